@@ -1,0 +1,214 @@
+"""The table of kernels: one decorator fills it, and nothing else lists kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .case import DTYPES, FIT_EPOCHS, STAGES, Case, Problem
+
+BASELINES = {"gradient": "autograd", "step": "torch_nn", "fit": "TorchLinearRegression"}
+ENTRY_POINT_GROUP = "mlr.kernels"
+
+# a cost in the sizes m, n, o and the item size s in bytes: operations, or bytes
+Formula = Callable[[int, int, int, int], int]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One way of computing one stage, with what it costs by formula.
+
+    Attributes:
+        name: The function's name; its id everywhere.
+        function: Stage `gradient`: `(x, delta) -> Gradient`. Stage `step`: `(problem) -> callable`.
+            Stage `fit`: a model class.
+        flops: Floating-point operations of one call; a multiply-add counts two.
+        bytes_moved: The least bytes one call reads and writes.
+        workspace: Bytes held at peak beyond inputs and outputs.
+        devices: Device types it runs on.
+        dtypes: Dtypes it takes.
+    """
+
+    name: str
+    stage: str
+    function: Callable[..., Any]
+    flops: Formula
+    bytes_moved: Formula
+    workspace: Formula
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+    @property
+    def baseline(self) -> str:
+        """The name of the stage's `torch.nn` kernel."""
+        return BASELINES[self.stage]
+
+    def bind(self, problem: Problem) -> Callable[[], Any]:
+        """Do every one-off thing and return the bare callable that is timed."""
+        return _BIND[self.stage](self.function, problem)
+
+    def unsupported(self, case: Case) -> str | None:
+        """Say why the kernel does not take the case, or None if it does."""
+        if case.device.partition(":")[0] not in self.devices:
+            return f"{self.name} runs on {', '.join(self.devices)} only"
+        if case.dtype not in self.dtypes:
+            return f"{self.name} takes {', '.join(self.dtypes)} only"
+        return None
+
+    def predicted_peak_bytes(self, case: Case) -> int:
+        """Predict the peak memory of one call: the workspace and the n·o + o outputs.
+
+        The outputs of a step or a fit are the parameters.
+        """
+        m, n, o = case.sizes
+        return self.workspace(m, n, o, case.itemsize) + (n * o + o) * case.itemsize
+
+
+KERNELS: dict[str, Kernel] = {}
+
+
+def kernel(
+    *,
+    stage: str,
+    flops: Formula,
+    bytes_moved: Formula,
+    workspace: Formula,
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    dtypes: tuple[str, ...] = ("float32", "float64"),
+) -> Callable[[F], F]:
+    """Register the function below under its own name and return it unchanged.
+
+    Raises:
+        ValueError: For an unknown stage or dtype, a name taken already, or one that is no plain
+            identifier (names go into test ids, file names and legends).
+    """
+
+    def register(function: F) -> F:
+        name = function.__name__
+        if stage not in STAGES:
+            raise ValueError(f"a kernel's stage is one of {', '.join(STAGES)}; got {stage!r}")
+        if unknown := sorted(set(dtypes) - set(DTYPES)):
+            raise ValueError(f"a kernel's dtypes are of {', '.join(DTYPES)}; got {unknown[0]!r}")
+        if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII):
+            raise ValueError(f"a kernel is named by letters, digits and _; got {name!r}")
+        if name in KERNELS:
+            other = KERNELS[name].function
+            raise ValueError(
+                f"kernel {name!r} is registered already, by {other.__module__}; rename one of them"
+            )
+        KERNELS[name] = Kernel(
+            name, stage, function, flops, bytes_moved, workspace, tuple(devices), tuple(dtypes)
+        )
+        return function
+
+    return register
+
+
+def get_kernel(name: str) -> Kernel:
+    """Look a kernel up by name.
+
+    Raises:
+        ValueError: For an unknown name; the message lists the valid ones.
+    """
+    try:
+        return KERNELS[name]
+    except KeyError:
+        raise ValueError(f"unknown kernel {name!r}; known: {', '.join(sorted(KERNELS))}") from None
+
+
+class KernelFileError(ValueError):
+    """A user's kernel file or package could not be loaded; one line that names their line."""
+
+
+def load_kernels(path: str | Path) -> tuple[str, ...]:
+    """Run a user's kernel file and return the names of the kernels that it registered.
+
+    Raises:
+        KernelFileError: If the file cannot be read, raises, or registers no kernel.
+    """
+    path = Path(path)
+    before = set(KERNELS)
+    spec = importlib.util.spec_from_file_location(f"mlr_user_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise KernelFileError(f"a kernel file is a Python file ending in .py; got {str(path)!r}")
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        _forget(before)
+        raise KernelFileError(f"{_where(error, path)}: {_shortly(error)}") from error
+    added = tuple(name for name in KERNELS if name not in before)
+    if not added:
+        raise KernelFileError(f"{path} registers no kernel; decorate a function with @kernel(...)")
+    return added
+
+
+def load_installed() -> tuple[str, ...]:
+    """Import every installed package that offers kernels through the `mlr.kernels` entry point.
+
+    Raises:
+        KernelFileError: If one cannot be imported.
+    """
+    before = set(KERNELS)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            _forget(before)
+            raise KernelFileError(f"entry point {point.name!r}: {_shortly(error)}") from error
+    return tuple(name for name in KERNELS if name not in before)
+
+
+def _forget(keep: set[str]) -> None:
+    for name in [name for name in KERNELS if name not in keep]:
+        del KERNELS[name]
+
+
+def _shortly(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _where(error: Exception, path: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{path}:{error.lineno}"
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{path}:{line}" if line else str(path)
+
+
+def _bind_gradient(function: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    return partial(function, problem.x, problem.delta)
+
+
+def _bind_step(function: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    step: Callable[[], Any] = function(problem)
+    return step
+
+
+def _bind_fit(model_class: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    case, data = problem.case, problem.dataset
+    model = model_class(
+        case.in_features, case.out_features, device=case.device, dtype=DTYPES[case.dtype]
+    )
+    problem.weight, problem.bias = model.weight, model.bias
+
+    def fit() -> Any:
+        model.copy_params(problem.linear())
+        return model.fit(
+            data.x_train, data.y_train, FIT_EPOCHS, problem.lr, case.batch,
+            data.x_valid, data.y_valid,
+        )  # fmt: skip
+
+    return fit
+
+
+_BIND = {"gradient": _bind_gradient, "step": _bind_step, "fit": _bind_fit}
