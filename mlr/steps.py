@@ -1,0 +1,122 @@
+"""Every kernel of the step stage: Ŷ = XW + b, δ = 2(Ŷ−Y)/(m·o), W −= η·Xᵀδ, b −= η·1ᵀδ, in place.
+
+A step kernel binds: it takes a `Problem`, does every one-off thing and returns the bare callable.
+After k calls the problem's weight and bias equal the oracle's after k steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from .case import Gradient, Problem
+from .gradients import kron_einsum, matmul
+from .registry import kernel
+
+
+def _least_bytes(m: int, n: int, o: int, s: int) -> int:
+    """Read X and Y once, read and write W and b once."""
+    return (m * n + m * o + 2 * (n * o + o)) * s
+
+
+def _three_of_m(m: int, o: int, s: int) -> int:
+    """Hold the prediction, the residual and δ at once, and two scalars that torch wraps."""
+    return 3 * m * o * s + 8 + s
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 6 * m * o + n * o + o,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o + 1) * s),
+)
+def torch_nn(problem: Problem) -> Callable[[], None]:
+    """Step with `nn.Linear`, `nn.MSELoss` and `torch.optim.SGD`; the baseline.
+
+    Materialises the prediction, δ and both gradients. The parameters live in the layer, in its
+    layout (o, n); the problem gets views of them.
+    """
+    x, y = problem.x, problem.y
+    layer, loss = problem.linear(), nn.MSELoss()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=problem.lr)
+    problem.weight, problem.bias = layer.weight.detach().T, layer.bias.detach()
+
+    def step() -> None:
+        optimiser.zero_grad()
+        loss(layer(x), y).backward()
+        optimiser.step()
+
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 5 * m * o + n * o + o,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o) * s),
+)
+def matmul_update(problem: Problem) -> Callable[[], None]:
+    """Step as the scratch model does, with `matmul` for the gradient.
+
+    Materialises the prediction, the residual and δ, each m·o numbers: what plain tensor
+    expressions cost.
+    """
+    return _plain_update(problem, matmul)
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 2 * m * n * o + 3 * m * n * o * o + 5 * m * o + n * o + o,
+    bytes_moved=lambda m, n, o, s: _least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
+    workspace=lambda m, n, o, s: max(
+        _three_of_m(m, o, s), (2 * m * o + m * n * o * o + max(o * o, n * o + o)) * s
+    ),
+)
+def kron_update(problem: Problem) -> Callable[[], None]:
+    """Step as the scratch model does, with `kron_einsum` for the gradient.
+
+    Materialises the Jacobian, m·n·o² numbers, once a step.
+    """
+    return _plain_update(problem, kron_einsum)
+
+
+def _plain_update(problem: Problem, gradient: Callable[..., Gradient]) -> Callable[[], None]:
+    x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
+    lr = problem.lr
+
+    def step() -> None:
+        y_pred = x @ weight + bias
+        delta = 2 * (y_pred - y) / y.numel()
+        by_weight, by_bias = gradient(x, delta)
+        weight.sub_(by_weight, alpha=lr)
+        bias.sub_(by_bias, alpha=lr)
+
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: (m * o + n * o) * s,
+)
+def fused_addmm(problem: Problem) -> Callable[[], None]:
+    """Step in place: `addmm` makes the residual R = XW + b − Y, the one temporary of m·o numbers.
+
+    W −= η'·XᵀR and b −= η'·1ᵀR with η' = 2η/(m·o). The gradient (n·o numbers) is summed by itself
+    and then subtracted. Fusing that too, `weight.addmm_(x.T, residual, alpha=-η')`, loses it: for
+    narrow shapes BLAS adds row after row straight into W, each addend far below W's last digit (at
+    m = 10⁶ in float32 nothing of the step is left; a test shows it). The fastest step without
+    compilation where m·o is large.
+    """
+    x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
+    rate = 2 * problem.lr / y.numel()
+
+    def step() -> None:
+        residual = torch.addmm(bias, x, weight).sub_(y)
+        weight.sub_(x.T @ residual, alpha=rate)
+        bias.sub_(residual.sum(0), alpha=rate)
+
+    return step
