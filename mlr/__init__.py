@@ -1,0 +1,43 @@
+"""mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
+
+from . import gradients, steps
+from .case import Case, Gradient, Problem
+from .data import Dataset, load_dataset, make_dataset
+from .metrics import mape
+from .models import EinsumLinearRegression, History, LinearRegression, TorchLinearRegression
+from .reference import Check, check, tolerance
+from .registry import (
+    KERNELS,
+    Kernel,
+    KernelFileError,
+    get_kernel,
+    kernel,
+    load_installed,
+    load_kernels,
+)
+
+__all__ = [
+    "KERNELS",
+    "Case",
+    "Check",
+    "Dataset",
+    "EinsumLinearRegression",
+    "Gradient",
+    "History",
+    "Kernel",
+    "KernelFileError",
+    "LinearRegression",
+    "Problem",
+    "TorchLinearRegression",
+    "check",
+    "get_kernel",
+    "gradients",
+    "kernel",
+    "load_dataset",
+    "load_installed",
+    "load_kernels",
+    "make_dataset",
+    "mape",
+    "steps",
+    "tolerance",
+]

@@ -1,0 +1,270 @@
+"""Three linear regressions trained alike: two from scratch and one of torch.nn.
+
+Ŷ = XW + b, L = mean((Ŷ-Y)²), δ = ∂L/∂Ŷ = 2(Ŷ-Y)/(m·o), W ← W - η·∂L/∂W, b ← b - η·∂L/∂b, with
+X (m, n), Y (m, o), W (n, o), b (o).
+
+The scratch models hold W as the transposed view of a tensor (o, n), the layout of
+`torch.nn.Linear`, and round where torch.nn rounds (`addmm` for Ŷ, 2/(m·o) as one factor, η inside
+the subtraction), so that only the gradient kernel's own order of summation can tell them apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .case import FIT_EPOCHS, FIT_VALID_ROWS, fit_rows
+from .checks import as_device, as_dtype, check_count, check_matrix, check_rows
+from .registry import Kernel, get_kernel
+from .registry import kernel as fit_kernel
+from .training import History, Regression, Step
+
+__all__ = ["EinsumLinearRegression", "History", "LinearRegression", "TorchLinearRegression"]
+
+
+def _fit_flops(m: int, n: int, o: int, backward: int) -> int:
+    """Count the products of a fit; `backward`: those of the gradient of one row."""
+    forward = fit_rows(m) + FIT_VALID_ROWS
+    return FIT_EPOCHS * (2 * forward * n * o + fit_rows(m) * backward)
+
+
+def _fit_bytes(m: int, n: int, o: int, s: int) -> int:
+    """Read training and validation data once an epoch."""
+    return FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o) * s
+
+
+def _fit_workspace(m: int, n: int, o: int, s: int) -> int:
+    """Hold the most of: validation's predictions, residuals and squares; the check of the inputs.
+
+    Not to the byte: a few parameters' worth is left out.
+    """
+    return max(3 * max(FIT_VALID_ROWS, m) * o * s, max(FIT_VALID_ROWS, fit_rows(m)) * n * (s + 3))
+
+
+@fit_kernel(
+    stage="fit",
+    flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
+    bytes_moved=_fit_bytes,
+    workspace=_fit_workspace,
+)
+class LinearRegression(Regression):
+    """Regress with tensors alone; the gradient is a registered kernel's.
+
+    `w` (n, o) and `b` (o) are the parameters, at first uniform in ±1/√n from the generator, drawn
+    on its device in float64 as `nn.Linear` draws them. Device and dtype default to torch's own.
+
+    Raises:
+        ValueError: For sizes below 1, a bad device or dtype, or a kernel that is unknown, of
+            another stage, or not made for the device or dtype.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        out_features: int,
+        *,
+        kernel: str = "matmul",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw the parameters and look the kernel up."""
+        weight, bias = _draw(n_features, out_features, device, dtype, generator)
+        self.kernel = _gradient_kernel(kernel, weight)
+        self.w: Tensor = weight.T
+        self.b: Tensor = bias
+
+    @property
+    def weight(self) -> Float[Tensor, "n o"]:
+        """The current weight `w`, detached; a view, not a copy."""
+        return self.w.detach()
+
+    @property
+    def bias(self) -> Float[Tensor, " o"]:
+        """The current bias `b`, detached; a view, not a copy."""
+        return self.b.detach()
+
+    def mse_loss(self, y_true: Float[Tensor, "m o"], y_pred: Float[Tensor, "m o"]) -> float:
+        """Return L = mean((Ŷ-Y)²), in units of y squared.
+
+        Raises:
+            ValueError: For targets or predictions of another shape, dtype or device, empty or not
+                finite.
+        """
+        check_matrix("y_true", y_true, self.b.shape[0], self.b)
+        check_matrix("y_pred", y_pred, self.b.shape[0], self.b)
+        check_rows("y_true", y_true, "y_pred", y_pred)
+        return self._mse(y_true, y_pred).item()
+
+    def update(
+        self,
+        x: Float[Tensor, "m n"],
+        y_true: Float[Tensor, "m o"],
+        y_pred: Float[Tensor, "m o"],
+        lr: float | int,
+    ) -> None:
+        """Take one step in place: W ← W - η·∂L/∂W, b ← b - η·∂L/∂b. Checks nothing.
+
+        Shapes: x (m, n), y_true and y_pred (m, o), the latter predicted from x.
+        """
+        delta = (y_pred - y_true).mul_(2 / y_true.numel())
+        gradient = self.kernel.function(x, delta)
+        self.w.sub_(gradient.weight, alpha=lr)
+        self.b.sub_(gradient.bias, alpha=lr)
+
+    def _predict(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.b, x, self.w)
+
+    def _mse(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return (y_pred - y_true).square().mean()
+
+    def _make_step(self, lr: float | int) -> Step:
+        def step(x: Tensor, y: Tensor) -> Tensor:
+            y_pred = self._predict(x)
+            loss = self._mse(y, y_pred)
+            self.update(x, y, y_pred, lr)
+            return loss
+
+        return step
+
+
+@fit_kernel(
+    stage="fit",
+    flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o * o),
+    bytes_moved=lambda m, n, o, s: (
+        _fit_bytes(m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
+    ),
+    workspace=lambda m, n, o, s: max(
+        _fit_workspace(m, n, o, s), (m * n * o * o + 2 * m * o + 2 * n * o) * s
+    ),
+)
+class EinsumLinearRegression(LinearRegression):
+    """Regress with the Jacobian written out: I ⊗ X by `torch.kron`, contracted by einsum.
+
+    ∂L/∂W_ij = Σ_pq δ_pq · ∂Ŷ_pq/∂W_ij, the Jacobian (m, o, n, o) held whole. As
+    `LinearRegression` in all but the default kernel.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        out_features: int,
+        *,
+        kernel: str = "kron_einsum",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw the parameters and look the kernel up."""
+        super().__init__(
+            n_features, out_features, kernel=kernel, device=device, dtype=dtype, generator=generator
+        )
+
+
+@fit_kernel(
+    stage="fit",
+    flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
+    bytes_moved=_fit_bytes,
+    workspace=_fit_workspace,
+)
+class TorchLinearRegression(Regression, nn.Module):
+    """Regress with torch's own `nn.Linear`, `MSELoss` and `SGD`; the baseline.
+
+    `layer` is the `nn.Linear`, at first drawn as in `LinearRegression`. Device and dtype default
+    to torch's own.
+
+    Raises:
+        ValueError: For sizes below 1 or a bad device or dtype.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_out_features: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw the parameters into a layer."""
+        super().__init__()
+        weight, bias = _draw(n_features, n_out_features, device, dtype, generator)
+        empty = nn.Linear(n_features, n_out_features, device="meta", dtype=weight.dtype)
+        self.layer = empty.to_empty(device=weight.device)
+        self.loss = nn.MSELoss()
+        self.weight.copy_(weight.T)
+        self.bias.copy_(bias)
+
+    @property
+    def weight(self) -> Float[Tensor, "n o"]:
+        """The layer's weight transposed to (n, o), detached; a view, not a copy."""
+        return self.layer.weight.detach().T
+
+    @property
+    def bias(self) -> Float[Tensor, " o"]:
+        """The layer's bias, detached; a view, not a copy."""
+        return self.layer.bias.detach()
+
+    def forward(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m o"]:
+        """Return Ŷ = XW + b of shape (m, o), tracked by autograd. Checks nothing."""
+        y_pred: Tensor = self.layer(x)
+        return y_pred
+
+    def _predict(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def _mse(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        loss: Tensor = self.loss(y_pred, y_true)
+        return loss
+
+    def _make_step(self, lr: float | int) -> Step:
+        optimiser = torch.optim.SGD(self.parameters(), lr=lr)
+
+        def step(x: Tensor, y: Tensor) -> Tensor:
+            optimiser.zero_grad()
+            loss = self._mse(y, self(x))
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+
+        return step
+
+
+def _draw(
+    n_features: int,
+    out_features: int,
+    device: torch.device | str | None,
+    dtype: torch.dtype | str | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Draw weight (o, n) and bias (o), uniform in ±1/√n: the numbers `nn.Linear` would draw."""
+    check_count("n_features", n_features)
+    check_count("out_features", out_features)
+    place, kind = as_device(device), as_dtype(dtype)
+    source = torch.device("cpu") if generator is None else generator.device
+    bound = n_features**-0.5
+    drawn = (
+        torch.empty(shape, device=source, dtype=torch.float64).uniform_(
+            -bound, bound, generator=generator
+        )
+        for shape in ((out_features, n_features), (out_features,))
+    )
+    weight, bias = (value.to(place, kind) for value in drawn)
+    return weight, bias
+
+
+def _gradient_kernel(name: str, like: Tensor) -> Kernel:
+    kernel = get_kernel(name)
+    if kernel.stage != "gradient":
+        raise ValueError(
+            f"a model takes a kernel of stage gradient; {name!r} is of stage {kernel.stage}; "
+            "choose another"
+        )
+    dtype, device = str(like.dtype).removeprefix("torch."), like.device.type
+    if dtype not in kernel.dtypes or device not in kernel.devices:
+        raise ValueError(
+            f"kernel {name!r} takes {', '.join(kernel.dtypes)} on {', '.join(kernel.devices)}; "
+            f"got {dtype} on {device}; choose another"
+        )
+    return kernel

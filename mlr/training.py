@@ -1,0 +1,172 @@
+"""Epochs × mini-batches, the same for every model, and the record of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .checks import check_count, check_lr, check_matrix, check_rows
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+
+class Epoch(NamedTuple):
+    """One epoch: its number from 0, the mean of its batch losses, the loss on validation data."""
+
+    number: int
+    mse: float
+    mse_valid: float | None = None
+
+    def __str__(self) -> str:
+        """Write the epoch as `epoch: 0 - MSE: 23450.5454 - MSE_v: 17270.5571`."""
+        valid = "" if self.mse_valid is None else f" - MSE_v: {self.mse_valid:.4f}"
+        return f"epoch: {self.number} - MSE: {self.mse:.4f}{valid}"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What one `fit` went through, an `Epoch` each; its `str` is one line an epoch."""
+
+    epochs: tuple[Epoch, ...]
+
+    def __len__(self) -> int:
+        """Return the number of epochs."""
+        return len(self.epochs)
+
+    def __getitem__(self, index: int) -> Epoch:
+        """Return one epoch."""
+        return self.epochs[index]
+
+    def __iter__(self) -> Iterator[Epoch]:
+        """Go through the epochs in order."""
+        return iter(self.epochs)
+
+    def __str__(self) -> str:
+        """Write one line an epoch."""
+        return "\n".join(map(str, self.epochs))
+
+
+class Regression(ABC):
+    """What the three models share: checks at the boundary, and epochs × mini-batches."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Float[Tensor, "n o"]:
+        """The current weight W, detached; a view, not a copy."""
+
+    @property
+    @abstractmethod
+    def bias(self) -> Float[Tensor, " o"]:
+        """The current bias b, detached; a view, not a copy."""
+
+    @abstractmethod
+    def _predict(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _mse(self, y_true: Tensor, y_pred: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _make_step(self, lr: float | int) -> Step:
+        """Make the function that takes one step on a batch and returns its loss before it."""
+
+    def copy_params(self, linear: nn.Linear) -> None:
+        """Take weight (transposed) and bias of a layer over, in place.
+
+        Raises:
+            ValueError: For a layer of another size or dtype, or one without bias.
+        """
+        n, o = self.weight.shape
+        if (linear.in_features, linear.out_features) != (n, o) or linear.bias is None:
+            raise ValueError(
+                f"copy_params needs a layer of {n} → {o} features with bias; got "
+                f"{linear}; make one with nn.Linear({n}, {o})"
+            )
+        if linear.weight.dtype != self.weight.dtype:
+            raise ValueError(
+                f"copy_params needs a layer of the model's dtype {self.weight.dtype}; got "
+                f"{linear.weight.dtype}; convert it with .to()"
+            )
+        self.weight.copy_(linear.weight.detach().T)
+        self.bias.copy_(linear.bias.detach())
+
+    def predict(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m o"]:
+        """Return Ŷ = XW + b of shape (m, o), detached.
+
+        Raises:
+            ValueError: For x of another shape, dtype or device, empty or not finite.
+        """
+        check_matrix("x", x, self.weight.shape[0], self.weight)
+        with torch.no_grad():
+            return self._predict(x)
+
+    def evaluate(self, x: Float[Tensor, "m n"], y_true: Float[Tensor, "m o"]) -> float:
+        """Return the loss L = mean((Ŷ-Y)²) on x (m, n) and y_true (m, o), in units of y squared.
+
+        Raises:
+            ValueError: For data of another shape, dtype or device, empty or not finite.
+        """
+        self._check_data("x", x, "y_true", y_true)
+        return self._evaluate(x, y_true)
+
+    def fit(
+        self,
+        x_train: Float[Tensor, "m n"],
+        y_train: Float[Tensor, "m o"],
+        epochs: int,
+        lr: float | int,
+        batch_size: int,
+        x_valid: Float[Tensor, "v n"] | None = None,
+        y_valid: Float[Tensor, "v o"] | None = None,
+        *,
+        verbose: bool = False,
+    ) -> History:
+        """Train by gradient descent over mini-batches in order, the last one short.
+
+        An epoch's loss is the mean of its batch losses, each taken before that batch's update;
+        its validation loss is taken after the last. `verbose` prints each epoch as it ends.
+
+        Shapes: x_train (m, n), y_train (m, o), x_valid (v, n), y_valid (v, o).
+
+        Raises:
+            ValueError: For data of another shape, dtype or device, empty or not finite, validation
+                inputs without targets, or epochs, lr or batch size below sense.
+        """
+        check_count("epochs", epochs)
+        check_count("batch_size", batch_size)
+        check_lr(lr)
+        self._check_data("x_train", x_train, "y_train", y_train)
+        valid = None
+        if x_valid is not None and y_valid is not None:
+            self._check_data("x_valid", x_valid, "y_valid", y_valid)
+            valid = x_valid, y_valid
+        elif x_valid is not None or y_valid is not None:
+            raise ValueError("x_valid and y_valid go together; got one of them; give both or none")
+        batches = list(
+            zip(
+                *(torch.split(rows.detach(), batch_size) for rows in (x_train, y_train)),
+                strict=True,
+            )
+        )
+        step, records = self._make_step(lr), []
+        for number in range(epochs):
+            losses = torch.stack([step(x, y) for x, y in batches])
+            mse_valid = None if valid is None else self._evaluate(*valid)
+            records.append(Epoch(number, losses.double().mean().item(), mse_valid))
+            if verbose:
+                print(records[-1])
+        return History(tuple(records))
+
+    def _evaluate(self, x: Tensor, y_true: Tensor) -> float:
+        with torch.no_grad():
+            return self._mse(y_true, self._predict(x)).item()
+
+    def _check_data(self, x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
+        check_matrix(x_name, x, self.weight.shape[0], self.weight)
+        check_matrix(y_name, y, self.weight.shape[1], self.weight)
+        check_rows(x_name, x, y_name, y)
