@@ -1,0 +1,110 @@
+"""How the numbers of a report are written: with units, three digits, spread in brackets."""
+
+import numpy as np
+
+_TIME_UNITS = (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0))
+_BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+
+
+def digits(value: float) -> str:
+    """Write a number with three significant digits, never as a power of ten from 0.001 on.
+
+    >>> digits(4.0), digits(284.3), digits(41234.0)
+    ('4.00', '284', '41,200')
+    """
+    if value == 0:
+        return "0"
+    if abs(value) >= 999.5:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def format_time(seconds: float, *others: float) -> str:
+    """Write a time with its unit; further times follow in brackets, in the unit of the first.
+
+    >>> format_time(2.84e-4), format_time(1.4e-6, 1.2e-6, 2e-6)
+    ('284 µs', '1.40 µs (1.20–2.00)')
+    """
+    if not np.isfinite(seconds):
+        return "–"
+    fitting = (pair for pair in _TIME_UNITS if float(f"{seconds / pair[1]:.3g}") < 1000)
+    unit, scale = next(fitting, _TIME_UNITS[-1])
+    text = f"{digits(seconds / scale)} {unit}"
+    return f"{text} ({'–'.join(digits(other / scale) for other in others)})" if others else text
+
+
+def format_tick(seconds: float) -> str:
+    """Write a time at an axis, no digit more than it needs.
+
+    >>> format_tick(1e-5), format_tick(0.5)
+    ('10 µs', '500 ms')
+    """
+    number, unit = format_time(seconds).split()
+    return f"{float(number.replace(',', '')):g} {unit}"
+
+
+def format_byte_tick(count: float) -> str:
+    """Write a number of bytes at an axis, no digit more than it needs.
+
+    >>> format_byte_tick(1024), format_byte_tick(32 * 2**30)
+    ('1 KiB', '32 GiB')
+    """
+    number, unit = format_bytes(count).split()
+    return f"{float(number.replace(',', '')):g} {unit}"
+
+
+def format_bytes(count: float) -> str:
+    """Write a number of bytes in binary units.
+
+    >>> format_bytes(800), format_bytes(4_800_368)
+    ('800 B', '4.58 MiB')
+    """
+    if not np.isfinite(float(count)):
+        return "–"
+    if count < 1024:
+        return f"{count:.0f} B"
+    units = [(unit, count / 1024**power) for power, unit in enumerate(_BYTE_UNITS, 1)]
+    fitting = (pair for pair in units if float(f"{pair[1]:.4g}") < 1024)
+    unit, number = next(fitting, units[-1])
+    return f"{digits(number)} {unit}"
+
+
+def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str:
+    """Write a ratio, with its interval where there is one.
+
+    >>> format_ratio(5.7), format_ratio(5.7, 5.1, 6.02)
+    ('5.70×', '5.70× (5.10–6.02)')
+    """
+    if not np.isfinite(ratio):
+        return "–"
+    interval = f" ({digits(low)}–{digits(high)})" if np.isfinite(low) and np.isfinite(high) else ""
+    return f"{digits(ratio)}×{interval}"
+
+
+def format_case(batch: int, in_features: int, out_features: int) -> str:
+    """Write the sizes of a case.
+
+    >>> format_case(10_000, 6, 3)
+    '10,000 × 6 → 3'
+    """
+    return f"{batch:,} × {in_features:,} → {out_features:,}"
+
+
+def format_error(error: float) -> str:
+    """Write a relative error with two digits.
+
+    >>> format_error(1.234e-16)
+    '1.2e-16'
+    """
+    if not np.isfinite(error):
+        return "–"
+    return f"{error:.1e}" if error else "0"
+
+
+def format_percent(part: float) -> str:
+    """Write a part of one in percent.
+
+    >>> format_percent(0.437)
+    '43.7 %'
+    """
+    return f"{digits(100 * part)} %" if np.isfinite(part) else "–"
