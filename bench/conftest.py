@@ -1,0 +1,177 @@
+"""pytest's side of the suite: options, parameters, ids, the fixture that measures, the hooks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.utils import get_commit_info
+
+from bench.axes import add_axes
+from bench.errors import UserError
+from bench.grid import LONGEST_CALL_S, Axes, Planned, planned
+from bench.journal import Journal
+from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
+from bench.measure import clock_for
+from bench.schema import SCHEMA
+from bench.trial import Outcome, UnmeasuredError, foretell, run_trial
+
+PARAMETERS = ("kernel", "device", "dtype", "batch", "in_features", "out_features")
+MIN_ROUNDS = 5  # pytest-benchmark's own default
+SLOW_CALL_S = 0.5  # a call this slow is timed in fewer rounds, unless rounds were asked for
+SLOW_ROUNDS = 2
+PLAN = pytest.StashKey[list[Planned]]()
+RECORD = pytest.StashKey["Record"]()
+
+
+class Record:
+    """What became of every case so far, and the journal that it is written to at once."""
+
+    def __init__(self, axes: Axes, journal: str | None) -> None:
+        self.axes = axes
+        self.outcomes: dict[str, Outcome] = {}
+        self.journal = Journal(Path(journal)) if journal else None
+        self._ceilings = self._of_an_earlier_child()
+
+    def _of_an_earlier_child(self) -> dict[str, Ceilings]:
+        events = self.journal.events() if self.journal else ()
+        for event in events:
+            if event["event"] == "session":
+                found = event["surroundings"]["machine"]["ceilings"]
+                return {device: Ceilings(**measured) for device, measured in found.items()}
+        return {}
+
+    def ceilings(self, device: str) -> Ceilings | None:
+        """Measure a device's ceilings on first use; None where there is no such device."""
+        if absent(device) is not None:
+            return None
+        if device not in self._ceilings:
+            self._ceilings[device] = measure_ceilings(device)
+        return self._ceilings[device]
+
+    def note(self, event: str, **content: Any) -> None:
+        """Append one event to the journal, if there is one."""
+        if self.journal is not None:
+            self.journal.append(event, **content)
+
+    def surroundings(self) -> dict[str, Any]:
+        """Return machine, settings and packages, as a run file holds them."""
+        known = {device: asdict(found) for device, found in sorted(self._ceilings.items())}
+        return {
+            "machine": {**machine_info(), "ceilings": known},
+            "settings": {"grid": self.axes.grid, "passes": 1, **settings()},
+            "packages": packages(),
+        }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the axes, and what the runner tells its children."""
+    group = parser.getgroup("mlr", "mlr: which cases to measure")
+    add_axes(group.addoption)
+    group.addoption("--journal", default=None, help="append each finished case to this file")
+    group.addoption("--only", default=None, help="a JSON list of the test ids to run, in order")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Parse the axes before anything is collected; a mistake is one line and exit status 4."""
+    try:
+        axes = Axes.parse(config.getoption)
+        config.stash[PLAN] = planned(axes)
+    except (UserError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from error
+    if config.getoption("numprocesses", None) and not config.getoption("benchmark_disable"):
+        raise pytest.UsageError("benchmarks must run one at a time; got -n: leave it out")
+    config.stash[RECORD] = Record(axes, config.getoption("journal"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a benchmark of a stage every planned case of it; parameters are strings and ints."""
+    if "measure" not in metafunc.fixturenames:
+        return
+    stage = metafunc.function.__name__.removeprefix("bench_")
+    mine = [entry for entry in metafunc.config.stash[PLAN] if entry.case.stage == stage]
+    values = []
+    for kernel, case in mine:
+        marks = [pytest.mark.benchmark(group=f"{stage} {case.id}")]
+        if case.device == "cuda":
+            marks += [pytest.mark.benchmark(timer=clock_for(case.device)), pytest.mark.cuda]
+        values.append(pytest.param(kernel.name, case.device, case.dtype, *case.sizes, marks=marks))
+    metafunc.parametrize(PARAMETERS, values, ids=[entry.id for entry in mine])
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None]:
+    """Return the function that takes this test's case through its trial and records it."""
+    record = request.config.stash[RECORD]
+    case_id = request.node.callspec.id
+    stage = request.function.__name__.removeprefix("bench_")
+    plan = request.config.stash[PLAN]
+    entry = next(e for e in plan if e.id == case_id and e.case.stage == stage)
+
+    def timer(call: Callable[[], Any], about_s: float) -> float | None:
+        if about_s > SLOW_CALL_S and request.config.getoption("benchmark_min_rounds") == MIN_ROUNDS:
+            benchmark.pedantic(call, rounds=SLOW_ROUNDS)
+        else:
+            benchmark(call)
+        return float(benchmark.stats["median"]) if benchmark.enabled else None
+
+    def take() -> None:
+        name, ceilings = request.node.nodeid, record.ceilings(entry.case.device)
+        outcome = foretell(entry, ceilings, LONGEST_CALL_S[record.axes.grid])
+        record.outcomes[name] = outcome
+        record.note("start", fullname=name, outcome=outcome.columns())
+        try:
+            if outcome.status != "ok" or ceilings is None:
+                pytest.skip(f"{outcome.status}: {outcome.reason}")
+            run_trial(entry, outcome, ceilings, timer)
+            benchmark.extra_info.update(outcome.columns())
+        except UnmeasuredError as end:
+            _forget_time(benchmark)
+            pytest.fail(f"{end.status}: {end}", pytrace=False)
+        finally:
+            timed = benchmark.stats if outcome.status == "ok" else None
+            entry_of = timed.as_dict(include_data=True) if timed else None
+            record.note("done", fullname=name, outcome=outcome.columns(), benchmark=entry_of)
+
+    return take
+
+
+def _forget_time(benchmark: Any) -> None:
+    """See that a case without a right result carries no time: not in a file, not in the table."""
+    benchmark.has_error = True
+    if benchmark.stats is not None:
+        benchmark.stats.stats.data.clear()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what the runner asked for, in its order."""
+    if (only := config.getoption("only")) is not None:
+        wanted = json.loads(Path(only).read_text(encoding="utf-8"))
+        by_id = {item.nodeid: item for item in items}
+        items[:] = [by_id[name] for name in wanted]
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Note where and how the session runs before its first case."""
+    record = session.config.stash[RECORD]
+    if record.journal is not None:
+        for device in {entry.case.device for entry in session.config.stash[PLAN]}:
+            record.ceilings(device)
+        info = session.config._benchmarksession.get_machine_info()  # type: ignore[attr-defined]
+        record.note(
+            "session",
+            machine_info=info,
+            commit_info=get_commit_info(),
+            surroundings=record.surroundings(),
+        )
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add schema, outcomes, machine, settings and packages to pytest-benchmark's own file."""
+    record = config.stash[RECORD]
+    outcomes = [{"fullname": name, **done.columns()} for name, done in record.outcomes.items()]
+    output_json.update(schema=SCHEMA, outcomes=outcomes, **record.surroundings())
