@@ -1,0 +1,308 @@
+"""Run file -> one tidy frame: read, check and write stored runs.
+
+A run is one JSON file that is written once and never edited. Needs neither torch nor mlr.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.schema import SCHEMA, Benchmark, Outcome, Run
+
+_TEXT = (
+    *("run", "datetime", "commit", "machine", "fullname", "case", "stage", "kernel"),
+    *("baseline", "device", "dtype", "status", "reason"),
+)
+_SIZES = ("batch", "in_features", "out_features")
+# The frame's column -> pytest-benchmark's name of it.
+_STATS = {
+    **{f"{name}_s": name for name in ("median", "q1", "q3", "min", "mean", "stddev")},
+    **{name: name for name in ("rounds", "iterations")},
+}
+_EXTRA = ("max_rel_error", "speedup", "speedup_low", "speedup_high", "passes", "peak_bytes")
+_PLANNED = ("predicted_peak_bytes", "flops", "bytes_moved")
+_LIMITS = ("floor_s", "efficiency")
+COLUMNS = (
+    *("run", "datetime", "commit", "dirty", "machine", "fullname", "case", "stage", "kernel"),
+    *("baseline", "device", "dtype", *_SIZES, "status", "reason"),
+    *(*_STATS, *_EXTRA, *_PLANNED, *_LIMITS),
+)
+
+
+def plain(value: object, limit: int = 200) -> str:
+    r"""Return a text on one line: control characters as escapes, the middle of a long one cut.
+
+    >>> plain("a\nb")
+    'a\\nb'
+    """
+    text = str(value)
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}…{text[len(text) - limit // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def load_run(path: Path) -> Run:
+    """Read one run file.
+
+    Raises:
+        UserError: It is missing, unreadable, damaged, foreign, of another schema, or invalid.
+    """
+    path = Path(path)
+    return _validated(_parse(_read(path), path), path)
+
+
+def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:
+    """Write a run as a new file, all of it or nothing.
+
+    Raises:
+        UserError: The run is invalid, the file exists already, or it cannot be written.
+    """
+    path = Path(path)
+    text = _serialised(run, path)
+    if os.path.lexists(path):
+        raise UserError(f"a stored run is never edited: {plain(path)} exists; give another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        _remove(temporary)
+    return path
+
+
+def load_frame(paths: Iterable[Path]) -> pd.DataFrame:
+    """Return one row per planned case of the runs; measured columns are NaN unless it is ok.
+
+    Raises:
+        UserError: A file cannot be read (see `load_run`), or two runs share machine and name.
+    """
+    return runs_frame({path: load_run(path) for path in paths})
+
+
+def runs_frame(runs: Mapping[Path, Run]) -> pd.DataFrame:
+    """Return the tidy frame of runs that were read already, in their order.
+
+    Raises:
+        UserError: Two runs share machine and file name, so that nothing would tell them apart.
+    """
+    seen: dict[tuple[str, str], Path] = {}
+    for path, run in runs.items():
+        other = seen.setdefault((run.machine.slug, Path(path).stem), path)
+        if other != path:
+            raise UserError(
+                f"runs of one machine need different file names: {plain(other)} and "
+                f"{plain(path)} share one; give one of them"
+            )
+    rows = [row for path, run in runs.items() for row in _rows(run, Path(path).stem)]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, "float64")
+    kinds |= dict.fromkeys(_TEXT, "object") | dict.fromkeys(_SIZES, "int64") | {"dirty": "bool"}
+    return frame.astype(kinds)
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Return every run file below a folder, sorted by path.
+
+    Raises:
+        UserError: The folder is missing or cannot be read.
+    """
+    folder = Path(folder)
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"stored runs are read from a folder: {plain(folder)} cannot be listed "
+            f"({_why(error)}); give the folder of the runs"
+        ) from error
+
+    found = [
+        Path(root) / name
+        for root, _, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if name.endswith(".json") and not name.startswith(".")
+    ]
+    return sorted(found)
+
+
+def latest_runs(folder: Path) -> list[Path]:
+    """Return the newest run of each machine below a folder, sorted by machine.
+
+    Raises:
+        UserError: The folder or one of its run files cannot be read.
+    """
+    newest: dict[str, tuple[datetime, Path]] = {}
+    for path in find_runs(folder):
+        run = load_run(path)
+        entry = (_moment(run.datetime), path)
+        newest[run.machine.slug] = max(entry, newest.get(run.machine.slug, entry))
+    return [newest[slug][1] for slug in sorted(newest)]
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"a run file must exist: there is none at {plain(path)}; check the path, or measure "
+            "with `python -m bench run`"
+        ) from error
+    except (OSError, ValueError) as error:  # UnicodeDecodeError; a NUL byte in the path
+        raise UserError(
+            f"a run file must be readable UTF-8 text: {plain(path)} is not ({_why(error)}); "
+            "check its rights or give another file"
+        ) from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
+    except _ContentError as error:
+        raise _invalid(path, str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"a run file must be JSON: {plain(path)} is truncated or damaged ({_why(error)}); "
+            "restore it, or delete it and measure again"
+        ) from error
+    if not isinstance(document, dict) or "schema" not in document:
+        known = isinstance(document, dict) and "benchmarks" in document
+        what = "a plain pytest-benchmark file" if known else "some other JSON"
+        raise UserError(
+            f"a run file must carry `schema`: {plain(path)} is {what}, not a run of this suite; "
+            "measure one with `python -m bench run`"
+        )
+    _check_version(document["schema"], path)
+    return document
+
+
+class _ContentError(ValueError):
+    """Well-formed JSON with content that no run may have."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _ContentError(f"the key {plain(repr(twice), 60)} comes twice in one object")
+    return document
+
+
+def _refuse(constant: str) -> float:
+    raise _ContentError(f"{constant} is not a number that was measured")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if abs(value) != float("inf") else _refuse(plain(text, 60))
+
+
+def _check_version(version: object, path: Path) -> None:
+    if type(version) is not int:
+        raise _invalid(path, f"schema must be an integer, {plain(repr(version), 60)} came")
+    if version > SCHEMA:
+        raise UserError(
+            f"this code reads schema {SCHEMA}: {plain(path)} has the newer schema "
+            f"{plain(version, 60)}; update the checkout"
+        )
+    if version < SCHEMA:
+        raise UserError(
+            f"this code reads schema {SCHEMA}: {plain(path)} has the older schema "
+            f"{plain(version, 60)}; measure again, or read it with the commit that wrote it"
+        )
+
+
+def _validated(document: dict[str, Any], path: Path) -> Run:
+    try:
+        return Run.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        shown = ""
+        if not isinstance(first["input"], (dict, list, Run)) and first["loc"]:
+            shown = f", {plain(repr(first['input']), 60)} came"
+        rule = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise _invalid(path, f"{plain(where, 100)}: {plain(rule, 300)}{shown}{more}") from error
+
+
+def _invalid(path: Path, what: str) -> UserError:
+    return UserError(
+        f"a run file must keep to schema {SCHEMA}: {plain(path)}: {what}; restore the file, or "
+        "delete it and measure again"
+    )
+
+
+def _why(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return plain(reason or error or type(error).__name__, 120)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"a run is stored whole: {plain(path)} cannot be written ({_why(error)}); nothing is "
+        "left there; free space or give another folder"
+    )
+
+
+def _remove(path: Path) -> None:
+    # The failure that led here is the one to tell, not that of tidying up after it.
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _serialised(run: Run | Mapping[str, Any], path: Path) -> str:
+    document = run.model_dump(by_alias=True) if isinstance(run, Run) else run
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise _invalid(path, plain(error)) from error
+    # What is checked is what will be read back.
+    _validated(_parse(text, path), path)
+    return text + "\n"
+
+
+def _rows(run: Run, name: str) -> Iterator[dict[str, Any]]:
+    shared = {
+        "run": name,
+        "datetime": run.datetime,
+        "commit": run.commit_info.id,
+        "dirty": run.commit_info.dirty,
+        "machine": run.machine.slug,
+    }
+    measured = {benchmark.fullname: benchmark for benchmark in run.benchmarks}
+    for outcome in run.outcomes:
+        yield shared | _planned(outcome) | _measured(measured.get(outcome.fullname))
+
+
+def _planned(outcome: Outcome) -> dict[str, Any]:
+    names = ("fullname", "stage", "kernel", "baseline", "device", "dtype", "status", "reason")
+    row = {name: getattr(outcome, name) for name in (*names, *_SIZES, *_PLANNED)}
+    return row | {"case": f"{outcome.batch}x{outcome.in_features}x{outcome.out_features}"}
+
+
+def _measured(benchmark: Benchmark | None) -> dict[str, Any]:
+    if benchmark is None:
+        return {}
+    times = {column: getattr(benchmark.stats, name) for column, name in _STATS.items()}
+    return times | {name: getattr(benchmark.extra_info, name) for name in (*_EXTRA, *_LIMITS)}
