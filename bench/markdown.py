@@ -1,0 +1,240 @@
+"""Frame and runs -> the text of a report, as Markdown that reads well on a forge.
+
+Every function is pure. All text out of a run file is data and goes through `escape`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.schema import Ceilings, Run
+from bench.store import plain
+from bench.tables import (
+    HEAVY,
+    LIGHT,
+    SIZES,
+    SLICE,
+    Slice,
+    display,
+    display_price,
+    fastest,
+    jacobian_price,
+    problems,
+    slices,
+)
+from bench.units import digits, format_bytes, format_case, format_ratio, format_time
+
+_SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)
+_STAGES = {"gradient": "Gradient", "step": "Step", "fit": "Fit"}
+HOW_TO_READ = """\
+Times are medians with the quartiles q1–q3 of the rounds in brackets. *Speedup* is the time of
+`torch.nn` ÷ the kernel's, paired in one process; above 1 the kernel is faster. *Peak memory* is
+what one call holds beyond its inputs, *predicted* what the kernel's formula says. The error is the
+worst element's, relative to the sum of the absolute products behind it. *Floor* is the least time
+that the measured ceilings of the machine allow. Machines are never pooled."""
+
+
+def escape(value: object, limit: int = 200) -> str:
+    r"""Return a text that Markdown, its tables and HTML show as it stands, on one line.
+
+    >>> escape("a|b<c>\n")
+    'a&#124;b&lt;c&gt;\\n'
+    """
+    text = plain(value, limit).translate(_ESCAPES)
+    # An underscore inside a word is no emphasis; `://` and `www.` alone make a link.
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)
+    text = re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "&#46;", text)
+    return text.replace("://", "&#58;//").replace("@", "&#64;")
+
+
+def markdown_table(table: pd.DataFrame, wide: Iterable[str] = ()) -> str:
+    """Return a frame of text as a Markdown table; only the columns in `wide` keep long texts."""
+    kept = set(wide)
+    shown = pd.DataFrame(
+        {
+            escape(name): [escape(value, 300 if name in kept else 100) for value in table[name]]
+            for name in table
+        },
+        dtype=object,
+    )
+    return str(shown.to_markdown(index=False, disable_numparse=True))
+
+
+def name_of(part: Slice) -> str:
+    """Name a slice in words."""
+    stage = _STAGES.get(part.stage, escape(part.stage))
+    return f"{stage} on {escape(part.device)} in {escape(part.dtype)}"
+
+
+def sentences(frame: pd.DataFrame) -> list[str]:
+    """Say in plain sentences what one run found: the fastest, the Jacobian's price, the rest."""
+    best = fastest(frame)
+    found = [_winners(part, part.of(best)) for part in slices(frame)]
+    return [*found, *_prices(frame), _missing(frame)]
+
+
+def source(frame: pd.DataFrame) -> str:
+    """Say where a run's numbers come from."""
+    first = frame.iloc[0]
+    return (
+        f"{escape(first['machine'])}, commit {escape(first['commit'][:10])}"
+        f"{' with uncommitted changes' if first['dirty'] else ''}, {escape(first['datetime'][:10])}"
+    )
+
+
+def method_table(run: Run, name: str) -> str:
+    """Return how a run was measured: machine, commit, date, settings, ceilings, packages."""
+    machine, commit = run.machine, run.commit_info
+    memory = format_bytes(machine.memory_bytes) if machine.memory_bytes else None
+    rows: dict[str, Any] = {"run": name, "date": run.datetime, "commit": commit.id}
+    rows["commit"] += " with uncommitted changes" if commit.dirty else ""
+    rows |= {"branch": commit.branch, "machine": machine.slug, "CPU": machine.cpu}
+    rows |= {"cores": machine.cores, "memory": memory, "GPU": machine.gpu}
+    for device, ceilings in sorted(machine.ceilings.items()):
+        rows |= {f"ceilings of {device}": _ceilings(ceilings)}
+    rows |= {f"setting {key}": value for key, value in _flat(run.settings).items()}
+    rows["packages"] = ", ".join(f"{key} {run.packages[key]}" for key in sorted(run.packages))
+    said = {key: "–" if value is None else value for key, value in rows.items()}
+    table = pd.DataFrame({"method": list(said), "": list(said.values())}, dtype=object)
+    return markdown_table(table, wide=["method", ""])
+
+
+def slice_section(
+    frame: pd.DataFrame, part: Slice, figures: Mapping[str, str], numbers: str
+) -> str:
+    """Return the section of one slice: its figures and its table, with a link to the numbers."""
+    name = name_of(part)
+    images = [f"![{name}: {what}]({path})" for what, path in figures.items()]
+    table = markdown_table(display(part.of(frame)))
+    return "\n\n".join([f"### {name}", *images, table, f"[All numbers as CSV]({numbers})"])
+
+
+def price_section(frame: pd.DataFrame) -> str:
+    """Return the tables of the Jacobian's price, one for each device and dtype; '' without any."""
+    price = jacobian_price(frame)
+    parts = [f"### Price of the Jacobian: {HEAVY} ÷ {LIGHT}"]
+    for (device, dtype), rows in price.groupby(["device", "dtype"]):
+        parts += [f"On {escape(device)} in {escape(dtype)}:", markdown_table(display_price(rows))]
+    return "\n\n".join(parts) if len(price) else ""
+
+
+def problem_section(frame: pd.DataFrame) -> str:
+    """Return the table of the cases without numbers and why; '' if every case has them."""
+    table = problems(frame)
+    if table.empty:
+        return ""
+    text = pd.DataFrame(
+        {
+            "case": [format_case(*row) for row in table[SIZES].itertuples(index=False)],
+            "kernel": table["kernel"],
+            "stage": table["stage"],
+            "device, dtype": table["device"] + ", " + table["dtype"],
+            "status": table["status"],
+            "predicted memory": [format_bytes(value) for value in table["predicted_peak_bytes"]],
+            "reason": table["reason"],
+        },
+        dtype=object,
+    )
+    return f"### Planned, without numbers\n\n{markdown_table(text, wide=['reason'])}"
+
+
+def _winners(part: Slice, best: pd.DataFrame) -> str:
+    if best.empty:
+        return f"{name_of(part)}: no case has a time."
+    counts = best.groupby("kernel").size().sort_values(ascending=False, kind="stable")
+    shares = [_share(str(kernel), best) for kernel in counts.index[:4]]
+    more = f", {len(counts) - 4} other kernels at the rest" if len(counts) > 4 else ""
+    close = int((best["also"] != "").sum())
+    tied = (
+        f" At {close} of them another kernel is within its interval, or within 10 %."
+        if close
+        else ""
+    )
+    said = f"of {len(best)} sizes the fastest is {', '.join(shares)}{more}"
+    if len(counts) == 1:
+        said = f"**{escape(counts.index[0], 60)}** is the fastest at all {len(best)} sizes"
+    return f"{name_of(part)}: {said}.{tied}{_against_torch(best)}"
+
+
+def _share(kernel: str, best: pd.DataFrame) -> str:
+    won = best[best["kernel"] == kernel]
+    named = [format_case(*row) for row in won[SIZES].head(3).itertuples(index=False)]
+    more = "; …" if len(won) > 3 else ""
+    return f"**{escape(kernel, 60)}** at {len(won)} ({'; '.join(named)}{more})"
+
+
+def _against_torch(best: pd.DataFrame) -> str:
+    ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
+    if ahead.empty:
+        return ""
+    baseline = escape(best["baseline"].iloc[0], 60)
+    return f" The fastest is {_range(ahead)} as fast as torch.nn ({baseline})."
+
+
+def _prices(frame: pd.DataFrame) -> list[str]:
+    said = []
+    for (device, dtype), price in jacobian_price(frame).groupby(["device", "dtype"]):
+        known = price.dropna(subset=["time_ratio"])
+        if known.empty:
+            continue
+        worst = known.sort_values("time_ratio", kind="stable").iloc[-1]
+        memory = known["memory_ratio"].dropna()
+        held = f" and {_range(memory)} the memory" if len(memory) else ""
+        said.append(
+            f"Forming the Jacobian ({HEAVY} instead of {LIGHT}) on {escape(device)} in "
+            f"{escape(dtype)} takes {_range(known['time_ratio'])} the time{held} over {len(known)} "
+            f"sizes; the most time at {format_case(*worst[SIZES])}: "
+            f"{format_time(worst['median_s_heavy'])} and {format_bytes(worst['peak_bytes_heavy'])} "
+            f"against {format_time(worst['median_s_light'])} and "
+            f"{format_bytes(worst['peak_bytes_light'])}."
+        )
+    return said
+
+
+def _missing(frame: pd.DataFrame) -> str:
+    table = problems(frame)
+    if table.empty:
+        return f"All {len(frame)} planned cases have numbers."
+    counts = [f"{count} {status}" for status, count in sorted(_count(table["status"]).items())]
+    first = table.sort_values(["status", *SLICE, *SIZES], kind="stable").iloc[0]
+    return (
+        f"{len(table)} of {len(frame)} planned cases have no number: {', '.join(counts)}; for "
+        f"example {escape(first['kernel'], 60)} at {format_case(*first[SIZES])} is "
+        f"{first['status']}: {escape(first['reason'])}."
+    )
+
+
+def _count(values: pd.Series) -> dict[str, int]:
+    return {str(value): int((values == value).sum()) for value in values.unique()}
+
+
+def _range(ratios: pd.Series) -> str:
+    low, high = format_ratio(ratios.min()), format_ratio(ratios.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _ceilings(ceilings: Ceilings) -> str:
+    said = []
+    if ceilings.dispatch_s:
+        said.append(f"one call {format_time(ceilings.dispatch_s)}")
+    for working_set, rate in ceilings.bandwidth_bytes_per_s:
+        said.append(f"{digits(rate / 1e9)} GB/s over {format_bytes(working_set)}")
+    for dtype, rate in sorted(ceilings.flops_per_s.items()):
+        said.append(f"{digits(rate / 1e9)} GFLOP/s in {dtype}")
+    return ", ".join(said) or "–"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in sorted(settings.items()):
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, str):
+            flat[f"{prefix}{key}"] = value or "–"
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value)
+    return flat

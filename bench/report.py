@@ -1,0 +1,309 @@
+"""Runs -> REPORT.md, figures and tables of a folder, and the generated parts of a README.
+
+The only writer of these. What it writes depends on the runs alone.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.errors import UserError
+from bench.figures import memory_figure, price_figure, time_figure
+from bench.markdown import (
+    HOW_TO_READ,
+    escape,
+    markdown_table,
+    method_table,
+    name_of,
+    price_section,
+    problem_section,
+    sentences,
+    slice_section,
+    source,
+)
+from bench.schema import Run
+from bench.store import load_run, plain, runs_frame
+from bench.tables import (
+    HEAVY,
+    Slice,
+    display_summary,
+    jacobian_price,
+    numbers,
+    problems,
+    slices,
+    summary,
+)
+
+_MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
+_PIECES = ("figures", "tables", "REPORT.md")
+_START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+_END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
+
+_WHAT = {
+    "time": "time against m, n and o",
+    "memory": "peak memory against m, n and o",
+    "price": "price of the Jacobian over n and o",
+}
+
+
+def write_report(runs: Iterable[Path], out: Path) -> list[Path]:
+    """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
+
+    `REPORT.md`, `figures/` and `tables/` of an earlier report are replaced; anything else in the
+    folder stays.
+
+    Raises:
+        UserError: No run, an unreadable one, or a folder that cannot or must not be written.
+    """
+    loaded = {Path(path): load_run(path) for path in runs}
+    if not loaded:
+        raise UserError(
+            "a report is made from stored runs: none was given or found; measure one with "
+            "`python -m bench run`"
+        )
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(out)
+        with tempfile.TemporaryDirectory(
+            prefix=".report-", dir=out, ignore_cleanup_errors=True
+        ) as work:
+            new = Path(work, "new")
+            _build(loaded, new)
+            _swap(new, out, Path(work, "old"))
+    except OSError as error:
+        raise UserError(
+            f"a report needs a folder it can write: {plain(out)} is none "
+            f"({plain(error.strerror or error)}); the old report stays; free space or give --out"
+        ) from error
+    written = [out / "REPORT.md", *(out / "figures").iterdir(), *(out / "tables").iterdir()]
+    return sorted(written)
+
+
+def readme_blocks(frame: pd.DataFrame, figures: str = "results/figures") -> dict[str, str]:
+    """Return the generated parts of a README by name.
+
+    `summary`, what each run found; `table`, the fastest kernel and the Jacobian's price at a few
+    sizes of each; `time`, `memory` and `price`, a figure each of the gradient that was measured at
+    the most cases; `source`, where that figure's numbers come from. `figures` is the path of the
+    report's figures as seen from the README.
+    """
+    runs = [run for _, run in frame.groupby(["machine", "run"])]
+    blocks = {
+        "summary": "\n\n".join(_bullets(run) for run in runs),
+        "table": "\n\n".join(_readme_table(run) for run in runs),
+    }
+    parts = [part for part in slices(frame) if part.stage == "gradient"]
+    if not parts:
+        return blocks
+    lead = max(
+        parts, key=lambda part: ((part.of(frame)["status"] == "ok").sum(), part.dtype == "float64")
+    )
+    stem = _stems(frame)[lead]
+    for what in ("time", "memory", "price"):
+        text = f"{name_of(lead)}: {_WHAT[what]}"
+        blocks[what] = f"![{text}]({figures}/{stem}-{what}.png)"
+    return blocks | {"source": f"Measured on {source(lead.of(frame))}."}
+
+
+def update_readme(readme: Path, frame: pd.DataFrame, figures: str = "results/figures") -> bool:
+    """Put the generated blocks between their marks in a README; say whether that changed it.
+
+    Raises:
+        UserError: The README is unreadable or unwritable, or its marks are not in order.
+    """
+    readme = Path(readme)
+    text = _read(readme)
+    blocks = readme_blocks(frame, figures)
+    parts, place = [], 0
+    for name, start, end in _marked(text, readme, blocks):
+        parts += [text[place:start], f"\n{blocks[name]}\n"]
+        place = end
+    new = "".join([*parts, text[place:]])
+    if new != text:
+        _replace(readme, new)
+    return new != text
+
+
+def stale_blocks(readme: Path, frame: pd.DataFrame, figures: str = "results/figures") -> list[str]:
+    """Return the names of a README's generated blocks that differ from what the frame says.
+
+    Raises:
+        UserError: The README is unreadable, or its marks are not in order.
+    """
+    readme = Path(readme)
+    text = _read(readme)
+    blocks = readme_blocks(frame, figures)
+    found = _marked(text, readme, blocks)
+    return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
+
+
+def _build(loaded: dict[Path, Run], new: Path) -> None:
+    frame = runs_frame(loaded)
+    for name in ("figures", "tables"):
+        (new / name).mkdir(parents=True)
+    stems = _stems(frame)
+    ordered = sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem))
+    short, sections = [], []
+    for path, run in ordered:
+        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
+        _write_tables(rows, stems, new)
+        drawn = {part: _write_figures(rows, part, stems[part], run, new) for part in slices(rows)}
+        sections.append(_section(rows, run, path.stem, drawn, stems))
+        short.append(_bullets(rows) if len(rows) else f"{escape(path.stem)}: nothing was planned.")
+    title = "# The gradient of a multi-output linear layer: what was measured"
+    head = [_MARK, title, "## In short", *short, HOW_TO_READ]
+    text = "\n\n".join([*head, *sections])
+    (new / "REPORT.md").write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _bullets(rows: pd.DataFrame) -> str:
+    return "\n".join([f"{source(rows)}:\n", *(f"* {said}" for said in sentences(rows))])
+
+
+def _readme_table(rows: pd.DataFrame) -> str:
+    table = summary(rows)
+    if table.empty:
+        return f"{source(rows)}: no gradient has a time."
+    return f"{markdown_table(display_summary(table))}\n\nMeasured on {source(rows)}."
+
+
+def _section(
+    rows: pd.DataFrame,
+    run: Run,
+    name: str,
+    drawn: dict[Slice, dict[str, str]],
+    stems: dict[Slice, str],
+) -> str:
+    parts = [f"## {escape(run.machine.slug)}, run {escape(name)}", method_table(run, name)]
+    for part, figures in drawn.items():
+        parts.append(slice_section(rows, part, figures, f"tables/{stems[part]}.csv"))
+    parts += [price_section(rows), problem_section(rows)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _write_figures(
+    rows: pd.DataFrame, part: Slice, stem: str, run: Run, new: Path
+) -> dict[str, str]:
+    memory = run.machine.memory_bytes if part.device == "cpu" else None
+    draw: dict[str, Callable[[], Figure]] = {
+        "time": lambda: time_figure(rows, part),
+        "memory": lambda: memory_figure(rows, part, memory),
+    }
+    if part.stage == "gradient" and (part.of(rows)["kernel"] == HEAVY).any():
+        draw["price"] = lambda: price_figure(rows, part)
+    paths = {what: f"figures/{stem}-{what}.png" for what in draw}
+    for what, make in draw.items():
+        make().savefig(new / paths[what], metadata={"Software": None})
+    return {_WHAT[what]: path for what, path in paths.items()}
+
+
+def _write_tables(rows: pd.DataFrame, stems: dict[Slice, str], new: Path) -> None:
+    for part in slices(rows):
+        _write_csv(numbers(part.of(rows)), new / "tables" / f"{stems[part]}.csv")
+        price = jacobian_price(part.of(rows))
+        if len(price):
+            _write_csv(price, new / "tables" / f"{stems[part]}-price.csv")
+        missing = problems(part.of(rows))
+        if len(missing):
+            _write_csv(missing, new / "tables" / f"{stems[part]}-without-numbers.csv")
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    shown = table.copy()
+    for name in shown.select_dtypes(exclude=["number", "bool"]):
+        shown[name] = ["" if pd.isna(value) else plain(value, 1000) for value in shown[name]]
+    shown.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _stems(frame: pd.DataFrame) -> dict[Slice, str]:
+    """Return a file name for each slice; the run is named where a machine has several."""
+    several = frame.groupby("machine")["run"].nunique() > 1
+    stems: dict[Slice, str] = {}
+    for part in slices(frame):
+        names = [part.machine, part.run] if several[part.machine] else [part.machine]
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*names, *part[2:]]))[:150]
+        taken = {other.lower() for other in stems.values()}
+        count = 2
+        unique = stem
+        while unique.lower() in taken:
+            unique, count = f"{stem}-{count}", count + 1
+        stems[part] = unique
+    return stems
+
+
+def _refuse_foreign(out: Path) -> None:
+    report = out / "REPORT.md"
+    ours = report.is_file() and report.read_bytes().startswith(_MARK.encode())
+    for name in _PIECES:
+        if not ours and os.path.lexists(out / name):
+            raise UserError(
+                f"a report replaces only an earlier report: {plain(out / name)} is of another "
+                "origin; move it away or give another --out"
+            )
+
+
+def _swap(new: Path, out: Path, old: Path) -> None:
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for name in _PIECES:
+            for origin, target in ((out / name, old / name), (new / name, out / name)):
+                if os.path.lexists(origin):
+                    os.replace(origin, target)
+                    moved.append((origin, target))
+    except OSError:
+        for origin, target in reversed(moved):
+            os.replace(target, origin)
+        raise
+
+
+def _read(readme: Path) -> str:
+    try:
+        return readme.read_bytes().decode()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"a README must be readable UTF-8 text: {plain(readme)} is not "
+            f"({plain(error, 100)}); give another"
+        ) from error
+
+
+def _replace(readme: Path, text: str) -> None:
+    temporary = readme.with_name(f".{readme.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(text.encode())
+        shutil.copymode(readme, temporary)
+        os.replace(temporary, readme)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"a README must be writable: {plain(readme)} is not ({plain(error, 100)}); it is "
+            "as it was; free space or check its rights"
+        ) from error
+
+
+def _marked(text: str, readme: Path, blocks: dict[str, str]) -> list[tuple[str, int, int]]:
+    """Return name, start and end of what stands between the marks."""
+    starts, ends = list(_START.finditer(text)), list(_END.finditer(text))
+    found = [(one[1], one.end(), other.start()) for one, other in zip(starts, ends, strict=False)]
+    names = [one[1] for one in starts]
+    edges = [edge for _, start, end in found for edge in (start, end)]
+    matched = names == [one[1] for one in ends] and edges == sorted(edges)
+    if not names or not matched or len(set(names)) < len(names):
+        raise UserError(
+            "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
+            f"-->` on lines of their own: {plain(readme)} has not; put its marks in order"
+        )
+    unknown = sorted(set(names) - set(blocks))
+    if unknown:
+        raise UserError(
+            f"a README's generated blocks are {', '.join(blocks)}: {plain(readme)} has "
+            f"{plain(', '.join(unknown))}; rename or remove it"
+        )
+    return found
