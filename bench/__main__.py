@@ -1,0 +1,127 @@
+"""The commands: `python -m bench run | plan | report | machine`.
+
+Each imports what it needs when it runs: `--help` and `report` start without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from bench.axes import add_axes
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.grid import Axes
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose every error is one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and leave."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def make_parser() -> Parser:
+    """Make the parser of every command; imports nothing heavy."""
+    parser = Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, run: Callable[[argparse.Namespace], int]) -> Parser:
+        added: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    run = command("run", "measure the cases, store a run, show where", _run)
+    add_axes(run.add_argument)
+    run.add_argument("--out", type=Path, default=RESULTS, help="results folder (default: results)")
+    plan = command("plan", "show what would run, with predicted memory and time", _plan)
+    add_axes(plan.add_argument)
+    report = command("report", "write tables, figures and REPORT.md from stored runs", _report)
+    report.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    report.add_argument("--out", type=Path, default=RESULTS, help="where to (default: results)")
+    report.add_argument("--readme", type=Path, help="a README whose generated parts to renew too")
+    command("machine", "measure what this machine can do at best", _machine)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; a user's mistake is one line and 2."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return status
+
+
+def _present(axes: Axes) -> Axes:
+    """Put the devices of this machine where the command line names none."""
+    from bench.machine import absent
+
+    if axes.device is not None:
+        return axes
+    return replace(axes, device=tuple(d for d in ("cpu", "cuda") if absent(d) is None))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from bench.grid import Axes, planned
+    from bench.runner import run_plan
+    from bench.terminal import following
+
+    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    plan = planned(axes)
+    with following(len(plan)) as show:
+        path = run_plan(plan, axes, arguments.out, show)
+    print(path)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from bench.grid import LONGEST_CALL_S, Axes, planned
+    from bench.machine import absent, measure_ceilings
+    from bench.terminal import print_plan
+    from bench.trial import foretell
+
+    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    plan, longest = planned(axes), LONGEST_CALL_S[axes.grid]
+    devices = {entry.case.device for entry in plan}
+    ceilings = {d: measure_ceilings(d) for d in devices if absent(d) is None}
+    print_plan([(e, foretell(e, ceilings.get(e.case.device), longest)) for e in plan], ceilings)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from bench.report import update_readme, write_report
+    from bench.store import latest_runs, load_frame
+
+    runs = arguments.runs or latest_runs(RESULTS / "runs")
+    if not runs:
+        raise UserError("a report needs a stored run; found none; `python -m bench run` makes one")
+    for path in write_report(runs, arguments.out):
+        print(path)
+    if arguments.readme is not None:
+        update_readme(arguments.readme, load_frame(runs))
+    return 0
+
+
+def _machine(arguments: argparse.Namespace) -> int:
+    from bench.terminal import print_machine
+
+    print_machine()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

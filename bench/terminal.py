@@ -1,0 +1,116 @@
+"""What the commands show on a terminal: progress, the plan, the machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, JustifyMethod
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from bench.grid import Planned
+from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
+from bench.runner import Progress
+from bench.trial import Outcome
+from bench.units import format_bytes, format_time
+
+PLAN_COLUMNS: dict[str, JustifyMethod] = {
+    "kernel": "left",
+    "case": "left",
+    "memory": "right",
+    "at least": "right",
+    "": "left",
+}
+
+
+@contextmanager
+def following(total: int) -> Iterator[Callable[[Progress], None]]:
+    """Show a run's progress with the time left; one line at its end where no terminal is."""
+    console = Console(stderr=True)
+    bar = Bar(
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    last = Progress(total)
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        last = progress
+        name = progress.current.partition("[")[2].rstrip("]")
+        bar.update(task, completed=progress.done, description=name[:36])
+
+    with bar:
+        task = bar.add_task("starting", total=total)
+        yield show
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
+    console.print(f"{last.done} cases: {counts}", highlight=False)
+
+
+def print_plan(entries: list[tuple[Planned, Outcome]], ceilings: dict[str, Ceilings]) -> None:
+    """Print every planned case with its predicted memory and least time, then the totals."""
+    console = Console()
+    reasons: list[str] = []
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name, justify in PLAN_COLUMNS.items():
+        table.add_column(name, justify=justify, no_wrap=True)
+    for (kernel, case), outcome in entries:
+        least = ""
+        if case.device in ceilings:
+            seconds = ceilings[case.device].floor_s(case, outcome.flops, outcome.bytes_moved)
+            least = format_time(seconds)
+        mark = ""
+        if outcome.status != "ok":
+            reasons.append(f"{outcome.kernel} {case.id}, {outcome.status}: {outcome.reason}")
+            mark = f"{outcome.status} [{len(reasons)}]"
+        memory = format_bytes(outcome.predicted_peak_bytes)
+        table.add_row(kernel.name, case.id, memory, least, escape(mark))
+    console.print(table)
+    for number, reason in enumerate(reasons, start=1):
+        console.print(f"[{number}] {reason}", markup=False, highlight=False)
+    counts = Counter("to run" if o.status == "ok" else o.status for _, o in entries)
+    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def print_machine() -> None:
+    """Measure and print what this machine is, how it is set and what it can do at best."""
+    console = Console()
+    for title, facts in (
+        ("machine", machine_info()),
+        ("settings", settings()),
+        ("packages", packages()),
+    ):
+        table = Table(title=title, box=None, show_header=False, title_justify="left")
+        for name, value in facts.items():
+            table.add_row(name, str(value))
+        console.print(table, "")
+    for device in ("cpu", "cuda"):
+        if absent(device) is None:
+            console.print(_ceilings_table(device), "")
+
+
+def _ceilings_table(device: str) -> Table:
+    measured = measure_ceilings(device)
+    table = Table(title=f"{device} at best, measured", box=None, show_header=False,
+                  title_justify="left")  # fmt: skip
+    table.add_row("one dispatch", format_time(measured.dispatch_s))
+    for size, rate in measured.bandwidth_bytes_per_s:
+        table.add_row(f"bandwidth, {format_bytes(size)}", f"{rate / 1e9:.4g} GB/s")
+    for dtype, rate in measured.flops_per_s.items():
+        table.add_row(f"matrix product, {dtype}", f"{rate / 1e9:.4g} GFLOP/s")
+    return table
