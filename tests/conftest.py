@@ -1,0 +1,25 @@
+"""Shape and type checks on every public function of mlr while the tests run."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+# The hook must stand before mlr is first imported. Where beartype is missing (a machine that only
+# lends its GPU), the tests run without it.
+if find_spec("beartype") is not None:
+    install_import_hook("mlr", "beartype.beartype")
+
+# At the sizes of the tests a second thread only waits, and on a busy machine it waits long.
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip CUDA tests, with the reason, where there is no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device on this machine")
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(skip)

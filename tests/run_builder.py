@@ -1,0 +1,203 @@
+"""Build realistic run files without measuring anything: times and memory follow power laws."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Size = tuple[int, int, int]
+
+# The seed's own sizes, tall, wide, and o growing at fixed m and n.
+SIZES: tuple[Size, ...] = (
+    *((33, 6, 3), (100, 6, 3), (1_000, 6, 3), (10_000, 6, 3), (100_000, 6, 3), (1_000_000, 6, 3)),
+    *((10_000, 64, 3), (10_000, 256, 3), (10_000, 64, 16), (10_000, 256, 64)),
+    *((1_000, 6, 1), (1_000, 6, 10), (1_000, 6, 30), (1_000, 64, 3), (1_000, 64, 10)),
+    *((1_000, 64, 30), (1_000, 16, 3), (1_000, 16, 10), (1_000, 16, 30)),
+)
+BASELINES = {"gradient": "autograd", "step": "torch_nn", "fit": "TorchLinearRegression"}
+# Of each kernel: seconds per call, seconds per FLOP, what it holds beside inputs, in numbers.
+KERNELS: dict[str, dict[str, tuple[float, float, str]]] = {
+    "gradient": {
+        "autograd": (1.2e-4, 4e-11, "2 * m * o"),
+        "matmul": (9e-6, 2.5e-11, "n * o + o"),
+        "einsum": (1.6e-5, 3e-11, "n * o + o"),
+        "factored_einsum": (2.2e-5, 6e-11, "m * o"),
+        "outer_sum": (1.4e-5, 2e-10, "m * n * o"),
+        "func_vjp": (2.1e-4, 4e-11, "2 * m * o"),
+        "kron_einsum": (4e-5, 4e-10, "m * n * o * o + n * o"),
+        "full_jacobian": (6e-5, 5e-10, "m * n * o * o + m * o * o"),
+        "jacrev": (9e-4, 9e-10, "2 * m * n * o * o"),
+    },
+    "step": {
+        "torch_nn": (2.8e-4, 6e-11, "3 * m * o"),
+        "matmul_update": (5e-5, 5e-11, "3 * m * o"),
+        "fused_addmm": (2.5e-5, 4e-11, "m * o + o"),
+        "kron_update": (9e-5, 5e-10, "m * n * o * o"),
+    },
+    "fit": {
+        "TorchLinearRegression": (2e-2, 4e-8, "3 * m * o"),
+        "LinearRegression": (4e-3, 3e-8, "3 * m * o"),
+        "EinsumLinearRegression": (7e-3, 3e-7, "m * n * o * o"),
+    },
+}
+# Enough for a report, and quick to draw.
+FEW_KERNELS = {
+    stage: {name: KERNELS[stage][name] for name in names}
+    for stage, names in (
+        ("gradient", ("autograd", "matmul", "kron_einsum")),
+        ("step", ("torch_nn", "fused_addmm")),
+    )
+}
+MEMORY = 25_000_000_000
+
+
+def build_run(
+    stages: Iterable[str] = ("gradient", "step", "fit"),
+    sizes: Iterable[Size] = SIZES,
+    device: str = "cpu",
+    dtype: str = "float64",
+    kernels: Mapping[str, Mapping[str, tuple[float, float, str]]] = KERNELS,
+    slug: str = "amd-epyc-2-core",
+    datetime: str = "2026-11-23T05:00:00+00:00",
+) -> dict[str, Any]:
+    """Return a run as its JSON: every kernel of every stage at every size."""
+    run: dict[str, Any] = {
+        "machine_info": {"node": "somewhere", "processor": "x86_64"},
+        "commit_info": {
+            "id": "0123456789abcdef0123456789abcdef01234567",
+            "time": datetime,
+            "dirty": False,
+            "project": "mlr",
+            "branch": "main",
+        },
+        "benchmarks": [],
+        "datetime": datetime,
+        "version": "5.3.1",
+        "schema": 1,
+        "outcomes": [],
+        "machine": _machine(slug, device),
+        "settings": {"grid": "quick", "passes": 1, "threads": 2, "omp_wait_policy": None},
+        "packages": {"python": "3.11.7", "torch": "2.13.0+cpu", "numpy": "2.4.6"},
+    }
+    run["settings"] |= {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1073741824"}, "tf32": False}
+    for stage in stages:
+        for size in sizes:
+            for kernel, law in kernels[stage].items():
+                add_case(run, stage, kernel, size, law, device, dtype)
+    return run
+
+
+def add_case(
+    run: dict[str, Any],
+    stage: str,
+    kernel: str,
+    size: Size,
+    law: tuple[float, float, str] = (1e-5, 1e-10, "m * o"),
+    device: str = "cpu",
+    dtype: str = "float64",
+) -> dict[str, Any]:
+    """Add one planned case, measured if its memory would fit; return its outcome."""
+    m, n, o = size
+    width = 4 if dtype == "float32" else 8
+    memory = width * eval(law[2], {"m": m, "n": n, "o": o}) + 16
+    base = f"{kernel}-{device}-{dtype}-{m}x{n}x{o}"
+    case: dict[str, Any] = {
+        "stage": stage,
+        "kernel": kernel,
+        "baseline": BASELINES.get(stage, kernel),
+        "device": device,
+        "dtype": dtype,
+        **{"batch": m, "in_features": n, "out_features": o},
+    }
+    planned = {"predicted_peak_bytes": memory, "flops": 2 * m * n * o, "bytes_moved": m * (n + o)}
+    outcome = case | planned
+    outcome |= {"fullname": f"bench/bench_{stage}.py::bench_{stage}[{base}]"}
+    outcome |= {"status": "ok", "reason": None}
+    run["outcomes"].append(outcome)
+    if memory > MEMORY / 4:
+        fail(run, outcome, "infeasible", f"needs {memory} bytes, {MEMORY // 4} are free")
+        return outcome
+    usual = KERNELS.get(stage, {}).get(case["baseline"], law)
+    times = _seconds(kernel, size, law), _seconds(case["baseline"], size, usual)
+    run["benchmarks"].append(_benchmark(case | planned, outcome["fullname"], base, *times))
+    return outcome
+
+
+def fail(run: dict[str, Any], outcome: dict[str, Any], status: str, reason: str | None) -> None:
+    """Turn a planned case into one without numbers."""
+    outcome |= {"status": status, "reason": reason}
+    name = outcome["fullname"]
+    run["benchmarks"] = [entry for entry in run["benchmarks"] if entry["fullname"] != name]
+
+
+def rename(run: dict[str, Any], old: str, new: str) -> None:
+    """Give a kernel another name, wherever it stands."""
+    for entry in [*run["outcomes"], *(entry["extra_info"] for entry in run["benchmarks"])]:
+        entry |= {key: new for key in ("kernel", "baseline") if entry[key] == old}
+    for entry in [*run["outcomes"], *run["benchmarks"]]:
+        entry["fullname"] = entry["fullname"].replace(f"[{old}-", f"[{new}-")
+
+
+def save(run: Any, path: Path) -> Path:
+    """Store a run, valid or not, as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    return path
+
+
+def _seconds(kernel: str, size: Size, law: tuple[float, float, str]) -> float:
+    m, n, o = size
+    per_call, per_flop, held = law
+    growth = o if "* o * o" in held else 1
+    # A fixed wobble, so that the lines are not exactly straight.
+    wobble = 1 + 0.1 * math.sin(7 * m + 5 * n + 3 * o + len(kernel))
+    return wobble * (per_call + per_flop * 2 * m * n * o * growth)
+
+
+def _benchmark(
+    case: dict[str, Any], fullname: str, base: str, seconds: float, usual: float
+) -> dict[str, Any]:
+    speedup = usual / seconds
+    apart = case["kernel"] != case["baseline"]
+    extra = case | {
+        **{"status": "ok", "reason": None, "max_rel_error": 2.2e-16, "passes": 1},
+        "speedup": speedup,
+        "speedup_low": speedup * 0.97 if apart else None,
+        "speedup_high": speedup * 1.04 if apart else None,
+        "peak_bytes": case["predicted_peak_bytes"],
+        **{"floor_s": 0.05 * seconds, "efficiency": 0.05},
+    }
+    stats = {
+        **{"min": seconds * 0.93, "max": seconds * 1.9, "mean": seconds * 1.06},
+        **{"stddev": seconds * 0.1, "rounds": 50, "median": seconds, "iqr": seconds * 0.11},
+        **{"q1": seconds * 0.97, "q3": seconds * 1.08, "iterations": 1, "total": seconds * 53},
+        **{"ops": 1 / seconds, "outliers": "3;2", "iqr_outliers": 2, "stddev_outliers": 3},
+        **{"ld15iqr": seconds * 0.93, "hd15iqr": seconds * 1.2},
+    }
+    return {
+        "group": f"{case['stage']} {case['device']} {case['dtype']}",
+        "name": fullname.split("::")[1],
+        "fullname": fullname,
+        "params": {"kernel": case["kernel"], "batch": case["batch"]},
+        "param": base,
+        "extra_info": extra,
+        "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
+        "stats": stats,
+    }
+
+
+def _machine(slug: str, device: str) -> dict[str, Any]:
+    ceilings = {
+        "dispatch_s": 1e-6,
+        "bandwidth_bytes_per_s": [[32_768, 9e10], [1_000_000_000, 2.8e10]],
+        "flops_per_s": {"float32": 1.45e11, "float64": 8.2e10},
+    }
+    return {
+        "slug": slug,
+        "cpu": "AMD EPYC",
+        "cores": 2,
+        "memory_bytes": MEMORY,
+        "gpu": None if device == "cpu" else "NVIDIA H200",
+        "ceilings": {device: ceilings},
+    }

@@ -1,0 +1,123 @@
+"""The table of kernels, and kernels from a user's own file."""
+
+from pathlib import Path
+
+import pytest
+
+from mlr import KERNELS, Case, KernelFileError, Problem, get_kernel, kernel, load_kernels
+from mlr.registry import BASELINES
+
+HEADER = """
+from mlr import Gradient, kernel
+costs = dict(
+    flops=lambda m, n, o, s: m, bytes_moved=lambda m, n, o, s: m, workspace=lambda m, n, o, s: 0
+)
+"""
+GOOD = (
+    HEADER
+    + """
+@kernel(stage="gradient", **costs)
+def mine(x, delta):
+    return Gradient(x.T @ delta, delta.sum(0))
+"""
+)
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> object:
+    before = dict(KERNELS)
+    yield
+    KERNELS.clear()
+    KERNELS.update(before)
+
+
+def _register(name: str = "fresh", **changes: object) -> None:
+    def function() -> None: ...
+
+    function.__name__ = name
+    costs = dict.fromkeys(("flops", "bytes_moved", "workspace"), lambda m, n, o, s: 0)
+    kernel(**{"stage": "gradient", **costs, **changes})(function)  # type: ignore[arg-type]
+
+
+def test_every_baseline_is_a_kernel_of_its_stage() -> None:
+    for stage, name in BASELINES.items():
+        assert get_kernel(name).stage == stage
+
+
+def test_a_duplicate_is_refused_and_changes_nothing() -> None:
+    before = dict(KERNELS)
+    with pytest.raises(ValueError, match=r"'matmul' is registered already, by mlr\.gradients"):
+        _register("matmul")
+    assert before == KERNELS
+
+
+def test_an_unknown_name_is_answered_with_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown kernel 'matmull'; known: .*matmul"):
+        get_kernel("matmull")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "backward"}, "stage is one of gradient, step, fit; got 'backward'"),
+        ({"dtypes": ("float32", "int8")}, "got 'int8'"),
+        ({"name": "<lambda>"}, "named by letters"),
+        ({"name": "a-b"}, "named by letters"),
+    ],
+)
+def test_what_no_kernel_can_be_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _register(**changes)  # type: ignore[arg-type]
+
+
+def test_a_users_file_registers(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(GOOD)
+    assert load_kernels(path) == ("mine",)
+    problem = Problem(Case("gradient", "cpu", "float64", 4, 3, 2))
+    assert get_kernel("mine").bind(problem)().weight.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "registers no kernel"),
+        ("def f(:\n", r"my.py:1: SyntaxError"),
+        (GOOD + "\n1 / 0\n", r"my.py:11: ZeroDivisionError: division by zero"),
+        (HEADER + "\n@kernel(stage='gradient', **costs)\ndef matmul(x, delta): ...\n", "already"),
+        ("import nothing_of_that_name\n", r"my.py:1: ModuleNotFoundError"),
+    ],
+)
+def test_a_users_mistake_names_their_line_and_leaves_nothing(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    before = dict(KERNELS)
+    path = tmp_path / "my.py"
+    path.write_text(text)
+    with pytest.raises(KernelFileError, match=message) as caught:
+        load_kernels(path)
+    assert "\n" not in str(caught.value)
+    assert before == KERNELS
+
+
+@pytest.mark.parametrize("name", ["missing.py", "folder", "notes.txt"])
+def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(KernelFileError, match="a kernel file is a Python file"):
+        load_kernels(tmp_path / name)
+
+
+def test_redraw_changes_the_very_tensors(tmp_path: Path) -> None:
+    problem = Problem(Case("gradient", "cpu", "float64", 5, 3, 2))
+    x, before = problem.x, problem.x.clone()
+    problem.redraw(1)
+    assert problem.x is x
+    assert not x.equal(before)
+    assert x.equal(Problem(Case("gradient", "cpu", "float64", 5, 3, 2, seed=1)).x)
+
+
+def test_a_float32_case_is_the_rounded_float64_case() -> None:
+    wide, narrow = (Problem(Case("step", "cpu", d, 5, 3, 2)) for d in ("float64", "float32"))
+    assert wide.x.float().equal(narrow.x)
+    assert wide.start.weight.float().equal(narrow.start.weight)

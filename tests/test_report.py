@@ -1,0 +1,348 @@
+"""Report: whole or not at all, the same bytes for the same run, text out of a run is data."""
+
+import ast
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename, save
+
+from bench import report
+from bench.errors import UserError
+from bench.markdown import escape, markdown_table, sentences
+from bench.report import readme_blocks, stale_blocks, update_readme, write_report
+from bench.store import load_frame
+
+FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
+HOSTILE = "a|b`c`<script>alert(1)</script>\n# x\x1b[31m __y__ $z$ ![i](http://e.x) www.e.x"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing, which has tests of its own."""
+    for name in ("time_figure", "memory_figure", "price_figure"):
+        monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    run = build_run(["gradient", "step"], FEW, kernels=FEW_KERNELS)
+    return save(run, folder / "amd" / "a.json")
+
+
+@pytest.fixture(scope="module")
+def frame(stored: Path) -> pd.DataFrame:
+    return load_frame([stored])
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_real_report(tmp_path: Path) -> None:
+    run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS)
+    stored = save(run, tmp_path / "a.json")
+    before = stored.read_bytes()
+    written = write_report([stored], tmp_path / "out")
+    files = snapshot(tmp_path / "out")
+    assert {str(path.relative_to(tmp_path / "out")) for path in written} == set(files)
+    text = files["REPORT.md"].decode()
+    assert len(links(text)) == 4
+    assert set(links(text)) <= set(files)
+    pictures = [content for name, content in files.items() if name.endswith(".png")]
+    assert len(pictures) == 3
+    assert all(content.startswith(b"\x89PNG") for content in pictures)
+    assert stored.read_bytes() == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> None:
+    write_report([stored], tmp_path)
+    text = (tmp_path / "REPORT.md").read_text()
+    for expected in (
+        "**matmul** is the fastest at all 4 sizes",
+        "Forming the Jacobian (kron_einsum instead of matmul) on cpu in float64 takes 4.33×",
+        "planned cases have no number: 1 infeasible",
+        "| commit ",
+        "0123456789abcdef0123456789abcdef01234567",
+        "2026-11-23T05:00:00+00:00",
+        "82.0 GFLOP/s in float64",
+        "setting allocator.MALLOC_MMAP_THRESHOLD",
+        "torch 2.13.0+cpu",
+        "8.63 µs (8.37–9.32)",
+        "needs 83886211088 bytes, 6250000000 are free",
+    ):
+        assert expected in text
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_same_run_same_bytes(tmp_path: Path, stored: Path) -> None:
+    write_report([stored], tmp_path / "one")
+    write_report([stored], tmp_path / "two")
+    first = snapshot(tmp_path / "one")
+    assert first == snapshot(tmp_path / "two")
+    write_report([stored], tmp_path / "one")
+    assert first == snapshot(tmp_path / "one")
+
+
+@pytest.mark.usefixtures("quick")
+def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> None:
+    again = save(build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS), tmp_path / "b.json")
+    other = save(
+        build_run(["gradient"], FEW[:1], device="cuda:0", slug="zen", kernels=FEW_KERNELS),
+        tmp_path / "a.json",
+    )
+    write_report([other, again, stored], tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)[1:]
+    assert titles == ["amd-epyc-2-core, run a", "amd-epyc-2-core, run b", "zen, run a"]
+    assert set(links(text)) <= set(snapshot(tmp_path / "out"))
+    assert "amd-epyc-2-core-b-gradient-cpu-float64-time.png" in text
+    assert "zen-gradient-cuda-0-float64-time.png" in text
+    csv = pd.read_csv(tmp_path / "out" / "tables" / "zen-gradient-cuda-0-float64.csv")
+    assert len(csv) == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_hostile_text_is_data(tmp_path: Path) -> None:
+    run = build_run(["gradient"], FEW[:2])
+    rename(run, "matmul", HOSTILE)
+    fail(run, run["outcomes"][-1], "crashed", HOSTILE)
+    run["settings"][HOSTILE] = HOSTILE
+    run["machine"]["cpu"] = run["commit_info"]["branch"] = HOSTILE
+    run["commit_info"]["id"] = "`|<"
+    run["settings"]["half"] = "\ud800"
+    run["packages"]["<img>"] = "|"
+    write_report([save(run, tmp_path / "x|<b>.json")], tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    body = text.split("\n", 1)[1]
+    assert "<" not in body
+    assert "`c`" not in body
+    assert "http://" not in body
+    assert all(line.isprintable() for line in text.splitlines())
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    for name, content in snapshot(tmp_path / "out").items():
+        assert name.isprintable()
+        assert b"\x1b" not in content or name.endswith(".png")
+
+
+@pytest.mark.parametrize("char", list("\\`*[]~|$<>&_"))
+def test_escape_leaves_no_markup(char: str) -> None:
+    shown = escape(f"a {char}{char} b")
+    assert re.fullmatch(r"a &(#\d+|lt|gt|amp);&(#\d+|lt|gt|amp); b", shown)
+    assert escape("kron_einsum") == "kron_einsum"
+
+
+def test_empty_table_is_still_one() -> None:
+    assert markdown_table(pd.DataFrame({"a": [], "b": []})).count("\n") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_little_to_say(tmp_path: Path) -> None:
+    empty = build_run([], slug="empty")
+    failed = build_run(["gradient"], FEW[:1], slug="failed")
+    for outcome in failed["outcomes"]:
+        fail(failed, outcome, "timeout", None)
+    step = build_run(["step"], FEW[:1], slug="step")
+    runs = [save(run, tmp_path / f"{run['machine']['slug']}.json") for run in (empty, failed, step)]
+    write_report(runs, tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    for expected in ("nothing was planned", "no case has a time", "no reason was recorded"):
+        assert expected in text
+    assert readme_blocks(load_frame(runs))["table"].count("no gradient has a time") == 2
+    assert set(readme_blocks(load_frame(runs[:1]))) == {"summary", "table"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_full_disk_keeps_the_old_report(
+    tmp_path: Path, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    write_report([stored], out)
+    before = snapshot(out)
+    later = save(build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS), tmp_path / "later.json")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", full)
+        with pytest.raises(UserError, match="No space left"):
+            write_report([later], out)
+    assert snapshot(out) == before
+    for calls in (1, 4, 6):
+        _break_replace_at(calls, monkeypatch)
+        with pytest.raises(UserError, match="No space left"):
+            write_report([later], out)
+        monkeypatch.undo()
+        for name in ("time_figure", "memory_figure", "price_figure"):
+            monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
+        assert snapshot(out) == before
+        assert sorted(path.name for path in out.iterdir()) == ["REPORT.md", "figures", "tables"]
+
+
+def _break_replace_at(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    real = os.replace
+
+    def replace(origin: Any, target: Any) -> None:
+        done.append(origin)
+        if len(done) == calls:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(origin, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+@pytest.mark.usefixtures("quick")
+def test_refusals(tmp_path: Path, stored: Path) -> None:
+    with pytest.raises(UserError, match="none was given"):
+        write_report([], tmp_path / "out")
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="a folder it can write"):
+            write_report([stored], out)
+    broken = tmp_path / "broken.json"
+    broken.write_bytes(stored.read_bytes()[:1000])
+    with pytest.raises(UserError, match="truncated"):
+        write_report([stored, broken], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", ["REPORT.md", "figures/mine.png", "tables/mine.csv"])
+def test_what_others_wrote_is_kept(name: str, tmp_path: Path, stored: Path) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="another origin"):
+        write_report([stored], tmp_path)
+    assert snapshot(tmp_path) == {name: b"mine"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_neighbours_stay_and_stale_files_go(tmp_path: Path, stored: Path) -> None:
+    (tmp_path / "README.md").write_text("about")
+    write_report([stored], tmp_path)
+    (tmp_path / "figures" / "old.png").write_text("stale")
+    write_report([stored], tmp_path)
+    assert (tmp_path / "README.md").read_text() == "about"
+    assert not (tmp_path / "figures" / "old.png").exists()
+
+
+README = """# mlr\r
+<!-- generated: summary -->
+<!-- end: summary -->
+kept
+<!-- generated: time -->
+old
+<!-- end: time -->
+the end"""
+
+
+def test_readme_is_kept_up_to_date(tmp_path: Path, frame: pd.DataFrame) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(README.encode())
+    assert stale_blocks(readme, frame) == ["summary", "time"]
+    assert update_readme(readme, frame)
+    assert stale_blocks(readme, frame) == []
+    assert not update_readme(readme, frame)
+    text = readme.read_bytes().decode()
+    assert text.startswith("# mlr\r\n")
+    assert text.endswith("the end")
+    assert "kept" in text
+    assert "old" not in text
+    picture = "results/figures/amd-epyc-2-core-gradient-cpu-float64-time.png"
+    assert links(text) == [picture]
+    readme.write_text(text.replace("matmul", "einsum"))
+    assert stale_blocks(readme, frame) == ["summary"]
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_readme_figures_are_those_of_the_report(tmp_path: Path, stored: Path) -> None:
+    write_report([stored], tmp_path / "results")
+    blocks = readme_blocks(load_frame([stored]))
+    for name in ("time", "memory", "price"):
+        assert (tmp_path / links(blocks[name])[0]).is_file()
+    assert "amd-epyc-2-core, commit 0123456789" in blocks["source"]
+    assert "Jacobian: time" in blocks["table"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no marks", "each block once"),
+        ("<!-- generated: time -->\n", "each block once"),
+        ("<!-- end: time -->\n<!-- generated: time -->\n", "each block once"),
+        ("<!-- generated: time -->\n<!-- end: table -->", "each block once"),
+        ("<!-- generated: time -->\n<!-- end: time -->\n" * 2, "each block once"),
+        ("<!-- generated: other -->\n<!-- end: other -->", "blocks are summary, table, time"),
+    ],
+)
+def test_readme_with_marks_out_of_order(
+    text: str, said: str, tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    for act in (update_readme, stale_blocks):
+        with pytest.raises(UserError, match=said):
+            act(readme, frame)
+    assert readme.read_text() == text
+    with pytest.raises(UserError, match="readable"):
+        stale_blocks(tmp_path / "none.md", frame)
+
+
+def test_full_disk_keeps_the_readme(
+    tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(README.encode())
+    monkeypatch.setattr(shutil, "copymode", _full)
+    with pytest.raises(UserError, match="as it was"):
+        update_readme(readme, frame)
+    assert snapshot(tmp_path) == {"README.md": README.encode()}
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_sentences_name_several_winners(tmp_path: Path) -> None:
+    laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "einsum")}
+    laws["einsum"] = (2e-5, 2e-12, "n * o")
+    run = build_run(["gradient"], FEW, kernels={"gradient": laws})
+    said = sentences(load_frame([save(run, tmp_path / "a.json")]))[0]
+    assert "of 4 sizes the fastest is **matmul** at 3 (" in said
+    assert "**einsum** at 1 (10,000 × 256 → 64)" in said
+
+
+@pytest.mark.parametrize("name", ["schema", "store", "units", "tables", "markdown", "drawing"])
+def test_report_code_needs_neither_torch_nor_mlr(name: str) -> None:
+    for module in (name, "figures", "report"):
+        tree = ast.parse(Path(report.__file__).with_name(f"{module}.py").read_text())
+        nodes = list(ast.walk(tree))
+        found = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        found |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+        assert not {one.split(".")[0] for one in found} & {"torch", "mlr", "psutil"}
+        assert {one for one in found if one.startswith("bench.")} <= {
+            f"bench.{one}"
+            for one in (
+                *("errors", "schema", "store", "units", "tables", "markdown", "drawing"),
+                *("figures", "report"),
+            )
+        }

@@ -1,0 +1,49 @@
+"""What the checkout shows is what its stored runs say."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.report import stale_blocks, write_report
+from bench.store import find_runs, latest_runs, load_frame
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+MOST_BYTES = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Path]:
+    found = latest_runs(RESULTS / "runs")
+    assert found
+    return found
+
+
+def test_the_readme_is_not_stale(runs: list[Path]) -> None:
+    assert stale_blocks(ROOT / "README.md", load_frame(runs)) == []
+
+
+def test_the_report_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
+    written = {path.relative_to(tmp_path / "new") for path in write_report(runs, tmp_path / "new")}
+    fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
+    assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
+    for path in written:
+        assert (RESULTS / path).exists(), path
+
+
+def test_every_stored_run_is_valid_and_small() -> None:
+    for path in find_runs(RESULTS / "runs"):
+        load_frame([path])
+        assert path.stat().st_size < MOST_BYTES, path
+        assert path.parent.name == load_frame([path])["machine"].iloc[0], path
+
+
+def test_a_quick_run_shows_the_jacobians_price_and_its_limit(runs: list[Path]) -> None:
+    frame = load_frame(runs)
+    middle = frame[frame["case"] == "10000x64x16"].set_index(["dtype", "kernel"]).loc["float64"]
+    kron = middle.loc["kron_einsum"]
+    assert kron["status"] == "ok"
+    assert kron["peak_bytes"] == kron["predicted_peak_bytes"] > 2**30
+    wide = frame[(frame["case"] == "10000x256x64") & (frame["kernel"] == "kron_einsum")]
+    assert set(wide["status"]) <= {"infeasible", "ok"}
+    assert wide["reason"].notna().any()

@@ -1,0 +1,299 @@
+"""Run files: what is read comes back whole, what is wrong is refused in one line."""
+
+import copy
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from run_builder import add_case, build_run, fail, rename, save
+
+from bench.errors import UserError
+from bench.schema import Run
+from bench.store import COLUMNS, find_runs, latest_runs, load_frame, load_run, plain, write_run
+
+SMALL = ((33, 6, 3), (10_000, 256, 64))
+
+
+@pytest.fixture
+def run() -> dict[str, Any]:
+    return build_run(["gradient"], SMALL)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_run(path)
+    message = str(caught.value)
+    assert message.isprintable(), message
+    assert len(message) < 1200
+    assert path.name in message
+    return message
+
+
+def test_frame_has_a_row_per_planned_case(run: dict[str, Any], tmp_path: Path) -> None:
+    frame = load_frame([save(run, tmp_path / "a.json")])
+    assert list(frame.columns) == list(COLUMNS)
+    assert len(frame) == len(run["outcomes"])
+    assert set(frame["case"]) == {"33x6x3", "10000x256x64"}
+    ok = frame["status"] == "ok"
+    assert not ok.all()
+    for name in ("median_s", "q1_s", "rounds", "speedup", "peak_bytes", "efficiency"):
+        assert frame.loc[ok, name].notna().all()
+        assert frame.loc[~ok, name].isna().all()
+    assert frame["predicted_peak_bytes"].notna().all()
+    assert frame["reason"].notna().equals(~ok)
+
+
+def test_frame_holds_the_numbers_of_the_file(run: dict[str, Any], tmp_path: Path) -> None:
+    row = load_frame([save(run, tmp_path / "a.json")]).iloc[1]
+    entry = run["benchmarks"][1]
+    assert row["fullname"] == entry["fullname"]
+    assert row["median_s"] == entry["stats"]["median"]
+    assert row["q3_s"] == entry["stats"]["q3"]
+    assert row["speedup"] == entry["extra_info"]["speedup"]
+    assert (row["run"], row["machine"], row["dirty"]) == ("a", "amd-epyc-2-core", False)
+
+
+def test_frame_without_rows_keeps_its_columns(run: dict[str, Any], tmp_path: Path) -> None:
+    run |= {"outcomes": [], "benchmarks": []}
+    frame = load_frame([save(run, tmp_path / "a.json")])
+    assert frame.empty
+    assert frame["median_s"].dtype == np.float64
+    assert load_frame([]).empty
+
+
+def test_runs_that_nothing_tells_apart_are_refused(run: dict[str, Any], tmp_path: Path) -> None:
+    paths = [save(run, tmp_path / folder / "a.json") for folder in ("x", "y")]
+    with pytest.raises(UserError, match="share one"):
+        load_frame(paths)
+    assert len(load_frame([paths[0]] * 2)) == len(run["outcomes"])
+
+
+def test_write_and_load_round_trip(run: dict[str, Any], tmp_path: Path) -> None:
+    path = write_run(tmp_path / "new" / "a.json", run)
+    assert json.loads(path.read_text()) == run
+    again = write_run(tmp_path / "new" / "b.json", load_run(path))
+    assert load_run(again) == load_run(path)
+    assert json.loads(again.read_text())["machine_info"] == run["machine_info"]
+    assert sorted(os.listdir(path.parent)) == ["a.json", "b.json"]
+
+
+def test_pytest_benchmark_reads_a_stored_run(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_benchmark.cli import main
+
+    path = write_run(tmp_path / "a.json", run)
+    command = ["compare", str(path), "--columns=median", f"--csv={tmp_path / 'out'}"]
+    monkeypatch.setattr(sys, "argv", ["pytest-benchmark", *command])
+    main()
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(run["benchmarks"])
+
+
+def test_a_stored_run_is_never_replaced(run: dict[str, Any], tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a.json", run)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="never edited"):
+        write_run(path, run)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_full_disk_leaves_nothing(
+    call: str, run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(UserError, match="No space left") as caught:
+        write_run(tmp_path / "a.json", run)
+    assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_write_leaves_nothing(
+    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_run(tmp_path / "a.json", run)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_folder(run: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_run(tmp_path / "file" / "a.json", run)
+
+
+def test_invalid_run_is_not_written(run: dict[str, Any], tmp_path: Path) -> None:
+    for broken in (run | {"datetime": "yesterday"}, run | {"settings": {"x": float("nan")}}):
+        with pytest.raises(UserError):
+            write_run(tmp_path / "a.json", broken)
+    with pytest.raises(UserError):
+        write_run(tmp_path / "a.json", run | {"settings": {"x": object()}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncated_at_every_tenth_byte(tmp_path: Path) -> None:
+    whole = json.dumps(build_run(["step"], [(33, 6, 3)], kernels={"step": {"a": (1, 1, "m")}}))
+    path = tmp_path / "a.json"
+    for length in range(0, len(whole), 10):
+        path.write_text(whole[:length])
+        assert "truncated or damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "truncated or damaged"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"[" * 200_000, "truncated or damaged"),
+        (b"[1, 2]", "some other JSON"),
+        (b'{"a": 1}', "some other JSON"),
+        (b'{"benchmarks": [], "machine_info": {}}', "plain pytest-benchmark file"),
+        (b'{"schema": 2}', "newer schema 2"),
+        (b'{"schema": 0}', "older schema 0"),
+        (b'{"schema": true}', "must be an integer"),
+        (b'{"schema": "1"}', "must be an integer"),
+        (b'{"schema": 1, "schema": 1}', "comes twice"),
+        (b'{"schema": 1, "x": {"y": [{"a\\u001b[31m": 1, "a\\u001b[31m": 2}]}}', "comes twice"),
+        (b'{"schema": 1, "x": NaN}', "NaN"),
+        (b'{"schema": 1, "x": -Infinity}', "-Infinity"),
+        (b'{"schema": 1, "x": 1e999}', "1e999"),
+        (b'{"schema": 1}', "datetime: Field required"),
+        (b'{"schema": 1' + b"0" * 5000 + b"}", "truncated or damaged"),
+    ],
+)
+def test_other_files_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    assert said in refusal(path)
+
+
+def test_missing_file_folder_and_odd_name(tmp_path: Path) -> None:
+    assert "must exist" in refusal(tmp_path / "none.json")
+    assert "readable" in refusal(tmp_path)
+    with pytest.raises(UserError) as caught:
+        load_run(tmp_path / "a\n\x1b[31m.json")
+    assert str(caught.value).isprintable()
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert "Permission denied" in refusal(tmp_path / "a.json")
+
+
+STATS = ("benchmarks", 0, "stats")
+EXTRA = ("benchmarks", 0, "extra_info")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        ((*STATS, "median"), -1e-6, "benchmarks.0.stats.median"),
+        ((*STATS, "min"), 0, "benchmarks.0.stats.min"),
+        ((*STATS, "mean"), "1e-6", "benchmarks.0.stats.mean"),
+        ((*STATS, "q1"), True, "benchmarks.0.stats.q1"),
+        ((*STATS, "q1"), 10**400, "benchmarks.0.stats.q1"),
+        ((*STATS, "q1"), 1e9, "must be in this order"),
+        ((*STATS, "rounds"), 0, "benchmarks.0.stats.rounds"),
+        ((*STATS, "stddev"), -1, "benchmarks.0.stats.stddev"),
+        ((*STATS, "data"), [1e-6, -1e-6], "benchmarks.0.stats.data.1"),
+        ((*EXTRA, "peak_bytes"), -8, "benchmarks.0.extra_info.peak_bytes"),
+        ((*EXTRA, "speedup_low"), 1e9, "must be in this order"),
+        ((*EXTRA, "status"), "wrong", "benchmarks.0.extra_info.status"),
+        ((*EXTRA, "kernel"), "other", "differ in the case"),
+        (("outcomes", 0, "status"), "fine\n\x1b[31m", "outcomes.0.status"),
+        (("outcomes", 0, "status"), "timeout", "only an ok outcome has a benchmark"),
+        (("outcomes", 0, "batch"), 0, "outcomes.0.batch"),
+        (("outcomes", 0, "batch"), 2**70, "outcomes.0.batch"),
+        (("outcomes", 0, "batch"), 33.5, "outcomes.0.batch"),
+        (("outcomes", 0, "device"), "../../etc", "outcomes.0.device"),
+        (("outcomes", 0, "fullname"), "unknown", "only an ok outcome has a benchmark"),
+        (("machine", "slug"), "../elsewhere", "machine.slug"),
+        (("machine", "ceilings"), {"cpu": {"dispatch_s": -1}}, "machine.ceilings.cpu.dispatch_s"),
+        (("commit_info", "dirty"), "no", "commit_info.dirty"),
+        (("datetime",), "yesterday", "datetime"),
+        (("packages", "torch"), 2, "packages.torch"),
+        (("benchmarks",), [], "an ok outcome must have a benchmark"),
+        (("benchmarks",), {}, "benchmarks"),
+    ],
+)
+def test_invalid_content_is_named(
+    where: tuple[str | int, ...], value: object, said: str, run: dict[str, Any], tmp_path: Path
+) -> None:
+    place: Any = run
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    assert said in refusal(save(run, tmp_path / "a.json"))
+
+
+def test_two_entries_for_one_case(run: dict[str, Any], tmp_path: Path) -> None:
+    twice = copy.deepcopy(run)
+    twice["benchmarks"].append(twice["benchmarks"][0])
+    assert "has a benchmark, and one" in refusal(save(twice, tmp_path / "a.json"))
+    run["outcomes"].append(run["outcomes"][0])
+    assert "in outcomes once" in refusal(save(run, tmp_path / "b.json"))
+
+
+def test_fields_of_others_and_equal_times_are_kept(tmp_path: Path) -> None:
+    run = build_run([])
+    add_case(run, "gradient", "matmul", (1, 1, 1))
+    stats = run["benchmarks"][0]["stats"]
+    stats |= dict.fromkeys(("min", "max", "median", "mean", "q3"), 0.3) | {"stddev": 0}
+    stats |= {"q1": 0.30000000000000004, "of another tool": [None]}
+    loaded = load_run(save(run, tmp_path / "a.json"))
+    assert loaded.model_dump()["benchmarks"][0]["stats"]["of another tool"] == [None]
+
+
+def test_hostile_names_are_data(run: dict[str, Any], tmp_path: Path) -> None:
+    name = "a|b`<script>\n\x1b[31m"
+    rename(run, "matmul", name)
+    frame = load_frame([write_run(tmp_path / "a.json", run)])
+    assert name in set(frame["kernel"])
+
+
+def test_find_and_latest(run: dict[str, Any], tmp_path: Path) -> None:
+    other = build_run(["gradient"], SMALL, slug="zen", datetime="2025-01-01T00:00:00")
+    old = run | {"datetime": "2026-11-23T05:30:00+02:00"}
+    paths = [
+        save(old, tmp_path / "amd" / "b.json"),
+        save(run, tmp_path / "amd" / "a.json"),
+        save(other, tmp_path / "zen" / "c.json"),
+    ]
+    (tmp_path / "amd" / ".b.json.17.tmp").write_text("half")
+    (tmp_path / "amd" / ".hidden.json").write_text("half")
+    (tmp_path / "README.md").write_text("about")
+    assert find_runs(tmp_path) == sorted(paths)
+    # 05:30+02:00 is 03:30 UTC, before 05:00 UTC.
+    assert latest_runs(tmp_path) == [paths[1], paths[2]]
+    for folder in (tmp_path / "none", tmp_path / "README.md"):
+        with pytest.raises(UserError, match="cannot be listed"):
+            find_runs(folder)
+    fail(other, other["outcomes"][0], "odd", None)
+    save(other, paths[2])
+    with pytest.raises(UserError, match=r"c\.json"):
+        latest_runs(tmp_path)
+
+
+def test_plain_shortens_and_escapes() -> None:
+    assert plain("x" * 500, 20) == "x" * 10 + "…" + "x" * 10
+    assert plain("\u202e\x00\x9b\ud800") == "\\u202e\\x00\\x9b\\ud800"
+
+
+def test_a_run_cannot_be_changed(run: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Run.model_validate(run).datetime = "later"
