@@ -82,7 +82,7 @@ def source(frame: pd.DataFrame) -> str:
     first = frame.iloc[0]
     return (
         f"{escape(first['machine'])}, commit {escape(first['commit'][:10])}"
-        f"{' with uncommitted changes' if first['dirty'] else ''}, {escape(first['datetime'][:10])}"
+        f"{' with uncommitted changes' if first['dirty'] else ''}, run {escape(first['run'])}"
     )
 
 

@@ -1,29 +1,37 @@
 """What the checkout shows is what its stored runs say."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bench.report import stale_blocks, write_report
-from bench.store import find_runs, latest_runs, load_frame
+from bench.store import find_runs, load_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 MOST_BYTES = 2_000_000
 
 
+def runs_named_in(text: Path) -> list[Path]:
+    """The stored runs that a document was made from; others may have been taken since."""
+    names = set(re.findall(r"\b\d{8}T\d{6}Z-\w+-\w+", text.read_text(encoding="utf-8")))
+    found = [path for path in find_runs(RESULTS / "runs") if path.stem in names]
+    assert {path.stem for path in found} == names != set()
+    return found
+
+
 @pytest.fixture(scope="module")
 def runs() -> list[Path]:
-    found = latest_runs(RESULTS / "runs")
-    assert found
-    return found
+    return runs_named_in(ROOT / "README.md")
 
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
     assert stale_blocks(ROOT / "README.md", load_frame(runs)) == []
 
 
-def test_the_report_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
+def test_the_report_is_not_stale(tmp_path: Path) -> None:
+    runs = runs_named_in(RESULTS / "REPORT.md")
     written = {path.relative_to(tmp_path / "new") for path in write_report(runs, tmp_path / "new")}
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
