@@ -71,12 +71,15 @@ class Panel(NamedTuple):
 
 
 def panels_of(rows: pd.DataFrame) -> list[Panel]:
-    """Return what the panels show: three, and up to three more for failures these would miss.
+    """Return what the panels show: one an axis, and up to three more for failures these would miss.
 
-    The first three are for m, n and o, each at the two other sizes that have the most points along
-    it. A further one, for the same axis, holds the sizes with the most failed cases not yet shown.
+    The first are for m, n and o, each at the two other sizes that have the most points along it;
+    an axis with a single point is left out where another has more. A further panel, for the same
+    axis, holds the sizes with the most failed cases not yet shown.
     """
     panels = [Panel(axis, _best(rows, axis, ["points", "ok"])) for axis in SIZES]
+    telling = [panel for panel in panels if panel.rows[panel.axis].nunique() > 1]
+    panels = telling or panels[:1]
     for axis in SIZES:
         shown = pd.concat([panel.rows for panel in panels]).index
         hidden = rows["status"].ne("ok") & ~rows.index.isin(shown)
@@ -109,9 +112,9 @@ def _best(rows: pd.DataFrame, axis: str, order: list[str]) -> pd.DataFrame:
 def lay_out(panels: Sequence[Panel], quantity: str) -> tuple[Figure, list[Axes]]:
     """Return an empty figure with log axes for each panel, in rows of three, or one row of four."""
     kernels = len({name for panel in panels for name in panel.rows["kernel"]})
-    wide = 4 if len(panels) == 4 else 3
+    wide = 4 if len(panels) == 4 else min(3, len(panels))
     deep = -(-len(panels) // wide)
-    size = (3.3 * wide + 2.1, 1.5 + 3.5 * deep + 0.2 * (kernels // 6))
+    size = (max(3.3 * wide + 2.1, 8.7), 1.5 + 3.5 * deep + 0.2 * (kernels // 6))
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     every = [figure.add_subplot(deep, wide, 1 + place) for place in range(len(panels))]
     for place, axes in enumerate(every):
