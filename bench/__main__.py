@@ -42,6 +42,7 @@ def make_parser() -> Parser:
     run = command("run", "measure the cases, store a run, show where", _run)
     add_axes(run.add_argument)
     run.add_argument("--out", type=Path, default=RESULTS, help="results folder (default: results)")
+    run.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     plan = command("plan", "show what would run, with predicted memory and time", _plan)
     add_axes(plan.add_argument)
     report = command("report", "write tables, figures and REPORT.md from stored runs", _report)
@@ -61,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        further = (
+            "; `run --resume` with the same axes goes on" if arguments.command == "run" else ""
+        )
+        print(f"stopped{further}", file=sys.stderr)
         return 130
     return status
 
@@ -83,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
     plan = planned(axes)
     with following(len(plan)) as show:
-        path = run_plan(plan, axes, arguments.out, show)
+        path = run_plan(plan, axes, arguments.out, show, resume=arguments.resume)
     print(path)
     return 0
 

@@ -3,14 +3,6 @@
 from collections.abc import Callable
 
 
-def bench_gradient(
-    kernel: str,
-    device: str,
-    dtype: str,
-    batch: int,
-    in_features: int,
-    out_features: int,
-    measure: Callable[[], None],
-) -> None:
+def bench_gradient(measure: Callable[[], None]) -> None:
     """Check, time and weigh one kernel of the gradient stage on one case."""
     measure()

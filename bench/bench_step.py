@@ -3,14 +3,6 @@
 from collections.abc import Callable
 
 
-def bench_step(
-    kernel: str,
-    device: str,
-    dtype: str,
-    batch: int,
-    in_features: int,
-    out_features: int,
-    measure: Callable[[], None],
-) -> None:
+def bench_step(measure: Callable[[], None]) -> None:
     """Check, time and weigh one kernel of the step stage on one case."""
     measure()

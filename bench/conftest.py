@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.machine import Ceilings, absent, machine_info, measure_ceilings, pack
 from bench.measure import clock_for
 from bench.schema import SCHEMA
 from bench.trial import Outcome, UnmeasuredError, foretell, run_trial
+from mlr import Case, get_kernel
 
 PARAMETERS = ("kernel", "device", "dtype", "batch", "in_features", "out_features")
 MIN_ROUNDS = 5  # pytest-benchmark's own default
@@ -35,10 +37,11 @@ class Record:
         self.axes = axes
         self.outcomes: dict[str, Outcome] = {}
         self.journal = Journal(Path(journal)) if journal else None
+        self.parent = os.getppid()
         self._ceilings = self._of_an_earlier_child()
 
     def _of_an_earlier_child(self) -> dict[str, Ceilings]:
-        events = self.journal.events() if self.journal else ()
+        events = self.journal.new_events() if self.journal else ()
         for event in events:
             if event["event"] == "session":
                 found = event["surroundings"]["machine"]["ceilings"]
@@ -57,6 +60,12 @@ class Record:
         """Append one event to the journal, if there is one."""
         if self.journal is not None:
             self.journal.append(event, **content)
+
+    def end(self, name: str, outcome: Outcome, stats: Any = None) -> None:
+        """Record the end of a case; a case that is interrupted has none."""
+        self.outcomes[name] = outcome
+        benchmark = stats.as_dict(include_data=True) if stats else None
+        self.note("done", fullname=name, outcome=outcome.columns(), benchmark=benchmark)
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""
@@ -85,14 +94,26 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     if config.getoption("numprocesses", None) and not config.getoption("benchmark_disable"):
         raise pytest.UsageError("benchmarks must run one at a time; got -n: leave it out")
+    _require_place(config.getoption("benchmark_json"))
     config.stash[RECORD] = Record(axes, config.getoption("journal"))
+
+
+def _require_place(path: str | None) -> None:
+    """Refuse a result file that could not be written, before and not after everything is measured.
+
+    Raises:
+        pytest.UsageError: If its folder is missing or not writable.
+    """
+    folder = Path(path).absolute().parent if path else None
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise pytest.UsageError(f"--benchmark-json needs a folder that can be written; got {path}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a benchmark of a stage every planned case of it; parameters are strings and ints."""
     if "measure" not in metafunc.fixturenames:
         return
-    stage = metafunc.function.__name__.removeprefix("bench_")
+    stage = _stage(metafunc.function)
     mine = [entry for entry in metafunc.config.stash[PLAN] if entry.case.stage == stage]
     values = []
     for kernel, case in mine:
@@ -103,14 +124,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(PARAMETERS, values, ids=[entry.id for entry in mine])
 
 
+def _stage(function: Callable[..., Any]) -> str:
+    return function.__name__.removeprefix("bench_")
+
+
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None]:
+def measure(
+    request: pytest.FixtureRequest,
+    benchmark: Any,
+    kernel: str,
+    device: str,
+    dtype: str,
+    batch: int,
+    in_features: int,
+    out_features: int,
+) -> Callable[[], None]:
     """Return the function that takes this test's case through its trial and records it."""
-    record = request.config.stash[RECORD]
-    case_id = request.node.callspec.id
-    stage = request.function.__name__.removeprefix("bench_")
-    plan = request.config.stash[PLAN]
-    entry = next(e for e in plan if e.id == case_id and e.case.stage == stage)
+    record, stage = request.config.stash[RECORD], _stage(request.function)
+    case = Case(stage, device, dtype, batch, in_features, out_features, record.axes.seed)
+    entry = Planned(get_kernel(kernel), case)
 
     def timer(call: Callable[[], Any], about_s: float) -> float | None:
         if about_s > SLOW_CALL_S and request.config.getoption("benchmark_min_rounds") == MIN_ROUNDS:
@@ -120,24 +152,29 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None
         return float(benchmark.stats["median"]) if benchmark.enabled else None
 
     def take() -> None:
+        _require_runner(record)
         name, ceilings = request.node.nodeid, record.ceilings(entry.case.device)
         outcome = foretell(entry, ceilings, LONGEST_CALL_S[record.axes.grid])
-        record.outcomes[name] = outcome
         record.note("start", fullname=name, outcome=outcome.columns())
+        if outcome.status != "ok" or ceilings is None:
+            record.end(name, outcome)
+            pytest.skip(f"{outcome.status}: {outcome.reason}")
         try:
-            if outcome.status != "ok" or ceilings is None:
-                pytest.skip(f"{outcome.status}: {outcome.reason}")
             run_trial(entry, outcome, ceilings, timer)
-            benchmark.extra_info.update(outcome.columns())
         except UnmeasuredError as end:
             _forget_time(benchmark)
+            record.end(name, outcome)
             pytest.fail(f"{end.status}: {end}", pytrace=False)
-        finally:
-            timed = benchmark.stats if outcome.status == "ok" else None
-            entry_of = timed.as_dict(include_data=True) if timed else None
-            record.note("done", fullname=name, outcome=outcome.columns(), benchmark=entry_of)
+        benchmark.extra_info.update(outcome.columns())
+        record.end(name, outcome, benchmark.stats)
 
     return take
+
+
+def _require_runner(record: Record) -> None:
+    """End the session, should the runner that started it be gone: another may have taken over."""
+    if record.journal is not None and os.getppid() != record.parent:
+        pytest.exit("the runner of this session is gone", returncode=3)
 
 
 def _forget_time(benchmark: Any) -> None:

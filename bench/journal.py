@@ -1,4 +1,11 @@
-"""The journal of a run: one JSON line an event, on disk as soon as it is known."""
+"""The journal of a run: one JSON line an event, on disk as soon as it is known.
+
+plan     the cases to measure, first of all
+session  where and how a measuring process runs
+start    a case begins
+done     a case ended, with its outcome and its benchmark
+resume   another runner goes on; a case that had begun then begins anew
+"""
 
 from __future__ import annotations
 
@@ -12,10 +19,11 @@ from pytest_benchmark.utils import safe_dumps
 
 
 class Journal:
-    """Append events to a file, and read them back as far as they were wholly written."""
+    """Append events to a file, and read on from where reading had got to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read = 0
 
     def append(self, event: str, **content: Any) -> None:
         """Write one event and see it to the disk."""
@@ -25,11 +33,19 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Yield the events in order; a last line cut short by a kill is left out."""
+    def new_events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events not yet read; a line that is not wholly written is left for later."""
         if not self.path.exists():
             return
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
+            file.seek(self._read)
             for line in file:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+                if not line.endswith(b"\n"):
+                    return
+                self._read += len(line)
+                yield json.loads(line)
+
+    def drop_torn_end(self) -> None:
+        """Cut off a last line that a kill left unfinished, so that the next starts on its own."""
+        text = self.path.read_bytes()
+        os.truncate(self.path, text.rfind(b"\n") + 1)
