@@ -1,6 +1,7 @@
 """The benchmarks as a user runs them: real pytest processes, real files, kernels that misbehave."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,22 @@ def test_a_bad_axis_ends_pytest_before_anything_is_measured(tmp_path: Path) -> N
     assert done.returncode == 4
     assert "ERROR: --kernel takes" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_the_readmes_kernel_is_measured_as_it_stands(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my.py").write_text(re.findall(r"```python\n(# my\.py\n.*?)```", readme, re.S)[0])
+    done = run_pytest(
+        tmp_path, *TINY, f"--kernel-file={tmp_path}/my.py", "--kernel=transposed,autograd"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bench_gradient[transposed-cpu-float64-7x3x2]" in done.stdout
+
+
+def test_a_result_file_without_a_folder_is_refused_first(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, *TINY, f"--benchmark-json={tmp_path}/none/run.json")
+    assert done.returncode == 4
+    assert "--benchmark-json needs a folder that can be written" in done.stderr
 
 
 def test_benchmarks_refuse_to_run_in_parallel(tmp_path: Path) -> None:

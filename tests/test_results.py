@@ -1,6 +1,8 @@
 """What the checkout shows is what its stored runs say."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,24 @@ def test_the_report_is_not_stale(tmp_path: Path) -> None:
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
     for path in written:
         assert (RESULTS / path).exists(), path
+
+
+def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bench_gradient[matmul-cpu-float64-33x6x3]" in done.stdout
+
+
+def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:
+    without = "import sys; sys.modules.update(torch=None, mlr=None, sklearn=None); "
+    report = f"sys.argv = ['bench', 'report', {str(runs[0])!r}, '--out', {str(tmp_path)!r}]; "
+    script = without + report + "import runpy; runpy.run_module('bench', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "REPORT.md").exists()
 
 
 def test_every_stored_run_is_valid_and_small() -> None:
