@@ -56,7 +56,8 @@ def test_times_have_units(seconds: float, text: str) -> None:
         (1023, "1023 B"),
         (1024, "1.00 KiB"),
         (2**20 - 1, "1.00 MiB"),
-        (2.0**90, "1,070,000,000 EiB"),
+        (2.0**80, "1.00 YiB"),
+        (2.0**110, "1,070,000,000 YiB"),
     ],
 )
 def test_bytes_have_binary_units(count: float, text: str) -> None:
