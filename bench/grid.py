@@ -54,8 +54,9 @@ WIDE = Size(10_000, 256, 64)  # the Jacobian would take 84 GB in float64
 
 GRIDS: dict[str, tuple[Block, ...]] = {
     "smoke": (
-        Block(("gradient", "step"), ("float64",), (NOTEBOOK[0], Size(1_000, 6, 3))),
+        Block(("gradient", "step"), ("float64",), (NOTEBOOK[0],)),
         Block(("gradient",), ("float64",), (Size(100, 16, 16), MANY_OUTPUTS)),
+        Block(("step",), ("float64",), (TALL[0],)),
         Block(("fit",), ("float64",), (NOTEBOOK[0],)),
     ),
     "quick": (
