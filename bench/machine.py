@@ -99,7 +99,8 @@ def packages() -> dict[str, str]:
 def free_bytes(device: str) -> int:
     """Return the memory that is free on a device, in bytes."""
     if device.startswith("cuda"):
-        return torch.cuda.mem_get_info()[0]
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + cached
     return int(psutil.virtual_memory().available)
 
 

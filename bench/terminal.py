@@ -53,7 +53,7 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
         nonlocal last
         last = progress
         name = progress.current.partition("[")[2].rstrip("]")
-        bar.update(task, completed=progress.done, description=name[:36])
+        bar.update(task, completed=progress.done, description=name[:33])
 
     with bar:
         task = bar.add_task("starting", total=total)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bench import measure
-from bench.measure import clock_for, paired_ratio, peak_bytes, seconds_per_call, warm_up
+from bench.conftest import marks_of
+from bench.measure import clock_for, cuda_clock, paired_ratio, peak_bytes, seconds_per_call, warm_up
 from mlr import Case, Kernel, Problem, get_kernel
 
 
@@ -84,6 +85,14 @@ def test_the_cuda_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) ->
     assert waited == [1]
     clock_for("cpu")()
     assert waited == [1]
+
+
+@pytest.mark.parametrize(("device", "timer"), [("cpu", None), ("cuda", cuda_clock)])
+def test_a_case_has_one_benchmark_mark_with_its_devices_clock(device: str, timer: object) -> None:
+    """pytest-benchmark reads the closest mark alone: a second one would hide the timer."""
+    marks = marks_of(Case("gradient", device, "float64", 10, 3, 2))
+    (mark,) = (mark for mark in marks if mark.name == "benchmark")
+    assert mark.kwargs.get("timer") is timer
 
 
 def _kernel(function: object) -> Kernel:
