@@ -146,6 +146,7 @@ def run_plan(
         run = compose(followed)
         path = write_run(_run_path(results, run), run)
     finally:
+        followed.read()  # what ended since the last look
         if path is not None or not followed.ended:  # all of it is stored, or there is nothing
             followed.journal.path.unlink()
             if not any(unfinished.iterdir()):

@@ -1,5 +1,6 @@
 """Shape and type checks on every public function of mlr while the tests run."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -13,6 +14,17 @@ if find_spec("beartype") is not None:
 
 # At the sizes of the tests a second thread only waits, and on a busy machine it waits long.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_kernels_after() -> Iterator[None]:
+    """Forget the kernels that a test registers: the next one plans without them."""
+    from mlr import KERNELS
+
+    before = dict(KERNELS)
+    yield
+    KERNELS.clear()
+    KERNELS.update(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

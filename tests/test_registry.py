@@ -23,14 +23,6 @@ def mine(x, delta):
 )
 
 
-@pytest.fixture(autouse=True)
-def _restore() -> object:
-    before = dict(KERNELS)
-    yield
-    KERNELS.clear()
-    KERNELS.update(before)
-
-
 def _register(name: str = "fresh", **changes: object) -> None:
     def function() -> None: ...
 
