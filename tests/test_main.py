@@ -18,15 +18,6 @@ ROOT = Path(__file__).parent.parent
 QUICK = ["--samples", "300", "--epochs", "3"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Keep torch on one thread: at these sizes more of them only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def mape_rows(out):
     rows = re.findall(r"^(\w+Regression) +(before|after copy|after training) +(.*)$", out, re.M)
     return {(model, when): [float(cell) for cell in cells.split()] for model, when, cells in rows}
