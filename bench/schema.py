@@ -25,6 +25,8 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 # These become part of file names.
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 Size = Annotated[int, Field(gt=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Above = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 
@@ -80,6 +82,12 @@ class ExtraInfo(Case):
     bytes_moved: Amount | None = None
     floor_s: Above | None = None
     efficiency: Above | None = None
+    contended_passes: Count | None = None
+    outside_torch_bytes: Amount | None = None
+    device_hot_s: Above | None = None
+    device_cold_s: Above | None = None
+    launch_gap_s: Amount | None = None
+    suspicions: list[Sentence] = []
 
     @model_validator(mode="after")
     def _interval_in_order(self) -> Self:
@@ -113,6 +121,27 @@ class Stats(_Model):
         return self
 
 
+class Take(_Model):
+    """What one pass, a process of its own, measured of a case, and how quiet the machine was.
+
+    `steal`, `others` and `load` are in cores: taken by the hypervisor, by other processes, and the
+    one-minute load average.
+    """
+
+    number: Count = Field(alias="pass")
+    median_s: Above
+    rounds: Size
+    log_speedup: float | None = None
+    quads: Count = 0
+    contended: bool = False
+    steal: Amount | None = None
+    others: Amount | None = None
+    load: Amount | None = None
+    cpu_mhz: Above | None = None
+    gpu_mhz: Above | None = None
+    gpu_throttled: bool | None = None
+
+
 class Benchmark(_Model):
     """One measured case."""
 
@@ -120,6 +149,7 @@ class Benchmark(_Model):
     fullname: Name
     extra_info: ExtraInfo
     stats: Stats
+    takes: list[Take] = []
 
 
 class Commit(_Model):
@@ -150,6 +180,22 @@ class Machine(_Model):
     ceilings: dict[str, Ceilings] = {}
 
 
+class Cost(_Model):
+    """Where the wall time of a run went, in seconds."""
+
+    wall_s: Above
+    warm_up_s: Amount = 0.0
+    timing_s: Amount = 0.0
+    checking_s: Amount = 0.0
+    memory_s: Amount = 0.0
+
+    @property
+    def overhead(self) -> float:
+        """The share of the wall time that measured nothing: processes started, modules imported."""
+        measuring = self.warm_up_s + self.timing_s + self.checking_s + self.memory_s
+        return max(0.0, 1 - measuring / self.wall_s)
+
+
 class Run(_Model):
     """One immutable run: every planned case, the measured ones with their numbers."""
 
@@ -159,6 +205,7 @@ class Run(_Model):
     machine: Machine
     settings: dict[str, Any]
     packages: dict[str, str]
+    cost: Cost | None = None
     outcomes: list[Outcome]
     benchmarks: list[Benchmark]
 

@@ -18,7 +18,7 @@ from bench.schema import SCHEMA, Benchmark, Outcome, Run
 
 _TEXT = (
     *("run", "datetime", "commit", "machine", "fullname", "case", "stage", "kernel"),
-    *("baseline", "device", "dtype", "status", "reason"),
+    *("baseline", "device", "dtype", "status", "reason", "suspicions"),
 )
 _SIZES = ("batch", "in_features", "out_features")
 # The frame's column -> pytest-benchmark's name of it.
@@ -29,10 +29,14 @@ _STATS = {
 _EXTRA = ("max_rel_error", "speedup", "speedup_low", "speedup_high", "passes", "peak_bytes")
 _PLANNED = ("predicted_peak_bytes", "flops", "bytes_moved")
 _LIMITS = ("floor_s", "efficiency")
+_LATER = (
+    *("contended_passes", "outside_torch_bytes"),
+    *("device_hot_s", "device_cold_s", "launch_gap_s"),
+)
 COLUMNS = (
     *("run", "datetime", "commit", "dirty", "machine", "fullname", "case", "stage", "kernel"),
     *("baseline", "device", "dtype", *_SIZES, "status", "reason"),
-    *(*_STATS, *_EXTRA, *_PLANNED, *_LIMITS),
+    *(*_STATS, *_EXTRA, *_PLANNED, *_LIMITS, *_LATER, "suspicions"),
 )
 
 
@@ -305,4 +309,6 @@ def _measured(benchmark: Benchmark | None) -> dict[str, Any]:
     if benchmark is None:
         return {}
     times = {column: getattr(benchmark.stats, name) for column, name in _STATS.items()}
-    return times | {name: getattr(benchmark.extra_info, name) for name in (*_EXTRA, *_LIMITS)}
+    extra = benchmark.extra_info
+    numbers = {name: getattr(extra, name) for name in (*_EXTRA, *_LIMITS, *_LATER)}
+    return times | numbers | {"suspicions": "; ".join(extra.suspicions) or None}
