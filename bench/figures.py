@@ -29,7 +29,8 @@ from bench.drawing import (
     share_y,
     styles,
 )
-from bench.tables import HEAVY, LIGHT, Slice, jacobian_price
+from bench.price import HEAVY, LIGHT, jacobian_price, price_at_one_batch
+from bench.tables import Slice
 from bench.units import digits, format_byte_tick, format_bytes, format_tick
 
 _CALLS = {"gradient": "gradient", "step": "training step", "fit": "training"}
@@ -108,28 +109,6 @@ def price_figure(frame: pd.DataFrame, part: Slice) -> Figure:
     question = "What does forming the Jacobian cost?"
     put_frame(figure, f"{question} ({label(part.device)}, {part.dtype}{batch})", rows, note)
     return figure
-
-
-def price_at_one_batch(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the price of the Jacobian at the batch size with the most pairs of n and o.
-
-    Values of n and o that stand there but once are left out where the others then fill a grid.
-    """
-    price = jacobian_price(rows)
-    if price.empty:
-        return price
-    counts = (
-        price.groupby("batch", as_index=False)
-        .agg(pairs=("case", "size"), known=("time_ratio", "count"))
-        .sort_values(["pairs", "known", "batch"])
-    )
-    chosen: pd.DataFrame = price.loc[price["batch"] == counts["batch"].iloc[-1]]
-    names = ["in_features", "out_features"]
-    often = [chosen.groupby(name)["case"].transform("size") > 1 for name in names]
-    kept = chosen[often[0] & often[1]]
-    columns, rows_left = (kept[name].nunique() for name in names)
-    fills_a_grid = min(columns, rows_left) > 1 and columns * rows_left == len(kept)
-    return kept if fills_a_grid else chosen
 
 
 def _draw_times(axes: Axes, line: pd.DataFrame, axis: str, look: Style) -> None:

@@ -3,39 +3,52 @@
 Every function is pure. All text out of a run file is data and goes through `escape`.
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from bench.schema import Ceilings, Run
+from bench.crossings import display_crossings
+from bench.price import HEAVY, LIGHT, display_price, jacobian_price
+from bench.ranking import fastest
+from bench.scaling import display_scaling
 from bench.store import plain
 from bench.tables import (
-    HEAVY,
-    LIGHT,
+    MARK,
     SIZES,
     SLICE,
     Slice,
     display,
-    display_price,
-    fastest,
-    jacobian_price,
+    display_doubts,
+    doubtful,
+    doubts,
     problems,
     slices,
 )
-from bench.units import digits, format_bytes, format_case, format_ratio, format_time
+from bench.units import format_bytes, format_case, format_ratio, format_time
 
 _SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)
 _STAGES = {"gradient": "Gradient", "step": "Step", "fit": "Fit"}
 HOW_TO_READ = """\
-Times are medians with the quartiles q1–q3 of the rounds in brackets. *Speedup* is the time of
-`torch.nn` ÷ the kernel's, paired in one process; above 1 the kernel is faster. *Peak memory* is
-what one call holds beyond its inputs, *predicted* what the kernel's formula says. The error is the
-worst element's, relative to the sum of the absolute products behind it. *Floor* is the least time
-that the measured ceilings of the machine allow. Machines are never pooled."""
+A *pass* is a process of its own that measures every case once, in an order of its own. Times are
+medians over the passes with the quartiles q1–q3 over passes in brackets; where there was one pass,
+both are over its rounds. *Speedup* is the time of `torch.nn` ÷ the kernel's, taken in neighbouring
+slices of one process; above 1 the kernel is faster. In brackets is its 95 % interval over passes;
+where there was one pass there is none, and a difference under 10 % is read as none. *Contended* are
+passes taken while something else used the machine. A kernel with a † has something doubtful about
+it at that size; *Look twice* says what.
+
+*Peak memory* is what one call holds beyond its inputs, *predicted* what the kernel's formula says.
+The error is the worst element's, relative to the sum of the absolute products behind it. *Floor* is
+the least time that the measured ceilings of the machine allow. On a GPU, *device time* is what the
+device itself was busy, with a cold and a hot L2 cache, and the *launch gap* the wall time beyond
+it. Machines are never pooled."""
+HOW_IT_GROWS = """\
+The power of each size by which a kernel's time and memory grow, with its 95 % interval, beside the
+same slope of its formulas. It is fitted on the largest sizes, at least three over a factor of four,
+where the slope no longer changes; *from* is the first of them. *Not settled* is a curve that still
+bends, or whose interval is wider than 0.5: it may be mostly the constant cost of a call."""
 
 
 def escape(value: object, limit: int = 200) -> str:
@@ -74,7 +87,7 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     """Say in plain sentences what one run found: the fastest, the Jacobian's price, the rest."""
     best = fastest(frame)
     found = [_winners(part, part.of(best)) for part in slices(frame)]
-    return [*found, *_prices(frame), _missing(frame)]
+    return [*found, *_prices(frame), *_doubted(frame), _missing(frame)]
 
 
 def source(frame: pd.DataFrame) -> str:
@@ -86,31 +99,17 @@ def source(frame: pd.DataFrame) -> str:
     )
 
 
-def method_table(run: Run, name: str) -> str:
-    """Return how a run was measured: machine, commit, date, settings, ceilings, packages."""
-    machine, commit = run.machine, run.commit_info
-    memory = format_bytes(machine.memory_bytes) if machine.memory_bytes else None
-    rows: dict[str, Any] = {"run": name, "date": run.datetime, "commit": commit.id}
-    rows["commit"] += " with uncommitted changes" if commit.dirty else ""
-    rows |= {"branch": commit.branch, "machine": machine.slug, "CPU": machine.cpu}
-    rows |= {"cores": machine.cores, "memory": memory, "GPU": machine.gpu}
-    for device, ceilings in sorted(machine.ceilings.items()):
-        rows |= {f"ceilings of {device}": _ceilings(ceilings)}
-    rows |= {f"setting {key}": value for key, value in _flat(run.settings).items()}
-    rows["packages"] = ", ".join(f"{key} {run.packages[key]}" for key in sorted(run.packages))
-    said = {key: "–" if value is None else value for key, value in rows.items()}
-    table = pd.DataFrame({"method": list(said), "": list(said.values())}, dtype=object)
-    return markdown_table(table, wide=["method", ""])
-
-
 def slice_section(
     frame: pd.DataFrame, part: Slice, figures: Mapping[str, str], numbers: str
 ) -> str:
     """Return the section of one slice: its figures and its table, with a link to the numbers."""
     name = name_of(part)
     images = [f"![{name}: {what}]({path})" for what, path in figures.items()]
-    table = markdown_table(display(part.of(frame)))
-    return "\n\n".join([f"### {name}", *images, table, f"[All numbers as CSV]({numbers})"])
+    rows = part.of(frame)
+    table = markdown_table(display(rows))
+    marked = [f"{MARK} Something is doubtful about it: see *Look twice*."]
+    notes = [*(marked if doubtful(rows).any() else []), f"[All numbers as CSV]({numbers})"]
+    return "\n\n".join([f"### {name}", *images, table, *notes])
 
 
 def price_section(frame: pd.DataFrame) -> str:
@@ -120,6 +119,38 @@ def price_section(frame: pd.DataFrame) -> str:
     for (device, dtype), rows in price.groupby(["device", "dtype"]):
         parts += [f"On {escape(device)} in {escape(dtype)}:", markdown_table(display_price(rows))]
     return "\n\n".join(parts) if len(price) else ""
+
+
+def growth_section(table: pd.DataFrame) -> str:
+    """Return the exponents of one run, a table for each stage, device and dtype; '' without any."""
+    return _by_slice(f"### How it grows\n\n{HOW_IT_GROWS}", table, display_scaling)
+
+
+def crossing_section(table: pd.DataFrame) -> str:
+    """Return where the fastest kernels change places; '' where none do."""
+    said = (
+        "### Who overtakes whom\n\nOnly where both kernels are told apart on both sides, and one "
+        "of the two is the fastest of all on at least one of them."
+    )
+    return _by_slice(said, table, display_crossings)
+
+
+def doubt_section(frame: pd.DataFrame) -> str:
+    """Return the measured cases that are worth a second look, in plain words; '' without any."""
+    table = doubts(frame)
+    contended = int(frame["contended_passes"].gt(0).sum())
+    parts = []
+    if contended:
+        cases = "1 case has" if contended == 1 else f"{contended} cases have"
+        parts.append(
+            f"{cases} passes taken while something else used the machine, "
+            "because too few were quiet; the status says how many."
+        )
+    if len(table):
+        marked = f"{len(table)} of {int(frame['status'].eq('ok').sum())} measured cases"
+        parts.append(f"{marked} have something doubtful about them, marked † above:")
+        parts.append(markdown_table(display_doubts(table), wide=["what is doubtful"]))
+    return "\n\n".join(["### Look twice", *parts]) if parts else ""
 
 
 def problem_section(frame: pd.DataFrame) -> str:
@@ -140,6 +171,13 @@ def problem_section(frame: pd.DataFrame) -> str:
         dtype=object,
     )
     return f"### Planned, without numbers\n\n{markdown_table(text, wide=['reason'])}"
+
+
+def _by_slice(head: str, table: pd.DataFrame, write: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+    parts = [head]
+    for part in slices(table):
+        parts += [f"{name_of(part)}:", markdown_table(write(part.of(table)))]
+    return "\n\n".join(parts) if len(table) else ""
 
 
 def _winners(part: Slice, best: pd.DataFrame) -> str:
@@ -195,6 +233,18 @@ def _prices(frame: pd.DataFrame) -> list[str]:
     return said
 
 
+def _doubted(frame: pd.DataFrame) -> list[str]:
+    table = doubts(frame)
+    if table.empty:
+        return []
+    first = table.iloc[0]
+    return [
+        f"{len(table)} of {int(frame['status'].eq('ok').sum())} measured cases are worth a second "
+        f"look; for example {escape(first['kernel'], 60)} at {format_case(*first[SIZES])}: "
+        f"{escape(first['suspicions'])}."
+    ]
+
+
 def _missing(frame: pd.DataFrame) -> str:
     table = problems(frame)
     if table.empty:
@@ -215,26 +265,3 @@ def _count(values: pd.Series) -> dict[str, int]:
 def _range(ratios: pd.Series) -> str:
     low, high = format_ratio(ratios.min()), format_ratio(ratios.max())
     return low if low == high else f"{low} to {high}"
-
-
-def _ceilings(ceilings: Ceilings) -> str:
-    said = []
-    if ceilings.dispatch_s:
-        said.append(f"one call {format_time(ceilings.dispatch_s)}")
-    for working_set, rate in ceilings.bandwidth_bytes_per_s:
-        said.append(f"{digits(rate / 1e9)} GB/s over {format_bytes(working_set)}")
-    for dtype, rate in sorted(ceilings.flops_per_s.items()):
-        said.append(f"{digits(rate / 1e9)} GFLOP/s in {dtype}")
-    return ", ".join(said) or "–"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in sorted(settings.items()):
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, str):
-            flat[f"{prefix}{key}"] = value or "–"
-        else:
-            flat[f"{prefix}{key}"] = json.dumps(value)
-    return flat

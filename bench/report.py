@@ -13,13 +13,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.crossings import crossings
 from bench.errors import UserError
 from bench.figures import memory_figure, price_figure, time_figure
 from bench.markdown import (
     HOW_TO_READ,
+    crossing_section,
+    doubt_section,
     escape,
+    growth_section,
     markdown_table,
-    method_table,
     name_of,
     price_section,
     problem_section,
@@ -27,18 +30,14 @@ from bench.markdown import (
     slice_section,
     source,
 )
-from bench.schema import Run
+from bench.method import method_table
+from bench.price import HEAVY, jacobian_price
+from bench.ranking import display_summary, summary
+from bench.roofline import roofline_figure
+from bench.scaling import scaling
+from bench.schema import Ceilings, Run
 from bench.store import load_run, plain, runs_frame
-from bench.tables import (
-    HEAVY,
-    Slice,
-    display_summary,
-    jacobian_price,
-    numbers,
-    problems,
-    slices,
-    summary,
-)
+from bench.tables import Slice, numbers, problems, slices
 
 _MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
 _PIECES = ("figures", "tables", "REPORT.md")
@@ -49,6 +48,7 @@ _WHAT = {
     "time": "time against m, n and o",
     "memory": "peak memory against m, n and o",
     "price": "price of the Jacobian over n and o",
+    "roofline": "operations per second under the machine's measured ceilings",
 }
 
 
@@ -153,9 +153,10 @@ def _build(loaded: dict[Path, Run], new: Path) -> None:
     short, sections = [], []
     for path, run in ordered:
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        _write_tables(rows, stems, new)
+        grown, crossed = scaling(rows), crossings(rows)
+        _write_tables(rows, grown, crossed, stems, new)
         drawn = {part: _write_figures(rows, part, stems[part], run, new) for part in slices(rows)}
-        sections.append(_section(rows, run, path.stem, drawn, stems))
+        sections.append(_section(rows, grown, crossed, run, path.stem, drawn, stems))
         short.append(_bullets(rows) if len(rows) else f"{escape(path.stem)}: nothing was planned.")
     title = "# The gradient of a multi-output linear layer: what was measured"
     head = [_MARK, title, "## In short", *short, HOW_TO_READ]
@@ -176,6 +177,8 @@ def _readme_table(rows: pd.DataFrame) -> str:
 
 def _section(
     rows: pd.DataFrame,
+    grown: pd.DataFrame,
+    crossed: pd.DataFrame,
     run: Run,
     name: str,
     drawn: dict[Slice, dict[str, str]],
@@ -184,7 +187,8 @@ def _section(
     parts = [f"## {escape(run.machine.slug)}, run {escape(name)}", method_table(run, name)]
     for part, figures in drawn.items():
         parts.append(slice_section(rows, part, figures, f"tables/{stems[part]}.csv"))
-    parts += [price_section(rows), problem_section(rows)]
+    parts += [price_section(rows), growth_section(grown), crossing_section(crossed)]
+    parts += [doubt_section(rows), problem_section(rows)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -192,27 +196,40 @@ def _write_figures(
     rows: pd.DataFrame, part: Slice, stem: str, run: Run, new: Path
 ) -> dict[str, str]:
     memory = run.machine.memory_bytes if part.device == "cpu" else None
-    draw: dict[str, Callable[[], Figure]] = {
+    ceilings = run.machine.ceilings.get(part.device, Ceilings())
+    draw: dict[str, Callable[[], Figure | None]] = {
         "time": lambda: time_figure(rows, part),
         "memory": lambda: memory_figure(rows, part, memory),
     }
     if part.stage == "gradient" and (part.of(rows)["kernel"] == HEAVY).any():
         draw["price"] = lambda: price_figure(rows, part)
-    paths = {what: f"figures/{stem}-{what}.png" for what in draw}
+    draw["roofline"] = lambda: roofline_figure(rows, part, ceilings)
+    paths = {}
     for what, make in draw.items():
-        make().savefig(new / paths[what], metadata={"Software": None})
-    return {_WHAT[what]: path for what, path in paths.items()}
+        figure = make()
+        if figure is not None:
+            paths[_WHAT[what]] = f"figures/{stem}-{what}.png"
+            figure.savefig(new / paths[_WHAT[what]], metadata={"Software": None})
+    return paths
 
 
-def _write_tables(rows: pd.DataFrame, stems: dict[Slice, str], new: Path) -> None:
+def _write_tables(
+    rows: pd.DataFrame,
+    grown: pd.DataFrame,
+    crossed: pd.DataFrame,
+    stems: dict[Slice, str],
+    new: Path,
+) -> None:
     for part in slices(rows):
         _write_csv(numbers(part.of(rows)), new / "tables" / f"{stems[part]}.csv")
-        price = jacobian_price(part.of(rows))
-        if len(price):
-            _write_csv(price, new / "tables" / f"{stems[part]}-price.csv")
-        missing = problems(part.of(rows))
-        if len(missing):
-            _write_csv(missing, new / "tables" / f"{stems[part]}-without-numbers.csv")
+        for what, table in (
+            ("price", jacobian_price(part.of(rows))),
+            ("growth", part.of(grown)),
+            ("crossings", part.of(crossed)),
+            ("without-numbers", problems(part.of(rows))),
+        ):
+            if len(table):
+                _write_csv(table, new / "tables" / f"{stems[part]}-{what}.csv")
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

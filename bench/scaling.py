@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 
 from bench.power import FEWEST, SPAN, Array, Fit, settled, slope
-from bench.tables import SIZES, SLICE, WITHIN
+from bench.ranking import WITHIN
+from bench.tables import SIZES, SLICE
+from bench.units import UNKNOWN
 
 EXACT = 0.01  # bytes are counted, and then rounded up to whole blocks
 _NORMAL = 1.96  # standard deviations on each side in a 95 % interval
@@ -143,7 +145,7 @@ def _powers(table: pd.DataFrame, what: str, start: str) -> pd.Series:
             state = exponent if low == high else f"{exponent} ({low}–{high})"
             later = row[f"{what}_first"] > row[start]
             state += f" from {row[f'{what}_first']:,.0f}" if later else ""
-        said.append("–" if state == "unknown" else state)
+        said.append(UNKNOWN if state == "unknown" else state)
     return pd.Series(said, index=table.index, dtype=object)
 
 
@@ -154,7 +156,7 @@ def _plain_powers(table: pd.DataFrame, name: str) -> pd.Series:
 
 def _power(exponent: float) -> str:
     # Not below zero by a rounding.
-    return f"{round(exponent, 2) + 0.0:.2f}" if np.isfinite(exponent) else "–"
+    return f"{round(exponent, 2) + 0.0:.2f}" if np.isfinite(exponent) else UNKNOWN
 
 
 def _longest(rows: pd.DataFrame, axis: str) -> pd.DataFrame | None:

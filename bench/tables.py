@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.units import (
+    UNKNOWN,
     format_bytes,
     format_case,
     format_error,
@@ -21,25 +22,14 @@ from bench.units import (
 
 SLICE = ["machine", "run", "stage", "device", "dtype"]
 SIZES = ["batch", "in_features", "out_features"]
-HEAVY, LIGHT = "kron_einsum", "matmul"
-WITHIN = 1.1  # paired ratios of one pass that are nearer than this may be equal
+MARK = "†"  # a measured case that something is doubtful about
 _STAGES = ("gradient", "step", "fit")
 _NUMBERS = [
-    *(
-        "case",
-        *SIZES,
-        "kernel",
-        "baseline",
-        "status",
-        "median_s",
-        "q1_s",
-        "q3_s",
-        "min_s",
-        "mean_s",
-    ),
-    *("stddev_s", "rounds", "iterations", "passes", "speedup", "speedup_low", "speedup_high"),
-    *("peak_bytes", "predicted_peak_bytes", "max_rel_error", "flops", "bytes_moved", "floor_s"),
-    *("efficiency", "reason"),
+    *("case", *SIZES, "kernel", "baseline", "status", "median_s", "q1_s", "q3_s", "min_s"),
+    *("mean_s", "stddev_s", "rounds", "iterations", "passes", "contended_passes", "speedup"),
+    *("speedup_low", "speedup_high", "peak_bytes", "predicted_peak_bytes", "outside_torch_bytes"),
+    *("max_rel_error", "flops", "bytes_moved", "floor_s", "efficiency", "device_hot_s"),
+    *("device_cold_s", "launch_gap_s", "suspicions", "reason"),
 ]
 
 
@@ -79,24 +69,65 @@ def numbers(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def display(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a slice as text: one row per kernel, the size written where a case begins."""
+    """Return a slice as text: one row per kernel, the size written where a case begins.
+
+    Columns that no case has a value for are left out where only some devices have them. A kernel
+    with something doubtful at that size carries a `†`.
+    """
     table = numbers(rows)
-    speedup = _each(format_ratio, table, "speedup", "speedup_low", "speedup_high")
-    text = pd.DataFrame(
+    speedup = each(format_ratio, table, "speedup", "speedup_low", "speedup_high")
+    optional = {
+        "device time, cold": each(format_time, table, "device_cold_s"),
+        "device time, hot": each(format_time, table, "device_hot_s"),
+        "launch gap": each(format_time, table, "launch_gap_s"),
+        "floor ÷ time": each(format_percent, table, "efficiency"),
+    }
+    shown = {name: text for name, text in optional.items() if text.ne(UNKNOWN).any()}
+    return pd.DataFrame(
         {
-            "batch × in → out": _sizes(table).where(~table.duplicated(SIZES), ""),
-            "kernel": table["kernel"],
-            "time: median (q1–q3)": _each(format_time, table, "median_s", "q1_s", "q3_s"),
+            "batch × in → out": sizes_text(table).where(~table.duplicated(SIZES), ""),
+            "kernel": table["kernel"].where(~doubtful(table), table["kernel"] + f" {MARK}"),
+            "time: median (q1–q3)": each(format_time, table, "median_s", "q1_s", "q3_s"),
             "speedup to torch.nn": speedup.where(table["kernel"] != table["baseline"], "baseline"),
-            "peak memory": _each(format_bytes, table, "peak_bytes"),
-            "predicted": _each(format_bytes, table, "predicted_peak_bytes"),
-            "max. rel. error": _each(format_error, table, "max_rel_error"),
-            "floor ÷ time": _each(format_percent, table, "efficiency"),
-            "status": table["status"],
+            **shown,
+            "peak memory": each(format_bytes, table, "peak_bytes"),
+            "predicted": each(format_bytes, table, "predicted_peak_bytes"),
+            "max. rel. error": each(format_error, table, "max_rel_error"),
+            "status": table["status"] + each(_contended, table, "contended_passes", "passes"),
         },
         dtype=object,
     )
-    return text if table["efficiency"].notna().any() else text.drop(columns="floor ÷ time")
+
+
+def doubtful(rows: pd.DataFrame) -> pd.Series:
+    """Say of each row whether something is doubtful about it, its memory outside torch included."""
+    return rows["suspicions"].notna() | rows["outside_torch_bytes"].gt(0)
+
+
+def doubts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the measured cases that are worth a second look, with what is doubtful about each."""
+    columns = [*SLICE, "case", *SIZES, "kernel", "median_s", "outside_torch_bytes"]
+    columns += ["passes", "contended_passes", "suspicions"]
+    rows = frame.loc[(frame["status"] == "ok") & doubtful(frame), columns].copy()
+    rows["suspicions"] = rows["suspicions"].fillna("memory taken outside torch")
+    return rows.sort_values([*SLICE, *SIZES, "kernel"], ignore_index=True)
+
+
+def display_doubts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases worth a second look as text."""
+    text = pd.DataFrame(
+        {
+            "case": sizes_text(table),
+            "kernel": table["kernel"],
+            "stage": table["stage"],
+            "device, dtype": table["device"] + ", " + table["dtype"],
+            "outside torch, at least": each(format_bytes, table, "outside_torch_bytes"),
+            "what is doubtful": table["suspicions"],
+        },
+        dtype=object,
+    )
+    known = table["outside_torch_bytes"].gt(0).any()
+    return text if known else text.drop(columns="outside torch, at least")
 
 
 def problems(frame: pd.DataFrame) -> pd.DataFrame:
@@ -107,144 +138,16 @@ def problems(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values([*SLICE, "status", *SIZES, "kernel"], ignore_index=True)
 
 
-def jacobian_price(frame: pd.DataFrame, heavy: str = HEAVY, light: str = LIGHT) -> pd.DataFrame:
-    """Return what forming the Jacobian costs at each size of the gradient stage.
-
-    Ratios are `heavy` ÷ `light`. `time_ratio` is that of their speedups, both paired with the same
-    baseline: times taken apart drift with the machine. Its interval holds the low end of one
-    against the high end of the other. A pair that lacks a number keeps its row, with the status
-    and the reason of the kernel that has none.
-    """
-    keys = ["machine", "run", "commit", "dirty", "device", "dtype", "case", *SIZES]
-    values = [
-        *("median_s", "speedup", "speedup_low", "speedup_high"),
-        *("peak_bytes", "predicted_peak_bytes", "status", "reason"),
-    ]
-    gradient = frame[frame["stage"] == "gradient"].drop_duplicates([*keys, "kernel"])
-    sides = [gradient.loc[gradient["kernel"] == name, keys + values] for name in (heavy, light)]
-    pair = sides[0].merge(sides[1], on=keys, suffixes=("_heavy", "_light"))
-    table = pair[keys].copy()
-    table["time_ratio"] = pair["speedup_light"] / pair["speedup_heavy"]
-    table["time_ratio_low"] = pair["speedup_low_light"] / pair["speedup_high_heavy"]
-    table["time_ratio_high"] = pair["speedup_high_light"] / pair["speedup_low_heavy"]
-    for name, source in (("memory_ratio", "peak"), ("predicted_memory_ratio", "predicted_peak")):
-        below = pair[f"{source}_bytes_light"]
-        table[name] = pair[f"{source}_bytes_heavy"] / below.where(below > 0)
-    for name in ("median_s", "peak_bytes", "predicted_peak_bytes"):
-        table[[f"{name}_heavy", f"{name}_light"]] = pair[[f"{name}_heavy", f"{name}_light"]]
-    heavy_failed = pair["status_heavy"] != "ok"
-    for name in ("status", "reason"):
-        table[name] = pair[f"{name}_heavy"].where(heavy_failed, pair[f"{name}_light"])
-    table["kernel"] = np.where(heavy_failed, heavy, light)
-    return table.sort_values(["machine", "run", "device", "dtype", *SIZES], ignore_index=True)
+def sizes_text(table: pd.DataFrame) -> pd.Series:
+    """Write the sizes of each row."""
+    return each(format_case, table, *SIZES)
 
 
-def display_price(price: pd.DataFrame) -> pd.DataFrame:
-    """Return the price of the Jacobian as text."""
-    return pd.DataFrame(
-        {
-            "batch × in → out": _sizes(price),
-            "time ratio": _each(
-                format_ratio, price, "time_ratio", "time_ratio_low", "time_ratio_high"
-            ),
-            "memory ratio": _each(format_ratio, price, "memory_ratio"),
-            "predicted": _each(format_ratio, price, "predicted_memory_ratio"),
-            "peak memory with": _each(format_bytes, price, "peak_bytes_heavy"),
-            "predicted with": _each(format_bytes, price, "predicted_peak_bytes_heavy"),
-            "peak memory without": _each(format_bytes, price, "peak_bytes_light"),
-            "status": price["status"].where(
-                price["status"] == "ok", price["kernel"] + ": " + price["status"]
-            ),
-        },
-        dtype=object,
-    )
-
-
-def fastest(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the kernel with the highest paired speedup of each slice and size.
-
-    `also` names the kernels that this run cannot tell from it: those whose interval reaches into
-    the winner's or, where there are no intervals, whose speedup is within 10 %. `baseline_s` is NaN
-    where the baseline has no time.
-    """
-    keys = [*SLICE, "case", *SIZES]
-    shown = ["commit", "kernel", "median_s", "q1_s", "q3_s", "baseline"]
-    ranked = frame[frame["status"] == "ok"].sort_values(["median_s", "kernel"])
-    ranked = ranked.sort_values("speedup", ascending=False, kind="stable")
-    ranked = ranked.sort_values([*SLICE, *SIZES], kind="stable").assign(
-        low=lambda rows: rows["speedup_low"].fillna(rows["speedup"] / WITHIN),
-        high=lambda rows: rows["speedup_high"].fillna(rows["speedup"]),
-    )
-    best = ranked.drop_duplicates(keys)[
-        [*keys, *shown, "speedup", "speedup_low", "speedup_high", "low"]
-    ].set_index(keys)
-    pairs = ranked.set_index(keys)[["kernel", "median_s", "high", "baseline"]].join(
-        best[["kernel", "low"]].rename(columns={"kernel": "winner", "low": "reach"})
-    )
-    near = pairs[(pairs["high"] >= pairs["reach"]) & (pairs["kernel"] != pairs["winner"])]
-    base = pairs.loc[pairs["kernel"] == pairs["baseline"], "median_s"]
-    best["also"] = near.groupby(level=keys)["kernel"].agg(", ".join)
-    best["also"] = best["also"].astype(object).fillna("")
-    best["baseline_s"] = base.groupby(level=keys).min()
-    return best.drop(columns="low").reset_index()
-
-
-def summary(frame: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
-    """Return the README's table: fastest gradient and price of the Jacobian at a few sizes.
-
-    At most `limit` sizes of each machine, device and dtype, spread from the least to the most
-    work (batch × in × out).
-    """
-    best = fastest(frame[frame["stage"] == "gradient"])
-    keys = ["machine", "run", "device", "dtype", *SIZES]
-    ratios = ["time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio"]
-    price = jacobian_price(frame)
-    price["price_status"] = price["status"]
-    table = best.merge(price[[*keys, *ratios, "price_status"]], on=keys, how="left")
-    groups = [group for _, group in table.groupby(keys[:4], sort=True)]
-    return pd.concat([_spread(group, limit) for group in groups]) if groups else table
-
-
-def display_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the README's table as text."""
-    lacking = table["price_status"].where(table["price_status"].notna(), "–")
-    time = _each(format_ratio, table, "time_ratio", "time_ratio_low", "time_ratio_high")
-    memory = _each(format_ratio, table, "memory_ratio")
-    return pd.DataFrame(
-        {
-            "device, dtype": table["device"] + ", " + table["dtype"],
-            "batch × in → out": _sizes(table),
-            "fastest": [_tied(*row) for row in table[["kernel", "also"]].itertuples(index=False)],
-            "median (q1–q3)": _each(format_time, table, "median_s", "q1_s", "q3_s"),
-            "torch.nn": _each(format_time, table, "baseline_s"),
-            "speedup": _each(format_ratio, table, "speedup", "speedup_low", "speedup_high"),
-            "Jacobian: time": time.where(table["time_ratio"].notna(), lacking),
-            "Jacobian: memory": memory.where(table["memory_ratio"].notna(), lacking),
-        },
-        dtype=object,
-    )
-
-
-def _spread(group: pd.DataFrame, limit: int) -> pd.DataFrame:
-    ordered = group.iloc[np.argsort(group[SIZES].astype(float).prod(axis=1), kind="stable")]
-    count = min(limit, len(ordered))
-    return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int))]
-
-
-def _sizes(table: pd.DataFrame) -> pd.Series:
-    return pd.Series(
-        [format_case(*row) for row in table[SIZES].itertuples(index=False)],
-        index=table.index,
-        dtype=object,
-    )
-
-
-def _each(write: Callable[..., str], table: pd.DataFrame, *columns: str) -> pd.Series:
+def each(write: Callable[..., str], table: pd.DataFrame, *columns: str) -> pd.Series:
+    """Write each row's values of some columns by a function of as many arguments."""
     written = [write(*row) for row in table[list(columns)].itertuples(index=False)]
     return pd.Series(written, index=table.index, dtype=object)
 
 
-def _tied(kernel: str, also: str) -> str:
-    others = also.split(", ") if also else []
-    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-    return " ≈ ".join([kernel, *others[:2]]) + more
+def _contended(contended: float, passes: float) -> str:
+    return f", {contended:.0f} of {passes:.0f} passes contended" if contended > 0 else ""

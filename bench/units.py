@@ -2,6 +2,7 @@
 
 import numpy as np
 
+UNKNOWN = "–"  # where there is no number
 _TIME_UNITS = (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0))
 _BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 
@@ -26,7 +27,7 @@ def format_time(seconds: float, *others: float) -> str:
     ('284 µs', '1.40 µs (1.20–2.00)')
     """
     if not np.isfinite(seconds):
-        return "–"
+        return UNKNOWN
     fitting = (pair for pair in _TIME_UNITS if float(f"{seconds / pair[1]:.3g}") < 1000)
     unit, scale = next(fitting, _TIME_UNITS[-1])
     text = f"{digits(seconds / scale)} {unit}"
@@ -60,7 +61,7 @@ def format_bytes(count: float) -> str:
     ('800 B', '4.58 MiB')
     """
     if not np.isfinite(float(count)):
-        return "–"
+        return UNKNOWN
     if count < 1024:
         return f"{count:.0f} B"
     units = [(unit, count / 1024**power) for power, unit in enumerate(_BYTE_UNITS, 1)]
@@ -76,7 +77,7 @@ def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str
     ('5.70×', '5.70× (5.10–6.02)')
     """
     if not np.isfinite(ratio):
-        return "–"
+        return UNKNOWN
     interval = f" ({digits(low)}–{digits(high)})" if np.isfinite(low) and np.isfinite(high) else ""
     return f"{digits(ratio)}×{interval}"
 
@@ -97,7 +98,7 @@ def format_error(error: float) -> str:
     '1.2e-16'
     """
     if not np.isfinite(error):
-        return "–"
+        return UNKNOWN
     return f"{error:.1e}" if error else "0"
 
 
@@ -107,4 +108,4 @@ def format_percent(part: float) -> str:
     >>> format_percent(0.437)
     '43.7 %'
     """
-    return f"{digits(100 * part)} %" if np.isfinite(part) else "–"
+    return f"{digits(100 * part)} %" if np.isfinite(part) else UNKNOWN

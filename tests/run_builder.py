@@ -60,8 +60,12 @@ def build_run(
     kernels: Mapping[str, Mapping[str, tuple[float, float, str]]] = KERNELS,
     slug: str = "amd-epyc-2-core",
     datetime: str = "2026-11-23T05:00:00+00:00",
+    passes: int = 1,
 ) -> dict[str, Any]:
-    """Return a run as its JSON: every kernel of every stage at every size."""
+    """Return a run as its JSON: every kernel of every stage at every size.
+
+    One of several passes has takes, a cost and, on a GPU, device times, as later runs do.
+    """
     run: dict[str, Any] = {
         "machine_info": {"node": "somewhere", "processor": "x86_64"},
         "commit_info": {
@@ -77,7 +81,7 @@ def build_run(
         "schema": 1,
         "outcomes": [],
         "machine": _machine(slug, device),
-        "settings": {"grid": "quick", "passes": 1, "threads": 2, "omp_wait_policy": None},
+        "settings": {"grid": "quick", "passes": passes, "threads": 2, "omp_wait_policy": None},
         "packages": {"python": "3.11.7", "torch": "2.13.0+cpu", "numpy": "2.4.6"},
     }
     run["settings"] |= {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1073741824"}, "tf32": False}
@@ -85,6 +89,11 @@ def build_run(
         for size in sizes:
             for kernel, law in kernels[stage].items():
                 add_case(run, stage, kernel, size, law, device, dtype)
+    if passes > 1:
+        run["cost"] = {"wall_s": 400.0, "warm_up_s": 60.0, "timing_s": 200.0}
+        run["cost"] |= {"checking_s": 50.0, "memory_s": 20.0}
+        for benchmark in run["benchmarks"]:
+            _repeat(benchmark, passes, device)
     return run
 
 
@@ -129,6 +138,15 @@ def fail(run: dict[str, Any], outcome: dict[str, Any], status: str, reason: str 
     outcome |= {"status": status, "reason": reason}
     name = outcome["fullname"]
     run["benchmarks"] = [entry for entry in run["benchmarks"] if entry["fullname"] != name]
+
+
+def doubt(
+    run: dict[str, Any], outcome: dict[str, Any], suspicions: list[str], **columns: float
+) -> None:
+    """Make a measured case doubtful, with further columns."""
+    for benchmark in run["benchmarks"]:
+        if benchmark["fullname"] == outcome["fullname"]:
+            benchmark["extra_info"] |= {"suspicions": suspicions, **columns}
 
 
 def rename(run: dict[str, Any], old: str, new: str) -> None:
@@ -185,6 +203,21 @@ def _benchmark(
         "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
         "stats": stats,
     }
+
+
+def _repeat(benchmark: dict[str, Any], passes: int, device: str) -> None:
+    stats, extra = benchmark["stats"], benchmark["extra_info"]
+    middle = (passes - 1) / 2
+    medians = [stats["median"] * (1 + 0.01 * (place - middle)) for place in range(passes)]
+    stats |= {"data": medians, "rounds": passes, "min": medians[0], "max": medians[-1]}
+    stats |= {"q1": stats["median"] * 0.99, "q3": stats["median"] * 1.01}
+    extra |= {"passes": passes, "contended_passes": 0, "suspicions": []}
+    if device != "cpu":
+        extra |= {"device_hot_s": 0.5 * stats["median"], "device_cold_s": 0.6 * stats["median"]}
+        extra |= {"launch_gap_s": 0.4 * stats["median"]}
+    benchmark["takes"] = [
+        {"pass": place, "median_s": median, "rounds": 10} for place, median in enumerate(medians)
+    ]
 
 
 def _machine(slug: str, device: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from matplotlib.text import Text
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename
 
 from bench.drawing import label, panels_of, styles
-from bench.figures import memory_figure, price_at_one_batch, price_figure, time_figure
+from bench.figures import memory_figure, price_figure, time_figure
+from bench.price import price_at_one_batch
 from bench.schema import STATUSES, Run
 from bench.store import runs_frame
 from bench.tables import slices

@@ -108,7 +108,8 @@ def test_a_scatter_that_the_noise_does_not_explain_widens_too() -> None:
     calm, wild = settled(sizes, sizes, *known), settled(sizes, sizes * wobble, *known)
     assert calm is not None
     assert wild is not None
-    assert wild.high - wild.low > 10 * (calm.high - calm.low)
+    assert wild.exponent - wild.low > 10 * (calm.exponent - calm.low)
+    assert wild.high - wild.exponent > 10 * (calm.high - calm.exponent)
 
 
 def test_a_slope_needs_two_sizes() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename, save
+from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, rename, save
 
 from bench import report
 from bench.errors import UserError
@@ -23,10 +23,13 @@ FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
 HOSTILE = "a|b`c`<script>alert(1)</script>\n# x\x1b[31m __y__ $z$ ![i](http://e.x) www.e.x"
 
 
+FIGURES = ("time_figure", "memory_figure", "price_figure", "roofline_figure")
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, which has tests of its own."""
-    for name in ("time_figure", "memory_figure", "price_figure"):
+    for name in FIGURES:
         monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
 
 
@@ -58,10 +61,10 @@ def test_a_real_report(tmp_path: Path) -> None:
     files = snapshot(tmp_path / "out")
     assert {str(path.relative_to(tmp_path / "out")) for path in written} == set(files)
     text = files["REPORT.md"].decode()
-    assert len(links(text)) == 4
+    assert len(links(text)) == 5
     assert set(links(text)) <= set(files)
     pictures = [content for name, content in files.items() if name.endswith(".png")]
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert all(content.startswith(b"\x89PNG") for content in pictures)
     assert stored.read_bytes() == before
 
@@ -77,7 +80,8 @@ def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> Non
         "| commit ",
         "0123456789abcdef0123456789abcdef01234567",
         "2026-11-23T05:00:00+00:00",
-        "82.0 GFLOP/s in float64",
+        "| ceiling of cpu: float64 ",
+        "| 82.0 GFLOP/s ",
         "setting allocator.MALLOC_MMAP_THRESHOLD",
         "torch 2.13.0+cpu",
         "8.63 µs (8.37–9.32)",
@@ -85,6 +89,70 @@ def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> Non
     ):
         assert expected in text
     assert str(tmp_path) not in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_doubts_are_marked_told_and_explained(tmp_path: Path, stored: Path) -> None:
+    run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, passes=5)
+    doubt(run, run["outcomes"][0], [HOSTILE[:60], "few rounds: 3 over all passes"])
+    doubt(run, run["outcomes"][1], [], outside_torch_bytes=2**20, contended_passes=2)
+    write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    section = text.split("### Look twice")[1].split("\n###")[0]
+    for expected in ("few rounds: 3 over all passes", "2 of 6 measured", "1.00 MiB", "1 case has"):
+        assert expected in section
+    assert "<script>" not in text
+    assert "| autograd †" in text
+    assert "† Something is doubtful about it: see *Look twice*." in text
+    assert "2 of 6 measured cases are worth a second look; for example autograd" in text
+    assert "ok, 2 of 5 passes contended" in text
+    csv = pd.read_csv(tmp_path / "out" / "tables" / "amd-epyc-2-core-gradient-cpu-float64.csv")
+    assert csv["suspicions"].notna().sum() == 1
+    assert csv["outside_torch_bytes"].max() == 2**20
+    assert csv["contended_passes"].max() == 2
+    write_report([stored], tmp_path / "old")
+    old = (tmp_path / "old" / "REPORT.md").read_text()
+    assert "### Look twice" not in old
+    assert not {"passes contended", "Something is doubtful"} & set(re.findall(r"[A-Za-z ]+", old))
+
+
+@pytest.mark.usefixtures("quick")
+def test_passes_and_their_cost_are_told(tmp_path: Path) -> None:
+    for passes, said in ((1, r"\| passes +\| 1 "), (5, r"\| passes +\| 5 ")):
+        run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, passes=passes)
+        write_report([save(run, tmp_path / f"{passes}.json")], tmp_path / str(passes))
+        text = (tmp_path / str(passes) / "REPORT.md").read_text()
+        assert re.search(said, text)
+        assert "where there was one pass" in text
+        assert ("17.5 %: processes and imports" in text) is (passes > 1)
+        assert ("timing 50.0 %, warm-up 15.0 %" in text) is (passes > 1)
+    assert max(len(line) for line in text.splitlines() if line.startswith("| ceiling")) < 120
+
+
+@pytest.mark.usefixtures("quick")
+def test_growth_and_crossings_are_told(tmp_path: Path) -> None:
+    laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "kron_einsum")}
+    laws["late"] = (2e-4, 1e-12, "n * o")
+    sizes = [(10**k, 16, 8) for k in range(2, 7)]
+    run = build_run(["gradient"], sizes, kernels={"gradient": laws}, passes=5)
+    write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    growth = text.split("### How it grows")[1].split("\n###")[0]
+    assert re.search(r"\| kron_einsum +\| m: 100–\S+ +\| n = 16, o = 8 +\| (0.9|1.0)", growth)
+    assert re.search(r"\| late +\| \S+ \S+ +\| n = 16, o = 8 +\| not settled", growth)
+    overtaken = text.split("### Who overtakes whom")[1].split("\n###")[0]
+    assert re.search(r"\| matmul +\| late +\| m ≈ [\d,]+ \(between 10,000 and 100,000\)", overtaken)
+    names = {path.name for path in (tmp_path / "out" / "tables").iterdir()}
+    stem = "amd-epyc-2-core-gradient-cpu-float64"
+    assert {f"{stem}-growth.csv", f"{stem}-crossings.csv"} <= names
+
+
+def test_a_run_without_ceilings_has_no_roofline(tmp_path: Path) -> None:
+    run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS)
+    run["machine"]["ceilings"] = {}
+    write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
+    assert not [path for path in (tmp_path / "out" / "figures").iterdir() if "roof" in path.name]
+    assert "roofline" not in (tmp_path / "out" / "REPORT.md").read_text()
 
 
 @pytest.mark.usefixtures("quick")
@@ -189,7 +257,7 @@ def test_full_disk_keeps_the_old_report(
         with pytest.raises(UserError, match="No space left"):
             write_report([later], out)
         monkeypatch.undo()
-        for name in ("time_figure", "memory_figure", "price_figure"):
+        for name in FIGURES:
             monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
         assert snapshot(out) == before
         assert sorted(path.name for path in out.iterdir()) == ["REPORT.md", "figures", "tables"]
@@ -331,18 +399,18 @@ def test_sentences_name_several_winners(tmp_path: Path) -> None:
     assert "**einsum** at 1 (10,000 × 256 → 64)" in said
 
 
-@pytest.mark.parametrize("name", ["schema", "store", "units", "tables", "markdown", "drawing"])
+REPORTING = (
+    *("errors", "schema", "store", "units", "tables", "price", "ranking", "power", "scaling"),
+    *("crossings", "markdown", "method", "drawing", "figures", "roofline", "report"),
+)
+
+
+@pytest.mark.parametrize("name", REPORTING)
 def test_report_code_needs_neither_torch_nor_mlr(name: str) -> None:
-    for module in (name, "figures", "report"):
-        tree = ast.parse(Path(report.__file__).with_name(f"{module}.py").read_text())
-        nodes = list(ast.walk(tree))
-        found = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-        found |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
-        assert not {one.split(".")[0] for one in found} & {"torch", "mlr", "psutil"}
-        assert {one for one in found if one.startswith("bench.")} <= {
-            f"bench.{one}"
-            for one in (
-                *("errors", "schema", "store", "units", "tables", "markdown", "drawing"),
-                *("figures", "report"),
-            )
-        }
+    tree = ast.parse(Path(report.__file__).with_name(f"{name}.py").read_text())
+    nodes = list(ast.walk(tree))
+    found = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    found |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    assert not {one.split(".")[0] for one in found} & {"torch", "mlr", "psutil"}
+    ours = {one for one in found if one.split(".")[0] == "bench"}
+    assert ours <= {f"bench.{one}" for one in REPORTING}

@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import SIZES, build_run, fail, rename
+from run_builder import SIZES, build_run, doubt, fail, rename
 
-from bench import store, tables, units
+from bench import price, ranking, store, tables, units
+from bench.price import display_price, jacobian_price
+from bench.ranking import display_summary, fastest, summary, with_intervals
 from bench.schema import Run
 from bench.store import runs_frame
 from bench.tables import (
+    MARK,
     Slice,
     display,
-    display_price,
-    display_summary,
-    fastest,
-    jacobian_price,
+    display_doubts,
+    doubts,
     numbers,
     problems,
     slices,
-    summary,
 )
 from bench.units import digits, format_bytes, format_ratio, format_time
 
@@ -36,7 +36,7 @@ def frame() -> pd.DataFrame:
     return frame_of(build_run())
 
 
-@pytest.mark.parametrize("module", [units, store, tables])
+@pytest.mark.parametrize("module", [units, store, tables, price, ranking])
 def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -197,3 +197,61 @@ def test_many_kernels() -> None:
     rename(run, "kernel_3", "a|b\n")
     assert len(display(frame_of(run))) == 25
     assert isinstance(slices(frame_of(run))[0], Slice)
+
+
+def test_an_interval_tells_apart_where_10_percent_would_not(frame: pd.DataFrame) -> None:
+    """Passes know better than the rule of thumb for a single process, either way."""
+    one = frame[(frame["stage"] == "gradient") & (frame["case"] == "1000x16x10")].copy()
+    one = one[one["kernel"].isin(["matmul", "einsum", "autograd"])].set_index("kernel")
+    columns = ["speedup", "speedup_low", "speedup_high"]
+    for einsum, also in (((1.96, 1.95, 1.97), ""), ((1.8, 1.5, 2.2), "einsum")):
+        one.loc["matmul", columns] = (2.0, 1.98, 2.02)
+        one.loc["einsum", columns] = einsum
+        assert list(fastest(one.reset_index())["also"]) == [also]
+    # The baseline's own speedup is 1 and nothing else.
+    for high, also in ((0.99, ""), (1.01, "matmul")):
+        one.loc["matmul", columns] = (0.97, 0.95, high)
+        one.loc["einsum", columns] = (0.5, 0.4, 0.6)
+        best = fastest(one.reset_index()).iloc[0]
+        assert (best["kernel"], best["also"]) == ("autograd", also)
+
+
+def test_every_row_has_an_interval(frame: pd.DataFrame) -> None:
+    single = frame.assign(speedup_low=np.nan, speedup_high=np.nan)
+    for rows in (frame, single):
+        ends = with_intervals(rows[rows["status"] == "ok"])
+        assert (ends["low"] <= ends["speedup"]).all()
+        assert (ends["speedup"] <= ends["high"]).all()
+    ends = with_intervals(single[single["status"] == "ok"])
+    assert (ends["high"] / ends["low"]).to_numpy() == pytest.approx(1.1)
+
+
+def test_doubtful_cases_are_marked_and_listed() -> None:
+    run = build_run(["gradient"], [(33, 6, 3)], passes=5)
+    planned = {outcome["kernel"]: outcome for outcome in run["outcomes"]}
+    doubt(run, planned["jacrev"], ["few rounds: 3 over all passes", "it sleeps?"])
+    doubt(run, planned["einsum"], [], outside_torch_bytes=2**20)
+    doubt(run, planned["matmul"], [], contended_passes=2, outside_torch_bytes=0)
+    frame = frame_of(run)
+    text = display(frame)
+    marked = {kernel for kernel in text["kernel"] if MARK in kernel}
+    assert marked == {f"jacrev {MARK}", f"einsum {MARK}"}
+    status = text.set_index("kernel")["status"]
+    assert status["matmul"] == "ok, 2 of 5 passes contended"
+    assert status["autograd"] == "ok"
+    listed = display_doubts(doubts(frame)).set_index("kernel")
+    assert list(listed.index) == ["einsum", "jacrev"]
+    assert listed.loc["jacrev", "what is doubtful"] == "few rounds: 3 over all passes; it sleeps?"
+    assert listed.loc["einsum", "outside torch, at least"] == "1.00 MiB"
+    nothing = frame[frame["kernel"] == "jacrev"]
+    assert "outside torch, at least" not in display_doubts(doubts(nothing))
+    assert doubts(frame[frame["kernel"] == "autograd"]).empty
+    assert {"suspicions", "outside_torch_bytes", "contended_passes"} <= set(numbers(frame))
+
+
+def test_device_times_only_where_there_are_any() -> None:
+    names = ["device time, cold", "device time, hot", "launch gap"]
+    on_gpu = frame_of(build_run(["gradient"], [(33, 6, 3)], device="cuda", passes=5))
+    row = display(on_gpu).iloc[0]
+    assert list(row[names]) == ["5.18 µs", "4.31 µs", "3.45 µs"]
+    assert not set(names) & set(display(frame_of(build_run(["gradient"], [(33, 6, 3)], passes=5))))
