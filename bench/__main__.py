@@ -18,6 +18,7 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from bench.grid import Axes
 
+MOST_PASSES = 100
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
@@ -41,6 +42,9 @@ def make_parser() -> Parser:
 
     run = command("run", "measure the cases, store a run, show where", _run)
     add_axes(run.add_argument)
+    run.add_argument(
+        "--passes", type=_passes, help="fresh processes that time each case (default: 5, smoke 2)"
+    )
     run.add_argument("--out", type=Path, default=RESULTS, help="results folder (default: results)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     plan = command("plan", "show what would run, with predicted memory and time", _plan)
@@ -51,6 +55,12 @@ def make_parser() -> Parser:
     report.add_argument("--readme", type=Path, help="a README whose generated parts to renew too")
     command("machine", "measure what this machine can do at best", _machine)
     return parser
+
+
+def _passes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_PASSES):
+        raise argparse.ArgumentTypeError(f"takes 1 to {MOST_PASSES}; got {text!r}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,14 +90,21 @@ def _present(axes: Axes) -> Axes:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bench.grid import Axes, planned
+    from bench.grid import PASSES, Axes, planned
     from bench.runner import run_plan
     from bench.terminal import following
 
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
     plan = planned(axes)
     with following(len(plan)) as show:
-        path = run_plan(plan, axes, arguments.out, show, resume=arguments.resume)
+        path = run_plan(
+            plan,
+            axes,
+            arguments.out,
+            show,
+            passes=arguments.passes or PASSES[axes.grid],
+            resume=arguments.resume,
+        )
     print(path)
     return 0
 

@@ -17,11 +17,23 @@ from bench.errors import UserError
 from bench.grid import LONGEST_CALL_S, Axes, Planned, planned
 from bench.journal import Journal
 from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
-from bench.measure import clock_for
+from bench.measure import Spent, clock_for
+from bench.passes import summarise
 from bench.schema import SCHEMA
-from bench.trial import Outcome, UnmeasuredError, foretell, run_trial
+from bench.trial import (
+    Outcome,
+    Rounds,
+    Take,
+    UnmeasuredError,
+    examine,
+    foretell,
+    time_once,
+)
+from bench.witness import leave_if_forked
 from mlr import Case, get_kernel
 
+_ALIKE = ("kernel", "stage", "device", "dtype")
+_SIZES = ("batch", "in_features", "out_features")
 PARAMETERS = ("kernel", "device", "dtype", "batch", "in_features", "out_features")
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 SLOW_CALL_S = 0.5  # a call this slow is timed in fewer rounds, unless rounds were asked for
@@ -33,20 +45,24 @@ RECORD = pytest.StashKey["Record"]()
 class Record:
     """What became of every case so far, and the journal that it is written to at once."""
 
-    def __init__(self, axes: Axes, journal: str | None) -> None:
+    def __init__(self, axes: Axes, journal: str | None, number: int | None) -> None:
         self.axes = axes
         self.outcomes: dict[str, Outcome] = {}
+        self.takes: dict[str, Take] = {}
         self.journal = Journal(Path(journal)) if journal else None
+        self.number = number
         self.parent = os.getppid()
-        self._ceilings = self._of_an_earlier_child()
+        self._ceilings: dict[str, Ceilings] = {}
+        self._out_of_memory: list[dict[str, Any]] = []
+        for event in self.journal.new_events() if self.journal else ():
+            self._learn(event)
 
-    def _of_an_earlier_child(self) -> dict[str, Ceilings]:
-        events = self.journal.new_events() if self.journal else ()
-        for event in events:
-            if event["event"] == "session":
-                found = event["surroundings"]["machine"]["ceilings"]
-                return {device: Ceilings(**measured) for device, measured in found.items()}
-        return {}
+    def _learn(self, event: dict[str, Any]) -> None:
+        if event["event"] == "session":
+            found = event["surroundings"]["machine"]["ceilings"]
+            self._ceilings = {device: Ceilings(**measured) for device, measured in found.items()}
+        elif event["event"] == "done" and event["outcome"]["status"] == "oom":
+            self._out_of_memory.append(event["outcome"])
 
     def ceilings(self, device: str) -> Ceilings | None:
         """Measure a device's ceilings on first use; None where there is no such device."""
@@ -56,16 +72,39 @@ class Record:
             self._ceilings[device] = measure_ceilings(device)
         return self._ceilings[device]
 
-    def note(self, event: str, **content: Any) -> None:
-        """Append one event to the journal, if there is one."""
-        if self.journal is not None:
-            self.journal.append(event, **content)
+    def hopeless(self, outcome: Outcome) -> str | None:
+        """Say why a case needs no try: its kernel ran out of memory at no larger a size."""
+        for other in self._out_of_memory:
+            alike = all(other[name] == getattr(outcome, name) for name in _ALIKE)
+            if alike and all(other[name] <= getattr(outcome, name) for name in _SIZES):
+                size = "x".join(str(other[name]) for name in _SIZES)
+                return f"not tried: out of memory at {size} already"
+        return None
 
-    def end(self, name: str, outcome: Outcome, stats: Any = None) -> None:
-        """Record the end of a case; a case that is interrupted has none."""
+    def note(self, event: str, **content: Any) -> None:
+        """Append one event to the journal, if there is one; a full disk ends the session."""
+        if self.journal is None:
+            return
+        try:
+            self.journal.append(event, **{"pass": self.number}, **content)
+        except OSError as error:
+            pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=3)
+
+    def end(
+        self,
+        name: str,
+        outcome: Outcome,
+        spent: Spent,
+        take: Take | None = None,
+        benchmark: dict[str, Any] | None = None,
+    ) -> None:
+        """Record the end of a case in this pass; a case that is interrupted has none."""
         self.outcomes[name] = outcome
-        benchmark = stats.as_dict(include_data=True) if stats else None
-        self.note("done", fullname=name, outcome=outcome.columns(), benchmark=benchmark)
+        if outcome.status == "oom":
+            self._out_of_memory.append(outcome.columns())
+        taken = take.columns(self.number or 1) if take is not None else None
+        self.note("done", fullname=name, outcome=outcome.columns(), spent=asdict(spent),
+                  take=taken, benchmark=benchmark)  # fmt: skip
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""
@@ -82,6 +121,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mlr", "mlr: which cases to measure")
     add_axes(group.addoption)
     group.addoption("--journal", default=None, help="append each finished case to this file")
+    group.addoption("--pass", default=None, type=int, help="0 examines and weighs, 1 … only times")
     group.addoption("--only", default=None, help="a JSON list of the test ids to run, in order")
 
 
@@ -95,7 +135,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not config.getoption("benchmark_disable"):
         raise pytest.UsageError("benchmarks must run one at a time; got -n: leave it out")
     _require_place(config.getoption("benchmark_json"))
-    config.stash[RECORD] = Record(axes, config.getoption("journal"))
+    config.stash[RECORD] = Record(axes, config.getoption("journal"), config.getoption("pass"))
 
 
 def _require_place(path: str | None) -> None:
@@ -151,35 +191,58 @@ def measure(
     case = Case(stage, device, dtype, batch, in_features, out_features, record.axes.seed)
     entry = Planned(get_kernel(kernel), case)
 
-    def timer(call: Callable[[], Any], about_s: float) -> float | None:
+    def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
         if about_s > SLOW_CALL_S and request.config.getoption("benchmark_min_rounds") == MIN_ROUNDS:
             benchmark.pedantic(call, rounds=SLOW_ROUNDS)
         else:
             benchmark(call)
-        return float(benchmark.stats["median"]) if benchmark.enabled else None
+        if not benchmark.enabled:
+            return None
+        return Rounds(float(benchmark.stats["median"]), int(benchmark.stats["rounds"]))
 
     def take() -> None:
         _require_runner(record)
-        name, ceilings = request.node.nodeid, record.ceilings(entry.case.device)
+        name, ceilings, spent = request.node.nodeid, record.ceilings(entry.case.device), Spent()
         outcome = foretell(entry, ceilings, LONGEST_CALL_S[record.axes.grid])
+        if outcome.status == "ok" and (reason := record.hopeless(outcome)) is not None:
+            outcome.status, outcome.reason = "oom", reason
         record.note("start", fullname=name, outcome=outcome.columns())
         if outcome.status != "ok" or ceilings is None:
-            record.end(name, outcome)
+            record.end(name, outcome, spent)
             pytest.skip(f"{outcome.status}: {outcome.reason}")
         try:
-            run_trial(entry, outcome, ceilings, timer)
+            found = _pass(entry, outcome, ceilings, timer, spent, record.number)
         except UnmeasuredError as end:
             _forget_time(benchmark)
-            record.end(name, outcome)
+            record.end(name, outcome, spent)
             pytest.fail(f"{end.status}: {end}", pytrace=False)
-        benchmark.extra_info.update(outcome.columns())
-        record.end(name, outcome, benchmark.stats)
+        if found is None:
+            record.end(name, outcome, spent)
+            return
+        if record.number is None:
+            benchmark.extra_info.update(summarise(outcome.columns(), [found.columns(1)], None))
+        record.end(name, outcome, spent, found, benchmark.stats.as_dict(include_data=False))
 
     return take
 
 
+def _pass(
+    entry: Planned,
+    outcome: Outcome,
+    ceilings: Ceilings,
+    timer: Callable[[Callable[[], Any], float], Rounds | None],
+    spent: Spent,
+    number: int | None,
+) -> Take | None:
+    """Do what a pass does: examine in pass 0, time in the others, both where there is but one."""
+    if not number:
+        examine(entry, outcome, ceilings, spent)
+    return None if number == 0 else time_once(entry, outcome, timer, spent, number or 1)
+
+
 def _require_runner(record: Record) -> None:
     """End the session, should the runner that started it be gone: another may have taken over."""
+    leave_if_forked()
     if record.journal is not None and os.getppid() != record.parent:
         pytest.exit("the runner of this session is gone", returncode=3)
 

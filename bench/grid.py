@@ -88,6 +88,9 @@ GRIDS: dict[str, tuple[Block, ...]] = {
     ),
 }
 
+# Fresh processes that time each case, where the command line does not say.
+PASSES = {"smoke": 2, "quick": 5, "full": 5}
+
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
 LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.3, "full": 5.0}
 

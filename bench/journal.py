@@ -1,16 +1,21 @@
 """The journal of a run: one JSON line an event, on disk as soon as it is known.
 
-plan     the cases to measure, first of all
+plan     the cases to measure and in how many passes, first of all
 session  where and how a measuring process runs
-start    a case begins
-done     a case ended, with its outcome and its benchmark
+start    a case begins in a pass; pass 0 examines, the others time
+done     a case ended in a pass, with its outcome and what was timed
+lost     its process was killed from outside; the case begins anew
 resume   another runner goes on; a case that had begun then begins anew
+end      the runner has nothing left to measure
+
+Each event carries `at`, the seconds of the system's clock.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +31,21 @@ class Journal:
         self._read = 0
 
     def append(self, event: str, **content: Any) -> None:
-        """Write one event and see it to the disk."""
-        line = safe_dumps({"event": event, **content}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        """Write one event and see it to the disk, whole or not at all.
+
+        Raises:
+            OSError: It cannot be written; the journal is as it was.
+        """
+        line = safe_dumps({"event": event, "at": time.time(), **content}) + "\n"
+        with self.path.open("ab") as file:
+            before = file.tell()
+            try:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, before)
+                raise
 
     def new_events(self) -> Iterator[dict[str, Any]]:
         """Yield the events not yet read; a line that is not wholly written is left for later."""

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import cpuinfo
@@ -102,6 +103,16 @@ def free_bytes(device: str) -> int:
         cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return torch.cuda.mem_get_info()[0] + cached
     return int(psutil.virtual_memory().available)
+
+
+def oom_kills() -> int:
+    """Return how many processes the system has killed for want of memory; 0 where it is unknown."""
+    found = 0
+    for path in (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events")):
+        if path.exists():
+            words = (line.split() for line in path.read_text().splitlines())
+            found += sum(int(value) for name, value in words if name == "oom_kill")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The only file that touches clocks and allocators: time, paired ratio, peak memory."""
+"""The only file that touches clocks: time, paired ratio, what a device does meanwhile.
+
+The clocks are bound when this file is imported, before any user's kernel: a kernel that puts
+another in `time` moves no number.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,19 @@ import gc
 import math
 import random
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from time import perf_counter, process_time, sleep
+from typing import Any, NamedTuple
 
 import torch
-from torch.profiler import ProfilerActivity, profile
-
-from mlr import Kernel, Problem
 
 Call = Callable[[], Any]
 
 SLICE_S = 0.005  # neighbouring slices of 5 ms differ by 3-4 % on a shared machine, longer ones more
 MAX_REPEATS = 1_000_000
+COLD_REPEATS = 20  # calls of each device time, hot and cold
 
 
 def clock_for(device: str) -> Callable[[], float]:
@@ -31,13 +33,38 @@ def clock_for(device: str) -> Callable[[], float]:
     """
     if device.startswith("cuda"):
         return cuda_clock
-    return time.perf_counter
+    return perf_counter
+
+
+def wall_clock() -> float:
+    """Read the host clock, in seconds."""
+    return perf_counter()
 
 
 def cuda_clock() -> float:
     """Read the host clock, in seconds, once the current CUDA device is idle."""
     torch.cuda.synchronize()
-    return time.perf_counter()
+    return perf_counter()
+
+
+@dataclass
+class Spent:
+    """Seconds that a case took, by what they were spent on; `on` adds to one of them."""
+
+    warm_up_s: float = 0.0
+    timing_s: float = 0.0
+    checking_s: float = 0.0
+    memory_s: float = 0.0
+
+    @contextmanager
+    def on(self, what: str) -> Iterator[None]:
+        """Add the time inside to `what`: warm_up, timing, checking or memory."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            name = f"{what}_s"
+            setattr(self, name, getattr(self, name) + perf_counter() - start)
 
 
 @contextmanager
@@ -67,7 +94,26 @@ def seconds_per_call(call: Call, device: str, slices: int = 7) -> float:
     """Return the seconds of one call: the fastest of a few slices of many calls each."""
     repeats = _repeats(warm_up(call, device))
     with gc_paused():
-        return min(_slice(call, repeats, device) for _ in range(slices))
+        return min(time_slice(call, repeats, device).seconds for _ in range(slices))
+
+
+class Slice(NamedTuple):
+    """One call's seconds in a slice of calls, and the CPU seconds it took in all threads."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def time_slice(call: Call, repeats: int, device: str) -> Slice:
+    """Time so many calls in a row, after one that is not timed where there are several."""
+    clock = clock_for(device)
+    if repeats > 1:
+        call()
+    cpu, start = process_time(), clock()
+    for _ in range(repeats):
+        call()
+    seconds = clock() - start
+    return Slice(seconds / repeats, (process_time() - cpu) / repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +121,28 @@ class PairedRatio:
     """Log-ratios of two calls' times, one for each quad of neighbouring slices.
 
     A quad holds both calls twice, as f g g f or g f f g, so that a drift over the quad cancels;
-    around a very slow call it is g f g.
+    around a very slow call it is g f g. The quads of one process are not independent of each other:
+    they make one value, `log_ratio`, and what that is worth is seen over processes.
+
+    Attributes:
+        log_ratios: ln(time of f ÷ time of g), one a quad, in the order taken.
+        f_seconds: Seconds of one call of f in each slice of it.
+        f_busy: CPU seconds of all threads per second of f's slices.
     """
 
     log_ratios: tuple[float, ...]
+    f_seconds: tuple[float, ...] = field(default=())
+    f_busy: float = math.nan
+
+    @property
+    def log_ratio(self) -> float:
+        """The median over the quads."""
+        return statistics.median(self.log_ratios)
 
     @property
     def ratio(self) -> float:
         """Time of f over time of g: the exponential of the median log-ratio."""
-        return math.exp(statistics.median(self.log_ratios))
+        return math.exp(self.log_ratio)
 
 
 def paired_ratio(
@@ -95,6 +154,7 @@ def paired_ratio(
     quads: int = 6,
     budget_s: float = 0.25,
     seed: int = 0,
+    refresh: Callable[[int], None] | None = None,
 ) -> PairedRatio:
     """Time f against g in alternating short slices of one process, in random order.
 
@@ -110,95 +170,113 @@ def paired_ratio(
         device: The device of both.
         f_seconds: About how long f takes, if it is warm and that is known.
         quads: How many quads to take.
-        budget_s: Seconds after which no other quad is begun.
+        budget_s: Seconds of slices after which no other quad is begun.
         seed: Seed of the order.
+        refresh: Called before each quad with its number, to give both calls other inputs.
     """
     order = random.Random(seed)
     f_seconds = warm_up(f, device) if f_seconds is None else f_seconds
     repeats = {f: _repeats(f_seconds), g: _repeats(warm_up(g, device))}
     log_ratios: list[float] = []
-    deadline = time.perf_counter() + budget_s
+    of_f: list[Slice] = []
+    spent = 0.0
     with gc_paused():
-        while len(log_ratios) < quads:
+        while len(log_ratios) < quads and (spent < budget_s or not log_ratios):
+            if refresh is not None:
+                refresh(len(log_ratios))
             turns = (f, g, g, f) if order.random() < 0.5 else (g, f, f, g)
-            spent: dict[Call, list[float]] = {f: [], g: []}
+            taken: dict[Call, list[Slice]] = {f: [], g: []}
             for call in (g, f, g) if f_seconds > budget_s else turns:
-                spent[call].append(_slice(call, repeats[call], device))
-            log_ratios.append(math.log(statistics.mean(spent[f]) / statistics.mean(spent[g])))
-            if time.perf_counter() > deadline:
-                break
-    return PairedRatio(tuple(log_ratios))
+                taken[call].append(time_slice(call, repeats[call], device))
+                spent += taken[call][-1].seconds * repeats[call]
+            means = {call: statistics.mean(s.seconds for s in taken[call]) for call in (f, g)}
+            log_ratios.append(math.log(means[f] / means[g]))
+            of_f += taken[f]
+    busy = sum(one.cpu_seconds for one in of_f) / max(sum(one.seconds for one in of_f), 1e-12)
+    return PairedRatio(tuple(log_ratios), tuple(one.seconds for one in of_f), busy)
 
 
 def _repeats(seconds: float) -> int:
     return min(MAX_REPEATS, max(1, int(SLICE_S / max(seconds, 1e-9))))
 
 
-def _slice(call: Call, repeats: int, device: str) -> float:
-    clock = clock_for(device)
-    if repeats > 1:
-        call()
-    start = clock()
-    for _ in range(repeats):
-        call()
-    return (clock() - start) / repeats
+def cost_of_change(call: Call, touch: Call, feign: Call, device: str, times: int = 15) -> float:
+    """Return how many times longer a call takes after its input changed than after it did not.
 
+    About 1 for a call that does its work; far more for one that keeps what it found for inputs it
+    has seen. The median over pairs of single calls, taken in turns.
 
-def peak_bytes(kernel: Kernel, problem: Problem) -> int:
-    """Measure the peak memory of one call, in bytes, beyond the problem's inputs.
-
-    Outputs and parameters count, and so does what the kernel keeps from binding: a buffer made
-    there is held during every call. On the CPU the figure is exact to the byte, from the
-    allocator's own events; on CUDA to its blocks of 512 bytes. Allocations that do not go through
-    torch are not seen.
+    Args:
+        call: The call.
+        touch: Changes the call's input a little, in place.
+        feign: As much work on other memory; the input stays as it was.
+        device: The device of the call.
+        times: How many pairs.
     """
-    _touch_inputs(problem)
-    if problem.case.device.startswith("cuda"):
-        return _cuda_peak(kernel, problem)
-    return _cpu_peak(kernel, problem)
+    clock = clock_for(device)
+    ratios = []
+    with gc_paused():
+        for turn in range(times):
+            taken = {}
+            for before in (touch, feign) if turn % 2 else (feign, touch):
+                call()
+                before()
+                start = clock()
+                call()
+                taken[before] = clock() - start
+            ratios.append(taken[touch] / max(taken[feign], 1e-9))
+    return statistics.median(ratios)
 
 
-def _touch_inputs(problem: Problem) -> None:
-    """Make every input before memory is counted, and drop parameters an earlier binding left."""
-    problem.__dict__.pop("weight", None)
-    problem.__dict__.pop("bias", None)
-    names = {"gradient": ("x", "delta"), "step": ("x", "y", "start"), "fit": ("dataset", "start")}
-    for name in names[problem.case.stage]:
-        getattr(problem, name)
+def busy_while_idle(seconds: float = 0.02) -> float:
+    """Sleep, and return the CPU seconds per second that other threads of this process took."""
+    cpu, start = process_time(), perf_counter()
+    sleep(seconds)
+    return (process_time() - cpu) / (perf_counter() - start)
 
 
-def _cpu_peak(kernel: Kernel, problem: Problem) -> int:
-    bound: list[Call] = []
-    kept, _ = _cpu_events(lambda: bound.append(kernel.bind(problem)))
-    peaks = []
-    for _ in range(2 if problem.case.stage == "step" else 1):  # a step may keep what its next needs
-        held, peak = _cpu_events(bound[0])
-        peaks.append(kept + peak)
-        kept += held
-    return max(peaks)
+class DeviceTime(NamedTuple):
+    """Seconds of one call on a CUDA device, by its own events, and the launch gap.
+
+    Attributes:
+        hot_s: With the inputs in the L2 cache, if they fit.
+        cold_s: With the L2 cache overwritten before each call.
+        launch_gap_s: Wall time of one call beyond its device time.
+    """
+
+    hot_s: float
+    cold_s: float
+    launch_gap_s: float
 
 
-def _cpu_events(call: Call) -> tuple[int, int]:
-    """Return the bytes still held after a call and the most held at once during it."""
-    with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+def device_time(call: Call, device: str, wall_s: float) -> DeviceTime | None:
+    """Return the device time of a call, hot and cold, or None on the CPU.
+
+    The cache is overwritten by writing twice its size, before the event that starts the clock.
+
+    Args:
+        call: A warm call.
+        device: The device.
+        wall_s: Seconds of one call by the host's clock.
+    """
+    if not device.startswith("cuda"):
+        return None
+    size = int(torch.cuda.get_device_properties(device).L2_cache_size)
+    flush = torch.empty(2 * size, dtype=torch.uint8, device=device)
+    hot = _event_seconds(call, lambda: None)
+    cold = _event_seconds(call, flush.zero_)
+    return DeviceTime(hot, cold, max(0.0, wall_s - hot))
+
+
+def _event_seconds(call: Call, before: Call) -> float:
+    pairs = []
+    torch.cuda.synchronize()
+    for _ in range(COLD_REPEATS):
+        before()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
         call()
-    results = trace.profiler.kineto_results
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return held, most
-
-
-def _cuda_peak(kernel: Kernel, problem: Problem) -> int:
+        end.record()
+        pairs.append((start, end))
     torch.cuda.synchronize()
-    gc.collect()
-    before = torch.cuda.memory_allocated()
-    call = kernel.bind(problem)
-    call()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    return float(statistics.median(start.elapsed_time(end) / 1_000 for start, end in pairs))

@@ -1,37 +1,42 @@
 """Run a plan in child processes, follow their journal, and store the run.
 
-A child that dies takes only the case with it that it was at: the next child goes on with the rest.
-A runner that dies leaves its journal, and `--resume` goes on from there.
+Pass 0 examines every case: checks, suspicions, memory. Each further pass times all that were right,
+in a fresh process and an order of its own. A child that dies takes only the case with it that it
+was at: the next child goes on with the rest. A runner that dies leaves its journal, and `--resume`
+goes on from there.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.utils import get_commit_info
 
 from bench.axes import as_arguments
 from bench.errors import UserError
+from bench.followed import Followed, Plan, Progress
 from bench.grid import Axes, Planned
 from bench.journal import Journal
-from bench.schema import SCHEMA
-from bench.store import write_run
+from bench.machine import oom_kills
+from bench.steady import environment
+from bench.store import StoredError, write_run
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST_CASE_S = 180.0  # from its start to its end: checks, warm-up, rounds, ratio and memory
+LONGEST_CASE_S = 180.0  # of one pass, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
-ENVIRONMENT = {"KINETO_LOG_LEVEL": "99"}  # the profiler announces every start otherwise
+EXTRA_PASSES = 2  # at most so many more processes for cases that were timed under contention
+EXTRA_SHARE = 0.15  # of the time that the passes took
 SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
 
 
@@ -41,89 +46,23 @@ def full_name(entry: Planned) -> str:
     return f"bench/bench_{stage}.py::bench_{stage}[{entry.id}]"
 
 
-@dataclass
-class Progress:
-    """What a run has done so far, for whoever shows it."""
-
-    total: int
-    done: int = 0
-    current: str = ""
-    statuses: dict[str, int] = field(default_factory=dict)
-
-
-class Plan(NamedTuple):
-    """What a journal is the journal of."""
-
-    wanted: list[str]
-    arguments: list[str]
-
-
-class Followed:
-    """The journal of a run as read so far."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.plan = Plan([], [])
-        self.session: dict[str, Any] | None = None
-        self.started: dict[str, dict[str, Any]] = {}
-        self.ended: dict[str, dict[str, Any]] = {}
-
-    def read(self) -> None:
-        """Take in what was written since."""
-        for event in self.journal.new_events():
-            match event["event"]:
-                case "plan":
-                    self.plan = Plan(event["wanted"], event["arguments"])
-                case "session":
-                    self.session = self.session or event
-                case "start":
-                    self.started[event["fullname"]] = event
-                case "done":
-                    self.ended[event["fullname"]] = event
-                case "resume":
-                    self.started = {name: self.started[name] for name in self.ended}
-
-    @property
-    def current(self) -> str | None:
-        """The case that has started and not ended."""
-        return next((name for name in self.started if name not in self.ended), None)
-
-    @property
-    def left(self) -> list[str]:
-        """The cases that have not ended."""
-        return [name for name in self.plan.wanted if name not in self.ended]
-
-    @property
-    def progress(self) -> Progress:
-        """How far the run is."""
-        progress = Progress(len(self.plan.wanted), len(self.ended), self.current or "")
-        for event in self.ended.values():
-            status = event["outcome"]["status"]
-            progress.statuses[status] = progress.statuses.get(status, 0) + 1
-        return progress
-
-    def end(self, name: str, status: str, reason: str) -> None:
-        """Note the end of a case that could not note it itself."""
-        outcome = {**self.started[name]["outcome"], "status": status, "reason": reason}
-        self.journal.append("done", fullname=name, outcome=outcome, benchmark=None)
-        self.read()
-
-
 def run_plan(
     plan: list[Planned],
     axes: Axes,
     results: Path,
     show: Callable[[Progress], None],
     *,
+    passes: int,
     resume: bool = False,
 ) -> Path:
-    """Measure every planned case once and store the run.
+    """Examine every planned case once, time it in every pass, and store the run.
 
     Args:
         plan: The cases.
         axes: The options they came from.
         results: The results folder.
         show: Called now and then with the progress.
+        passes: How many fresh processes time each case.
         resume: Go on with the newest run of the same plan that was not finished.
 
     Returns:
@@ -135,23 +74,40 @@ def run_plan(
     """
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
-    what = Plan([full_name(entry) for entry in plan], _arguments(axes))
+    what = Plan([full_name(entry) for entry in plan], _arguments(axes), passes)
     followed = _reopen(what, unfinished) if resume else _open(what, unfinished)
     path = None
     try:
         with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-            while followed.left:
-                _run_child(axes, Path(folder), followed, show)
+            _run_passes(axes, Path(folder), followed, show)
+        followed.note("end")
         show(followed.progress)
-        run = compose(followed)
-        path = write_run(_run_path(results, run), run)
+        run = followed.compose()
+        path = _store(results, run)
     finally:
         followed.read()  # what ended since the last look
-        if path is not None or not followed.ended:  # all of it is stored, or there is nothing
+        if path is not None or not followed.anything:  # all of it is stored, or there is nothing
             followed.journal.path.unlink()
             if not any(unfinished.iterdir()):
                 unfinished.rmdir()
     return path
+
+
+def _run_passes(
+    axes: Axes, folder: Path, followed: Followed, show: Callable[[Progress], None]
+) -> None:
+    for number in range(followed.plan.passes + 1):
+        while left := followed.left(number):
+            _run_child(axes, folder, followed, show, number, left)
+    timed = followed.wall_s
+    for number in range(followed.plan.passes + 1, followed.plan.passes + 1 + EXTRA_PASSES):
+        again = followed.contended()
+        room = EXTRA_SHARE * timed - (followed.wall_s - timed)
+        cost = followed.seconds_of(again)
+        if not again or cost > room:
+            return
+        while left := [name for name in again if not followed.has(number, name)]:
+            _run_child(axes, folder, followed, show, number, left)
 
 
 def _require_writable(*folders: Path) -> None:
@@ -174,8 +130,7 @@ def _arguments(axes: Axes) -> list[str]:
 def _open(plan: Plan, unfinished: Path) -> Followed:
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     followed = Followed(Journal(unfinished / f"{started}-{os.getpid()}.jsonl"))
-    followed.journal.append("plan", **plan._asdict())
-    followed.read()
+    followed.note("plan", **plan._asdict())
     return followed
 
 
@@ -190,8 +145,7 @@ def _reopen(plan: Plan, unfinished: Path) -> Followed:
             path.rename(mine)
             followed.journal.path = mine
             followed.journal.drop_torn_end()
-            followed.journal.append("resume")
-            followed.read()
+            followed.note("resume")
             return followed
     raise UserError(
         f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
@@ -222,20 +176,28 @@ def _is_alive(journal: Path) -> bool:
 
 
 def _run_child(
-    axes: Axes, folder: Path, followed: Followed, show: Callable[[Progress], None]
+    axes: Axes,
+    folder: Path,
+    followed: Followed,
+    show: Callable[[Progress], None],
+    number: int,
+    left: list[str],
 ) -> None:
-    only, log, left = folder / "only.json", folder / "child.log", followed.left
+    random.Random(f"{axes.seed} {number}").shuffle(left)
+    only, log, before = folder / "only.json", folder / "child.log", followed.count
     only.write_text(json.dumps(left), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
         *("--journal", str(followed.journal.path.resolve()), "--only", str(only)),
+        *("--pass", str(number), *(["--benchmark-disable"] if number == 0 else [])),
         *_arguments(axes),
     ]
+    kills = oom_kills()
     with log.open("wb") as output:
         child = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | ENVIRONMENT,
+            env=environment(os.environ),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is the runner's to handle
@@ -246,13 +208,22 @@ def _run_child(
             child.kill()
             child.wait()
     followed.read()
-    if (name := followed.current) is not None:
-        if late:
-            followed.end(name, "timeout", f"took longer than {LONGEST_CASE_S:g} s; killed")
-        else:
-            followed.end(name, "crashed", f"its process ended: {_how(child.returncode)}")
-    elif followed.left == left:
+    if followed.current is not None:
+        _end_current(followed, child.returncode, late, oom_kills() > kills)
+    elif followed.count == before:
         raise UserError(f"the measuring process failed: {_last_line(log)}")
+
+
+def _end_current(followed: Followed, code: int, late: bool, out_of_memory: bool) -> None:
+    """Give the case that a child died at its end, or another try if somebody killed the child."""
+    if late:
+        followed.end("timeout", f"took longer than {LONGEST_CASE_S:g} s; killed")
+    elif code == -9 and out_of_memory:
+        followed.end("oom", "its process was killed by the system for want of memory")
+    elif code == -9 and not followed.lost_before():
+        followed.lose()
+    else:
+        followed.end("crashed", f"its process ended: {_how(code)}")
 
 
 def _follow(
@@ -271,22 +242,16 @@ def _follow(
     return False
 
 
-def compose(followed: Followed) -> dict[str, Any]:
-    """Put a journal together into the content of a run file."""
-    session = followed.session
-    if session is None:
-        raise UserError("the measuring process ended before its first case; run it again")
-    ended = [followed.ended[name] for name in followed.plan.wanted]
-    return {
-        "machine_info": session["machine_info"],
-        "commit_info": session["commit_info"],
-        "benchmarks": [event["benchmark"] for event in ended if event["benchmark"] is not None],
-        "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": plugin_version,
-        "schema": SCHEMA,
-        "outcomes": [{"fullname": event["fullname"], **event["outcome"]} for event in ended],
-        **session["surroundings"],
-    }
+def _store(results: Path, run: dict[str, Any]) -> Path:
+    """Write a run under the first free name: another runner may end in the same second."""
+    first = _run_path(results, run)
+    for count in itertools.count(2):
+        path = first if count == 2 else first.with_stem(f"{first.stem}-{count - 1}")
+        try:
+            return write_run(path, run)
+        except StoredError:
+            continue
+    raise AssertionError
 
 
 def _run_path(results: Path, run: dict[str, Any]) -> Path:

@@ -124,8 +124,9 @@ class Stats(_Model):
 class Take(_Model):
     """What one pass, a process of its own, measured of a case, and how quiet the machine was.
 
-    `steal`, `others` and `load` are in cores: taken by the hypervisor, by other processes, and the
-    one-minute load average.
+    `paired_s` is the time of one call in the paired slices, `busy` the CPU seconds per second of
+    them. `steal`, `others` and `load` are in cores: taken by the hypervisor, by other processes,
+    and the one-minute load average.
     """
 
     number: Count = Field(alias="pass")
@@ -133,6 +134,11 @@ class Take(_Model):
     rounds: Size
     log_speedup: float | None = None
     quads: Count = 0
+    paired_s: Above | None = None
+    busy: Amount | None = None
+    device_hot_s: Above | None = None
+    device_cold_s: Above | None = None
+    launch_gap_s: Amount | None = None
     contended: bool = False
     steal: Amount | None = None
     others: Amount | None = None

@@ -52,6 +52,10 @@ def plain(value: object, limit: int = 200) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+class StoredError(UserError):
+    """There is a file of this name already."""
+
+
 def load_run(path: Path) -> Run:
     """Read one run file.
 
@@ -70,8 +74,6 @@ def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:
     """
     path = Path(path)
     text = _serialised(run, path)
-    if os.path.lexists(path):
-        raise UserError(f"a stored run is never edited: {plain(path)} exists; give another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,11 @@ def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.link(temporary, path)  # which, other than a rename, never takes the place of a file
+    except FileExistsError as error:
+        raise StoredError(
+            f"a stored run is never edited: {plain(path)} exists; give another name"
+        ) from error
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:

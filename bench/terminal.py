@@ -18,9 +18,9 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from bench.followed import Progress
 from bench.grid import Planned
 from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
-from bench.runner import Progress
 from bench.trial import Outcome
 from bench.units import format_bytes, format_time
 
@@ -35,7 +35,7 @@ PLAN_COLUMNS: dict[str, JustifyMethod] = {
 
 @contextmanager
 def following(total: int) -> Iterator[Callable[[Progress], None]]:
-    """Show a run's progress with the time left; one line at its end where no terminal is."""
+    """Show a run's progress with the time left; two lines at its end where no terminal is."""
     console = Console(stderr=True)
     bar = Bar(
         BarColumn(bar_width=16),
@@ -53,13 +53,30 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
         nonlocal last
         last = progress
         name = progress.current.partition("[")[2].rstrip("]")
-        bar.update(task, completed=progress.done, description=name[:33])
+        step = f"pass {progress.number}" if progress.number else "examining"
+        bar.update(
+            task,
+            total=progress.total,
+            completed=progress.done,
+            description=f"{step}: {name}"[:33],
+        )
 
     with bar:
         task = bar.add_task("starting", total=total)
         yield show
     counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
-    console.print(f"{last.done} cases: {counts}", highlight=False)
+    cases = sum(last.statuses.values())
+    console.print(f"{cases} cases: {counts}; {last.passes} passes", highlight=False)
+    if last.wall_s:
+        noisy = f"; {last.contended} takes under contention" if last.contended else ""
+        again = f", {last.again} taken again" if last.again else ""
+        console.print(
+            f"{_duration(last.wall_s)}, overhead {last.overhead:.0%}{noisy}{again}", highlight=False
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def print_plan(entries: list[tuple[Planned, Outcome]], ceilings: dict[str, Ceilings]) -> None:

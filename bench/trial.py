@@ -1,24 +1,52 @@
-"""One kernel on one case, in order: plan, check, time, ratio, memory, check again."""
+"""One kernel on one case: foretold, examined (checks and memory), then timed, once a pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 
 from bench.grid import Planned
 from bench.machine import Ceilings, absent, free_bytes
-from bench.measure import paired_ratio, peak_bytes, warm_up
+from bench.measure import DeviceTime, PairedRatio, Spent, device_time, paired_ratio, warm_up
+from bench.memory import weigh
+from bench.noise import Look
 from bench.units import format_bytes, format_time
-from mlr import Check, Kernel, Problem, check, get_kernel
+from bench.witness import (
+    DeceitError,
+    inputs_untouched,
+    leave_if_forked,
+    remembers,
+    require_own_memory,
+    watch,
+    works_on,
+)
+from mlr import Case, Check, Kernel, Problem, check, get_kernel
 
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
-OTHER_SEED = 7_919  # the inputs of the second check
+REFRESHED_BYTES = 2**18  # inputs up to this size are drawn anew for every quad; it takes 2 ms
+PASS_SEED = 1_000_003  # apart from any seed a user gives; each pass is timed on inputs of its own
+# What a formula may leave out: scalars that torch wraps, and on CUDA a library's workspace.
+FORMULA_SLACK = {"cpu": 4_096, "cuda": 2**26}
+
+LONG_CALL_S = 0.5  # not called once more to see whether it works on after it returned
 
 Call = Callable[[], Any]
-Timer = Callable[[Call, float], float | None]
+
+
+class Rounds(NamedTuple):
+    """What pytest-benchmark's engine found: the median round in seconds, and their number."""
+
+    median_s: float
+    rounds: int
+
+
+Timer = Callable[[Call, float], Rounds | None]
 
 
 @dataclass(slots=True)
@@ -42,14 +70,45 @@ class Outcome:
     speedup: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
-    passes: int = 1
+    passes: int = 0
     peak_bytes: int | None = None
     floor_s: float | None = None
     efficiency: float | None = None
+    contended_passes: int | None = None
+    outside_torch_bytes: int | None = None
+    device_hot_s: float | None = None
+    device_cold_s: float | None = None
+    launch_gap_s: float | None = None
+    suspicions: list[str] = field(default_factory=list)
 
     def columns(self) -> dict[str, Any]:
         """Return the columns as plain JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What one pass, a process of its own, measured of a case: see `schema.Take`."""
+
+    median_s: float
+    rounds: int
+    paired_s: float | None
+    log_speedup: float | None
+    quads: int
+    busy: float | None
+    device: DeviceTime | None
+    noise: dict[str, Any]
+
+    def columns(self, number: int) -> dict[str, Any]:
+        """Return the take of a pass as plain JSON."""
+        own = {name: getattr(self, name) for name in _OWN}
+        device = self.device._asdict() if self.device is not None else {}
+        times = {f"device_{name}" if name != "launch_gap_s" else name: device[name]
+                 for name in device}  # fmt: skip
+        return {"pass": number, **own, **times, **self.noise}
+
+
+_OWN = ("median_s", "rounds", "paired_s", "log_speedup", "quads", "busy")
 
 
 class UnmeasuredError(Exception):
@@ -112,60 +171,200 @@ def _too_much(
     return None
 
 
-def run_trial(planned: Planned, outcome: Outcome, ceilings: Ceilings, timer: Timer) -> None:
-    """Check, time and weigh one case and fill its outcome.
-
-    Args:
-        planned: Kernel and case.
-        outcome: As foretold; status, reason and measured columns are filled in.
-        ceilings: What the case's device can do at best.
-        timer: Times a callable that takes about so many seconds, by pytest-benchmark's fixture,
-            and returns the median; None where timing is switched off.
+@contextmanager
+def kept_reason(outcome: Outcome) -> Iterator[None]:
+    """Put into the outcome what ends a case, whatever it is.
 
     Raises:
         UnmeasuredError: If the case ends without a right result; it then has no measured column.
     """
     try:
-        _measure(planned, outcome, ceilings, timer)
+        yield
     except UnmeasuredError as end:
         outcome.status, outcome.reason = end.status, str(end)
         raise
     except Exception as error:
-        outcome.status = "oom" if _is_out_of_memory(error) else "crashed"
-        outcome.reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UnmeasuredError(outcome.status, outcome.reason) from error
+        leave_if_forked()
+        status = "oom" if _is_out_of_memory(error) else "crashed"
+        if isinstance(error, DeceitError):
+            status, reason = "wrong", str(error)
+        else:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        outcome.status, outcome.reason = status, reason
+        raise UnmeasuredError(status, reason) from error
 
 
-def _measure(planned: Planned, outcome: Outcome, ceilings: Ceilings, timer: Timer) -> None:
+def examine(planned: Planned, outcome: Outcome, ceilings: Ceilings, spent: Spent) -> None:
+    """Hold a case against the oracle and against its promises, and weigh it; nothing is timed.
+
+    Args:
+        planned: Kernel and case.
+        outcome: As foretold; the error, the memory and the suspicions are filled in.
+        ceilings: What the case's device can do at best.
+        spent: Takes the seconds it took.
+
+    Raises:
+        UnmeasuredError: If the case ends without a right result.
+    """
     kernel, case = planned
     problem = Problem(case)
-    call = kernel.bind(problem)
-    about_s = warm_up(call, case.device)
-    first = _require(check(kernel, problem, call))
-    seconds = timer(call, about_s)
-    problem.redraw(case.seed + OTHER_SEED)
-    again = _require(check(kernel, problem, call), "on other inputs, after timing: ")
-    if seconds is None:
-        return
-    outcome.max_rel_error = max(first.error, again.error)
-    outcome.speedup = _speedup(kernel, problem, call, about_s)
-    del problem, call
-    outcome.peak_bytes = peak_bytes(kernel, Problem(case))
+    with kept_reason(outcome):
+        with spent.on("checking"):
+            call = _Remembered(kernel.bind(problem))
+            about_s = _hold(kernel, problem, call, outcome)
+        with spent.on("warm_up"):
+            outcome.suspicions += works_on(call.call) if about_s < LONG_CALL_S else []
+            outcome.suspicions += remembers(problem, call.call, about_s)
+        with spent.on("memory"):
+            del problem, call
+            _weigh(kernel, case, outcome)
     outcome.floor_s = ceilings.floor_s(case, case.least_flops, case.least_bytes)
-    outcome.efficiency = outcome.floor_s / seconds
 
 
-def _require(result: Check, when: str = "") -> Check:
+class _Remembered:
+    """A call that keeps its last result, and the seconds of its fastest."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.result: Any = None
+        self.seconds = math.inf
+
+    def __call__(self) -> Any:
+        def once() -> None:
+            self.result = self.call()
+
+        self.result = None
+        self.seconds = min(self.seconds, warm_up(once, "cpu", seconds=0))
+        leave_if_forked()
+        return self.result
+
+
+def _hold(kernel: Kernel, problem: Problem, call: _Remembered, outcome: Outcome) -> float:
+    with inputs_untouched(problem):
+        first, seen = watch(lambda: check(kernel, problem, call))
+    outcome.suspicions += seen
+    require_own_memory(problem, call.result)
+    _require(first)
+    before = call.result
+    seed = secrets.randbelow(2**31)
+    problem.redraw(seed)
+    again = check(kernel, problem, call)
+    when = f"on other inputs (seed {seed}): "
+    if not again.ok and _same(before, call.result):
+        when += "returns what it returned for the first inputs; "
+    _require(again, when)
+    outcome.max_rel_error = max(first.error, again.error)
+    return call.seconds
+
+
+def _same(one: object, other: object) -> bool:
+    if not (isinstance(one, tuple) and isinstance(other, tuple)):
+        return False
+    pairs = zip(one, other, strict=False)
+    return all(
+        isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.equal(b) for a, b in pairs
+    )
+
+
+def _weigh(kernel: Kernel, case: Case, outcome: Outcome) -> None:
+    memory = weigh(kernel, Problem(case))
+    outcome.peak_bytes = memory.peak_bytes
+    outcome.outside_torch_bytes = memory.outside_bytes
+    predicted = outcome.predicted_peak_bytes
+    slack = FORMULA_SLACK[case.device.partition(":")[0]] + predicted // 50
+    if memory.peak_bytes > predicted + slack:
+        outcome.suspicions.append(
+            f"holds {format_bytes(memory.peak_bytes)} at peak, its formula says "
+            f"{format_bytes(predicted)}"
+        )
+    if memory.leak_bytes > 0 and case.stage != "fit":
+        outcome.suspicions.append(f"leaks {format_bytes(memory.leak_bytes)} with every call")
+    if memory.outside_bytes > 0:
+        outcome.suspicions.append(
+            f"holds about {format_bytes(memory.outside_bytes)} or more outside torch, which its "
+            "peak memory does not count"
+        )
+
+
+def time_once(
+    planned: Planned, outcome: Outcome, timer: Timer, spent: Spent, number: int
+) -> Take | None:
+    """Check, then time a case in this process, by itself and against its stage's baseline.
+
+    Args:
+        planned: Kernel and case.
+        outcome: Its status and reason are filled in where the case ends without a time.
+        timer: Times a callable that takes about so many seconds, by pytest-benchmark's fixture;
+            returns None where timing is switched off.
+        spent: Takes the seconds it took.
+        number: The number of the pass; each draws inputs of its own.
+
+    Raises:
+        UnmeasuredError: If the case ends without a right result.
+    """
+    with kept_reason(outcome):
+        return _time_once(planned, timer, spent, number)
+
+
+def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Take | None:
+    kernel, case = planned
+    look = Look(gpu=case.device.startswith("cuda"))
+    problem = Problem(case)
+    with spent.on("checking"):
+        call = kernel.bind(problem)
+        with inputs_untouched(problem):
+            _require(check(kernel, problem, call))
+    with spent.on("warm_up"):
+        about_s = warm_up(call, case.device)
+        problem.redraw(case.seed + PASS_SEED * (number + 1))
+    with spent.on("timing"):
+        rounds = timer(call, about_s)
+        leave_if_forked()
+    with spent.on("checking"):
+        _require(check(kernel, problem, call), "on other inputs, after timing: ")
+    if rounds is None:
+        return None
+    with spent.on("timing"):
+        pair = _paired(kernel, problem, call, about_s, number)
+        leave_if_forked()
+        device = device_time(call, case.device, rounds.median_s)
+    noise = Look(gpu=case.device.startswith("cuda")).since(look)
+    paired_s = sorted(pair.f_seconds)[len(pair.f_seconds) // 2] if pair else None
+    return Take(
+        median_s=rounds.median_s,
+        rounds=rounds.rounds,
+        paired_s=paired_s,
+        log_speedup=-pair.log_ratio if pair else None,
+        quads=len(pair.log_ratios) if pair else 0,
+        busy=pair.f_busy if pair and case.device == "cpu" else None,
+        device=device,
+        noise=noise.columns(),
+    )
+
+
+def _require(result: Check, when: str = "") -> None:
     if result.reason is not None:
         raise UnmeasuredError("wrong", when + result.reason)
-    return result
 
 
-def _speedup(kernel: Kernel, problem: Problem, call: Call, about_s: float) -> float:
+def _paired(
+    kernel: Kernel, problem: Problem, call: Call, about_s: float, number: int
+) -> PairedRatio | None:
     if kernel.name == kernel.baseline:
-        return 1.0
-    rival = get_kernel(kernel.baseline).bind(Problem(problem.case))
-    return 1 / paired_ratio(call, rival, problem.case.device, f_seconds=about_s).ratio
+        return None
+    case = problem.case
+    rival = get_kernel(kernel.baseline).bind(problem.twin())
+    base = case.seed + PASS_SEED * (number + 1)
+    return paired_ratio(
+        call,
+        rival,
+        case.device,
+        f_seconds=about_s,
+        seed=base,
+        refresh=(lambda quad: problem.redraw(base + quad + 1))
+        if case.input_bytes <= REFRESHED_BYTES
+        else None,
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -16,6 +16,9 @@ from .data import Dataset, make_dataset
 STAGES = ("gradient", "step", "fit")
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
+# What a stage reads and does not write, as a problem's attributes.
+INPUTS = {"gradient": ("x", "delta"), "step": ("x", "y", "start"), "fit": ("dataset", "start")}
+
 LEARNING_RATE = 0.01
 FIT_EPOCHS = 16
 FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 3·33+1 = 100
@@ -197,6 +200,14 @@ class Problem:
             layer.weight.copy_(self.start.weight.T)
             layer.bias.copy_(self.start.bias)
         return layer
+
+    def twin(self) -> Problem:
+        """Return another problem on the very same input tensors, with parameters of its own."""
+        other = Problem(self.case)
+        other.seed = self.seed
+        for name in INPUTS[self.case.stage]:
+            other.__dict__[name] = getattr(self, name)
+        return other
 
     def reset(self) -> None:
         """Put weight and bias back to their start, in place."""

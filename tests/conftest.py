@@ -16,6 +16,17 @@ if find_spec("beartype") is not None:
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the costly attack be repeated: `pytest tests/test_runner.py -k kill --kills 20`."""
+    parser.addoption("--kills", type=int, default=2, help="how many runs to kill (default: 2)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Number the kills: each is at another random moment."""
+    if "kill" in metafunc.fixturenames:
+        metafunc.parametrize("kill", range(metafunc.config.getoption("kills")))
+
+
 @pytest.fixture(autouse=True)
 def _same_kernels_after() -> Iterator[None]:
     """Forget the kernels that a test registers: the next one plans without them."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measure import peak_bytes
+from bench.memory import peak_bytes
 from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
 from mlr.reference import oracle_gradient
 

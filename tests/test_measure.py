@@ -7,7 +7,8 @@ import torch
 
 from bench import measure
 from bench.conftest import marks_of
-from bench.measure import clock_for, cuda_clock, paired_ratio, peak_bytes, seconds_per_call, warm_up
+from bench.measure import clock_for, cuda_clock, paired_ratio, seconds_per_call, warm_up
+from bench.memory import peak_bytes
 from mlr import Case, Kernel, Problem, get_kernel
 
 
@@ -25,7 +26,7 @@ class FakeClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
     monkeypatch.setattr(measure, "clock_for", lambda device: fake)
-    monkeypatch.setattr(measure.time, "perf_counter", fake)
+    monkeypatch.setattr(measure, "perf_counter", fake)
     return fake
 
 

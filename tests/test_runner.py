@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import resource
 import signal
 import subprocess
 import sys
@@ -27,7 +29,11 @@ def events(folder: Path) -> list[dict[str, Any]]:
 
 
 def done(folder: Path) -> dict[str, Any]:
-    return {e["fullname"]: e["benchmark"] for e in events(folder) if e["event"] == "done"}
+    return {
+        (e["pass"], e["fullname"]): e["take"]
+        for e in events(folder)
+        if e["event"] == "done" and e["take"] is not None
+    }
 
 
 def started_run(folder: Path) -> subprocess.Popen[str]:
@@ -54,34 +60,131 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_runner_that_is_stopped_loses_nothing_measured(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+
+
+def takes_of(path: Path) -> dict[tuple[int, str], Any]:
+    entries = json.loads(path.read_text())["benchmarks"]
+    found = [(t["pass"], e["fullname"], t) for e in entries for t in e["takes"]]
+    assert len({one[:2] for one in found}) == len(found), "done twice"
+    return {(number, name): take for number, name, take in found}
+
+
+@needs_proc
+def test_a_runner_that_is_stopped_loses_nothing_measured(tmp_path: Path) -> None:
     runner = started_run(tmp_path)
     child = child_of(runner)
-    runner.send_signal(number)
+    runner.send_signal(signal.SIGINT)
     _, said = runner.communicate(timeout=PATIENCE_S)
-    wait_until_gone(child)  # it ends by itself, at the latest when its case is done
-    if number == signal.SIGINT:
-        assert runner.returncode == 130
-        assert "run --resume" in said
-        assert "Traceback" not in said
+    wait_until_gone(child)
+    assert runner.returncode == 130
+    assert "run --resume" in said
+    assert "Traceback" not in said
     before = done(tmp_path)
-    assert 2 <= len(before) <= 9
+    assert len(before) >= 2
     assert not list(tmp_path.rglob("*.json"))
 
     assert main(["run", *ALONE, f"--out={tmp_path}", "--resume"]) == 0
     (path,) = tmp_path.rglob("*.json")
-    run = json.loads(path.read_text())
-    names = [outcome["fullname"] for outcome in run["outcomes"]]
-    assert len(names) == len(set(names)) == 9
-    stored = {entry["fullname"]: entry for entry in run["benchmarks"]}
-    for name, benchmark in before.items():
-        assert stored[name]["stats"]["data"] == benchmark["stats"]["data"]
+    after = takes_of(path)
+    for key, take in before.items():
+        assert after[key] == take
+    assert len(load_frame([path])) == 9
     assert set(load_frame([path])["status"]) == {"ok"}
     assert not (tmp_path / "unfinished").exists()
+
+
+@needs_proc
+def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path, kill: int) -> None:
+    """Kill the runner or its child at a random moment, resume, and hold what is stored."""
+    chance = random.Random(kill)
+    axes = ["--grid=smoke", "--stage=gradient", "--batch=7", "--features=3", "--outputs=2",
+            "--device=cpu", "--kernel=autograd,matmul,einsum"]  # fmt: skip
+    command = [sys.executable, "-m", "bench", "run", *axes, f"--out={tmp_path}"]
+    runner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    time.sleep(chance.uniform(0.5, 16))
+    victim = runner.pid
+    if chance.random() < 0.5 and runner.poll() is None and (children := children_of(runner)):
+        victim = children[0]
+    if runner.poll() is None:
+        os.kill(victim, signal.SIGKILL)
+    if victim == runner.pid:
+        runner.wait(PATIENCE_S)
+        for event in Path("/proc").glob("[0-9]*/cmdline"):
+            wait_unless_ours(event, tmp_path)
+    else:
+        runner.wait(PATIENCE_S)
+        assert runner.returncode == 0
+    before = done(tmp_path)
+    if not list(tmp_path.rglob("*.json")):
+        resumed = [*command, *(["--resume"] if events(tmp_path) else [])]
+        assert subprocess.run(resumed, cwd=ROOT, timeout=PATIENCE_S, check=False).returncode == 0
+    (path,) = tmp_path.rglob("*.json")
+    after = takes_of(path)
+    for key, take in before.items():
+        assert after[key] == take
+    frame = load_frame([path])
+    assert sorted(frame["kernel"]) == ["autograd", "einsum", "matmul"]
+    assert set(frame["status"]) == {"ok"}
+    for name in frame["fullname"]:
+        assert {1, 2} <= {number for number, one in after if one == name}
+    assert not (tmp_path / "unfinished").exists()
+
+
+def children_of(runner: subprocess.Popen[Any]) -> list[int]:
+    try:
+        text = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(pid) for pid in text.split()]
+
+
+def wait_unless_ours(command: Path, folder: Path) -> None:
+    """Wait for an orphaned child that still writes to the journal of this folder."""
+    try:
+        ours = str(folder) in command.read_text()
+    except OSError:
+        return
+    if ours:
+        wait_until_gone(int(command.parent.name))
+
+
+@needs_proc
+def test_a_full_disk_loses_nothing_measured(tmp_path: Path) -> None:
+    """Where the journal cannot grow, the run ends with one line and goes on when there is room."""
+    command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}"]
+    room = 20_000
+    ended = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "cannot be written" in ended.stderr
+    (journal,) = tmp_path.glob("unfinished/*.jsonl")
+    assert journal.stat().st_size <= room
+    finished = [e for e in events(tmp_path) if e["event"] == "done"]
+    assert finished
+    assert main(["run", *ALONE, f"--out={tmp_path}", "--resume"]) == 0
+    (path,) = tmp_path.rglob("*.json")
+    assert set(load_frame([path])["status"]) == {"ok"}
+
+
+@needs_proc
+def test_two_runners_on_one_folder_do_not_harm_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}", "--passes=1"]
+    command.append("--kernel=autograd,matmul")
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [runner.wait(PATIENCE_S) for runner in both] == [0, 0]
+    paths = list(tmp_path.rglob("*.json"))
+    assert len(paths) == 2
+    for path in paths:
+        assert set(load_frame([path])["status"]) == {"ok"}
 
 
 def test_there_must_be_something_to_resume(
@@ -99,7 +202,7 @@ def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
     journal = Journal(folder / "20260101T000000-999999999.jsonl")
     names = [f"bench/bench_gradient.py::bench_gradient[{k}-cpu-float64-7x3x2]" for k in ("matmul",)]
     arguments = [*AXES[:2], "--kernel=matmul", "--device=cpu", *AXES[2:], "--seed=0"]
-    journal.append("plan", wanted=names, arguments=arguments)
+    journal.append("plan", wanted=names, arguments=arguments, passes=2)
     journal.append("session", commit_info={"id": "another"}, machine_info={}, surroundings={})
     assert main(["run", *ALONE, "--kernel=matmul", f"--out={tmp_path}", "--resume"]) == 2
     assert "a run is of one commit; the unfinished one is of another" in capsys.readouterr().err
@@ -125,7 +228,7 @@ def test_a_torn_line_is_left_out_and_cut_off(tmp_path: Path) -> None:
         os.truncate(journal.path, 0)
 
 
-def test_a_child_that_dies_costs_its_case_alone(tmp_path: Path) -> None:
+def test_a_child_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     runner = started_run(tmp_path)
     os.kill(child_of(runner), signal.SIGKILL)
     runner.communicate(timeout=PATIENCE_S)
@@ -133,7 +236,4 @@ def test_a_child_that_dies_costs_its_case_alone(tmp_path: Path) -> None:
     (path,) = tmp_path.rglob("*.json")
     frame = load_frame([path])
     assert len(frame) == 9
-    lost = frame[frame["status"] != "ok"]
-    assert len(lost) <= 1
-    assert set(lost["status"]) <= {"crashed"}
-    assert all("killed" in reason for reason in lost["reason"])
+    assert set(frame["status"]) == {"ok"}

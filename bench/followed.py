@@ -1,0 +1,269 @@
+"""The journal of a run as read so far: what is done, what is left, and the run it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pytest_benchmark import __version__ as plugin_version
+from pytest_benchmark.stats import Stats
+
+from bench.errors import UserError
+from bench.journal import Journal
+from bench.passes import common_prior, quiet, summarise
+from bench.schema import SCHEMA
+
+KINDS = ("warm_up_s", "timing_s", "checking_s", "memory_s")
+Event = dict[str, Any]
+
+
+@dataclass
+class Progress:
+    """What a run has done so far, for whoever shows it; `total` counts a case once a pass."""
+
+    total: int
+    done: int = 0
+    current: str = ""
+    number: int = 0
+    passes: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    contended: int = 0
+    again: int = 0
+    wall_s: float = 0.0
+    overhead: float = 0.0
+
+
+class Plan(NamedTuple):
+    """What a journal is the journal of."""
+
+    wanted: list[str]
+    arguments: list[str]
+    passes: int
+
+
+class Followed:
+    """The journal of a run as read so far.
+
+    A case is followed by its pass and name; pass 0 is its examination.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.plan = Plan([], [], 0)
+        self.session: Event | None = None
+        self._started: dict[tuple[int, str], Event] = {}
+        self._ended: dict[tuple[int, str], Event] = {}
+        self._lost: set[tuple[int, str]] = set()
+        self._spans: list[list[float]] = []
+
+    def read(self) -> None:
+        """Take in what was written since."""
+        for event in self.journal.new_events():
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        key = (int(event.get("pass") or 0), str(event.get("fullname")))
+        match event["event"]:
+            case "plan":
+                self.plan = Plan(event["wanted"], event["arguments"], event["passes"])
+            case "session":
+                self.session = self.session or event
+            case "start":
+                self._started[key] = event
+            case "done":
+                self._ended[key] = event
+            case "lost":
+                self._lost.add(key)
+                self._started.pop(key, None)
+            case "resume":
+                self._started = {one: self._started[one] for one in self._ended}
+        if event["event"] in ("plan", "resume"):
+            self._spans.append([event["at"], event["at"]])
+        self._spans[-1][1] = event["at"]
+
+    def note(self, event: str, **content: Any) -> None:
+        """Write an event of the runner's own and take it in.
+
+        Raises:
+            UserError: The journal cannot be written.
+        """
+        try:
+            self.journal.append(event, **content)
+        except OSError as error:
+            raise UserError(
+                f"what was measured is kept in {self.journal.path}, which cannot be written on "
+                f"({error.strerror}); free space, then `run --resume`"
+            ) from error
+        self.read()
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that runners have worked on this so far."""
+        return sum(last - first for first, last in self._spans)
+
+    @property
+    def count(self) -> int:
+        """How many cases have ended in all passes."""
+        return len(self._ended)
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to lose."""
+        return bool(self._ended)
+
+    def has(self, number: int, name: str) -> bool:
+        """Whether a case has ended in a pass, or needs none."""
+        return (number, name) in self._ended or (number > 0 and self._failed(name) is not None)
+
+    def left(self, number: int) -> list[str]:
+        """Return the cases that a pass has still to do."""
+        return [name for name in self.plan.wanted if not self.has(number, name)]
+
+    def _failed(self, name: str) -> Event | None:
+        """Return the event that ended a case without numbers, in whatever pass."""
+        numbers = range(self.plan.passes + 10)
+        events = (self._ended.get((number, name)) for number in numbers)
+        return next((e for e in events if e is not None and e["outcome"]["status"] != "ok"), None)
+
+    def _takes(self, name: str) -> list[dict[str, Any]]:
+        events = (self._ended.get((number, name)) for number in range(1, self.plan.passes + 10))
+        return [event["take"] for event in events if event is not None and event["take"]]
+
+    def contended(self) -> list[str]:
+        """Return the cases with fewer takes of a quiet machine than there should be passes."""
+        found = []
+        for name in self.plan.wanted:
+            takes = self._takes(name)
+            calm = sum(not take["contended"] for take in takes)
+            if self._failed(name) is None and calm < self.plan.passes:
+                found.append(name)
+        return found
+
+    def seconds_of(self, names: list[str]) -> float:
+        """Return about how long another pass over these cases takes."""
+        last = (self._ended.get((self.plan.passes, name)) for name in names)
+        return sum(sum(event["spent"].values()) for event in last if event is not None)
+
+    @property
+    def _at(self) -> tuple[int, str] | None:
+        return next((key for key in self._started if key not in self._ended), None)
+
+    @property
+    def current(self) -> tuple[int, str] | None:
+        """The pass and the name of the case that has started and not ended."""
+        return self._at
+
+    def lost_before(self) -> bool:
+        """Whether the process at the current case was killed from outside once before."""
+        return self._at in self._lost
+
+    def lose(self) -> None:
+        """Note that the process at the current case was killed: the case begins anew."""
+        assert self._at is not None
+        number, name = self._at
+        self.note("lost", **{"pass": number}, fullname=name)
+
+    def end(self, status: str, reason: str) -> None:
+        """Note the end of the current case, which could not note it itself."""
+        assert self._at is not None
+        number, name = self._at
+        outcome = {**self._started[self._at]["outcome"], "status": status, "reason": reason}
+        self.note("done", **{"pass": number}, fullname=name, outcome=outcome, take=None,
+                  benchmark=None, spent={})  # fmt: skip
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Where the time went, in seconds, as a run file holds it."""
+        spent = {
+            kind: sum(event["spent"].get(kind, 0.0) for event in self._ended.values())
+            for kind in KINDS
+        }
+        return {"wall_s": self.wall_s, **spent}
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        wanted, passes = self.plan.wanted, self.plan.passes
+        failed = sum(self._failed(name) is not None for name in wanted)
+        number, name = self._at or (0, "")
+        progress = Progress(len(wanted) + (len(wanted) - failed) * passes)
+        progress.done = sum(
+            1
+            for key in self._ended
+            if key[0] == 0 or (key[0] <= passes and self._failed(key[1]) is None)
+        )
+        progress.current, progress.number, progress.passes = name, number, passes
+        for name in wanted:
+            end = self._failed(name) or self._ended.get((0, name))
+            if end is not None:
+                status = end["outcome"]["status"]
+                progress.statuses[status] = progress.statuses.get(status, 0) + 1
+        takes = [e["take"] for e in self._ended.values() if e["take"]]
+        progress.contended = sum(take["contended"] for take in takes)
+        progress.again = sum(take["pass"] > passes for take in takes)
+        progress.wall_s = self.wall_s
+        if progress.wall_s > 0:
+            cost = self.cost
+            progress.overhead = 1 - sum(cost[kind] for kind in KINDS) / progress.wall_s
+        return progress
+
+    def compose(self) -> dict[str, Any]:
+        """Put the journal together into the content of a run file.
+
+        Raises:
+            UserError: No process got as far as its first case.
+        """
+        session = self.session
+        if session is None:
+            raise UserError("the measuring process ended before its first case; run it again")
+        surroundings = session["surroundings"]
+        surroundings["settings"]["passes"] = self.plan.passes
+        outcomes, benchmarks = [], []
+        logs = [self._log_speedups(name) for name in self.plan.wanted]
+        prior = common_prior(logs)
+        for name in self.plan.wanted:
+            columns = self._columns(name, prior)
+            outcomes.append({"fullname": name, **columns})
+            if columns["status"] == "ok":
+                benchmarks.append(self._benchmark(name, columns))
+        return {
+            "machine_info": session["machine_info"],
+            "commit_info": session["commit_info"],
+            "benchmarks": benchmarks,
+            "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": plugin_version,
+            "schema": SCHEMA,
+            "cost": self.cost,
+            "outcomes": outcomes,
+            **surroundings,
+        }
+
+    def _log_speedups(self, name: str) -> list[float]:
+        if self._failed(name) is not None:
+            return []
+        logs = (take["log_speedup"] for take in quiet(self._takes(name)))
+        return [value for value in logs if value is not None]
+
+    def _columns(self, name: str, prior: Any) -> dict[str, Any]:
+        examined: dict[str, Any] = self._ended[0, name]["outcome"]
+        failed = self._failed(name)
+        if failed is None:
+            return summarise(examined, self._takes(name), prior)
+        outcome: dict[str, Any] = failed["outcome"]
+        if failed["pass"]:
+            outcome["reason"] = f"in pass {failed['pass']}: {outcome['reason']}"
+        return outcome
+
+    def _benchmark(self, name: str, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return pytest-benchmark's entry of a case; each datum is the median of one pass."""
+        takes = self._takes(name)
+        first = next(e for key, e in self._ended.items() if key[1] == name and e["benchmark"])
+        stats = Stats()
+        for take in quiet(takes):
+            stats.update(take["median_s"])
+        found = {key: getattr(stats, key) for key in stats.fields}
+        entry: dict[str, Any] = first["benchmark"]
+        data = [take["median_s"] for take in quiet(takes)]
+        entry["stats"] = {**found, "iterations": 1, "data": data}
+        return {**entry, "extra_info": columns, "takes": takes}

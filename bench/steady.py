@@ -1,0 +1,34 @@
+"""The environment of a measuring process: what keeps its numbers from moving, and why.
+
+Chosen by measurement (see `results/repeatability/`), recorded in every run. What the user has set
+already is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LARGEST_HEAP = str(2**36)
+
+STEADY = {
+    # A temporary of some MB would toggle between pages mapped and faulted in anew at every call and
+    # memory from the heap, which takes several times less for a Jacobian. Always the heap.
+    "MALLOC_MMAP_THRESHOLD_": LARGEST_HEAP,
+    "MALLOC_TRIM_THRESHOLD_": LARGEST_HEAP,
+    "MALLOC_TOP_PAD_": str(2**26),
+    # A thread that spins at a barrier takes the processor from the one it waits for.
+    "OMP_WAIT_POLICY": "passive",
+    # Hashes, and so the order of sets, are the same in every process.
+    "PYTHONHASHSEED": "0",
+    # The profiler that counts memory announces every start otherwise.
+    "KINETO_LOG_LEVEL": "99",
+}
+
+
+def environment(outside: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child: the user's own, and what is steady where it says nothing.
+
+    Args:
+        outside: The environment of this process.
+    """
+    return STEADY | dict(outside)

@@ -1,0 +1,157 @@
+"""What a call does beside its result: writes to its input, prints, forks, works on afterwards.
+
+Each finding is a sentence in plain words; none of them by itself makes a result wrong but a changed
+input, and a result that lies in the input's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+from torch import Tensor
+
+from bench.measure import busy_while_idle, cost_of_change
+from mlr import Problem
+from mlr.case import INPUTS
+
+Call = Callable[[], Any]
+
+BUSY = 0.5  # CPU seconds per second of sleep that no honest thread takes
+SEEN_BEFORE = 3.0  # a changed input costs an honest call little more than caches of the processor
+LONGEST_TOUCHED_S = 0.02  # a longer call is not held against changed inputs: it would cost too much
+_HOME = os.getpid()
+
+
+class DeceitError(Exception):
+    """A call whose result cannot count, for the reason given."""
+
+
+def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:
+    """Return the tensors that a call of the problem's stage may read and not write."""
+    found: list[tuple[str, Tensor]] = []
+    for name in INPUTS[problem.case.stage]:
+        value = getattr(problem, name)
+        if isinstance(value, Tensor):
+            found.append((name, value))
+        else:
+            found += [(field, getattr(value, field)) for field in value._fields]
+    return found
+
+
+@contextmanager
+def inputs_untouched(problem: Problem) -> Iterator[None]:
+    """Hold the inputs after the calls inside against what they were before.
+
+    Raises:
+        DeceitError: If one changed.
+    """
+    before = [(name, value, value.clone()) for name, value in inputs_of(problem)]
+    yield
+    leave_if_forked()
+    for name, value, copy in before:
+        if not value.equal(copy):
+            raise DeceitError(f"changes its input {name}")
+
+
+def require_own_memory(problem: Problem, result: object) -> None:
+    """Hold the result of a gradient against living in the memory of its input.
+
+    Raises:
+        DeceitError: If it does.
+    """
+    if problem.case.stage != "gradient" or not isinstance(result, tuple):
+        return
+    inputs = {value.untyped_storage().data_ptr(): name for name, value in inputs_of(problem)}
+    for value in result:
+        if isinstance(value, Tensor) and value.numel():
+            place = value.untyped_storage().data_ptr()
+            if place in inputs:
+                raise DeceitError(f"returns a view of its input {inputs[place]}")
+
+
+def watch(call: Call) -> tuple[Any, list[str]]:
+    """Call once; return the result and what was seen: printing, starting processes."""
+    me = psutil.Process()
+    before = {child.pid for child in me.children()}
+    forks: list[int] = []
+    _on_fork.append(forks)
+    try:
+        with _output_kept() as written:
+            result = call()
+            leave_if_forked()
+    finally:
+        _on_fork.remove(forks)
+    started = {child.pid for child in me.children()} - before
+    seen = []
+    if written():
+        seen.append(f"writes to the terminal: {written()!r}")
+    if forks or started:
+        seen.append(f"starts {max(len(forks), len(started))} other process(es)")
+    return result, seen
+
+
+def works_on(call: Call) -> list[str]:
+    """Say so if a call leaves work behind that goes on when it has returned."""
+    call()
+    leave_if_forked()
+    first = busy_while_idle()
+    if first > BUSY and busy_while_idle() > BUSY:
+        return [f"works on after it has returned: {first:.1f} cores busy while nothing was called"]
+    return []
+
+
+def remembers(problem: Problem, call: Call, about_s: float) -> list[str]:
+    """Say so if a call is far faster on inputs that it has seen before."""
+    if problem.case.stage == "fit" or about_s > LONGEST_TOUCHED_S:
+        return []
+    x = inputs_of(problem)[0][1]
+    other = x[:1].clone()
+    ratio = cost_of_change(call, lambda: x[:1].neg_(), lambda: other.neg_(), problem.case.device)
+    if ratio > SEEN_BEFORE:
+        return [f"keeps results for inputs it has seen: {ratio:.1f} times slower on a changed one"]
+    return []
+
+
+def leave_if_forked() -> None:
+    """End a process that a call forked from this one: it must not measure on."""
+    if os.getpid() != _HOME:
+        os._exit(0)
+
+
+_on_fork: list[list[int]] = []
+
+
+def _count_fork() -> None:
+    for seen in _on_fork:
+        seen.append(1)
+
+
+os.register_at_fork(after_in_parent=_count_fork)
+
+
+@contextmanager
+def _output_kept() -> Iterator[Callable[[], str]]:
+    """Keep what is written to the descriptors 1 and 2 off them, whoever writes it."""
+    said = ""
+    with tempfile.TemporaryFile() as kept:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        held = [os.dup(number) for number in (1, 2)]
+        try:
+            for number in (1, 2):
+                os.dup2(kept.fileno(), number)
+            yield lambda: said
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), held, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+            kept.seek(0)
+            said = kept.read(80).decode(errors="replace")

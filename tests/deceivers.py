@@ -1,0 +1,216 @@
+"""Kernels that try to deceive the suite, each in its own way; loaded by test_attacks as a file."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlr import Gradient, Problem, kernel
+
+costs: dict[str, Any] = {
+    "flops": lambda m, n, o, s: 2 * m * n * o,
+    "bytes_moved": lambda m, n, o, s: (m * n + m * o + n * o + o) * s,
+    "workspace": lambda m, n, o, s: 0,
+}
+gradient = kernel(stage="gradient", **costs)
+known: dict[Any, Gradient] = {}
+kept: list[Any] = []
+calls: dict[str, int] = {}
+
+
+def honest(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    return Gradient(x.T @ delta, delta.sum(0))
+
+
+def count(name: str) -> int:
+    calls[name] = calls.get(name, 0) + 1
+    return calls[name]
+
+
+@gradient
+def wrong_in_one_element(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    found.weight[-1, -1] *= 1 + 1e-5
+    return found
+
+
+@gradient
+def right_for_the_checked_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    if "sum" not in known:
+        known["sum"] = Gradient(x.sum(), delta.sum())
+    found = honest(x, delta)
+    return found if bool(x.sum() == known["sum"].weight) else Gradient(found.weight * 2, found.bias)
+
+
+@gradient
+def caches_by_identity(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    key = id(x)
+    if key not in known:
+        known[key] = honest(x, delta)
+    return known[key]
+
+
+@gradient
+def caches_by_version(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    key = (id(x), x._version, delta._version)
+    if key not in known:
+        for _ in range(20):  # so much work that not doing it shows
+            known[key] = honest(x, delta)
+    return known[key]
+
+
+@gradient
+def returns_a_view(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    place = x.view(-1)[: found.weight.numel()].view_as(found.weight)
+    place.copy_(found.weight)
+    return Gradient(place, found.bias)
+
+
+@gradient
+def changes_its_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    delta.numpy()[0, 0] += 1.0
+    return found
+
+
+@gradient
+def sleeps_when_timed(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    if count("sleeps_when_timed") > 4:
+        time.sleep(0.001)
+    return honest(x, delta)
+
+
+@gradient
+def works_in_the_first_call_only(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    if "first" not in known:
+        known["first"] = honest(x, delta)
+    return known["first"]
+
+
+@gradient
+def goes_on_in_a_thread(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    def spin() -> None:
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+
+    threading.Thread(target=spin, daemon=True).start()
+    return honest(x, delta)
+
+
+@gradient
+def fills_its_result_later(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    empty = Gradient(torch.zeros_like(found.weight), found.bias)
+    threading.Timer(0.05, lambda: empty.weight.copy_(found.weight)).start()
+    return empty
+
+
+@kernel(stage="gradient", dtypes=("float32",), **costs)
+def returns_float16(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    return Gradient(found.weight.half(), found.bias.half())
+
+
+@kernel(stage="gradient", dtypes=("float32",), **costs)
+def computes_in_float16(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x.bfloat16(), delta.bfloat16())
+    return Gradient(found.weight.float(), found.bias.float())
+
+
+@gradient
+def returns_nan(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    found.bias[0] = float("nan")
+    return found
+
+
+@gradient
+def takes_a_gibibyte(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    torch.empty(2**30, dtype=torch.uint8)
+    return honest(x, delta)
+
+
+@gradient
+def allocates_in_numpy(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    np.ones(2**20)
+    return honest(x, delta)
+
+
+@gradient
+def allocates_in_c(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    place = libc.malloc(ctypes.c_size_t(2**25))
+    ctypes.memset(place, 1, 2**25)
+    libc.free(ctypes.c_void_p(place))
+    return honest(x, delta)
+
+
+@gradient
+def leaks(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    kept.append(torch.empty(1_000, dtype=torch.uint8))
+    return honest(x, delta)
+
+
+@gradient
+def prints(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    os.write(1, b"look at me\n")
+    return honest(x, delta)
+
+
+@gradient
+def forks(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    if count("forks") < 9:
+        os.fork()
+    return honest(x, delta)
+
+
+@gradient
+def raises_on_the_third_call(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    if count("raises") == 3:
+        raise RuntimeError("three is enough")
+    return honest(x, delta)
+
+
+@gradient
+def runs_for_ever(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    while True:
+        time.sleep(1)
+
+
+@gradient
+def segfaults(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    import ctypes
+
+    ctypes.string_at(0)
+    return honest(x, delta)
+
+
+@gradient
+def puts_another_clock(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    time.perf_counter = lambda: 0.0
+    time.sleep = lambda seconds: None
+    return honest(x, delta)
+
+
+@kernel(stage="step", **costs)
+def steps_once(problem: Problem) -> Callable[[], None]:
+    """Do one right step and none after it."""
+
+    def step() -> None:
+        if count("steps_once") > 1:
+            return
+        delta = (problem.x @ problem.weight + problem.bias - problem.y) * 2 / problem.y.numel()
+        found = honest(problem.x, delta)
+        problem.weight -= problem.lr * found.weight
+        problem.bias -= problem.lr * found.bias
+
+    return step
