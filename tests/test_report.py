@@ -185,7 +185,7 @@ def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> Non
 
 @pytest.mark.usefixtures("quick")
 def test_hostile_text_is_data(tmp_path: Path) -> None:
-    run = build_run(["gradient"], FEW[:2])
+    run = build_run(["gradient"], [*FEW[:2], (10_000, 6, 3)])
     rename(run, "matmul", HOSTILE)
     fail(run, run["outcomes"][-1], "crashed", HOSTILE)
     run["settings"][HOSTILE] = HOSTILE

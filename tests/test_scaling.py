@@ -159,3 +159,14 @@ def test_without_speedups_the_own_times_are_left(frame: pd.DataFrame) -> None:
 def test_too_little_is_no_row(frame: pd.DataFrame, rows: int) -> None:
     assert display_scaling(scaling(frame.iloc[:rows])).empty
     assert scaling(frame.assign(status="wrong", median_s=np.nan)).empty
+
+
+def test_a_kernels_own_excess_is_no_growth_where_it_is_missing() -> None:
+    """Two of four kernels take three times as long alone as paired; the largest size lacks them."""
+    exponents = dict.fromkeys(("autograd", "one", "slow", "slower"), 1.0)
+    frame = drifting(exponents, 4, 0.0, np.random.default_rng(6))
+    frame.loc[frame["kernel"].isin(["slow", "slower"]), "median_s"] *= 3
+    frame = frame[~(frame["kernel"].isin(["slow", "slower"]) & frame["batch"].eq(100_000))]
+    level = timed(frame).query("kernel == 'autograd'").eval("time_s / batch")
+    assert len(level) == 4
+    assert level.max() / level.min() < 1.1
