@@ -53,6 +53,15 @@ def make_parser() -> Parser:
     report.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     report.add_argument("--out", type=Path, default=RESULTS, help="where to (default: results)")
     report.add_argument("--readme", type=Path, help="a README whose generated parts to renew too")
+    again = command("repeatability", "run several times over: do runs say the same?", _repeat)
+    add_axes(again.add_argument)
+    again.set_defaults(grid="smoke")
+    again.add_argument("--passes", type=_passes, help="as of run")
+    again.add_argument("--runs", type=_passes, default=4, help="how many (default: 4)")
+    again.add_argument("--out", type=Path, default=RESULTS / "repeatability", help="where to")
+    again.add_argument(
+        "--unsteady", action="store_true", help="leave threads' waiting and the allocator as found"
+    )
     command("machine", "measure what this machine can do at best", _machine)
     return parser
 
@@ -135,6 +144,24 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.readme is not None:
         update_readme(arguments.readme, load_frame(runs))
     return 0
+
+
+def _repeat(arguments: argparse.Namespace) -> int:
+    from bench.grid import PASSES, Axes
+    from bench.machine import machine_slug
+    from bench.proving import agreement, agreement_promise, repeat, write_proof
+    from bench.terminal import following, print_promises
+
+    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    passes = arguments.passes or PASSES[axes.grid]
+    with following(0) as show:
+        proof = repeat(axes, arguments.runs, passes, show, steady=not arguments.unsteady)
+    apart = agreement(axes)
+    promises = [*proof.promises, agreement_promise(apart)]
+    name = f"{machine_slug()}{'-unsteady' * arguments.unsteady}"
+    print_promises(promises)
+    print(write_proof(proof, apart, arguments.out, name))
+    return 0 if all(promise.kept for promise in promises) else 1
 
 
 def _machine(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_benchmark.utils import get_commit_info
 
@@ -54,6 +54,7 @@ def run_plan(
     *,
     passes: int,
     resume: bool = False,
+    steady: bool = True,
 ) -> Path:
     """Examine every planned case once, time it in every pass, and store the run.
 
@@ -64,6 +65,7 @@ def run_plan(
         show: Called now and then with the progress.
         passes: How many fresh processes time each case.
         resume: Go on with the newest run of the same plan that was not finished.
+        steady: Give the measuring processes the steady environment, not the caller's own.
 
     Returns:
         The path of the new run file.
@@ -79,7 +81,8 @@ def run_plan(
     path = None
     try:
         with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-            _run_passes(axes, Path(folder), followed, show)
+            surroundings = environment(os.environ) if steady else dict(os.environ)
+            _run_passes(Child(axes, Path(folder), surroundings), followed, show)
         followed.note("end")
         show(followed.progress)
         run = followed.compose()
@@ -93,12 +96,18 @@ def run_plan(
     return path
 
 
-def _run_passes(
-    axes: Axes, folder: Path, followed: Followed, show: Callable[[Progress], None]
-) -> None:
+class Child(NamedTuple):
+    """What every measuring process of a run is started with."""
+
+    axes: Axes
+    folder: Path
+    environment: dict[str, str]
+
+
+def _run_passes(child: Child, followed: Followed, show: Callable[[Progress], None]) -> None:
     for number in range(followed.plan.passes + 1):
         while left := followed.left(number):
-            _run_child(axes, folder, followed, show, number, left)
+            _run_child(child, followed, show, number, left)
     timed = followed.wall_s
     for number in range(followed.plan.passes + 1, followed.plan.passes + 1 + EXTRA_PASSES):
         again = followed.contended()
@@ -107,7 +116,7 @@ def _run_passes(
         if not again or cost > room:
             return
         while left := [name for name in again if not followed.has(number, name)]:
-            _run_child(axes, folder, followed, show, number, left)
+            _run_child(child, followed, show, number, left)
 
 
 def _require_writable(*folders: Path) -> None:
@@ -176,28 +185,27 @@ def _is_alive(journal: Path) -> bool:
 
 
 def _run_child(
-    axes: Axes,
-    folder: Path,
+    what: Child,
     followed: Followed,
     show: Callable[[Progress], None],
     number: int,
     left: list[str],
 ) -> None:
-    random.Random(f"{axes.seed} {number}").shuffle(left)
-    only, log, before = folder / "only.json", folder / "child.log", followed.count
+    random.Random(f"{what.axes.seed} {number}").shuffle(left)
+    only, log, before = what.folder / "only.json", what.folder / "child.log", followed.count
     only.write_text(json.dumps(left), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
         *("--journal", str(followed.journal.path.resolve()), "--only", str(only)),
         *("--pass", str(number), *(["--benchmark-disable"] if number == 0 else [])),
-        *_arguments(axes),
+        *_arguments(what.axes),
     ]
     kills = oom_kills()
     with log.open("wb") as output:
         child = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment(os.environ),
+            env=what.environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is the runner's to handle

@@ -81,16 +81,21 @@ def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)  # which, other than a rename, never takes the place of a file
-    except FileExistsError as error:
-        raise StoredError(
-            f"a stored run is never edited: {plain(path)} exists; give another name"
-        ) from error
+        _put(temporary, path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         _remove(temporary)
     return path
+
+
+def _put(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # which, other than a rename, never takes the place of a file
+    except FileExistsError as error:
+        raise StoredError(
+            f"a stored run is never edited: {plain(path)} exists; give another name"
+        ) from error
 
 
 def load_frame(paths: Iterable[Path]) -> pd.DataFrame:

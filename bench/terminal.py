@@ -21,6 +21,7 @@ from rich.table import Table
 from bench.followed import Progress
 from bench.grid import Planned
 from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
+from bench.repeatability import Promise
 from bench.trial import Outcome
 from bench.units import format_bytes, format_time
 
@@ -102,6 +103,14 @@ def print_plan(entries: list[tuple[Planned, Outcome]], ceilings: dict[str, Ceili
         console.print(f"[{number}] {reason}", markup=False, highlight=False)
     counts = Counter("to run" if o.status == "ok" else o.status for _, o in entries)
     console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def print_promises(promises: list[Promise]) -> None:
+    """Print what was promised, what was measured, and whether it was kept."""
+    console = Console()
+    for promise in promises:
+        mark = "kept    " if promise.kept else "NOT KEPT"
+        console.print(f"{mark} {promise.text}:\n         {promise.measured}", highlight=False)
 
 
 def print_machine() -> None:

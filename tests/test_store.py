@@ -102,7 +102,7 @@ def test_a_stored_run_is_never_replaced(run: dict[str, Any], tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "link"])
 def test_full_disk_leaves_nothing(
     call: str, run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
