@@ -151,8 +151,8 @@ def paired_ratio(
     device: str,
     *,
     f_seconds: float | None = None,
-    quads: int = 6,
-    budget_s: float = 0.25,
+    quads: int = 10,
+    budget_s: float = 0.3,
     seed: int = 0,
     refresh: Callable[[int], None] | None = None,
 ) -> PairedRatio:

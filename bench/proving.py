@@ -1,4 +1,4 @@
-"""What the suite claims of itself, measured: repeatability of runs, agreement with torch's Timer."""
+"""What the suite claims of itself, measured: runs repeat, and times agree with torch's Timer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.grid import Axes, planned
 from bench.measure import SLICE_S, time_slice, warm_up
 from bench.repeatability import TWICE, Promise, coverage, spread, verdict
 from bench.runner import run_plan
-from bench.store import load_run, plain, runs_frame
+from bench.store import load_frame, load_run, plain
 from mlr import Case, Problem, check, load_kernels
 
 TWICE_FILE = Path(__file__).with_name("twice.py")
@@ -68,9 +68,7 @@ def repeat(
                 out = Path(folder, f"{number}-{name}")
                 path = run_plan(planned(wanted), wanted, out, show, passes=passes, steady=steady)
                 paths[name].append(path)
-        frames = {
-            name: [runs_frame({p: load_run(p)}) for p in found] for name, found in paths.items()
-        }
+        frames = {name: [load_frame([path]) for path in found] for name, found in paths.items()}
         run = load_run(paths["own"][-1])
     table, known = spread(frames["own"]), coverage(frames["known"])
     commit = f"{run.commit_info.id[:10]}{' with uncommitted changes' * run.commit_info.dirty}"
@@ -127,8 +125,9 @@ def agreement_promise(table: pd.DataFrame) -> Promise:
 
 
 def _worst(table: pd.DataFrame) -> str:
-    row = table.loc[table["ratio"].map(math.log).abs().idxmax()]
-    return f"{row['ratio'] - 1:+.1%} ({plain(row['kernel'])}, {plain(row['case'])})"
+    far = table["ratio"].map(math.log).abs().sort_values().index[-1]
+    ratio, kernel, case = (table.at[far, name] for name in ("ratio", "kernel", "case"))
+    return f"{float(str(ratio)) - 1:+.1%} ({plain(kernel)}, {plain(case)})"
 
 
 def write_proof(proof: Proof, apart: pd.DataFrame, folder: Path, name: str) -> Path:
@@ -137,11 +136,8 @@ def write_proof(proof: Proof, apart: pd.DataFrame, folder: Path, name: str) -> P
     promises = [*proof.promises, agreement_promise(apart)]
     said = pd.DataFrame([(p.text, p.measured, "yes" if p.kept else "**no**") for p in promises],
                         columns=["promise", "measured", "kept"])  # fmt: skip
-    steady = ", ".join(
-        f"{key} {plain(value)}"
-        for key, value in sorted(proof.settings.items())
-        if value is not None
-    )
+    known = [(key, value) for key, value in sorted(proof.settings.items()) if value is not None]
+    steady = ", ".join(f"{key} {plain(value)}" for key, value in known)
     columns = ["stage", "case", "kernel", "speedup", "sd_paired", "sd_stock", "inside", "runs"]
     cases = proof.spread[columns].sort_values("sd_paired", ascending=False)
     text = [
@@ -150,8 +146,8 @@ def write_proof(proof: Proof, apart: pd.DataFrame, folder: Path, name: str) -> P
         f"Measured on {proof.where}. Settings: {steady}.",
         said.to_markdown(index=False),
         "Standard deviation over the runs of a case's log-speedup: `sd_paired` as this suite "
-        "reports it, `sd_stock` from two medians timed apart in the same runs. `inside`: runs whose "
-        "95 % interval holds the mean of the others.",
+        "reports it, `sd_stock` from two medians timed apart in the same runs. `inside`: runs "
+        "whose 95 % interval holds the mean of the others.",
         cases.to_markdown(index=False, floatfmt=".4f"),
         "The kernel that does the baseline's work twice; its speedup is 0.5.",
         proof.known.to_markdown(index=False, floatfmt=".4f"),
