@@ -75,6 +75,8 @@ def settings() -> dict[str, Any]:
         "interop_threads": torch.get_num_interop_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "omp_proc_bind": os.environ.get("OMP_PROC_BIND"),
+        "omp_places": os.environ.get("OMP_PLACES"),
         "allocator": {name: os.environ[name] for name in ALLOCATOR_SETTINGS if name in os.environ},
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "flush_denormals": _flushes_denormals(),

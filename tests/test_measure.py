@@ -157,3 +157,104 @@ def test_cuda_memory_is_seen_to_the_block() -> None:
 
     case = Case("gradient", "cuda", "float64", 10, 3, 2)
     assert 2**20 <= peak_bytes(_kernel(allocates_and_frees), Problem(case)) <= 2**20 + 2 * 512
+
+
+class FakeDevice:
+    """A stream that runs behind the host: a launch is cheap, the work is paid on waiting."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.free_at = 0.0
+
+    def launch(self, seconds: float) -> None:
+        self.clock.now += 1e-6
+        self.free_at = max(self.free_at, self.clock.now) + seconds
+
+    def synchronize(self) -> None:
+        self.clock.now = max(self.clock.now, self.free_at)
+
+
+class FakeEvent:
+    device: FakeDevice
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = max(self.device.free_at, self.device.clock.now)
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return (end.at - self.at) * 1_000
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> FakeDevice:
+    fake = FakeDevice(FakeClock())
+    monkeypatch.setattr(measure, "perf_counter", fake.clock)
+    monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
+    monkeypatch.setattr(torch.cuda, "Event", type("Event", (FakeEvent,), {"device": fake}))
+    return fake
+
+
+def test_a_call_that_returns_before_its_work_is_done_is_timed_whole(device: FakeDevice) -> None:
+    def asynchronous() -> None:
+        device.launch(1e-3)
+
+    start = device.clock.now
+    asynchronous()
+    assert device.clock.now - start < 1e-5  # what a clock that does not wait would have said
+    device.synchronize()
+    assert seconds_per_call(asynchronous, "cuda") == pytest.approx(1e-3, rel=0.01)
+    slow = paired_ratio(asynchronous, lambda: device.launch(5e-4), "cuda", quads=4, budget_s=60)
+    assert slow.ratio == pytest.approx(2, rel=0.02)
+
+
+def test_device_time_is_told_from_launching_and_a_cold_cache_from_a_hot_one(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = {"hot": True}
+
+    class Flush:
+        def zero_(self) -> None:
+            cache["hot"] = False
+
+    def call() -> None:
+        device.launch(1e-4 if cache["hot"] else 3e-4)
+        cache["hot"] = True
+
+    properties = type("Properties", (), {"L2_cache_size": 2**20})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch, "empty", lambda *shape, **kinds: Flush())
+    found = measure.device_time(call, "cuda", wall_s=1.5e-4)
+    assert found is not None
+    assert found.hot_s == pytest.approx(1e-4, rel=0.02)
+    assert found.cold_s == pytest.approx(3e-4, rel=0.02)
+    assert found.launch_gap_s == pytest.approx(5e-5, rel=0.05)
+    assert measure.device_time(call, "cpu", wall_s=1.5e-4) is None
+
+
+def test_inputs_are_drawn_anew_before_each_quad(clock: FakeClock) -> None:
+    seen: list[int] = []
+
+    def call() -> None:
+        clock.now += 1e-3
+
+    def other() -> None:
+        clock.now += 1e-3
+
+    paired_ratio(call, other, "cpu", quads=4, budget_s=60, refresh=seen.append)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_burst_within_a_pass_moves_its_ratio_little(clock: FakeClock) -> None:
+    """Everything is four times slower for a fifth of the time."""
+
+    def passes(seconds: float) -> object:
+        def call() -> None:
+            burst = 0.06 < clock.now < 0.10
+            clock.now += seconds * (4 if burst else 1)
+
+        return call
+
+    found = paired_ratio(passes(2e-3), passes(1e-3), "cpu", quads=10, budget_s=60)  # type: ignore[arg-type]
+    assert found.ratio == pytest.approx(2, rel=0.01)
