@@ -22,6 +22,7 @@ Call = Callable[[], Any]
 
 SLICE_S = 0.005  # neighbouring slices of 5 ms differ by 3-4 % on a shared machine, longer ones more
 MAX_REPEATS = 1_000_000
+SLOW_FIRST_S = 0.5  # a first call this slow is all the warming up there is
 COLD_REPEATS = 20  # calls of each device time, hot and cold
 
 
@@ -79,14 +80,20 @@ def gc_paused() -> Iterator[None]:
             gc.enable()
 
 
-def warm_up(call: Call, device: str, seconds: float = 0.02, at_least: int = 1) -> float:
-    """Call until warm and return the seconds of the fastest call."""
+def warm_up(call: Call, device: str, seconds: float = 0.02) -> float:
+    """Call until warm and return the seconds of the fastest call.
+
+    The first call may load libraries and start threads for longer than all others take: it does
+    not count towards `seconds`, unless it is so slow that a second one would cost too much.
+    """
     clock, fastest, spent, done = clock_for(device), math.inf, 0.0, 0
-    while done < at_least or (spent < seconds and done < MAX_REPEATS):
+    while not done or (spent < seconds and done < MAX_REPEATS):
         start = clock()
         call()
         elapsed = clock() - start
-        fastest, spent, done = min(fastest, elapsed), spent + elapsed, done + 1
+        if done or elapsed > SLOW_FIRST_S:
+            spent += elapsed
+        fastest, done = min(fastest, elapsed), done + 1
     return fastest
 
 

@@ -79,6 +79,18 @@ def test_warm_up_ends_for_a_call_that_takes_no_time(
     assert seconds_per_call(lambda: None, "cpu") == 0
 
 
+def test_a_slow_first_call_does_not_pass_for_the_usual_one(clock: FakeClock) -> None:
+    """It loads libraries; slices planned by it would hold one call each, and be all noise."""
+    calls = []
+
+    def call() -> None:
+        clock.now += 1e-5 if calls else 0.1
+        calls.append(1)
+
+    assert warm_up(call, "cpu") == pytest.approx(1e-5)
+    assert len(calls) > 1_000
+
+
 def test_the_cuda_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[int] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(1))
