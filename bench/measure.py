@@ -158,8 +158,8 @@ def paired_ratio(
     device: str,
     *,
     f_seconds: float | None = None,
-    quads: int = 10,
-    budget_s: float = 0.3,
+    quads: int = 6,
+    budget_s: float = 0.25,
     seed: int = 0,
     refresh: Callable[[int], None] | None = None,
 ) -> PairedRatio:

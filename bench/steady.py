@@ -10,9 +10,20 @@ that sleeps would look busy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 LARGEST_HEAP = str(2**36)
+
+def threads() -> int:
+    """Return how many threads a kernel may use: one core is left to everything else.
+
+    Where the threads of a kernel fill the machine, whatever else runs holds one of them up and the
+    others wait at the next barrier: a Jacobian at 100 x 16 -> 16 took five times as long in one
+    process as in the next, and no pairing helps against that.
+    """
+    return max(1, (os.cpu_count() or 2) - 1)
+
 
 STEADY = {
     # A temporary of some MB would toggle between pages mapped and faulted in anew at every call and
@@ -20,10 +31,7 @@ STEADY = {
     "MALLOC_MMAP_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TRIM_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TOP_PAD_": str(2**26),
-    # Two threads that the system puts on one core make a kernel five times slower for a whole
-    # process: ratios of a Jacobian had two modes, 0.2 and 1.1. Each thread keeps its core.
-    "OMP_PROC_BIND": "true",
-    "OMP_PLACES": "cores",
+    "OMP_NUM_THREADS": str(threads()),
     # Hashes, and so the order of sets, are the same in every process.
     "PYTHONHASHSEED": "0",
     # The profiler that counts memory announces every start otherwise.
