@@ -61,7 +61,7 @@ GRIDS: dict[str, tuple[Block, ...]] = {
     ),
     "quick": (
         Block(("gradient",), ("float64",), (*NOTEBOOK, *TALL, MIDDLE, WIDE)),
-        Block(("gradient",), ("float64",), _lattice(1_000, (4, 16, 64), (2, 8, 32))),
+        Block(("gradient",), ("float64",), _lattice(100, (4, 16, 64), (2, 8, 32))),
         Block(("step",), ("float64",), (*NOTEBOOK, *TALL, WIDE)),
         Block(("gradient", "step"), ("float32",), (NOTEBOOK[0], TALL[1])),
         Block(("fit",), ("float64",), (NOTEBOOK[0], Size(1_000, 6, 3))),
@@ -77,7 +77,7 @@ GRIDS: dict[str, tuple[Block, ...]] = {
             ("float32", "float64"),
             (
                 *_lattice(100, (4, 16, 64, 256), (4, 16, 64)),
-                *_lattice(1_000, (4, 16, 64), (2, 8, 32)),
+                *_lattice(100, (4, 16, 64), (2, 8, 32)),
             ),
         ),
         Block(

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 LARGEST_HEAP = str(2**36)
 
+
 def threads() -> int:
     """Return how many threads a kernel may use: one core is left to everything else.
 

@@ -49,7 +49,15 @@ def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
 
 
 def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:
-    without = "import sys; sys.modules.update(torch=None, mlr=None, sklearn=None); "
+    # A finder that refuses them, as where they are not installed; SciPy asks sys.modules for torch.
+    without = (
+        "import sys, importlib.abc\n"
+        "class Refuse(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'mlr', 'sklearn'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+    )
     report = f"sys.argv = ['bench', 'report', {str(runs[0])!r}, '--out', {str(tmp_path)!r}]; "
     script = without + report + "import runpy; runpy.run_module('bench', run_name='__main__')"
     done = subprocess.run(
