@@ -20,6 +20,7 @@ gradient = kernel(stage="gradient", **costs)
 known: dict[Any, Gradient] = {}
 kept: list[Any] = []
 calls: dict[str, int] = {}
+real_sleep = time.sleep  # another deceiver puts its own in its place
 
 
 def honest(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
@@ -81,7 +82,7 @@ def changes_its_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
 @gradient
 def sleeps_when_timed(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     if count("sleeps_when_timed") > 4:
-        time.sleep(0.001)
+        real_sleep(0.001)
     return honest(x, delta)
 
 
