@@ -60,7 +60,7 @@ def make_parser() -> Parser:
     again.add_argument("--runs", type=_passes, default=4, help="how many (default: 4)")
     again.add_argument("--out", type=Path, default=RESULTS / "repeatability", help="where to")
     again.add_argument(
-        "--unsteady", action="store_true", help="leave threads' waiting and the allocator as found"
+        "--unsteady", action="store_true", help="leave the threads and the allocator as found"
     )
     command("machine", "measure what this machine can do at best", _machine)
     return parser
@@ -160,7 +160,7 @@ def _repeat(arguments: argparse.Namespace) -> int:
     promises = [*proof.promises, agreement_promise(apart)]
     name = f"{machine_slug()}{'-unsteady' * arguments.unsteady}"
     print_promises(promises)
-    print(write_proof(proof, apart, arguments.out, name))
+    print(write_proof(proof, apart, promises, arguments.out, name))
     return 0 if all(promise.kept for promise in promises) else 1
 
 

@@ -48,7 +48,6 @@ class Record:
     def __init__(self, axes: Axes, journal: str | None, number: int | None) -> None:
         self.axes = axes
         self.outcomes: dict[str, Outcome] = {}
-        self.takes: dict[str, Take] = {}
         self.journal = Journal(Path(journal)) if journal else None
         self.number = number
         self.parent = os.getppid()

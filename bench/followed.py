@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from pytest_benchmark.stats import Stats
 from bench.errors import UserError
 from bench.journal import Journal
 from bench.passes import common_prior, quiet, summarise
-from bench.schema import SCHEMA
+from bench.schema import SCHEMA, Cost
 
 KINDS = ("warm_up_s", "timing_s", "checking_s", "memory_s")
 Event = dict[str, Any]
@@ -54,6 +55,8 @@ class Followed:
         self.session: Event | None = None
         self._started: dict[tuple[int, str], Event] = {}
         self._ended: dict[tuple[int, str], Event] = {}
+        self._failures: dict[str, Event] = {}
+        self._takes: dict[str, list[dict[str, Any]]] = {}
         self._lost: set[tuple[int, str]] = set()
         self._spans: list[list[float]] = []
 
@@ -73,6 +76,10 @@ class Followed:
                 self._started[key] = event
             case "done":
                 self._ended[key] = event
+                if event["outcome"]["status"] != "ok":
+                    self._failures.setdefault(key[1], event)
+                if event["take"]:
+                    self._takes.setdefault(key[1], []).append(event["take"])
             case "lost":
                 self._lost.add(key)
                 self._started.pop(key, None)
@@ -107,38 +114,22 @@ class Followed:
         """How many cases have ended in all passes."""
         return len(self._ended)
 
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything to lose."""
-        return bool(self._ended)
-
     def has(self, number: int, name: str) -> bool:
         """Whether a case has ended in a pass, or needs none."""
-        return (number, name) in self._ended or (number > 0 and self._failed(name) is not None)
+        return (number, name) in self._ended or (number > 0 and name in self._failures)
 
     def left(self, number: int) -> list[str]:
         """Return the cases that a pass has still to do."""
         return [name for name in self.plan.wanted if not self.has(number, name)]
 
-    def _failed(self, name: str) -> Event | None:
-        """Return the event that ended a case without numbers, in whatever pass."""
-        numbers = range(self.plan.passes + 10)
-        events = (self._ended.get((number, name)) for number in numbers)
-        return next((e for e in events if e is not None and e["outcome"]["status"] != "ok"), None)
-
-    def _takes(self, name: str) -> list[dict[str, Any]]:
-        events = (self._ended.get((number, name)) for number in range(1, self.plan.passes + 10))
-        return [event["take"] for event in events if event is not None and event["take"]]
-
     def contended(self) -> list[str]:
         """Return the cases with fewer takes of a quiet machine than there should be passes."""
-        found = []
-        for name in self.plan.wanted:
-            takes = self._takes(name)
-            calm = sum(not take["contended"] for take in takes)
-            if self._failed(name) is None and calm < self.plan.passes:
-                found.append(name)
-        return found
+        return [
+            name
+            for name in self.plan.wanted
+            if name not in self._failures
+            and sum(not take["contended"] for take in self._takes[name]) < self.plan.passes
+        ]
 
     def seconds_of(self, names: list[str]) -> float:
         """Return about how long another pass over these cases takes."""
@@ -146,31 +137,30 @@ class Followed:
         return sum(sum(event["spent"].values()) for event in last if event is not None)
 
     @property
-    def _at(self) -> tuple[int, str] | None:
-        return next((key for key in self._started if key not in self._ended), None)
-
-    @property
     def current(self) -> tuple[int, str] | None:
         """The pass and the name of the case that has started and not ended."""
-        return self._at
+        return next((key for key in self._started if key not in self._ended), None)
 
     def lost_before(self) -> bool:
         """Whether the process at the current case was killed from outside once before."""
-        return self._at in self._lost
+        return self.current in self._lost
 
     def lose(self) -> None:
         """Note that the process at the current case was killed: the case begins anew."""
-        assert self._at is not None
-        number, name = self._at
+        number, name = self._begun()
         self.note("lost", **{"pass": number}, fullname=name)
 
     def end(self, status: str, reason: str) -> None:
         """Note the end of the current case, which could not note it itself."""
-        assert self._at is not None
-        number, name = self._at
-        outcome = {**self._started[self._at]["outcome"], "status": status, "reason": reason}
+        number, name = key = self._begun()
+        outcome = {**self._started[key]["outcome"], "status": status, "reason": reason}
         self.note("done", **{"pass": number}, fullname=name, outcome=outcome, take=None,
                   benchmark=None, spent={})  # fmt: skip
+
+    def _begun(self) -> tuple[int, str]:
+        if self.current is None:
+            raise ValueError("no case has started that has not ended")
+        return self.current
 
     @property
     def cost(self) -> dict[str, float]:
@@ -185,28 +175,27 @@ class Followed:
     def progress(self) -> Progress:
         """How far the run is."""
         wanted, passes = self.plan.wanted, self.plan.passes
-        failed = sum(self._failed(name) is not None for name in wanted)
-        number, name = self._at or (0, "")
-        progress = Progress(len(wanted) + (len(wanted) - failed) * passes)
-        progress.done = sum(
-            1
-            for key in self._ended
-            if key[0] == 0 or (key[0] <= passes and self._failed(key[1]) is None)
+        number, name = self.current or (0, "")
+        takes = [take for found in self._takes.values() for take in found]
+        timed = sum(
+            min(len(found), passes)
+            for name, found in self._takes.items()
+            if name not in self._failures
         )
-        progress.current, progress.number, progress.passes = name, number, passes
-        for name in wanted:
-            end = self._failed(name) or self._ended.get((0, name))
-            if end is not None:
-                status = end["outcome"]["status"]
-                progress.statuses[status] = progress.statuses.get(status, 0) + 1
-        takes = [e["take"] for e in self._ended.values() if e["take"]]
-        progress.contended = sum(take["contended"] for take in takes)
-        progress.again = sum(take["pass"] > passes for take in takes)
-        progress.wall_s = self.wall_s
-        if progress.wall_s > 0:
-            cost = self.cost
-            progress.overhead = 1 - sum(cost[kind] for kind in KINDS) / progress.wall_s
-        return progress
+        ends = (self._failures.get(name) or self._ended.get((0, name)) for name in wanted)
+        cost = self.cost
+        return Progress(
+            total=len(wanted) + (len(wanted) - len(self._failures)) * passes,
+            done=sum((0, name) in self._ended for name in wanted) + timed,
+            current=name,
+            number=number,
+            passes=passes,
+            statuses=Counter(end["outcome"]["status"] for end in ends if end is not None),
+            contended=sum(take["contended"] for take in takes),
+            again=sum(take["pass"] > passes for take in takes),
+            wall_s=self.wall_s,
+            overhead=Cost(**cost).overhead if self.wall_s > 0 else 0.0,
+        )
 
     def compose(self) -> dict[str, Any]:
         """Put the journal together into the content of a run file.
@@ -217,8 +206,7 @@ class Followed:
         session = self.session
         if session is None:
             raise UserError("the measuring process ended before its first case; run it again")
-        surroundings = session["surroundings"]
-        surroundings["settings"]["passes"] = self.plan.passes
+        settings = session["surroundings"]["settings"] | {"passes": self.plan.passes}
         outcomes, benchmarks = [], []
         logs = [self._log_speedups(name) for name in self.plan.wanted]
         prior = common_prior(logs)
@@ -236,34 +224,36 @@ class Followed:
             "schema": SCHEMA,
             "cost": self.cost,
             "outcomes": outcomes,
-            **surroundings,
+            **session["surroundings"],
+            "settings": settings,
         }
 
     def _log_speedups(self, name: str) -> list[float]:
-        if self._failed(name) is not None:
+        if name in self._failures:
             return []
-        logs = (take["log_speedup"] for take in quiet(self._takes(name)))
+        logs = (take["log_speedup"] for take in quiet(self._takes[name]))
         return [value for value in logs if value is not None]
 
     def _columns(self, name: str, prior: Any) -> dict[str, Any]:
         examined: dict[str, Any] = self._ended[0, name]["outcome"]
-        failed = self._failed(name)
+        failed = self._failures.get(name)
         if failed is None:
-            return summarise(examined, self._takes(name), prior)
+            return summarise(examined, self._takes[name], prior)
         outcome: dict[str, Any] = failed["outcome"]
-        if failed["pass"]:
-            outcome["reason"] = f"in pass {failed['pass']}: {outcome['reason']}"
-        return outcome
+        where = f"in pass {failed['pass']}: " if failed["pass"] else ""
+        return outcome | ({"reason": where + outcome["reason"]} if where else {})
 
     def _benchmark(self, name: str, columns: dict[str, Any]) -> dict[str, Any]:
         """Return pytest-benchmark's entry of a case; each datum is the median of one pass."""
-        takes = self._takes(name)
+        takes = self._takes[name]
         first = next(e for key, e in self._ended.items() if key[1] == name and e["benchmark"])
-        stats = Stats()
-        for take in quiet(takes):
-            stats.update(take["median_s"])
+        stats, data = Stats(), [take["median_s"] for take in quiet(takes)]
+        for value in data:
+            stats.update(value)
         found = {key: getattr(stats, key) for key in stats.fields}
-        entry: dict[str, Any] = first["benchmark"]
-        data = [take["median_s"] for take in quiet(takes)]
-        entry["stats"] = {**found, "iterations": 1, "data": data}
-        return {**entry, "extra_info": columns, "takes": takes}
+        return {
+            **first["benchmark"],
+            "stats": {**found, "iterations": 1, "data": data},
+            "extra_info": columns,
+            "takes": takes,
+        }

@@ -20,9 +20,11 @@ import torch
 
 Call = Callable[[], Any]
 
-SLICE_S = 0.005  # neighbouring slices of 5 ms differ by 3-4 % on a shared machine, longer ones more
+# The shorter the slices, the less the machine changes between neighbours: in the same time, 15
+# quads of 1 ms slices vary half as much from process to process as 6 quads of 5 ms.
+SLICE_S = 0.001
+LONGEST_LEAD_S = 0.01  # a call up to this long is made once more, before each slice of it
 MAX_REPEATS = 1_000_000
-SLOW_FIRST_S = 0.5  # a first call this slow is all the warming up there is
 COLD_REPEATS = 20  # calls of each device time, hot and cold
 
 
@@ -84,22 +86,21 @@ def warm_up(call: Call, device: str, seconds: float = 0.02) -> float:
     """Call until warm and return the seconds of the fastest call.
 
     The first call may load libraries and start threads for longer than all others take: it does
-    not count towards `seconds`, unless it is so slow that a second one would cost too much.
+    not count, neither towards `seconds` nor as the fastest.
     """
+    call()
     clock, fastest, spent, done = clock_for(device), math.inf, 0.0, 0
     while not done or (spent < seconds and done < MAX_REPEATS):
         start = clock()
         call()
         elapsed = clock() - start
-        if done or elapsed > SLOW_FIRST_S:
-            spent += elapsed
-        fastest, done = min(fastest, elapsed), done + 1
+        fastest, spent, done = min(fastest, elapsed), spent + elapsed, done + 1
     return fastest
 
 
-def seconds_per_call(call: Call, device: str, slices: int = 7) -> float:
-    """Return the seconds of one call: the fastest of a few slices of many calls each."""
-    repeats = _repeats(warm_up(call, device))
+def seconds_per_call(call: Call, device: str, slices: int = 15) -> float:
+    """Return the seconds of one call: the fastest of some slices of many calls each."""
+    repeats = repeats_of(warm_up(call, device))
     with gc_paused():
         return min(time_slice(call, repeats, device).seconds for _ in range(slices))
 
@@ -111,10 +112,10 @@ class Slice(NamedTuple):
     cpu_seconds: float
 
 
-def time_slice(call: Call, repeats: int, device: str) -> Slice:
-    """Time so many calls in a row, after one that is not timed where there are several."""
+def time_slice(call: Call, repeats: int, device: str, lead: int = 0) -> Slice:
+    """Time so many calls in a row, after `lead` calls that are not timed."""
     clock = clock_for(device)
-    if repeats > 1:
+    for _ in range(lead):
         call()
     cpu, start = process_time(), clock()
     for _ in range(repeats):
@@ -158,7 +159,7 @@ def paired_ratio(
     device: str,
     *,
     f_seconds: float | None = None,
-    quads: int = 6,
+    quads: int = 15,
     budget_s: float = 0.25,
     seed: int = 0,
     refresh: Callable[[int], None] | None = None,
@@ -166,10 +167,11 @@ def paired_ratio(
     """Time f against g in alternating short slices of one process, in random order.
 
     Two calls timed one after the other drift apart with the machine; neighbouring slices do not.
-    The first call of every slice is made but not timed: it pays for the caches of the other.
-    Calls longer than a slice make one timed call each and need no such start. Quads are taken
-    until there are `quads` of them or the budget is spent, at least one; a call that spends the
-    budget by itself stands once between two slices of the other.
+    As many calls as a slice times are made before it and not timed: they pay for the caches that
+    the other call has filled, which costs a call of 50 µs half its time at first, and a tenth for
+    ten calls more. Long calls need no such lead. Quads are taken until there are `quads` of them or
+    the budget is spent, at least one; a call that spends the budget by itself stands once between
+    two slices of the other.
 
     Args:
         f: The one call.
@@ -177,13 +179,15 @@ def paired_ratio(
         device: The device of both.
         f_seconds: About how long f takes, if it is warm and that is known.
         quads: How many quads to take.
-        budget_s: Seconds of slices after which no other quad is begun.
+        budget_s: Seconds of slices and their leads after which no other quad is begun.
         seed: Seed of the order.
         refresh: Called before each quad with its number, to give both calls other inputs.
     """
     order = random.Random(seed)
     f_seconds = warm_up(f, device) if f_seconds is None else f_seconds
-    repeats = {f: _repeats(f_seconds), g: _repeats(warm_up(g, device))}
+    about = {f: f_seconds, g: warm_up(g, device)}
+    repeats = {call: repeats_of(about[call]) for call in (f, g)}
+    lead = {call: repeats[call] if about[call] < LONGEST_LEAD_S else 0 for call in (f, g)}
     log_ratios: list[float] = []
     of_f: list[Slice] = []
     spent = 0.0
@@ -194,8 +198,8 @@ def paired_ratio(
             turns = (f, g, g, f) if order.random() < 0.5 else (g, f, f, g)
             taken: dict[Call, list[Slice]] = {f: [], g: []}
             for call in (g, f, g) if f_seconds > budget_s else turns:
-                taken[call].append(time_slice(call, repeats[call], device))
-                spent += taken[call][-1].seconds * repeats[call]
+                taken[call].append(time_slice(call, repeats[call], device, lead[call]))
+                spent += taken[call][-1].seconds * (repeats[call] + lead[call])
             means = {call: statistics.mean(s.seconds for s in taken[call]) for call in (f, g)}
             log_ratios.append(math.log(means[f] / means[g]))
             of_f += taken[f]
@@ -203,8 +207,9 @@ def paired_ratio(
     return PairedRatio(tuple(log_ratios), tuple(one.seconds for one in of_f), busy)
 
 
-def _repeats(seconds: float) -> int:
-    return min(MAX_REPEATS, max(1, int(SLICE_S / max(seconds, 1e-9))))
+def repeats_of(seconds: float, slice_s: float = SLICE_S) -> int:
+    """Return how many calls, of so many seconds each, fill a slice."""
+    return min(MAX_REPEATS, max(1, int(slice_s / max(seconds, 1e-9))))
 
 
 def cost_of_change(call: Call, touch: Call, feign: Call, device: str, times: int = 15) -> float:
@@ -246,13 +251,13 @@ class DeviceTime(NamedTuple):
     """Seconds of one call on a CUDA device, by its own events, and the launch gap.
 
     Attributes:
-        hot_s: With the inputs in the L2 cache, if they fit.
-        cold_s: With the L2 cache overwritten before each call.
+        device_hot_s: With the inputs in the L2 cache, if they fit.
+        device_cold_s: With the L2 cache overwritten before each call.
         launch_gap_s: Wall time of one call beyond its device time.
     """
 
-    hot_s: float
-    cold_s: float
+    device_hot_s: float
+    device_cold_s: float
     launch_gap_s: float
 
 

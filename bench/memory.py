@@ -5,18 +5,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import tracemalloc
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.measure import gc_paused
+from bench.measure import Call, gc_paused
 from mlr import Kernel, Problem
-
-Call = Callable[[], Any]
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")

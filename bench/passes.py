@@ -32,7 +32,7 @@ class Prior(NamedTuple):
 
     Attributes:
         variance: The typical variance of one pass.
-        freedom: Its degrees of freedom; infinite where all cases vary alike.
+        freedom: Its degrees of freedom, at most those of all cases together.
     """
 
     variance: float
@@ -57,7 +57,8 @@ def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
 
     With few passes a case's own variance says little; the others' help. The method of moments on
     the logarithms of the variances, of Smyth 2004, "Linear models and empirical Bayes methods for
-    assessing differential expression", section 6.2.
+    assessing differential expression", section 6.2; but where that finds all cases alike, what they
+    have in common is known no better than all their passes tell.
 
     Args:
         samples: The values of each case, one a pass; cases with fewer than two do not count.
@@ -73,10 +74,12 @@ def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
     known = np.log(np.maximum(variances, 1e-14)) - special.digamma(freedom) + np.log(freedom)
     centre = float(known.mean())
     excess = float(known.var(ddof=1) - special.polygamma(1, freedom).mean())
+    total = float(2 * freedom.sum())
     if excess <= 1e-4:
-        return Prior(float(variances.mean()), math.inf)
+        return Prior(float(np.average(variances, weights=freedom)), total)
     half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 1e-6, 1e9)
-    return Prior(math.exp(centre + float(special.digamma(half)) - math.log(half)), 2 * half)
+    scale = math.exp(centre + float(special.digamma(half)) - math.log(half))
+    return Prior(scale, min(2 * half, total))
 
 
 def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
@@ -91,12 +94,9 @@ def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
         return Estimate(centre, None, None)
     own, freedom = statistics.variance(values), float(count - 1)
     if prior is not None:
-        if math.isinf(prior.freedom):
-            own, freedom = prior.variance, math.inf
-        else:
-            total = prior.freedom + freedom
-            own = (prior.freedom * prior.variance + freedom * own) / total
-            freedom = total
+        total = prior.freedom + freedom
+        own = (prior.freedom * prior.variance + freedom * own) / total
+        freedom = total
     loss = HODGES_LEHMANN if count > 2 else 1.0
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(loss * own / count)
     return Estimate(centre, centre - reach, centre + reach)

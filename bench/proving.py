@@ -16,7 +16,7 @@ from torch.utils.benchmark import Timer
 
 from bench.followed import Progress
 from bench.grid import Axes, planned
-from bench.measure import SLICE_S, time_slice, warm_up
+from bench.measure import Call, repeats_of, time_slice, warm_up
 from bench.repeatability import TWICE, Promise, coverage, spread, verdict
 from bench.runner import run_plan
 from bench.store import load_frame, load_run, plain
@@ -31,6 +31,7 @@ TWICE_SIZES: dict[str, Any] = {
 }
 MOST_APART = 0.03
 QUADS = 12
+AGREED_S = 0.005  # a slice of each way: the Timer's own loop costs a call or two to start
 
 
 class Proof(NamedTuple):
@@ -96,14 +97,14 @@ def agreement(axes: Axes) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _agree(case: Case, name: str, call: Callable[[], Any]) -> dict[str, Any]:
-    repeats = max(1, int(SLICE_S / warm_up(call, case.device)))
+def _agree(case: Case, name: str, call: Call) -> dict[str, Any]:
+    repeats = repeats_of(warm_up(call, case.device), AGREED_S)
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     logs, theirs = [], []
     for _ in range(QUADS):
-        ours = [time_slice(call, repeats, case.device).seconds]
+        ours = [time_slice(call, repeats, case.device, lead=1).seconds]
         other = [float(timer.timeit(repeats).mean) for _ in range(2)]
-        ours.append(time_slice(call, repeats, case.device).seconds)
+        ours.append(time_slice(call, repeats, case.device, lead=1).seconds)
         logs.append(math.log(statistics.mean(ours) / statistics.mean(other)))
         theirs += other
     return {
@@ -130,10 +131,11 @@ def _worst(table: pd.DataFrame) -> str:
     return f"{float(str(ratio)) - 1:+.1%} ({plain(kernel)}, {plain(case)})"
 
 
-def write_proof(proof: Proof, apart: pd.DataFrame, folder: Path, name: str) -> Path:
-    """Write what was shown as Markdown, and its numbers as CSV beside it; return the former."""
+def write_proof(
+    proof: Proof, apart: pd.DataFrame, promises: list[Promise], folder: Path, name: str
+) -> Path:
+    """Write what was shown, and what was promised of it, as one Markdown file; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    promises = [*proof.promises, agreement_promise(apart)]
     said = pd.DataFrame([(p.text, p.measured, "yes" if p.kept else "**no**") for p in promises],
                         columns=["promise", "measured", "kept"])  # fmt: skip
     known = [(key, value) for key, value in sorted(proof.settings.items()) if value is not None]

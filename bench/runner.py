@@ -8,7 +8,6 @@ goes on from there.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -89,7 +88,7 @@ def run_plan(
         path = _store(results, run)
     finally:
         followed.read()  # what ended since the last look
-        if path is not None or not followed.anything:  # all of it is stored, or there is nothing
+        if path is not None or not followed.count:  # all of it is stored, or there is nothing
             followed.journal.path.unlink()
             if not any(unfinished.iterdir()):
                 unfinished.rmdir()
@@ -252,14 +251,14 @@ def _follow(
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
-    first = _run_path(results, run)
-    for count in itertools.count(2):
-        path = first if count == 2 else first.with_stem(f"{first.stem}-{count - 1}")
+    path = first = _run_path(results, run)
+    count = 1
+    while True:
         try:
             return write_run(path, run)
         except StoredError:
-            continue
-    raise AssertionError
+            count += 1
+            path = first.with_stem(f"{first.stem}-{count}")
 
 
 def _run_path(results: Path, run: dict[str, Any]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,16 @@ import torch
 
 from bench.grid import Planned
 from bench.machine import Ceilings, absent, free_bytes
-from bench.measure import DeviceTime, PairedRatio, Spent, device_time, paired_ratio, warm_up
+from bench.measure import (
+    Call,
+    DeviceTime,
+    PairedRatio,
+    Spent,
+    device_time,
+    paired_ratio,
+    time_slice,
+    warm_up,
+)
 from bench.memory import weigh
 from bench.noise import Look
 from bench.units import format_bytes, format_time
@@ -35,8 +45,6 @@ PASS_SEED = 1_000_003  # apart from any seed a user gives; each pass is timed on
 FORMULA_SLACK = {"cpu": 4_096, "cuda": 2**26}
 
 LONG_CALL_S = 0.5  # not called once more to see whether it works on after it returned
-
-Call = Callable[[], Any]
 
 
 class Rounds(NamedTuple):
@@ -101,14 +109,9 @@ class Take:
 
     def columns(self, number: int) -> dict[str, Any]:
         """Return the take of a pass as plain JSON."""
-        own = {name: getattr(self, name) for name in _OWN}
-        device = self.device._asdict() if self.device is not None else {}
-        times = {f"device_{name}" if name != "launch_gap_s" else name: device[name]
-                 for name in device}  # fmt: skip
-        return {"pass": number, **own, **times, **self.noise}
-
-
-_OWN = ("median_s", "rounds", "paired_s", "log_speedup", "quads", "busy")
+        own = {name: getattr(self, name) for name in self.__slots__}
+        device = own.pop("device")
+        return {"pass": number, **own, **(device._asdict() if device else {}), **own.pop("noise")}
 
 
 class UnmeasuredError(Exception):
@@ -210,7 +213,7 @@ def examine(planned: Planned, outcome: Outcome, ceilings: Ceilings, spent: Spent
     problem = Problem(case)
     with kept_reason(outcome):
         with spent.on("checking"):
-            call = _Remembered(kernel.bind(problem))
+            call = _Remembered(kernel.bind(problem), case.device)
             about_s = _hold(kernel, problem, call, outcome)
         with spent.on("warm_up"):
             outcome.suspicions += works_on(call.call) if about_s < LONG_CALL_S else []
@@ -224,8 +227,9 @@ def examine(planned: Planned, outcome: Outcome, ceilings: Ceilings, spent: Spent
 class _Remembered:
     """A call that keeps its last result, and the seconds of its fastest."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, device: str) -> None:
         self.call = call
+        self.device = device
         self.result: Any = None
         self.seconds = math.inf
 
@@ -234,7 +238,7 @@ class _Remembered:
             self.result = self.call()
 
         self.result = None
-        self.seconds = min(self.seconds, warm_up(once, "cpu", seconds=0))
+        self.seconds = min(self.seconds, time_slice(once, 1, self.device).seconds)
         leave_if_forked()
         return self.result
 
@@ -289,7 +293,10 @@ def _weigh(kernel: Kernel, case: Case, outcome: Outcome) -> None:
 def time_once(
     planned: Planned, outcome: Outcome, timer: Timer, spent: Spent, number: int
 ) -> Take | None:
-    """Check, then time a case in this process, by itself and against its stage's baseline.
+    """Time a case in this process, by itself and against its stage's baseline, then check it.
+
+    A case has been examined before, here or in a process of its own. The check here, on inputs that
+    were never timed, holds what was timed against the oracle: a wrong result carries no time.
 
     Args:
         planned: Kernel and case.
@@ -310,30 +317,26 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
     kernel, case = planned
     look = Look(gpu=case.device.startswith("cuda"))
     problem = Problem(case)
-    with spent.on("checking"):
-        call = kernel.bind(problem)
-        with inputs_untouched(problem):
-            _require(check(kernel, problem, call))
     with spent.on("warm_up"):
+        call = kernel.bind(problem)
         about_s = warm_up(call, case.device)
         problem.redraw(case.seed + PASS_SEED * (number + 1))
     with spent.on("timing"):
         rounds = timer(call, about_s)
         leave_if_forked()
+        pair = _paired(kernel, problem, call, about_s) if rounds else None
+        leave_if_forked()
+        device = device_time(call, case.device, rounds.median_s) if rounds else None
+    noise = Look(gpu=case.device.startswith("cuda")).since(look)
     with spent.on("checking"):
+        problem.redraw(problem.seed + 1)
         _require(check(kernel, problem, call), "on other inputs, after timing: ")
     if rounds is None:
         return None
-    with spent.on("timing"):
-        pair = _paired(kernel, problem, call, about_s, number)
-        leave_if_forked()
-        device = device_time(call, case.device, rounds.median_s)
-    noise = Look(gpu=case.device.startswith("cuda")).since(look)
-    paired_s = sorted(pair.f_seconds)[len(pair.f_seconds) // 2] if pair else None
     return Take(
         median_s=rounds.median_s,
         rounds=rounds.rounds,
-        paired_s=paired_s,
+        paired_s=statistics.median(pair.f_seconds) if pair else None,
         log_speedup=-pair.log_ratio if pair else None,
         quads=len(pair.log_ratios) if pair else 0,
         busy=pair.f_busy if pair and case.device == "cpu" else None,
@@ -347,23 +350,22 @@ def _require(result: Check, when: str = "") -> None:
         raise UnmeasuredError("wrong", when + result.reason)
 
 
-def _paired(
-    kernel: Kernel, problem: Problem, call: Call, about_s: float, number: int
-) -> PairedRatio | None:
+def _paired(kernel: Kernel, problem: Problem, call: Call, about_s: float) -> PairedRatio | None:
     if kernel.name == kernel.baseline:
         return None
-    case = problem.case
+    case, base = problem.case, problem.seed
     rival = get_kernel(kernel.baseline).bind(problem.twin())
-    base = case.seed + PASS_SEED * (number + 1)
+
+    def refresh(quad: int) -> None:
+        problem.redraw(base + quad + 1)
+
     return paired_ratio(
         call,
         rival,
         case.device,
         f_seconds=about_s,
         seed=base,
-        refresh=(lambda quad: problem.redraw(base + quad + 1))
-        if case.input_bytes <= REFRESHED_BYTES
-        else None,
+        refresh=refresh if case.input_bytes <= REFRESHED_BYTES else None,
     )
 
 

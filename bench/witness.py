@@ -16,11 +16,9 @@ from typing import Any
 import psutil
 from torch import Tensor
 
-from bench.measure import busy_while_idle, cost_of_change
+from bench.measure import Call, busy_while_idle, cost_of_change
 from mlr import Problem
 from mlr.case import INPUTS
-
-Call = Callable[[], Any]
 
 BUSY = 0.5  # CPU seconds per second of sleep that no honest thread takes
 SEEN_BEFORE = 3.0  # a changed input costs an honest call little more than caches of the processor
