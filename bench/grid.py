@@ -92,7 +92,7 @@ GRIDS: dict[str, tuple[Block, ...]] = {
 PASSES = {"smoke": 2, "quick": 5, "full": 5}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
-LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.3, "full": 5.0}
+LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.2, "full": 5.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST_CASE_S = 180.0  # of one pass, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
 EXTRA_PASSES = 2  # at most so many more processes for cases that were timed under contention
-EXTRA_SHARE = 0.15  # of the time that the passes took
+EXTRA_SHARE = 0.1  # of the time that the passes took
 SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
 
 

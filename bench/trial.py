@@ -317,10 +317,10 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
     kernel, case = planned
     look = Look(gpu=case.device.startswith("cuda"))
     problem = Problem(case)
+    problem.seed = case.seed + PASS_SEED * (number + 1)
     with spent.on("warm_up"):
         call = kernel.bind(problem)
         about_s = warm_up(call, case.device)
-        problem.redraw(case.seed + PASS_SEED * (number + 1))
     with spent.on("timing"):
         rounds = timer(call, about_s)
         leave_if_forked()
