@@ -56,7 +56,7 @@ def make_parser() -> Parser:
     again = command("repeatability", "run several times over: do runs say the same?", _repeat)
     add_axes(again.add_argument)
     again.set_defaults(grid="smoke")
-    again.add_argument("--passes", type=_passes, help="as of run")
+    again.add_argument("--passes", type=_passes, default=5, help="of each run (default: 5)")
     again.add_argument("--runs", type=_passes, default=4, help="how many (default: 4)")
     again.add_argument("--out", type=Path, default=RESULTS / "repeatability", help="where to")
     again.add_argument(
@@ -147,15 +147,14 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _repeat(arguments: argparse.Namespace) -> int:
-    from bench.grid import PASSES, Axes
+    from bench.grid import Axes
     from bench.machine import machine_slug
     from bench.proving import agreement, agreement_promise, repeat, write_proof
     from bench.terminal import following, print_promises
 
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
-    passes = arguments.passes or PASSES[axes.grid]
     with following(0) as show:
-        proof = repeat(axes, arguments.runs, passes, show, steady=not arguments.unsteady)
+        proof = repeat(axes, arguments.runs, arguments.passes, show, steady=not arguments.unsteady)
     apart = agreement(axes)
     promises = [*proof.promises, agreement_promise(apart)]
     name = f"{machine_slug()}{'-unsteady' * arguments.unsteady}"
