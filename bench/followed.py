@@ -118,10 +118,6 @@ class Followed:
         """Whether a case has ended in a pass, or needs none."""
         return (number, name) in self._ended or (number > 0 and name in self._failures)
 
-    def left(self, number: int) -> list[str]:
-        """Return the cases that a pass has still to do."""
-        return [name for name in self.plan.wanted if not self.has(number, name)]
-
     def contended(self) -> list[str]:
         """Return the cases with fewer takes of a quiet machine than there should be passes."""
         return [

@@ -34,6 +34,7 @@ from bench.store import StoredError, write_run
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_CASE_S = 180.0  # of one pass, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
+MOST_STARTS = 3  # in a row of a process that is killed before it has done anything
 EXTRA_PASSES = 2  # at most so many more processes for cases that were timed under contention
 EXTRA_SHARE = 0.1  # of the time that the passes took
 SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
@@ -103,10 +104,17 @@ class Child(NamedTuple):
     environment: dict[str, str]
 
 
+class Ended(NamedTuple):
+    """How a measuring process ended: its exit status, whether at a case, what it said last."""
+
+    code: int
+    began: bool
+    last_line: str
+
+
 def _run_passes(child: Child, followed: Followed, show: Callable[[Progress], None]) -> None:
     for number in range(followed.plan.passes + 1):
-        while left := followed.left(number):
-            _run_child(child, followed, show, number, left)
+        _run_pass(child, followed, show, number, followed.plan.wanted)
     timed = followed.wall_s
     for number in range(followed.plan.passes + 1, followed.plan.passes + 1 + EXTRA_PASSES):
         again = followed.contended()
@@ -114,8 +122,25 @@ def _run_passes(child: Child, followed: Followed, show: Callable[[Progress], Non
         cost = followed.seconds_of(again)
         if not again or cost > room:
             return
-        while left := [name for name in again if not followed.has(number, name)]:
-            _run_child(child, followed, show, number, left)
+        _run_pass(child, followed, show, number, again)
+
+
+def _run_pass(
+    child: Child,
+    followed: Followed,
+    show: Callable[[Progress], None],
+    number: int,
+    wanted: list[str],
+) -> None:
+    """Take cases through a pass, in as many processes as it takes."""
+    starts = 0
+    while left := [name for name in wanted if not followed.has(number, name)]:
+        before = followed.count
+        ended = _run_child(child, followed, show, number, left)
+        starts = 0 if followed.count > before else starts + 1
+        # One that somebody killed before its first case, or between two, is started again.
+        if starts and not ended.began and (ended.code != -9 or starts > MOST_STARTS):
+            raise UserError(f"the measuring process failed: {ended.last_line}")
 
 
 def _require_writable(*folders: Path) -> None:
@@ -189,9 +214,9 @@ def _run_child(
     show: Callable[[Progress], None],
     number: int,
     left: list[str],
-) -> None:
+) -> Ended:
     random.Random(f"{what.axes.seed} {number}").shuffle(left)
-    only, log, before = what.folder / "only.json", what.folder / "child.log", followed.count
+    only, log = what.folder / "only.json", what.folder / "child.log"
     only.write_text(json.dumps(left), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
@@ -215,10 +240,10 @@ def _run_child(
             child.kill()
             child.wait()
     followed.read()
-    if followed.current is not None:
+    began = followed.current is not None
+    if began:
         _end_current(followed, child.returncode, late, oom_kills() > kills)
-    elif followed.count == before:
-        raise UserError(f"the measuring process failed: {_last_line(log)}")
+    return Ended(child.returncode, began, _last_line(log))
 
 
 def _end_current(followed: Followed, code: int, late: bool, out_of_memory: bool) -> None:

@@ -8,6 +8,7 @@ import pytest
 from bench import runner
 from bench.__main__ import main
 from bench.store import load_frame
+from mlr import KERNELS
 
 DECEIVERS = Path(__file__).with_name("deceivers.py")
 SIZES = ["--batch=64", "--features=5", "--outputs=4", "--device=cpu"]
@@ -46,6 +47,7 @@ HONEST = ("autograd", "torch_nn", "matmul", "fused_addmm")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """One run of all of them, beside honest kernels."""
     out = tmp_path_factory.mktemp("attacked")
+    before = dict(KERNELS)
     patch = pytest.MonkeyPatch()
     patch.setattr(runner, "LONGEST_CASE_S", 10.0)
     names = ",".join([*CAUGHT, *HONEST])
@@ -54,6 +56,8 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         assert main(["run", *arguments, *SIZES, f"--kernel={names}", "--passes=2"]) == 0
     finally:
         patch.undo()
+        KERNELS.clear()
+        KERNELS.update(before)
     (path,) = (out / "runs").rglob("*.json")
     return load_frame([path]).set_index("kernel")
 
