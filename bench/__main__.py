@@ -1,4 +1,4 @@
-"""The commands: `python -m bench run | plan | report | machine`.
+"""The commands: `python -m bench run | plan | report | gate | repeatability | machine`.
 
 Each imports what it needs when it runs: `--help` and `report` start without torch.
 """
@@ -12,14 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bench.arguments import count, duration, share
 from bench.axes import add_axes
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.grid import Axes
 
-MOST_PASSES = 100
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,7 +44,7 @@ def make_parser() -> Parser:
     run = command("run", "measure the cases, store a run, show where", _run)
     add_axes(run.add_argument)
     run.add_argument(
-        "--passes", type=_passes, help="fresh processes that time each case (default: 5, smoke 2)"
+        "--passes", type=count, help="fresh processes that time each case (default: 5, smoke 2)"
     )
     run.add_argument("--out", type=Path, default=RESULTS, help="results folder (default: results)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished run")
@@ -56,20 +57,35 @@ def make_parser() -> Parser:
     again = command("repeatability", "run several times over: do runs say the same?", _repeat)
     add_axes(again.add_argument)
     again.set_defaults(grid="smoke")
-    again.add_argument("--passes", type=_passes, default=5, help="of each run (default: 5)")
-    again.add_argument("--runs", type=_passes, default=4, help="how many (default: 4)")
+    again.add_argument("--passes", type=count, default=5, help="of each run (default: 5)")
+    again.add_argument("--runs", type=count, default=4, help="how many (default: 4)")
     again.add_argument("--out", type=Path, default=RESULTS / "repeatability", help="where to")
     again.add_argument(
         "--unsteady", action="store_true", help="leave the threads and the allocator as found"
     )
+    gate = command("gate", "hold new code against old: is anything slower?", _gate)
+    gate.add_argument("base", metavar="BASE", help="the old side: a revision, wheel or directory")
+    gate.add_argument(
+        "head", metavar="HEAD", nargs="?", help="the new side (default: the working tree)"
+    )
+    add_axes(gate.add_argument)
+    gate.set_defaults(grid="smoke", device="cpu")
+    gate.add_argument("--budget", type=duration, default=600.0, help="time for it (default: 10m)")
+    gate.add_argument(
+        "--tolerance", type=share, default=0.02, help="a slow-down that is let pass (default: 2%%)"
+    )
+    gate.add_argument(
+        "--target", type=share, default=0.05, help="a slow-down that must be found (default: 5%%)"
+    )
+    gate.add_argument(
+        "--allow", default="", help="kernels that may vanish, fail, or take more memory"
+    )
+    gate.add_argument("--thorough", action="store_true", help="more blocks for what is undecided")
+    gate.add_argument(
+        "--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes"
+    )
     command("machine", "measure what this machine can do at best", _machine)
     return parser
-
-
-def _passes(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_PASSES):
-        raise argparse.ArgumentTypeError(f"takes 1 to {MOST_PASSES}; got {text!r}")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,6 +177,34 @@ def _repeat(arguments: argparse.Namespace) -> int:
     print_promises(promises)
     print(write_proof(proof, apart, promises, arguments.out, name))
     return 0 if all(promise.kept for promise in promises) else 1
+
+
+def _gate(arguments: argparse.Namespace) -> int:
+    from bench.gate import Options, comparable, run_gate
+    from bench.grid import Axes
+    from bench.rules import kernel_rules, read_table, rule_of
+    from bench.sides import scratch, take
+    from bench.verdicts import following, print_verdict, write_verdict
+
+    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    rule = rule_of(arguments.tolerance, arguments.target, "the gate")
+    table = read_table(ROOT / "pyproject.toml")
+    options = Options(
+        rule=rule,
+        rules=kernel_rules(table, rule),
+        allowed=frozenset([*table.allow, *filter(None, arguments.allow.split(","))]),
+        budget_s=arguments.budget,
+        thorough=arguments.thorough,
+        seed=axes.seed,
+    )
+    with scratch() as folder, following() as show:
+        base = take(arguments.base, folder / "old", ROOT)
+        head = take(arguments.head, folder / "new", ROOT)
+        verdict = run_gate(comparable(axes), base, head, options, show)
+    print_verdict(verdict)
+    for path in write_verdict(verdict, base, head, arguments.out):
+        print(path)
+    return verdict.code
 
 
 def _machine(arguments: argparse.Namespace) -> int:

@@ -135,11 +135,13 @@ class PairedRatio:
     Attributes:
         log_ratios: ln(time of f ÷ time of g), one a quad, in the order taken.
         f_seconds: Seconds of one call of f in each slice of it.
+        g_seconds: The same of g.
         f_busy: CPU seconds of all threads per second of f's slices.
     """
 
     log_ratios: tuple[float, ...]
     f_seconds: tuple[float, ...] = field(default=())
+    g_seconds: tuple[float, ...] = field(default=())
     f_busy: float = math.nan
 
     @property
@@ -190,6 +192,7 @@ def paired_ratio(
     lead = {call: repeats[call] if about[call] < LONGEST_LEAD_S else 0 for call in (f, g)}
     log_ratios: list[float] = []
     of_f: list[Slice] = []
+    of_g: list[float] = []
     spent = 0.0
     with gc_paused():
         while len(log_ratios) < quads and (spent < budget_s or not log_ratios):
@@ -203,8 +206,10 @@ def paired_ratio(
             means = {call: statistics.mean(s.seconds for s in taken[call]) for call in (f, g)}
             log_ratios.append(math.log(means[f] / means[g]))
             of_f += taken[f]
+            of_g += [one.seconds for one in taken[g]]
     busy = sum(one.cpu_seconds for one in of_f) / max(sum(one.seconds for one in of_f), 1e-12)
-    return PairedRatio(tuple(log_ratios), tuple(one.seconds for one in of_f), busy)
+    of_both = tuple(one.seconds for one in of_f), tuple(of_g)
+    return PairedRatio(tuple(log_ratios), *of_both, busy)
 
 
 def repeats_of(seconds: float, slice_s: float = SLICE_S) -> int:

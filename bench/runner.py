@@ -255,7 +255,7 @@ def _end_current(followed: Followed, code: int, late: bool, out_of_memory: bool)
     elif code == -9 and not followed.lost_before():
         followed.lose()
     else:
-        followed.end("crashed", f"its process ended: {_how(code)}")
+        followed.end("crashed", f"its process ended: {how_ended(code)}")
 
 
 def _follow(
@@ -297,7 +297,8 @@ def _as_text(value: Any) -> Any:
     return ",".join(str(part) for part in value) if isinstance(value, tuple) else value
 
 
-def _how(code: int) -> str:
+def how_ended(code: int) -> str:
+    """Say how a process with this return code ended."""
     return SIGNALS.get(code, f"exit status {code}" if code >= 0 else f"signal {-code}")
 
 

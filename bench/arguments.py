@@ -1,0 +1,43 @@
+"""Values of the command line that argparse has no type for; each mistake is one line."""
+
+import argparse
+import re
+
+MOST_PASSES = 100
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def count(text: str) -> int:
+    """Read how many times over something is done.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no number from 1 to 100.
+    """
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_PASSES):
+        raise argparse.ArgumentTypeError(f"takes 1 to {MOST_PASSES}; got {text!r}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Read a duration in seconds: `90`, `90s`, `10m`, `1.5h`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text, re.ASCII)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"takes a time such as 90s, 10m or 1h; got {text!r}")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def share(text: str) -> float:
+    """Read a share: `2%` or `0.02`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none from 0 % to under 1000 %.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text, re.ASCII)
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= value < 10:
+        raise argparse.ArgumentTypeError(f"takes a share such as 2% or 0.02; got {text!r}")
+    return value

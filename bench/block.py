@@ -1,0 +1,207 @@
+"""One fresh process of the gate: both sides of `mlr` in it, each case's two calls in turns.
+
+`python -m bench.block SPEC` prints one JSON line an event: `refused`, where a side cannot be used,
+or `kernels`, what each side has; then `start` before a case and `done` after it. A process that
+dies so names the case it died at.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.measure import Call, gc_paused, paired_ratio, warm_up
+from bench.memory import weigh
+from bench.sides import load
+from mlr import Case, Problem, check
+
+BASE, HEAD = "mlr_base", "mlr_head"
+REFRESHED_BYTES = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kernel on one case, as a gate names it."""
+
+    kernel: str
+    case: Case
+
+    @property
+    def name(self) -> str:
+        """Its id, `matmul-cpu-float64-33x6x3`: a kernel belongs to one stage."""
+        return f"{self.kernel}-{self.case.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Work that a trial adds to every call of the head: so many operations on so many numbers."""
+
+    count: int
+    numbers: int
+
+
+@dataclass(slots=True)
+class Spec:
+    """What a block is to do.
+
+    Attributes:
+        base: Folder of the old side.
+        head: Folder of the new side.
+        entries: The cases, in their order.
+        examine: Check, weigh and count, instead of timing.
+        seed: Seed of the inputs and of the order of slices.
+        control: The case whose old side is also held against itself.
+        extra: Work added to the head's calls, by the case's name.
+    """
+
+    base: str
+    head: str
+    entries: list[Entry]
+    examine: bool = False
+    seed: int = 0
+    control: str | None = None
+    extra: dict[str, Extra] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """Return it as text for the child."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Read it back."""
+        raw = json.loads(text)
+        raw["entries"] = [Entry(e["kernel"], Case(**e["case"])) for e in raw["entries"]]
+        raw["extra"] = {name: Extra(**work) for name, work in raw["extra"].items()}
+        return cls(**raw)
+
+
+def with_extra(call: Call, work: Extra | None) -> Call:
+    """Return the call with the work added to it, or the call itself."""
+    if work is None:
+        return call
+    numbers, count = torch.ones(work.numbers), work.count
+
+    def slowed() -> Any:
+        for _ in range(count):
+            numbers.neg_()
+        return call()
+
+    return slowed
+
+
+def require_registry(side: ModuleType) -> None:
+    """Hold a side against what the harness needs of it.
+
+    Raises:
+        TypeError: If its kernels are not what this harness can bind.
+    """
+    kernels = getattr(side, "KERNELS", None)
+    if not isinstance(kernels, dict):
+        raise TypeError("its package mlr has no table of kernels, KERNELS")
+    for kernel in kernels.values():
+        if not (callable(getattr(kernel, "bind", None)) and hasattr(kernel, "unsupported")):
+            raise TypeError(f"its kernels are of another kind ({type(kernel).__name__})")
+
+
+def examine(entry: Entry, side: ModuleType) -> dict[str, Any]:
+    """Hold a side's kernel against the oracle, weigh it, and count its operations."""
+    kernel = side.KERNELS[entry.kernel]
+    if (reason := kernel.unsupported(entry.case)) is not None:
+        return {"status": "unsupported", "reason": reason}
+    try:
+        problem = Problem(entry.case)
+        call = kernel.bind(problem)
+        result = check(kernel, problem, call)
+        if result.reason is None:
+            problem.redraw(entry.case.seed + 1)
+            result = check(kernel, problem, call)
+        if result.reason is not None:
+            return {"status": "wrong", "reason": result.reason}
+        with FlopCounterMode(display=False) as counter:
+            call()
+        memory = weigh(kernel, Problem(entry.case))
+    except Exception as error:
+        out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        said = " ".join(str(error).split())[:300]
+        return {"status": "oom" if out else "crashed", "reason": f"{type(error).__name__}: {said}"}
+    return {
+        "status": "ok",
+        "flops": int(counter.get_total_flops()),
+        "peak_bytes": memory.peak_bytes,
+        "leak_bytes": memory.leak_bytes,
+    }
+
+
+def compare(entry: Entry, base: ModuleType, head: ModuleType, spec: Spec) -> dict[str, Any]:
+    """Time the head's call against the base's; where asked, also the base's against its own."""
+    problem = Problem(entry.case)
+    problem.seed = spec.seed
+    sides = [base, head]
+    random.Random(spec.seed).shuffle(sides)  # whose tensors come first in memory is chance
+    calls = {side: side.KERNELS[entry.kernel].bind(problem.twin()) for side in sides}
+    new = with_extra(calls[head], spec.extra.get(entry.name))
+    found = _ratio(new, calls[base], problem, spec.seed)
+    if spec.control == entry.name:
+        same = base.KERNELS[entry.kernel].bind(problem.twin())
+        found["control"] = _ratio(same, calls[base], problem, spec.seed)["log_ratio"]
+    return found
+
+
+def _ratio(new: Call, old: Call, problem: Problem, seed: int) -> dict[str, Any]:
+    device = problem.case.device
+    about_s = warm_up(new, device)
+
+    def refresh(quad: int) -> None:
+        problem.redraw(seed + quad + 1)
+
+    small = problem.case.input_bytes <= REFRESHED_BYTES and problem.case.stage == "gradient"
+    pair = paired_ratio(
+        new, old, device, f_seconds=about_s, seed=seed, refresh=refresh if small else None
+    )
+    return {
+        "log_ratio": pair.log_ratio,
+        "new_s": statistics.median(pair.f_seconds),
+        "old_s": statistics.median(pair.g_seconds),
+    }
+
+
+def _say(event: str, **content: Any) -> None:
+    print(json.dumps({"event": event, **content}), flush=True)
+
+
+def main(path: str) -> None:
+    """Do what a specification says; see the module."""
+    spec = Spec.from_json(Path(path).read_text(encoding="utf-8"))
+    sides = []
+    for folder, name, which in ((spec.base, BASE, "old"), (spec.head, HEAD, "new")):
+        try:
+            sides.append(load(Path(folder), name))
+            require_registry(sides[-1])
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            _say("refused", reason=f"the {which} side cannot be used: {said}")
+            return
+    base, head = sides
+    kernels = [{name: kernel.stage for name, kernel in side.KERNELS.items()} for side in sides]
+    _say("kernels", base=kernels[0], head=kernels[1])
+    with gc_paused():
+        for entry in spec.entries:
+            _say("start", case=entry.name)
+            if spec.examine:
+                found = {"base": examine(entry, base), "head": examine(entry, head)}
+            else:
+                found = compare(entry, base, head, spec)
+            _say("done", case=entry.name, **found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

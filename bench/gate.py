@@ -1,0 +1,411 @@
+"""Old code against new: examine both sides, measure blocks until all is decided, and judge."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.block import Entry, Extra, Spec
+from bench.deciding import (
+    CANNOT_TELL,
+    SLOWER,
+    Deciding,
+    Finding,
+    Rule,
+    found_in,
+    lower_bound,
+    upper_bound,
+)
+from bench.errors import UserError
+from bench.grid import Axes, planned
+from bench.runner import how_ended
+from bench.sides import Side
+from bench.steady import environment
+from bench.trial import foretell
+from mlr import Case
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST_CASE_S = 60.0  # of one case in one block
+MOST_DEATHS = 2  # of blocks at one case, before it counts as one that cannot be measured
+OK, SLOW, UNMEASURED, UNDECIDED, NOISY = 0, 1, 2, 3, 4
+CONTROL = "old against old"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a gate goes about it.
+
+    Attributes:
+        rule: What counts as slower, unless a kernel has its own.
+        rules: Rules of single kernels, by name.
+        allowed: Kernels that may vanish, fail, or take more memory or operations.
+        budget_s: Seconds after which no further block is begun.
+        thorough: Whether to take more blocks for what stays undecided.
+        seed: Seed of the inputs and orders.
+        extra: Work that a trial adds to calls of the head, by the case's name.
+    """
+
+    rule: Rule = field(default_factory=Rule)
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()
+    budget_s: float = 600.0
+    thorough: bool = False
+    seed: int = 0
+    extra: Mapping[str, Extra] = field(default_factory=dict)
+
+
+class Judged(NamedTuple):
+    """One case at the end.
+
+    Attributes:
+        entry: The kernel and the case.
+        finding: What its times say; None where it was not timed.
+        faults: What fails it whatever its times say, in sentences.
+        notes: What is worth knowing besides.
+    """
+
+    entry: Entry
+    finding: Finding | None
+    faults: list[str]
+    notes: list[str]
+
+
+@dataclass
+class Verdict:
+    """What a gate found."""
+
+    cases: list[Judged]
+    vanished: list[str]
+    new: list[str]
+    control: Finding | None
+    noisy: bool
+    blocks: int
+    wall_s: float
+    recorded: list[dict[str, Any]]
+
+    @property
+    def code(self) -> int:
+        """The exit status: 0 no slow-down, 1 slower, 3 cannot tell, 4 the machine is too noisy."""
+        if self.vanished or any(case.faults for case in self.cases):
+            return SLOW
+        verdicts = {case.finding.verdict for case in self.cases if case.finding is not None}
+        if self.noisy and verdicts & {SLOWER, CANNOT_TELL}:
+            return NOISY
+        if SLOWER in verdicts:
+            return SLOW
+        return UNDECIDED if CANNOT_TELL in verdicts else OK
+
+
+@dataclass
+class Progress:
+    """How far a gate is, for whoever shows it."""
+
+    doing: str
+    blocks: int
+    open: int
+    total: int
+
+
+class Blocks:
+    """Starts the processes that measure, and takes in what they say."""
+
+    def __init__(self, base: Side, head: Side, options: Options) -> None:
+        self.base, self.head, self.options = base, head, options
+
+    def kernels(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the stage of each kernel, of the old side and of the new."""
+        spec = Spec(str(self.base.folder), str(self.head.folder), [])
+        for event in self._said(spec):
+            if event["event"] == "kernels":
+                return event["base"], event["head"]
+        raise UserError("the measuring process ended before it began; run it again")
+
+    def run(self, entries: Sequence[Entry], **what: Any) -> dict[str, dict[str, Any]]:
+        """Measure the cases in one fresh process; one that dies loses the case it was at.
+
+        Returns:
+            What was found, by the case's name; `{"died": reason}` where the process died.
+        """
+        spec = Spec(str(self.base.folder), str(self.head.folder), list(entries), **what)
+        done = {}
+        for event in self._said(spec):
+            if event["event"] == "done":
+                done[event["case"]] = event
+            elif event["event"] == "died":
+                done[event["case"]] = {"died": event["reason"]}
+        return done
+
+    @staticmethod
+    def _said(spec: Spec) -> list[dict[str, Any]]:
+        events = list(_events(spec))
+        for event in events:
+            if event["event"] == "refused":
+                raise UserError(event["reason"])
+            if event["event"] == "died" and event["case"] is None:
+                raise UserError(f"the measuring process failed: {event['reason']}")
+        return events
+
+
+def _events(spec: Spec) -> Iterator[dict[str, Any]]:
+    """Run a child on a specification and yield what it says; at last `died`, if it did."""
+    with tempfile.TemporaryDirectory(prefix="mlr-block-") as folder:
+        path, log = Path(folder, "spec.json"), Path(folder, "log")
+        path.write_text(spec.as_json(), encoding="utf-8")
+        with log.open("wb") as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "bench.block", str(path)],
+                cwd=ROOT,
+                env=environment(os.environ),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+            try:
+                yield from _spoken(child, log)
+            finally:
+                child.kill()
+                child.wait()
+
+
+def _spoken(child: subprocess.Popen[str], log: Path) -> Iterator[dict[str, Any]]:
+    current, late = None, threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        child.kill()
+
+    assert child.stdout is not None
+    while True:
+        watch = threading.Timer(LONGEST_CASE_S, give_up)
+        watch.start()
+        line = child.stdout.readline()
+        watch.cancel()
+        if not line.endswith("\n"):
+            break
+        event = json.loads(line)
+        current = event["case"] if event["event"] == "start" else None
+        yield event
+    code = child.wait()
+    if code != 0 or current is not None:
+        yield {"event": "died", "case": current, "reason": _why(code, late.is_set(), log)}
+
+
+def _why(code: int, late: bool, log: Path) -> str:
+    if late:
+        return f"took longer than {LONGEST_CASE_S:g} s; killed"
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"its process ended ({how_ended(code)}){': ' + said[-1][:300] if said else ''}"
+
+
+class Examined(NamedTuple):
+    """What an examination found of both sides of a case."""
+
+    base: dict[str, Any]
+    head: dict[str, Any]
+
+
+def examine(blocks: Blocks, entries: Sequence[Entry]) -> dict[str, Examined]:
+    """Examine each side of every case; a case that kills its process costs only itself."""
+    found: dict[str, dict[str, Any]] = {}
+    while left := [entry for entry in entries if entry.name not in found]:
+        found.update(blocks.run(left, examine=True, seed=blocks.options.seed))
+    return {
+        name: Examined(*(one.get(side) or _dead(one) for side in ("base", "head")))
+        for name, one in found.items()
+    }
+
+
+def _dead(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {"status": "crashed", "reason": one["died"]}
+
+
+def run_gate(
+    planned: Sequence[Entry],
+    base: Side,
+    head: Side,
+    options: Options,
+    show: Callable[[Progress], None],
+) -> Verdict:
+    """Hold the head against the base on every case.
+
+    Args:
+        planned: The cases; those of a kernel that a side lacks are left out.
+        base: The old side.
+        head: The new side.
+        options: See there.
+        show: Called now and then with the progress.
+
+    Raises:
+        UserError: If no case can be compared, or the working tree changed meanwhile.
+    """
+    start = time.monotonic()
+    blocks = Blocks(base, head, options)
+    show(Progress("starting", 0, len(planned), len(planned)))
+    old, new = blocks.kernels()
+    stages = {entry.case.stage for entry in planned}
+    entries = [entry for entry in planned if entry.kernel in old and entry.kernel in new]
+    if not entries:
+        raise UserError("a gate needs a kernel that both sides have; no planned case has one")
+    show(Progress("examining", 0, len(entries), len(entries)))
+    examined = examine(blocks, entries)
+    by_name = {entry.name: entry for entry in entries}
+    fit = [name for name in by_name if _both_ok(examined[name])]
+    if not fit:
+        raise UserError(_nothing_common(examined))
+    rules = {name: options.rules.get(by_name[name].kernel, options.rule) for name in fit}
+    timing = _Timing(blocks, by_name, Deciding(rules, thorough=options.thorough), start, show)
+    timing.go_on()
+    for side in (base, head):
+        side.require_unchanged()
+    return Verdict(
+        cases=[
+            Judged(entry, timing.finding(name), *_faults(entry, examined[name], options.allowed))
+            for name, entry in by_name.items()
+        ],
+        vanished=[k for k in old if k not in new and old[k] in stages and k not in options.allowed],
+        new=[k for k in new if k not in old and new[k] in stages],
+        control=timing.control_finding(),
+        noisy=timing.is_noisy(),
+        blocks=timing.count,
+        wall_s=time.monotonic() - start,
+        recorded=timing.recorded,
+    )
+
+
+class _Timing:
+    """The blocks of a gate, one after the other, until its cases are decided or time is up."""
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        by_name: Mapping[str, Entry],
+        deciding: Deciding,
+        start: float,
+        show: Callable[[Progress], None],
+    ) -> None:
+        self.blocks, self.by_name, self.deciding = blocks, by_name, deciding
+        self.start, self.show = start, show
+        self.chance = random.Random(blocks.options.seed)
+        self.count = 0
+        self.control: list[float] = []
+        self.deaths: dict[str, int] = {}
+        self.recorded: list[dict[str, Any]] = []
+
+    def go_on(self) -> None:
+        """Measure until every case has its verdict."""
+        while wanted := self.deciding.wanted():
+            stage = "screening" if self.deciding.suspects is None else "confirming"
+            self.show(Progress(stage, self.count, len(wanted), len(self.deciding.cases)))
+            if time.monotonic() - self.start > self.blocks.options.budget_s:
+                break
+            self._block(wanted)
+        self.deciding.close()
+
+    def _block(self, wanted: list[str]) -> None:
+        self.chance.shuffle(wanted)
+        found: dict[str, dict[str, Any]] = {}
+        seed, control = self.chance.randrange(2**31), self.chance.choice(wanted)
+        while left := [name for name in wanted if name not in found]:
+            entries = [self.by_name[name] for name in left]
+            extra = {n: w for n, w in self.blocks.options.extra.items() if n in left}
+            found.update(self.blocks.run(entries, seed=seed, control=control, extra=extra))
+        self.count += 1
+        for name, one in found.items():
+            if "died" in one:
+                self.deaths[name] = self.deaths.get(name, 0) + 1
+                if self.deaths[name] == MOST_DEATHS:
+                    self.deciding.give_up(name)
+        self.recorded.append(found)
+        self.control += [one["control"] for one in found.values() if "control" in one]
+        self.deciding.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
+
+    def finding(self, name: str) -> Finding | None:
+        """Return what is known of a case's times; None if it was not timed."""
+        return self.deciding.finding(name) if name in self.deciding.cases else None
+
+    def control_finding(self) -> Finding | None:
+        """Return what old against old showed."""
+        if not self.control:
+            return None
+        return found_in(self.control, self.blocks.options.rule, CONTROL)
+
+    def is_noisy(self) -> bool:
+        """Say whether old against old differs, or could not be told to be alike."""
+        rule = self.blocks.options.rule
+        reach = math.log1p(rule.tolerance)
+        differs = (
+            lower_bound(self.control, rule.alpha / 2) > reach
+            or upper_bound(self.control, rule.alpha / 2) < -reach
+        )
+        return differs or upper_bound(self.control, rule.beta) > math.log1p(rule.target)
+
+
+def _both_ok(one: Examined) -> bool:
+    return all(side["status"] == "ok" for side in one)
+
+
+def _nothing_common(examined: Mapping[str, Examined]) -> str:
+    why = next(
+        (side.get("reason") for one in examined.values() for side in one if side.get("reason")),
+        "none is given",
+    )
+    return f"a gate needs a case that is right on both sides; there is none: {why}"
+
+
+def _faults(entry: Entry, one: Examined, allowed: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Return what fails a case whatever its times say, and what is worth a note."""
+    base, head = one
+    faults: list[str] = []
+    notes: list[str] = []
+    if head["status"] != "ok":
+        said = f"{head['status']}: {head['reason']}"
+        (faults if base["status"] == "ok" else notes).append(said)
+    elif base["status"] != "ok":
+        notes.append(f"was {base['status']}: {base['reason']}")
+    else:
+        for what, unit, slack in _EXACT:
+            more = head[what] - base[what]
+            if more > slack(entry.case):
+                faults.append(f"{unit}: {head[what]:,} instead of {base[what]:,}")
+            elif more < 0:
+                notes.append(f"{unit}: {head[what]:,} instead of {base[what]:,}")
+    if entry.kernel in allowed:
+        return [], [*notes, *(f"allowed: {fault}" for fault in faults)]
+    return faults, notes
+
+
+def _cuda_blocks(case: Case) -> int:
+    """Return the slack of a caching allocator, which rounds each block up to 512 bytes."""
+    return 8 * 512 if case.device.startswith("cuda") else 0
+
+
+def _none(case: Case) -> int:
+    return 0
+
+
+_EXACT: tuple[tuple[str, str, Callable[[Case], int]], ...] = (
+    ("peak_bytes", "bytes at peak", _cuda_blocks),
+    ("leak_bytes", "bytes leaked by a call", _cuda_blocks),
+    ("flops", "operations of a call", _none),
+)
+
+
+def comparable(axes: Axes) -> list[Entry]:
+    """Return the planned cases that this machine can hold."""
+    return [
+        Entry(one.kernel.name, one.case)
+        for one in planned(axes)
+        if foretell(one, None, math.inf).status == "ok"
+    ]

@@ -1,0 +1,148 @@
+"""The gate's decisions, held against simulated machines whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.deciding import (
+    CANNOT_TELL,
+    FASTER,
+    FIRST_LOOK,
+    NOT_SLOWER,
+    SLOWER,
+    Deciding,
+    Rule,
+    lower_bound,
+    p_value,
+    upper_bound,
+)
+
+CASES = [f"case{number}" for number in range(10)]
+
+
+def decided(
+    truth: dict[str, float], sd: float, random: np.random.Generator, heavy: bool = False
+) -> Deciding:
+    """Take one suite through its blocks on a machine with this much noise."""
+    deciding = Deciding(dict.fromkeys(CASES, Rule()))
+    while wanted := deciding.wanted():
+        noise = random.standard_t(3, len(wanted)) if heavy else random.normal(size=len(wanted))
+        values = {
+            n: math.log(truth.get(n, 1.0)) + sd * e for n, e in zip(wanted, noise, strict=True)
+        }
+        deciding.add(values)
+    return deciding
+
+
+@pytest.mark.parametrize("count", [1, 4, 6, 9, 14])
+def test_the_chance_is_wilcoxons(count: int) -> None:
+    random = np.random.default_rng(count)
+    for _ in range(20):
+        values = list(random.normal(0.02, 0.02, count))
+        exact = stats.wilcoxon(np.array(values) - 0.01, alternative="greater", method="exact")
+        assert p_value(values, 0.01) == pytest.approx(float(exact.pvalue))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.025, 0.01])
+def test_a_bound_is_where_the_test_turns(alpha: float) -> None:
+    random = np.random.default_rng(5)
+    for count in (6, 8, 13):
+        values = list(random.normal(0.0, 0.02, count))
+        low = lower_bound(values, alpha)
+        if math.isfinite(low):
+            assert p_value(values, low - 1e-9) <= alpha < p_value(values, low + 1e-9)
+        assert upper_bound([-v for v in values], alpha) == -low
+
+
+def test_too_few_values_have_no_bound() -> None:
+    assert lower_bound([0.1] * 4, 0.05) == -math.inf
+    assert upper_bound([], 0.05) == math.inf
+    assert p_value([], 0.0) == 1.0
+
+
+def test_a_bound_is_wrong_as_seldom_as_it_says() -> None:
+    random = np.random.default_rng(2)
+    wrong = sum(lower_bound(list(random.normal(0, 1, 8)), 0.05) > 0 for _ in range(2_000))
+    assert wrong / 2_000 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2_000)
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize("sd", [0.01, 0.03])
+def test_unchanged_code_does_not_fail(sd: float, heavy: bool) -> None:
+    """At most one suite in a hundred, with room for chance; also with wild processes."""
+    random = np.random.default_rng(3)
+    suites = [decided({}, sd, random, heavy) for _ in range(200)]
+    failed = sum(any(c.verdict == SLOWER for c in suite.cases.values()) for suite in suites)
+    assert failed <= 5
+
+
+def test_a_slow_down_at_the_tolerance_is_let_pass() -> None:
+    random = np.random.default_rng(4)
+    suites = [decided(dict.fromkeys(CASES, 1.02), 0.02, random) for _ in range(200)]
+    assert sum(any(c.verdict == SLOWER for c in suite.cases.values()) for suite in suites) <= 5
+
+
+@pytest.mark.parametrize(("ratio", "power"), [(1.05, 0.80), (1.10, 0.95), (1.20, 0.98)])
+def test_a_slow_down_is_found(ratio: float, power: float) -> None:
+    random = np.random.default_rng(6)
+    found = passed = 0
+    for _ in range(150):
+        verdict = decided({"case3": ratio}, 0.015, random).cases["case3"].verdict
+        found += verdict == SLOWER
+        passed += verdict == NOT_SLOWER
+    assert found / 150 >= power - 0.03
+    if ratio >= 1.10:
+        assert passed == 0
+
+
+def test_all_cases_slowed_are_all_found() -> None:
+    random = np.random.default_rng(7)
+    suite = decided(dict.fromkeys(CASES, 1.2), 0.02, random)
+    assert {case.verdict for case in suite.cases.values()} == {SLOWER}
+
+
+def test_a_faster_case_is_said_to_be() -> None:
+    suite = decided({"case1": 0.8}, 0.01, np.random.default_rng(8))
+    assert suite.cases["case1"].verdict == FASTER
+
+
+def test_what_is_too_noisy_to_see_is_no_pass() -> None:
+    """The error that a test which finds nothing calls a pass."""
+    suite = decided({}, 0.5, np.random.default_rng(9))
+    verdicts = [case.verdict for case in suite.cases.values()]
+    assert verdicts.count(CANNOT_TELL) >= 8
+
+
+def test_when_time_is_up_the_rest_is_undecided() -> None:
+    deciding = Deciding({"a": Rule(), "b": Rule()})
+    for _ in range(FIRST_LOOK - 1):
+        deciding.add({"a": 0.0, "b": 0.0})
+    assert deciding.wanted() == ["a", "b"]
+    deciding.close()
+    assert deciding.finding("a").verdict == CANNOT_TELL
+    assert deciding.finding("a").blocks == FIRST_LOOK - 1
+
+
+def test_a_case_that_cannot_be_measured_holds_nothing_up() -> None:
+    """Its process dies each time: the others are screened and confirmed without it."""
+    deciding = Deciding({"a": Rule(), "b": Rule()})
+    for number in range(8 + FIRST_LOOK + 1):
+        deciding.add({"a": 0.2 + number / 1_000})
+        if number == 1:
+            deciding.give_up("b")
+    assert deciding.cases["a"].verdict == SLOWER
+    assert deciding.cases["b"].verdict == CANNOT_TELL
+    assert deciding.wanted() == []
+
+
+def test_a_finding_says_what_it_could_have_seen() -> None:
+    deciding = Deciding({"a": Rule()})
+    for value in (0.001, -0.002, 0.0, 0.003, -0.001, 0.002, 0.0, 0.001):
+        deciding.cases["a"].screened.append(value)
+    found = deciding.finding("a")
+    assert found.ratio == pytest.approx(1.0005, abs=1e-3)
+    assert found.low is not None
+    assert found.smallest is not None
+    assert 0.02 < found.smallest < 0.03
