@@ -84,6 +84,12 @@ def make_parser() -> Parser:
     gate.add_argument(
         "--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes"
     )
+    trials = command("gate-trials", "try the gate on code that is the same, or slowed", _trials)
+    trials.add_argument(
+        "kind", choices=("same", "loaded", "slow5", "slow10", "slow20"), help="what to try"
+    )
+    trials.add_argument("--count", type=count, default=1, help="how many to add (default: 1)")
+    trials.add_argument("--out", type=Path, default=RESULTS / "gate", help="where they are kept")
     command("machine", "measure what this machine can do at best", _machine)
     return parser
 
@@ -205,6 +211,16 @@ def _gate(arguments: argparse.Namespace) -> int:
     for path in write_verdict(verdict, base, head, arguments.out):
         print(path)
     return verdict.code
+
+
+def _trials(arguments: argparse.Namespace) -> int:
+    from bench.trials import run_trials
+    from bench.verdicts import following
+
+    with following() as show:
+        path, counts = run_trials(arguments.kind, arguments.count, arguments.out, show)
+    print(f"{path}: {', '.join(f'{number} {kind}' for kind, number in sorted(counts.items()))}")
+    return 0
 
 
 def _machine(arguments: argparse.Namespace) -> int:

@@ -19,13 +19,22 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measure import Call, gc_paused, paired_ratio, warm_up
+from bench.measure import (
+    Call,
+    gc_paused,
+    paired_ratio,
+    repeats_of,
+    seconds_per_call,
+    time_slice,
+    warm_up,
+)
 from bench.memory import weigh
 from bench.sides import load
 from mlr import Case, Problem, check
 
 BASE, HEAD = "mlr_base", "mlr_head"
 REFRESHED_BYTES = 2**18
+ROUNDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,8 @@ class Spec:
         head: Folder of the new side.
         entries: The cases, in their order.
         examine: Check, weigh and count, instead of timing.
+        rounds: Time the new side's calls by themselves, as other tools do.
+        calibrate: Time calls and the operations that trials add to them.
         seed: Seed of the inputs and of the order of slices.
         control: The case whose old side is also held against itself.
         extra: Work added to the head's calls, by the case's name.
@@ -67,6 +78,8 @@ class Spec:
     head: str
     entries: list[Entry]
     examine: bool = False
+    rounds: bool = False
+    calibrate: bool = False
     seed: int = 0
     control: str | None = None
     extra: dict[str, Extra] = field(default_factory=dict)
@@ -174,8 +187,37 @@ def _ratio(new: Call, old: Call, problem: Problem, seed: int) -> dict[str, Any]:
     }
 
 
+def time_rounds(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
+    """Time a side's call in rounds of one process, as a stock tool does."""
+    problem, device = Problem(entry.case), entry.case.device
+    call = side.KERNELS[entry.kernel].bind(problem)
+    call = with_extra(call, spec.extra.get(entry.name))
+    repeats = repeats_of(warm_up(call, device))
+    return {"rounds": [time_slice(call, repeats, device).seconds for _ in range(ROUNDS)]}
+
+
+def calibrate(entry: Entry, side: ModuleType) -> dict[str, Any]:
+    """Time a call, one operation on a few numbers, and what each more number adds to it."""
+    device, many = entry.case.device, 20_000
+    call = side.KERNELS[entry.kernel].bind(Problem(entry.case))
+    few, long = torch.ones(1), torch.ones(many)
+    op_s = seconds_per_call(lambda: few.neg_(), device)
+    number_s = (seconds_per_call(lambda: long.neg_(), device) - op_s) / many
+    return {"call_s": seconds_per_call(call, device), "op_s": op_s, "number_s": number_s}
+
+
 def _say(event: str, **content: Any) -> None:
     print(json.dumps({"event": event, **content}), flush=True)
+
+
+def _measure(entry: Entry, base: ModuleType, head: ModuleType, spec: Spec) -> dict[str, Any]:
+    if spec.examine:
+        return {"base": examine(entry, base), "head": examine(entry, head)}
+    if spec.rounds:
+        return time_rounds(entry, head, spec)
+    if spec.calibrate:
+        return calibrate(entry, head)
+    return compare(entry, base, head, spec)
 
 
 def main(path: str) -> None:
@@ -195,12 +237,10 @@ def main(path: str) -> None:
     _say("kernels", base=kernels[0], head=kernels[1])
     with gc_paused():
         for entry in spec.entries:
+            if not all(entry.kernel in found for found in kernels):
+                continue
             _say("start", case=entry.name)
-            if spec.examine:
-                found = {"base": examine(entry, base), "head": examine(entry, head)}
-            else:
-                found = compare(entry, base, head, spec)
-            _say("done", case=entry.name, **found)
+            _say("done", case=entry.name, **_measure(entry, base, head, spec))
 
 
 if __name__ == "__main__":

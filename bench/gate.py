@@ -118,33 +118,39 @@ class Progress:
 
 
 class Blocks:
-    """Starts the processes that measure, and takes in what they say."""
+    """Starts the processes that measure, and takes in what they say.
+
+    Attributes:
+        kernels: The stage of each kernel, of the old side and of the new, once one has run.
+    """
 
     def __init__(self, base: Side, head: Side, options: Options) -> None:
         self.base, self.head, self.options = base, head, options
-
-    def kernels(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the stage of each kernel, of the old side and of the new."""
-        spec = Spec(str(self.base.folder), str(self.head.folder), [])
-        for event in self._said(spec):
-            if event["event"] == "kernels":
-                return event["base"], event["head"]
-        raise UserError("the measuring process ended before it began; run it again")
+        self.kernels: tuple[dict[str, str], dict[str, str]] = {}, {}
 
     def run(self, entries: Sequence[Entry], **what: Any) -> dict[str, dict[str, Any]]:
         """Measure the cases in one fresh process; one that dies loses the case it was at.
 
         Returns:
-            What was found, by the case's name; `{"died": reason}` where the process died.
+            What was found, by the case's name; `{"died": reason}` where the process died. A case
+            whose kernel a side lacks is left out.
         """
-        spec = Spec(str(self.base.folder), str(self.head.folder), list(entries), **what)
         done = {}
-        for event in self._said(spec):
-            if event["event"] == "done":
-                done[event["case"]] = event
-            elif event["event"] == "died":
-                done[event["case"]] = {"died": event["reason"]}
+        for event in self._said(
+            Spec(str(self.base.folder), str(self.head.folder), [*entries], **what)
+        ):
+            match event["event"]:
+                case "kernels":
+                    self.kernels = event["base"], event["head"]
+                case "done":
+                    done[event["case"]] = event
+                case "died":
+                    done[event["case"]] = {"died": event["reason"]}
         return done
+
+    def share(self, entry: Entry) -> bool:
+        """Say whether both sides have a case's kernel."""
+        return all(entry.kernel in side for side in self.kernels)
 
     @staticmethod
     def _said(spec: Spec) -> list[dict[str, Any]]:
@@ -218,9 +224,9 @@ class Examined(NamedTuple):
 
 def examine(blocks: Blocks, entries: Sequence[Entry]) -> dict[str, Examined]:
     """Examine each side of every case; a case that kills its process costs only itself."""
-    found: dict[str, dict[str, Any]] = {}
-    while left := [entry for entry in entries if entry.name not in found]:
-        found.update(blocks.run(left, examine=True, seed=blocks.options.seed))
+    found, left = blocks.run(entries, examine=True), list(entries)
+    while left := [entry for entry in left if entry.name not in found and blocks.share(entry)]:
+        found.update(blocks.run(left, examine=True))
     return {
         name: Examined(*(one.get(side) or _dead(one) for side in ("base", "head")))
         for name, one in found.items()
@@ -252,15 +258,11 @@ def run_gate(
     """
     start = time.monotonic()
     blocks = Blocks(base, head, options)
-    show(Progress("starting", 0, len(planned), len(planned)))
-    old, new = blocks.kernels()
+    show(Progress("examining", 0, len(planned), len(planned)))
+    examined = examine(blocks, planned)
+    old, new = blocks.kernels
     stages = {entry.case.stage for entry in planned}
-    entries = [entry for entry in planned if entry.kernel in old and entry.kernel in new]
-    if not entries:
-        raise UserError("a gate needs a kernel that both sides have; no planned case has one")
-    show(Progress("examining", 0, len(entries), len(entries)))
-    examined = examine(blocks, entries)
-    by_name = {entry.name: entry for entry in entries}
+    by_name = {entry.name: entry for entry in planned if entry.name in examined}
     fit = [name for name in by_name if _both_ok(examined[name])]
     if not fit:
         raise UserError(_nothing_common(examined))
@@ -359,7 +361,7 @@ def _both_ok(one: Examined) -> bool:
 def _nothing_common(examined: Mapping[str, Examined]) -> str:
     why = next(
         (side.get("reason") for one in examined.values() for side in one if side.get("reason")),
-        "none is given",
+        "no kernel is on both sides",
     )
     return f"a gate needs a case that is right on both sides; there is none: {why}"
 

@@ -1,0 +1,191 @@
+"""The experiment that proves the gate: how often does it cry wolf, and how often does it miss?
+
+A trial is one whole gate on code that is the same on both sides. In some a second process loads one
+core on and off; in others one case's new side does more work on every call, an amount fixed for the
+whole experiment. What it adds to the time is measured in the trials themselves. In each trial the
+suite is also run once per side the stock way, one process after the other, and judged by the rules
+of others. Trials are appended to one file as they end; more can be added on any day.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_benchmark.utils import get_commit_info
+
+from bench.block import Entry, Extra
+from bench.errors import UserError
+from bench.gate import ROOT, Blocks, Options, Progress, run_gate
+from bench.machine import machine_slug
+from bench.sides import scratch, take
+from bench.stock import judge
+from mlr import Case
+
+KINDS = {"same": 0.0, "loaded": 0.0, "slow5": 0.05, "slow10": 0.10, "slow20": 0.20}
+# Ten cases, dispatch-bound to arithmetic, each long enough that 5 % more is some operations more.
+SUITE = tuple(
+    Entry(kernel, Case(stage, "cpu", "float64", *size, seed=0))
+    for stage, size, kernels in (
+        ("gradient", (100, 64, 32), ("matmul", "einsum", "factored_einsum", "outer_sum",
+                                     "autograd", "func_vjp")),
+        ("step", (1_000, 6, 3), ("fused_addmm", "matmul_update", "torch_nn", "kron_update")),
+    )
+    for kernel in kernels
+)  # fmt: skip
+
+
+def run_trials(
+    kind: str, count: int, folder: Path, show: Callable[[Progress], None]
+) -> tuple[Path, Counter[str]]:
+    """Add trials of a kind to the experiment.
+
+    Args:
+        kind: One of `KINDS`.
+        count: How many to add.
+        folder: Where the experiment's files lie.
+        show: Called with the progress of each gate.
+
+    Returns:
+        The file, and how many trials of each kind it holds now.
+
+    Raises:
+        UserError: The file cannot be read on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{machine_slug()}.jsonl"
+    for _ in range(count):
+        known = read_trials(path)
+        work = next((trial["work"] for trial in known if trial["work"]), None)
+        with scratch() as place:
+            base = take(None, place / "old", ROOT)
+            head = take(None, place / "new", ROOT)
+            if work is None:
+                work = calibrate(Blocks(base, head, Options()))
+            trial = _trial(kind, len(known), work, Blocks(base, head, Options()), show)
+        _append(path, trial)
+    return path, Counter(trial["kind"] for trial in read_trials(path))
+
+
+def calibrate(blocks: Blocks) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the work to add for each slow-down and case, fixed from then on."""
+    found = blocks.run(SUITE, calibrate=True)
+    return {
+        kind: {
+            entry.name: asdict(_work(share * found[entry.name]["call_s"], found[entry.name]))
+            for entry in SUITE
+        }
+        for kind, share in KINDS.items()
+        if share
+    }
+
+
+def _work(seconds: float, costs: dict[str, float]) -> Extra:
+    """Return operations that take so many seconds: `op_s` each, and `number_s` a number."""
+    count = max(1, int(seconds / costs["op_s"]))
+    numbers = (seconds / count - costs["op_s"]) / costs["number_s"]
+    return Extra(count, max(1, round(numbers)))
+
+
+def _trial(
+    kind: str,
+    number: int,
+    work: dict[str, Any],
+    blocks: Blocks,
+    show: Callable[[Progress], None],
+) -> dict[str, Any]:
+    chance = random.Random(number)
+    slowed = chance.choice(SUITE).name if KINDS[kind] else None
+    extra = {slowed: Extra(**work[kind][slowed])} if slowed else {}
+    with _load(number) if kind == "loaded" else _quiet():
+        old, new = (
+            blocks.run(SUITE, rounds=True, seed=number, extra=added) for added in ({}, extra)
+        )
+        options = Options(seed=number, extra=extra)
+        verdict = run_gate(SUITE, blocks.base, blocks.head, options, show)
+    cases = {}
+    for case in verdict.cases:
+        assert case.finding is not None
+        values = [block.get(case.entry.name, {}).get("log_ratio") for block in verdict.recorded]
+        cases[case.entry.name] = {
+            "verdict": case.finding.verdict,
+            "faults": case.faults,
+            "ratio": case.finding.ratio,
+            "low": case.finding.low,
+            "high": case.finding.high,
+            "log_ratios": [round(value, 5) for value in values if value is not None],
+        }
+    return {
+        "kind": kind,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": get_commit_info().get("id"),
+        "code": verdict.code,
+        "wall_s": round(verdict.wall_s, 1),
+        "blocks": verdict.blocks,
+        "slowed": slowed,
+        "work": work,
+        "control": verdict.control.ratio if verdict.control else None,
+        "cases": cases,
+        "stock": judge(
+            {name: one["rounds"] for name, one in old.items()},
+            {name: one["rounds"] for name, one in new.items()},
+        ),
+    }
+
+
+def _append(path: Path, trial: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(trial) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_trials(path: Path) -> list[dict[str, Any]]:
+    """Read the trials done so far; a last line that a kill left unfinished does not count.
+
+    Raises:
+        UserError: The file cannot be read, or another line of it is no trial.
+    """
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) < len(lines):
+            path.write_text("".join(whole), encoding="utf-8")
+        return [json.loads(line) for line in whole]
+    except (OSError, ValueError) as error:
+        raise UserError(f"the trials must be one JSON object a line; {path}: {error}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _load(seed: int) -> Iterator[None]:
+    """Keep one core busy on and off, for a second or so at a time."""
+    code = (
+        "import random, time\n"
+        f"chance = random.Random({seed})\n"
+        "while True:\n"
+        "    until = time.monotonic() + chance.uniform(0.2, 3)\n"
+        "    while time.monotonic() < until: pass\n"
+        "    time.sleep(chance.uniform(0.2, 3))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as other:
+        try:
+            yield
+        finally:
+            other.kill()
