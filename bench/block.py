@@ -197,13 +197,20 @@ def time_rounds(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
 
 
 def calibrate(entry: Entry, side: ModuleType) -> dict[str, Any]:
-    """Time a call, one operation on a few numbers, and what each more number adds to it."""
-    device, many = entry.case.device, 20_000
+    """Time a call, and what `with_extra` takes: its loop, an operation, a number more in one."""
+    device, times, many = entry.case.device, 20, 20_000
     call = side.KERNELS[entry.kernel].bind(Problem(entry.case))
-    few, long = torch.ones(1), torch.ones(many)
-    op_s = seconds_per_call(lambda: few.neg_(), device)
-    number_s = (seconds_per_call(lambda: long.neg_(), device) - op_s) / many
-    return {"call_s": seconds_per_call(call, device), "op_s": op_s, "number_s": number_s}
+
+    def extra_s(count: int, numbers: int) -> float:
+        return seconds_per_call(with_extra(lambda: None, Extra(count, numbers)), device)
+
+    loop_s = extra_s(0, 1) - seconds_per_call(lambda: None, device)
+    return {
+        "call_s": seconds_per_call(call, device),
+        "loop_s": loop_s,
+        "op_s": (extra_s(times, 1) - extra_s(0, 1)) / times,
+        "number_s": (extra_s(1, many) - extra_s(1, 1)) / many,
+    }
 
 
 def _say(event: str, **content: Any) -> None:

@@ -91,7 +91,8 @@ def calibrate(blocks: Blocks) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def _work(seconds: float, costs: dict[str, float]) -> Extra:
-    """Return operations that take so many seconds: `op_s` each, and `number_s` a number."""
+    """Return operations that take so many seconds, by what `block.calibrate` found."""
+    seconds -= costs["loop_s"]
     count = max(1, int(seconds / costs["op_s"]))
     numbers = (seconds / count - costs["op_s"]) / costs["number_s"]
     return Extra(count, max(1, round(numbers)))
