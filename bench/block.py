@@ -35,6 +35,7 @@ from mlr import Case, Problem, check
 BASE, HEAD = "mlr_base", "mlr_head"
 REFRESHED_BYTES = 2**18
 ROUNDS = 30
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Spec:
         entries: The cases, in their order.
         examine: Check, weigh and count, instead of timing.
         rounds: Time the new side's calls by themselves, as other tools do.
-        calibrate: Time calls and the operations that trials add to them.
+        shares: Find the work that slows the new side's calls by each of these shares.
         seed: Seed of the inputs and of the order of slices.
         control: The case whose old side is also held against itself.
         extra: Work added to the head's calls, by the case's name.
@@ -79,7 +80,7 @@ class Spec:
     entries: list[Entry]
     examine: bool = False
     rounds: bool = False
-    calibrate: bool = False
+    shares: list[float] = field(default_factory=list)
     seed: int = 0
     control: str | None = None
     extra: dict[str, Extra] = field(default_factory=dict)
@@ -196,21 +197,31 @@ def time_rounds(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
     return {"rounds": [time_slice(call, repeats, device).seconds for _ in range(ROUNDS)]}
 
 
-def calibrate(entry: Entry, side: ModuleType) -> dict[str, Any]:
-    """Time a call, and what `with_extra` takes: its loop, an operation, a number more in one."""
-    device, times, many = entry.case.device, 20, 20_000
-    call = side.KERNELS[entry.kernel].bind(Problem(entry.case))
+def calibrate(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
+    """Find the work that makes a call slower by each share of `spec.shares`.
 
-    def extra_s(count: int, numbers: int) -> float:
+    A few operations beside a call cost it more than alone in a loop, by what they put in its
+    caches: so the work is tried on the call itself, and corrected by what it took.
+    """
+    device = entry.case.device
+    call = side.KERNELS[entry.kernel].bind(Problem(entry.case))
+    about_s = warm_up(call, device)
+
+    def alone_s(count: int, numbers: int) -> float:
         return seconds_per_call(with_extra(lambda: None, Extra(count, numbers)), device)
 
-    loop_s = extra_s(0, 1) - seconds_per_call(lambda: None, device)
-    return {
-        "call_s": seconds_per_call(call, device),
-        "loop_s": loop_s,
-        "op_s": (extra_s(times, 1) - extra_s(0, 1)) / times,
-        "number_s": (extra_s(1, many) - extra_s(1, 1)) / many,
-    }
+    op_s = (alone_s(20, 1) - alone_s(0, 1)) / 20
+    number_s = (alone_s(1, 20_000) - alone_s(1, 1)) / 20_000
+    found = {}
+    for share in spec.shares:
+        wanted_s = share * about_s
+        for _ in range(TRIES):
+            count = max(1, int(wanted_s / op_s))
+            work = Extra(count, max(1, round((wanted_s / count - op_s) / number_s)))
+            taken = paired_ratio(with_extra(call, work), call, device, quads=40, budget_s=1.0)
+            wanted_s *= min(2.0, max(0.5, share / max(taken.ratio - 1, 0.2 * share)))
+        found[str(share)] = {"seconds": wanted_s, "work": asdict(work)}
+    return {"found": found}
 
 
 def _say(event: str, **content: Any) -> None:
@@ -222,8 +233,8 @@ def _measure(entry: Entry, base: ModuleType, head: ModuleType, spec: Spec) -> di
         return {"base": examine(entry, base), "head": examine(entry, head)}
     if spec.rounds:
         return time_rounds(entry, head, spec)
-    if spec.calibrate:
-        return calibrate(entry, head)
+    if spec.shares:
+        return calibrate(entry, head, spec)
     return compare(entry, base, head, spec)
 
 

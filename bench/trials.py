@@ -17,7 +17,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,24 +77,22 @@ def run_trials(
 
 
 def calibrate(blocks: Blocks) -> dict[str, dict[str, dict[str, int]]]:
-    """Return the work to add for each slow-down and case, fixed from then on."""
-    found = blocks.run(SUITE, calibrate=True)
+    """Return the work to add for each slow-down and case, fixed from then on.
+
+    Of three processes that each find their own, the one in the middle counts.
+    """
+    shares = {kind: share for kind, share in KINDS.items() if share}
+    tries = [blocks.run(SUITE, shares=list(shares.values())) for _ in range(3)]
     return {
         kind: {
-            entry.name: asdict(_work(share * found[entry.name]["call_s"], found[entry.name]))
+            entry.name: sorted(
+                (one[entry.name]["found"][str(share)] for one in tries),
+                key=lambda found: float(found["seconds"]),
+            )[1]["work"]
             for entry in SUITE
         }
-        for kind, share in KINDS.items()
-        if share
+        for kind, share in shares.items()
     }
-
-
-def _work(seconds: float, costs: dict[str, float]) -> Extra:
-    """Return operations that take so many seconds, by what `block.calibrate` found."""
-    seconds -= costs["loop_s"]
-    count = max(1, int(seconds / costs["op_s"]))
-    numbers = (seconds / count - costs["op_s"]) / costs["number_s"]
-    return Extra(count, max(1, round(numbers)))
 
 
 def _trial(
