@@ -6,6 +6,7 @@ Each imports what it needs when it runs: `--help` and `report` start without tor
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -158,10 +159,12 @@ def _report(arguments: argparse.Namespace) -> int:
     from bench.report import update_readme, write_report
     from bench.store import latest_runs, load_frame
 
+    trials = sorted((RESULTS / "gate").glob("*.jsonl"))
+
     runs = arguments.runs or latest_runs(RESULTS / "runs")
     if not runs:
         raise UserError("a report needs a stored run; found none; `python -m bench run` makes one")
-    for path in write_report(runs, arguments.out):
+    for path in write_report(runs, arguments.out, trials):
         print(path)
     if arguments.readme is not None:
         update_readme(arguments.readme, load_frame(runs))
@@ -214,12 +217,16 @@ def _gate(arguments: argparse.Namespace) -> int:
 
 
 def _trials(arguments: argparse.Namespace) -> int:
+    from bench.trialled import facts, more_needed, read_trials
     from bench.trials import run_trials
-    from bench.verdicts import following
+    from bench.verdicts import following, print_trials
 
     with following() as show:
-        path, counts = run_trials(arguments.kind, arguments.count, arguments.out, show)
-    print(f"{path}: {', '.join(f'{number} {kind}' for kind, number in sorted(counts.items()))}")
+        path = run_trials(arguments.kind, arguments.count, arguments.out, show)
+    trials = read_trials(path)
+    print_trials(trials, [*facts(trials), f"{more_needed(trials)} more unchanged trials without a "
+                          "false alarm would bound their rate by 5 %"])  # fmt: skip
+    print(path)
     return 0
 
 
@@ -231,4 +238,5 @@ def _machine(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what Ctrl-C clears, it clears too
     sys.exit(main())

@@ -67,7 +67,7 @@ class Spec:
         base: Folder of the old side.
         head: Folder of the new side.
         entries: The cases, in their order.
-        examine: Check, weigh and count, instead of timing.
+        examine: Check, weigh and count on this side, `old` or `new`, instead of timing.
         rounds: Time the new side's calls by themselves, as other tools do.
         shares: Find the work that slows the new side's calls by each of these shares.
         seed: Seed of the inputs and of the order of slices.
@@ -78,7 +78,7 @@ class Spec:
     base: str
     head: str
     entries: list[Entry]
-    examine: bool = False
+    examine: str | None = None
     rounds: bool = False
     shares: list[float] = field(default_factory=list)
     seed: int = 0
@@ -229,8 +229,8 @@ def _say(event: str, **content: Any) -> None:
 
 
 def _measure(entry: Entry, base: ModuleType, head: ModuleType, spec: Spec) -> dict[str, Any]:
-    if spec.examine:
-        return {"base": examine(entry, base), "head": examine(entry, head)}
+    if spec.examine is not None:
+        return {"examined": examine(entry, {"old": base, "new": head}[spec.examine])}
     if spec.rounds:
         return time_rounds(entry, head, spec)
     if spec.shares:

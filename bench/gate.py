@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from bench.block import Entry, Extra, Spec
 from bench.deciding import (
     CANNOT_TELL,
+    FIRST_LOOK,
     SLOWER,
     Deciding,
     Finding,
@@ -29,6 +30,7 @@ from bench.deciding import (
 )
 from bench.errors import UserError
 from bench.grid import Axes, planned
+from bench.measure import wall_clock
 from bench.runner import how_ended
 from bench.sides import Side
 from bench.steady import environment
@@ -186,18 +188,21 @@ def _events(spec: Spec) -> Iterator[dict[str, Any]]:
 
 
 def _spoken(child: subprocess.Popen[str], log: Path) -> Iterator[dict[str, Any]]:
-    current, late = None, threading.Event()
+    current, late = None, False
 
     def give_up() -> None:
-        late.set()
+        nonlocal late
+        late = True
         child.kill()
 
     assert child.stdout is not None
     while True:
         watch = threading.Timer(LONGEST_CASE_S, give_up)
         watch.start()
-        line = child.stdout.readline()
-        watch.cancel()
+        try:
+            line = child.stdout.readline()
+        finally:
+            watch.cancel()
         if not line.endswith("\n"):
             break
         event = json.loads(line)
@@ -205,7 +210,7 @@ def _spoken(child: subprocess.Popen[str], log: Path) -> Iterator[dict[str, Any]]
         yield event
     code = child.wait()
     if code != 0 or current is not None:
-        yield {"event": "died", "case": current, "reason": _why(code, late.is_set(), log)}
+        yield {"event": "died", "case": current, "reason": _why(code, late, log)}
 
 
 def _why(code: int, late: bool, log: Path) -> str:
@@ -218,23 +223,26 @@ def _why(code: int, late: bool, log: Path) -> str:
 class Examined(NamedTuple):
     """What an examination found of both sides of a case."""
 
-    base: dict[str, Any]
-    head: dict[str, Any]
+    old: dict[str, Any]
+    new: dict[str, Any]
 
 
 def examine(blocks: Blocks, entries: Sequence[Entry]) -> dict[str, Examined]:
-    """Examine each side of every case; a case that kills its process costs only itself."""
-    found, left = blocks.run(entries, examine=True), list(entries)
+    """Examine every case that both sides have, both sides at once: nothing is timed."""
+    with ThreadPoolExecutor() as both:
+        old, new = both.map(lambda side: _examine_side(blocks, entries, side), ("old", "new"))
+    return {name: Examined(old[name], new[name]) for name in old}
+
+
+def _examine_side(blocks: Blocks, entries: Sequence[Entry], side: str) -> dict[str, dict[str, Any]]:
+    """Examine one side; a case that kills its process costs only itself."""
+    found, left = blocks.run(entries, examine=side), list(entries)
     while left := [entry for entry in left if entry.name not in found and blocks.share(entry)]:
-        found.update(blocks.run(left, examine=True))
+        found.update(blocks.run(left, examine=side))
     return {
-        name: Examined(*(one.get(side) or _dead(one) for side in ("base", "head")))
+        name: one.get("examined") or {"status": "crashed", "reason": one["died"]}
         for name, one in found.items()
     }
-
-
-def _dead(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {"status": "crashed", "reason": one["died"]}
 
 
 def run_gate(
@@ -256,7 +264,7 @@ def run_gate(
     Raises:
         UserError: If no case can be compared, or the working tree changed meanwhile.
     """
-    start = time.monotonic()
+    start = wall_clock()
     blocks = Blocks(base, head, options)
     show(Progress("examining", 0, len(planned), len(planned)))
     examined = examine(blocks, planned)
@@ -281,7 +289,7 @@ def run_gate(
         control=timing.control_finding(),
         noisy=timing.is_noisy(),
         blocks=timing.count,
-        wall_s=time.monotonic() - start,
+        wall_s=wall_clock() - start,
         recorded=timing.recorded,
     )
 
@@ -310,7 +318,7 @@ class _Timing:
         while wanted := self.deciding.wanted():
             stage = "screening" if self.deciding.suspects is None else "confirming"
             self.show(Progress(stage, self.count, len(wanted), len(self.deciding.cases)))
-            if time.monotonic() - self.start > self.blocks.options.budget_s:
+            if wall_clock() - self.start > self.blocks.options.budget_s:
                 break
             self._block(wanted)
         self.deciding.close()
@@ -345,6 +353,8 @@ class _Timing:
 
     def is_noisy(self) -> bool:
         """Say whether old against old differs, or could not be told to be alike."""
+        if len(self.control) < FIRST_LOOK:
+            return False
         rule = self.blocks.options.rule
         reach = math.log1p(rule.tolerance)
         differs = (
@@ -368,21 +378,21 @@ def _nothing_common(examined: Mapping[str, Examined]) -> str:
 
 def _faults(entry: Entry, one: Examined, allowed: frozenset[str]) -> tuple[list[str], list[str]]:
     """Return what fails a case whatever its times say, and what is worth a note."""
-    base, head = one
+    old, new = one
     faults: list[str] = []
     notes: list[str] = []
-    if head["status"] != "ok":
-        said = f"{head['status']}: {head['reason']}"
-        (faults if base["status"] == "ok" else notes).append(said)
-    elif base["status"] != "ok":
-        notes.append(f"was {base['status']}: {base['reason']}")
+    if new["status"] != "ok":
+        said = f"{new['status']}: {new['reason']}"
+        (faults if old["status"] == "ok" else notes).append(said)
+    elif old["status"] != "ok":
+        notes.append(f"was {old['status']}: {old['reason']}")
     else:
         for what, unit, slack in _EXACT:
-            more = head[what] - base[what]
+            more = new[what] - old[what]
             if more > slack(entry.case):
-                faults.append(f"{unit}: {head[what]:,} instead of {base[what]:,}")
+                faults.append(f"{unit}: {new[what]:,} instead of {old[what]:,}")
             elif more < 0:
-                notes.append(f"{unit}: {head[what]:,} instead of {base[what]:,}")
+                notes.append(f"{unit}: {new[what]:,} instead of {old[what]:,}")
     if entry.kernel in allowed:
         return [], [*notes, *(f"allowed: {fault}" for fault in faults)]
     return faults, notes

@@ -1,13 +1,13 @@
 """Runs -> REPORT.md, figures and tables of a folder, and the generated parts of a README.
 
-The only writer of these. What it writes depends on the runs alone.
+The only writer of these. What it writes depends on the runs, and the gate's trials, alone.
 """
 
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +38,7 @@ from bench.scaling import scaling
 from bench.schema import Ceilings, Run
 from bench.store import load_run, plain, runs_frame
 from bench.tables import Slice, numbers, problems, slices
+from bench.trialled import Trial, read_trials, trials_figure, trials_section
 
 _MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
 _PIECES = ("figures", "tables", "REPORT.md")
@@ -52,7 +53,7 @@ _WHAT = {
 }
 
 
-def write_report(runs: Iterable[Path], out: Path) -> list[Path]:
+def write_report(runs: Iterable[Path], out: Path, trials: Iterable[Path] = ()) -> list[Path]:
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
     `REPORT.md`, `figures/` and `tables/` of an earlier report are replaced; anything else in the
@@ -76,6 +77,7 @@ def write_report(runs: Iterable[Path], out: Path) -> list[Path]:
         ) as work:
             new = Path(work, "new")
             _build(loaded, new)
+            _add_trials({path.stem: read_trials(path) for path in trials}, new)
             _swap(new, out, Path(work, "old"))
     except OSError as error:
         raise UserError(
@@ -162,6 +164,19 @@ def _build(loaded: dict[Path, Run], new: Path) -> None:
     head = [_MARK, title, "## In short", *short, HOW_TO_READ]
     text = "\n\n".join([*head, *sections])
     (new / "REPORT.md").write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _add_trials(trials: Mapping[str, Sequence[Trial]], new: Path) -> None:
+    """Add what the gate's trials on each machine say to the end of a report."""
+    sections = []
+    for name, some in trials.items():
+        if some:
+            figure = f"figures/{name}-gate.png"
+            trials_figure(some, name).savefig(new / figure, metadata={"Software": None})
+            sections.append(trials_section(some, name, figure))
+    if sections:
+        with (new / "REPORT.md").open("a", encoding="utf-8", newline="\n") as file:
+            file.write("\n" + "\n\n".join(sections) + "\n")
 
 
 def _bullets(rows: pd.DataFrame) -> str:

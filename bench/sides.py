@@ -83,7 +83,7 @@ def take(text: str | None, folder: Path, root: Path) -> Side:
         UserError: If there is no such thing, or no package `mlr` in it.
     """
     folder.mkdir(parents=True)
-    place = Path(text) if text is not None else root
+    place = root if text is None else Path(text or os.devnull)
     commit, origin = None, None
     if place.is_dir() and (text is None or (place / PACKAGE / "__init__.py").is_file()):
         origin = place.resolve()

@@ -14,7 +14,6 @@ import os
 import random
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,14 +23,13 @@ from typing import Any
 from pytest_benchmark.utils import get_commit_info
 
 from bench.block import Entry, Extra
-from bench.errors import UserError
 from bench.gate import ROOT, Blocks, Options, Progress, run_gate
 from bench.machine import machine_slug
 from bench.sides import scratch, take
 from bench.stock import judge
+from bench.trialled import KINDS, read_trials
 from mlr import Case
 
-KINDS = {"same": 0.0, "loaded": 0.0, "slow5": 0.05, "slow10": 0.10, "slow20": 0.20}
 # Ten cases, dispatch-bound to arithmetic, each long enough that 5 % more is some operations more.
 SUITE = tuple(
     Entry(kernel, Case(stage, "cpu", "float64", *size, seed=0))
@@ -44,9 +42,7 @@ SUITE = tuple(
 )  # fmt: skip
 
 
-def run_trials(
-    kind: str, count: int, folder: Path, show: Callable[[Progress], None]
-) -> tuple[Path, Counter[str]]:
+def run_trials(kind: str, count: int, folder: Path, show: Callable[[Progress], None]) -> Path:
     """Add trials of a kind to the experiment.
 
     Args:
@@ -56,10 +52,10 @@ def run_trials(
         show: Called with the progress of each gate.
 
     Returns:
-        The file, and how many trials of each kind it holds now.
+        The file.
 
     Raises:
-        UserError: The file cannot be read on.
+        UserError: What is in the file already cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{machine_slug()}.jsonl"
@@ -73,7 +69,7 @@ def run_trials(
                 work = calibrate(Blocks(base, head, Options()))
             trial = _trial(kind, len(known), work, Blocks(base, head, Options()), show)
         _append(path, trial)
-    return path, Counter(trial["kind"] for trial in read_trials(path))
+    return path
 
 
 def calibrate(blocks: Blocks) -> dict[str, dict[str, dict[str, int]]]:
@@ -142,28 +138,12 @@ def _trial(
 
 
 def _append(path: Path, trial: dict[str, Any]) -> None:
+    if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, text.rfind(b"\n") + 1)  # what a kill left of the last one
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(trial) + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def read_trials(path: Path) -> list[dict[str, Any]]:
-    """Read the trials done so far; a last line that a kill left unfinished does not count.
-
-    Raises:
-        UserError: The file cannot be read, or another line of it is no trial.
-    """
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):
-            path.write_text("".join(whole), encoding="utf-8")
-        return [json.loads(line) for line in whole]
-    except (OSError, ValueError) as error:
-        raise UserError(f"the trials must be one JSON object a line; {path}: {error}") from error
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from bench.deciding import CANNOT_TELL, FASTER, NOT_SLOWER, SLOWER
 from bench.gate import NOISY, OK, SLOW, UNDECIDED, Judged, Progress, Verdict
 from bench.markdown import escape
 from bench.sides import Side
+from bench.trialled import KINDS, Trial, false_alarms, power, rules_of
 
 SAID = {
     OK: "no slow-down",
@@ -97,7 +98,7 @@ def _rows(verdict: Verdict) -> list[tuple[str, str, str, str, str, str]]:
     return rows
 
 
-COLUMNS = ("case", "verdict", "new ÷ old time (95 %)", "could see", "blocks", "")
+COLUMNS = ("case", "verdict", "new ÷ old (95 %)", "sees", "blocks", "")
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -105,9 +106,14 @@ def print_verdict(verdict: Verdict) -> None:
     console = Console()
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in COLUMNS[:-1]:
-        right = name in ("could see", "blocks")
+        right = name in ("sees", "blocks")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
+    kinds = {f"-{case.entry.case.device}-{case.entry.case.dtype}" for case in verdict.cases}
+    alike = kinds.pop() if len(kinds) == 1 else ""
+    if alike:
+        console.print(f"All cases: {alike[1:]}", highlight=False)
     for *cells, said in _rows(verdict):
+        cells[0] = cells[0].replace(alike, "")
         colour = COLOURS.get(cells[1], "red" if cells[1] == FAULTY else "default")
         table.add_row(*(escape_markup(cell) for cell in cells), style=colour)
         if said:
@@ -116,6 +122,24 @@ def print_verdict(verdict: Verdict) -> None:
     if verdict.control is not None and verdict.control.ratio is not None:
         console.print(_control(verdict), highlight=False)
     console.print(headline(verdict), style="bold", highlight=False)
+
+
+def print_trials(trials: Sequence[Trial], said: Sequence[str]) -> None:
+    """Print how often each rule fails, and what else the trials say."""
+    console = Console()
+    for kind, share in KINDS.items():
+        some = [trial for trial in trials if trial["kind"] == kind]
+        if not some:
+            continue
+        table = Table(title=f"{kind}: {len(some)} trials", title_justify="left", box=None)
+        for name in ("rule", "false alarms", *(["found"] if share else [])):
+            table.add_column(name)
+        for rule in rules_of(trials):
+            found = [str(power(some, rule))] if share else []
+            table.add_row(rule, str(false_alarms(some, rule)), *found)
+        console.print(table)
+    for line in said:
+        console.print(line, highlight=False)
 
 
 def _control(verdict: Verdict) -> str:

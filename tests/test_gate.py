@@ -1,0 +1,248 @@
+"""The gate, end to end: mutants of the kernels, what users do wrong, and what it leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.__main__ import main
+from bench.deciding import CANNOT_TELL, SLOWER, Finding
+from bench.gate import Judged, Verdict
+from bench.sides import PREFIX, Side
+from bench.trials import SUITE
+from bench.verdicts import as_benchmarks, as_junit, as_markdown, github_annotations, print_verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+AXES = ["--stage=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
+# What each mutant has instead of what is there, and what the gate says of it.
+MUTANTS = {
+    "matmul": ("Gradient(x.T @ delta,", "Gradient(x.T.contiguous() @ delta,", "bytes at peak"),
+    "einsum": ('"pi,pj->ij", x, delta)', '"pi,pj->ij", x, delta) * 1.001', "wrong: error"),
+    "autograd": ("    o = delta.shape[1]\n    weight, bias = x.new_ones",
+                 "    o = delta.shape[1]\n    x.T @ delta\n    weight, bias = x.new_ones",
+                 "operations of a call"),
+    "func_vjp": ("def func_vjp(x: X, delta: Delta) -> Gradient:\n",
+                 "def func_vjp(x: X, delta: Delta) -> Gradient:\n    import os; os.abort()\n",
+                 "crashed: its process ended (aborted"),
+    "outer_sum": ("def outer_sum(", "def another_sum(", None),
+}  # fmt: skip
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Path, Path]:
+    """Two copies of the package, each in a folder."""
+    found = []
+    for name in ("old", "new"):
+        shutil.copytree(
+            ROOT / "mlr", tmp_path / name / "mlr", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        found.append(tmp_path / name)
+    return found[0], found[1]
+
+
+def mutate(side: Path, *names: str) -> None:
+    path = side / "mlr" / "gradients.py"
+    text = path.read_text()
+    for name in names:
+        old, new, _ = MUTANTS[name]
+        start = text.index(f"def {name}(")
+        assert old in text[start:], name
+        text = text[:start] + text[start:].replace(old, new, 1)
+    path.write_text(text)
+
+
+def gate(base: Path, head: Path, out: Path, *more: str) -> int:
+    """Run a gate that has time to examine and none for blocks."""
+    return main(["gate", str(base), str(head), *AXES, "--budget=1s", f"--out={out}", *more])
+
+
+def said(out: Path) -> dict[str, str]:
+    cases = json.loads((out / "gate.json").read_text())["cases"]
+    return {case["name"].partition("-")[0]: "; ".join(case["faults"]) for case in cases}
+
+
+def test_mutants_are_found_and_only_they(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    old, new = sides
+    mutate(new, *MUTANTS)
+    assert gate(old, new, tmp_path / "out") == 1
+    found = said(tmp_path / "out")
+    for name, (_, _, part) in MUTANTS.items():
+        assert part is None or part in found[name], found
+    assert {name for name, faults in found.items() if faults} == set(MUTANTS) - {"outer_sum"}
+    told = json.loads((tmp_path / "out" / "gate.json").read_text())
+    assert told["vanished"] == ["outer_sum"]
+    assert told["new"] == ["another_sum"]
+
+    suite = ElementTree.fromstring((tmp_path / "out" / "gate.xml").read_text())
+    failed = {
+        case.get("name", "").partition("-")[0] for case in suite if case.find("failure") is not None
+    }
+    assert failed == set(MUTANTS)
+    assert int(suite.get("failures", 0)) == len(MUTANTS)
+
+
+def test_what_is_allowed_by_name_fails_nothing(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    old, new = sides
+    mutate(new, "matmul", "outer_sum")
+    assert gate(old, new, tmp_path, "--allow=matmul,outer_sum", "--kernel=matmul,einsum") == 3
+    notes = json.loads((tmp_path / "gate.json").read_text())["cases"][0]["notes"]
+    assert notes[0].startswith("allowed: bytes at peak")
+
+
+def test_unchanged_code_takes_no_other_memory_and_does_no_other_work(
+    sides: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Over the whole smoke grid; without time for blocks its times are undecided."""
+    arguments = [str(sides[0]), str(sides[1]), "--budget=1s", f"--out={tmp_path}"]
+    assert main(["gate", *arguments]) == 3
+    told = json.loads((tmp_path / "gate.json").read_text())
+    assert len(told["cases"]) >= 30
+    assert [case["faults"] for case in told["cases"] if case["faults"]] == []
+    assert {case["verdict"] for case in told["cases"]} == {CANNOT_TELL}
+
+
+def test_a_base_of_another_make_is_one_clear_line(
+    sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = sides
+    registry = old / "mlr" / "registry.py"
+    registry.write_text(registry.read_text().replace("def bind(", "def tie("))
+    assert gate(old, new, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "the old side cannot be used: TypeError: its kernels are of another kind" in error
+    (new / "mlr" / "metrics.py").write_text("def (")
+    assert gate(new, new, tmp_path) == 2
+    assert "the old side cannot be used: SyntaxError" in capsys.readouterr().err
+    assert "Traceback" not in error
+
+
+def test_no_common_case_is_one_clear_line(
+    sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = sides
+    mutate(new, "outer_sum")
+    assert gate(old, new, tmp_path, "--kernel=outer_sum") == 2
+    assert "a gate needs a case that is right on both sides" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["no-such-revision"], "'no-such-revision' is none that is known here"),
+        (["HEAD", "--tolerance=5%", "--target=5%"], "the target must be above the tolerance"),
+        (["HEAD", "--kernel=none"], "none"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gate", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert part in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_gate_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals) -> None:
+    command = [sys.executable, "-m", "bench", "gate", str(ROOT), *AXES, f"--out={tmp_path / 'out'}"]
+    surroundings = {**os.environ, "TMPDIR": str(tmp_path)}
+    runner = subprocess.Popen(
+        command, cwd=ROOT, env=surroundings, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    children = Path(f"/proc/{runner.pid}/task/{runner.pid}/children")
+    while not (blocks := children.read_text().split()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    runner.send_signal(sign)
+    _, error = runner.communicate(timeout=60)
+    assert "Traceback" not in error
+    while any(Path(f"/proc/{pid}").exists() for pid in blocks):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    left = list(tmp_path.glob(f"{PREFIX}*"))
+    if sign == signal.SIGKILL:  # what could not be cleared then is cleared by the next
+        assert left
+        code = "from bench.sides import scratch\nwith scratch(): pass"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=surroundings, check=True)
+    else:
+        assert runner.returncode == 130
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    assert tempfile.gettempdir() != str(tmp_path)
+
+
+SIDE = Side("a|b<script>", Path(), None, None, "0")
+
+
+def verdict_of(*findings: Finding, faults: tuple[str, ...] = ()) -> Verdict:
+    cases = [
+        Judged(entry, found, list(faults), [])
+        for entry, found in zip(SUITE, findings, strict=False)
+    ]
+    recorded = [
+        {case.entry.name: {"log_ratio": 0.1, "new_s": 2e-5 + n * 1e-7, "old_s": 1.8e-5}}
+        for n in range(3)
+        for case in cases
+    ]
+    return Verdict(cases, [], [], None, False, 3, 12.0, recorded)
+
+
+SLOW = Finding(SLOWER, 1.1, 1.08, 1.12, 0.03, 14)
+OPEN = Finding(CANNOT_TELL, 1.01, None, None, None, 3)
+FINE = Finding("not slower", 1.0, 0.99, 1.01, 0.03, 6)
+
+
+def test_the_exit_status_is_the_worst_that_is_known() -> None:
+    assert verdict_of(FINE).code == 0
+    assert verdict_of(FINE, OPEN).code == 3
+    assert verdict_of(OPEN, SLOW).code == 1
+    assert verdict_of(FINE, faults=("bytes at peak: 2 instead of 1",)).code == 1
+    noisy = verdict_of(SLOW)
+    noisy.noisy = True
+    assert noisy.code == 4
+    noisy.vanished = ["matmul"]  # no noise explains that
+    assert noisy.code == 1
+    calm = verdict_of(FINE)
+    calm.noisy = True
+    assert calm.code == 0
+
+
+def test_the_outputs_say_what_failed_and_what_is_open(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = verdict_of(SLOW, OPEN, FINE)
+    suite = ElementTree.fromstring(as_junit(verdict))
+    assert [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "skipped")] == [1, 1]
+    assert "1.100 (1.080–1.120)" in as_junit(verdict)
+    levels = [line.partition(" ")[0] for line in github_annotations(verdict)]
+    assert levels == ["::error", "::warning"]
+    text = as_markdown(verdict, SIDE, SIDE)
+    assert "<script>" not in text
+    assert "1 slower, 1 not slower, 1 cannot tell" in text
+    monkeypatch.setenv("COLUMNS", "80")
+    print_verdict(verdict)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "matmul-100x64x32" in shown
+    assert "cpu-float64" in shown
+
+
+def test_both_sides_are_files_that_the_plugin_compares(tmp_path: Path) -> None:
+    for which in ("old", "new"):
+        text = json.dumps(as_benchmarks(verdict_of(SLOW, FINE), which, SIDE))
+        (tmp_path / f"{which}.json").write_text(text)
+    command = [sys.executable, "-m", "pytest_benchmark", "compare"]
+    paths = [str(tmp_path / f"{which}.json") for which in ("old", "new")]
+    done = subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "matmul-cpu-float64-100x64x32" in done.stdout
