@@ -21,7 +21,7 @@ from bench.passes import hodges_lehmann
 
 SLOWER, NOT_SLOWER, FASTER, CANNOT_TELL = "slower", "not slower", "faster", "cannot tell"
 
-FIRST_LOOK = 6  # blocks of screening before anything is settled; five cannot bound at 5 % much
+FIRST_LOOK = 6  # blocks of screening before anything is settled; five cannot bound at 2 %
 LAST_LOOK = 12  # what is then not settled is confirmed
 # Blocks of confirmation at each look, and the share of the suite's error that it may spend.
 LOOKS = ((8, 0.4), (12, 0.2), (18, 0.2), (26, 0.2))
@@ -41,7 +41,7 @@ class Rule(NamedTuple):
     tolerance: float = 0.02
     target: float = 0.05
     alpha: float = 0.01
-    beta: float = 0.05
+    beta: float = 0.02
 
 
 def _signed_rank(count: int) -> NDArray[np.float64]:
@@ -164,7 +164,8 @@ class Deciding:
         count = len(case.screened)
         if count < FIRST_LOOK:
             return False
-        return count >= LAST_LOOK or hodges_lehmann(case.screened) > math.log1p(case.rule.target)
+        doubtful = math.log1p((case.rule.tolerance + case.rule.target) / 2)
+        return count >= LAST_LOOK or hodges_lehmann(case.screened) > doubtful
 
     def _confirm(self) -> None:
         names = self.wanted()
