@@ -82,6 +82,8 @@ def make_parser() -> Parser:
         "--allow", default="", help="kernels that may vanish, fail, or take more memory"
     )
     gate.add_argument("--thorough", action="store_true", help="more blocks for what is undecided")
+    gate.add_argument("--base-python", metavar="PYTHON", help="interpreter of the old side")
+    gate.add_argument("--head-python", metavar="PYTHON", help="interpreter of the new side")
     gate.add_argument(
         "--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes"
     )
@@ -158,6 +160,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from bench.report import update_readme, write_report
     from bench.store import latest_runs, load_frame
+    from bench.trialled import read_all
 
     trials = sorted((RESULTS / "gate").glob("*.jsonl"))
 
@@ -167,7 +170,7 @@ def _report(arguments: argparse.Namespace) -> int:
     for path in write_report(runs, arguments.out, trials):
         print(path)
     if arguments.readme is not None:
-        update_readme(arguments.readme, load_frame(runs))
+        update_readme(arguments.readme, load_frame(runs), trials=read_all(trials))
     return 0
 
 
@@ -205,6 +208,7 @@ def _gate(arguments: argparse.Namespace) -> int:
         budget_s=arguments.budget,
         thorough=arguments.thorough,
         seed=axes.seed,
+        pythons=_pythons(arguments),
     )
     with scratch() as folder, following() as show:
         base = take(arguments.base, folder / "old", ROOT)
@@ -214,6 +218,12 @@ def _gate(arguments: argparse.Namespace) -> int:
     for path in write_verdict(verdict, base, head, arguments.out):
         print(path)
     return verdict.code
+
+
+def _pythons(arguments: argparse.Namespace) -> tuple[str, str] | None:
+    """Return the interpreters of a gate over two environments, where one is named."""
+    named = arguments.base_python, arguments.head_python
+    return (named[0] or sys.executable, named[1] or sys.executable) if any(named) else None
 
 
 def _trials(arguments: argparse.Namespace) -> int:

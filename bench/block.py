@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import random
-import statistics
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measure import (
     Call,
+    Ready,
     gc_paused,
     paired_ratio,
     repeats_of,
@@ -32,7 +33,7 @@ from bench.memory import weigh
 from bench.sides import load
 from mlr import Case, Problem, check
 
-BASE, HEAD = "mlr_base", "mlr_head"
+OLD, NEW = "old", "new"
 REFRESHED_BYTES = 2**18
 ROUNDS = 30
 TRIES = 3
@@ -68,6 +69,7 @@ class Spec:
         head: Folder of the new side.
         entries: The cases, in their order.
         examine: Check, weigh and count on this side, `old` or `new`, instead of timing.
+        serve: Load this side alone, and time slices of its calls when the parent asks.
         rounds: Time the new side's calls by themselves, as other tools do.
         shares: Find the work that slows the new side's calls by each of these shares.
         seed: Seed of the inputs and of the order of slices.
@@ -79,11 +81,16 @@ class Spec:
     head: str
     entries: list[Entry]
     examine: str | None = None
+    serve: str | None = None
     rounds: bool = False
     shares: list[float] = field(default_factory=list)
     seed: int = 0
     control: str | None = None
     extra: dict[str, Extra] = field(default_factory=dict)
+
+    def serving(self, which: str, entries: Sequence[Entry]) -> Spec:
+        """Return the specification of a process that serves one side of some cases."""
+        return replace(self, serve=which, entries=list(entries))
 
     def as_json(self) -> str:
         """Return it as text for the child."""
@@ -181,11 +188,7 @@ def _ratio(new: Call, old: Call, problem: Problem, seed: int) -> dict[str, Any]:
     pair = paired_ratio(
         new, old, device, f_seconds=about_s, seed=seed, refresh=refresh if small else None
     )
-    return {
-        "log_ratio": pair.log_ratio,
-        "new_s": statistics.median(pair.f_seconds),
-        "old_s": statistics.median(pair.g_seconds),
-    }
+    return {"log_ratio": pair.log_ratio, "new_s": pair.f_median_s, "old_s": pair.g_median_s}
 
 
 def time_rounds(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
@@ -228,37 +231,57 @@ def _say(event: str, **content: Any) -> None:
     print(json.dumps({"event": event, **content}), flush=True)
 
 
-def _measure(entry: Entry, base: ModuleType, head: ModuleType, spec: Spec) -> dict[str, Any]:
+def serve(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
+    """Get a side's call ready, then do what the parent asks on the standard input."""
+    problem = Problem(entry.case)
+    problem.seed = spec.seed
+    call = side.KERNELS[entry.kernel].bind(problem)
+    extra = spec.extra.get(entry.name) if spec.serve == NEW else None
+    ready = Ready(with_extra(call, extra), entry.case.device)
+    _say("ready", about_s=ready.about_s, calls=ready.calls)
+    for line in sys.stdin:
+        if json.loads(line)["do"] == "next":
+            break
+        _say("slice", **ready.slice()._asdict())
+    return {}
+
+
+def _measure(entry: Entry, sides: dict[str, ModuleType], spec: Spec) -> dict[str, Any]:
     if spec.examine is not None:
-        return {"examined": examine(entry, {"old": base, "new": head}[spec.examine])}
+        return {"examined": examine(entry, sides[spec.examine])}
     if spec.rounds:
-        return time_rounds(entry, head, spec)
+        return time_rounds(entry, sides[NEW], spec)
+    if spec.serve is not None:
+        return serve(entry, sides[spec.serve], spec)
     if spec.shares:
-        return calibrate(entry, head, spec)
-    return compare(entry, base, head, spec)
+        return calibrate(entry, sides[NEW], spec)
+    return compare(entry, sides[OLD], sides[NEW], spec)
 
 
 def main(path: str) -> None:
     """Do what a specification says; see the module."""
     spec = Spec.from_json(Path(path).read_text(encoding="utf-8"))
-    sides = []
-    for folder, name, which in ((spec.base, BASE, "old"), (spec.head, HEAD, "new")):
+    sides: dict[str, ModuleType] = {}
+    for which, folder in ((OLD, spec.base), (NEW, spec.head)):
+        if which != (spec.serve or spec.examine or which):
+            continue
         try:
-            sides.append(load(Path(folder), name))
-            require_registry(sides[-1])
+            sides[which] = load(Path(folder), f"mlr_{which}")
+            require_registry(sides[which])
         except Exception as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             _say("refused", reason=f"the {which} side cannot be used: {said}")
             return
-    base, head = sides
-    kernels = [{name: kernel.stage for name, kernel in side.KERNELS.items()} for side in sides]
-    _say("kernels", base=kernels[0], head=kernels[1])
+    _say("kernels", **{which: _stages(side) for which, side in sides.items()})
     with gc_paused():
         for entry in spec.entries:
-            if not all(entry.kernel in found for found in kernels):
-                continue
-            _say("start", case=entry.name)
-            _say("done", case=entry.name, **_measure(entry, base, head, spec))
+            if all(entry.kernel in side.KERNELS for side in sides.values()):
+                _say("start", case=entry.name)
+                _say("done", case=entry.name, **_measure(entry, sides, spec))
+
+
+def _stages(side: ModuleType) -> dict[str, str]:
+    return {name: kernel.stage for name, kernel in side.KERNELS.items()}
 
 
 if __name__ == "__main__":

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import random
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.block import Entry, Extra, Spec
+from bench.block import NEW, OLD, Entry, Extra, Spec
+from bench.children import Child
 from bench.deciding import (
     CANNOT_TELL,
     FIRST_LOOK,
@@ -31,14 +25,11 @@ from bench.deciding import (
 from bench.errors import UserError
 from bench.grid import Axes, planned
 from bench.measure import wall_clock
-from bench.runner import how_ended
 from bench.sides import Side
-from bench.steady import environment
 from bench.trial import foretell
+from bench.turns import measure_apart
 from mlr import Case
 
-ROOT = Path(__file__).resolve().parent.parent
-LONGEST_CASE_S = 60.0  # of one case in one block
 MOST_DEATHS = 2  # of blocks at one case, before it counts as one that cannot be measured
 OK, SLOW, UNMEASURED, UNDECIDED, NOISY = 0, 1, 2, 3, 4
 CONTROL = "old against old"
@@ -56,6 +47,7 @@ class Options:
         thorough: Whether to take more blocks for what stays undecided.
         seed: Seed of the inputs and orders.
         extra: Work that a trial adds to calls of the head, by the case's name.
+        pythons: The interpreters of two environments; None for one process with both sides.
     """
 
     rule: Rule = field(default_factory=Rule)
@@ -65,6 +57,7 @@ class Options:
     thorough: bool = False
     seed: int = 0
     extra: Mapping[str, Extra] = field(default_factory=dict)
+    pythons: tuple[str, str] | None = None
 
 
 class Judged(NamedTuple):
@@ -123,14 +116,16 @@ class Blocks:
     """Starts the processes that measure, and takes in what they say.
 
     Attributes:
-        kernels: The stage of each kernel, of the old side and of the new, once one has run.
+        kernels: The stage of each kernel, of the old side and of the new, once examined.
     """
 
     def __init__(self, base: Side, head: Side, options: Options) -> None:
         self.base, self.head, self.options = base, head, options
-        self.kernels: tuple[dict[str, str], dict[str, str]] = {}, {}
+        self.kernels: dict[str, dict[str, str]] = {}
 
-    def run(self, entries: Sequence[Entry], **what: Any) -> dict[str, dict[str, Any]]:
+    def run(
+        self, entries: Sequence[Entry], *, python: str | None = None, **what: Any
+    ) -> dict[str, dict[str, Any]]:
         """Measure the cases in one fresh process; one that dies loses the case it was at.
 
         Returns:
@@ -138,86 +133,30 @@ class Blocks:
             whose kernel a side lacks is left out.
         """
         done = {}
-        for event in self._said(
-            Spec(str(self.base.folder), str(self.head.folder), [*entries], **what)
-        ):
-            match event["event"]:
-                case "kernels":
-                    self.kernels = event["base"], event["head"]
-                case "done":
-                    done[event["case"]] = event
-                case "died":
-                    done[event["case"]] = {"died": event["reason"]}
+        with Child(self._spec(entries, **what), python) as child:
+            while (event := child.read()) is not None:
+                match event.pop("event"):
+                    case "kernels":
+                        self.kernels |= event
+                    case "done":
+                        done[event["case"]] = event
+                    case "died":
+                        done[event["case"]] = {"died": event["reason"]}
+                        break
         return done
 
-    def share(self, entry: Entry) -> bool:
-        """Say whether both sides have a case's kernel."""
-        return all(entry.kernel in side for side in self.kernels)
+    def time(
+        self, entries: Sequence[Entry], seed: int, control: str, extra: dict[str, Extra]
+    ) -> dict[str, dict[str, Any]]:
+        """Time the cases' new side against their old one, in one process or in two by turns."""
+        pythons = self.options.pythons
+        if pythons is None:
+            return self.run(entries, seed=seed, control=control, extra=extra)
+        spec = self._spec(entries, seed=seed, extra=extra)
+        return measure_apart(spec, entries, pythons, control)
 
-    @staticmethod
-    def _said(spec: Spec) -> list[dict[str, Any]]:
-        events = list(_events(spec))
-        for event in events:
-            if event["event"] == "refused":
-                raise UserError(event["reason"])
-            if event["event"] == "died" and event["case"] is None:
-                raise UserError(f"the measuring process failed: {event['reason']}")
-        return events
-
-
-def _events(spec: Spec) -> Iterator[dict[str, Any]]:
-    """Run a child on a specification and yield what it says; at last `died`, if it did."""
-    with tempfile.TemporaryDirectory(prefix="mlr-block-") as folder:
-        path, log = Path(folder, "spec.json"), Path(folder, "log")
-        path.write_text(spec.as_json(), encoding="utf-8")
-        with log.open("wb") as errors:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "bench.block", str(path)],
-                cwd=ROOT,
-                env=environment(os.environ),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
-            try:
-                yield from _spoken(child, log)
-            finally:
-                child.kill()
-                child.wait()
-
-
-def _spoken(child: subprocess.Popen[str], log: Path) -> Iterator[dict[str, Any]]:
-    current, late = None, False
-
-    def give_up() -> None:
-        nonlocal late
-        late = True
-        child.kill()
-
-    assert child.stdout is not None
-    while True:
-        watch = threading.Timer(LONGEST_CASE_S, give_up)
-        watch.start()
-        try:
-            line = child.stdout.readline()
-        finally:
-            watch.cancel()
-        if not line.endswith("\n"):
-            break
-        event = json.loads(line)
-        current = event["case"] if event["event"] == "start" else None
-        yield event
-    code = child.wait()
-    if code != 0 or current is not None:
-        yield {"event": "died", "case": current, "reason": _why(code, late, log)}
-
-
-def _why(code: int, late: bool, log: Path) -> str:
-    if late:
-        return f"took longer than {LONGEST_CASE_S:g} s; killed"
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"its process ended ({how_ended(code)}){': ' + said[-1][:300] if said else ''}"
+    def _spec(self, entries: Sequence[Entry], **what: Any) -> Spec:
+        return Spec(str(self.base.folder), str(self.head.folder), list(entries), **what)
 
 
 class Examined(NamedTuple):
@@ -230,15 +169,19 @@ class Examined(NamedTuple):
 def examine(blocks: Blocks, entries: Sequence[Entry]) -> dict[str, Examined]:
     """Examine every case that both sides have, both sides at once: nothing is timed."""
     with ThreadPoolExecutor() as both:
-        old, new = both.map(lambda side: _examine_side(blocks, entries, side), ("old", "new"))
-    return {name: Examined(old[name], new[name]) for name in old}
+        old, new = both.map(lambda side: _examine_side(blocks, entries, side), (OLD, NEW))
+    return {name: Examined(old[name], new[name]) for name in old if name in new}
 
 
 def _examine_side(blocks: Blocks, entries: Sequence[Entry], side: str) -> dict[str, dict[str, Any]]:
     """Examine one side; a case that kills its process costs only itself."""
-    found, left = blocks.run(entries, examine=side), list(entries)
-    while left := [entry for entry in left if entry.name not in found and blocks.share(entry)]:
-        found.update(blocks.run(left, examine=side))
+    python = blocks.options.pythons[side == NEW] if blocks.options.pythons else None
+    found: dict[str, dict[str, Any]] = {}
+    left = list(entries)
+    while left:
+        found.update(blocks.run(left, python=python, examine=side))
+        has = blocks.kernels[side]
+        left = [entry for entry in left if entry.name not in found and entry.kernel in has]
     return {
         name: one.get("examined") or {"status": "crashed", "reason": one["died"]}
         for name, one in found.items()
@@ -268,7 +211,7 @@ def run_gate(
     blocks = Blocks(base, head, options)
     show(Progress("examining", 0, len(planned), len(planned)))
     examined = examine(blocks, planned)
-    old, new = blocks.kernels
+    old, new = blocks.kernels[OLD], blocks.kernels[NEW]
     stages = {entry.case.stage for entry in planned}
     by_name = {entry.name: entry for entry in planned if entry.name in examined}
     fit = [name for name in by_name if _both_ok(examined[name])]
@@ -330,7 +273,7 @@ class _Timing:
         while left := [name for name in wanted if name not in found]:
             entries = [self.by_name[name] for name in left]
             extra = {n: w for n, w in self.blocks.options.extra.items() if n in left}
-            found.update(self.blocks.run(entries, seed=seed, control=control, extra=extra))
+            found.update(self.blocks.time(entries, seed, control, extra))
         self.count += 1
         for name, one in found.items():
             if "died" in one:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter, process_time, sleep
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -23,6 +23,8 @@ Call = Callable[[], Any]
 # The shorter the slices, the less the machine changes between neighbours: in the same time, 15
 # quads of 1 ms slices vary half as much from process to process as 6 quads of 5 ms.
 SLICE_S = 0.001
+QUADS = 15
+BUDGET_S = 0.25
 LONGEST_LEAD_S = 0.01  # a call up to this long is made once more, before each slice of it
 MAX_REPEATS = 1_000_000
 COLD_REPEATS = 20  # calls of each device time, hot and cold
@@ -150,9 +152,55 @@ class PairedRatio:
         return statistics.median(self.log_ratios)
 
     @property
+    def f_median_s(self) -> float:
+        """Seconds of one call of f: the median over its slices."""
+        return statistics.median(self.f_seconds)
+
+    @property
+    def g_median_s(self) -> float:
+        """Seconds of one call of g: the median over its slices."""
+        return statistics.median(self.g_seconds)
+
+    @property
     def ratio(self) -> float:
         """Time of f over time of g: the exponential of the median log-ratio."""
         return math.exp(self.log_ratio)
+
+
+class Sliced(Protocol):
+    """A call made ready for slices, here or in another process.
+
+    Attributes:
+        about_s: About how long it takes.
+        calls: How many calls a slice makes, its lead included.
+    """
+
+    about_s: float
+    calls: int
+
+    def slice(self) -> Slice:
+        """Time one slice."""
+        ...
+
+
+class Ready:
+    """A call of this process made ready for slices; see `Sliced`.
+
+    As many calls as a slice times are made before it and not timed: they pay for the caches that
+    the other call has filled, which costs a call of 50 µs half its time at first, and a tenth for
+    ten calls more. Long calls need no such lead.
+    """
+
+    def __init__(self, call: Call, device: str, about_s: float | None = None) -> None:
+        self.call, self.device = call, device
+        self.about_s = warm_up(call, device) if about_s is None else about_s
+        self.repeats = repeats_of(self.about_s)
+        self.lead = self.repeats if self.about_s < LONGEST_LEAD_S else 0
+        self.calls = self.repeats + self.lead
+
+    def slice(self) -> Slice:
+        """Time one slice."""
+        return time_slice(self.call, self.repeats, self.device, self.lead)
 
 
 def paired_ratio(
@@ -161,55 +209,79 @@ def paired_ratio(
     device: str,
     *,
     f_seconds: float | None = None,
-    quads: int = 15,
-    budget_s: float = 0.25,
+    quads: int = QUADS,
+    budget_s: float = BUDGET_S,
     seed: int = 0,
     refresh: Callable[[int], None] | None = None,
 ) -> PairedRatio:
     """Time f against g in alternating short slices of one process, in random order.
 
     Two calls timed one after the other drift apart with the machine; neighbouring slices do not.
-    As many calls as a slice times are made before it and not timed: they pay for the caches that
-    the other call has filled, which costs a call of 50 µs half its time at first, and a tenth for
-    ten calls more. Long calls need no such lead. Quads are taken until there are `quads` of them or
-    the budget is spent, at least one; a call that spends the budget by itself stands once between
-    two slices of the other.
 
     Args:
         f: The one call.
         g: The other.
         device: The device of both.
         f_seconds: About how long f takes, if it is warm and that is known.
+        quads: As of `in_turns`, and so on.
+        budget_s: As of `in_turns`.
+        seed: As of `in_turns`.
+        refresh: As of `in_turns`.
+    """
+    ready = Ready(f, device, f_seconds), Ready(g, device)
+    return in_turns(*ready, quads=quads, budget_s=budget_s, seed=seed, refresh=refresh)
+
+
+def in_turns(
+    f: Sliced,
+    g: Sliced,
+    *,
+    quads: int = QUADS,
+    budget_s: float = BUDGET_S,
+    seed: int = 0,
+    refresh: Callable[[int], None] | None = None,
+) -> PairedRatio:
+    """Take slices of f and g in turns, in random order.
+
+    Quads are taken until there are `quads` of them or the budget is spent, at least one; a call
+    that spends the budget by itself stands once between two slices of the other.
+
+    Args:
+        f: The one call.
+        g: The other.
         quads: How many quads to take.
         budget_s: Seconds of slices and their leads after which no other quad is begun.
         seed: Seed of the order.
         refresh: Called before each quad with its number, to give both calls other inputs.
     """
     order = random.Random(seed)
-    f_seconds = warm_up(f, device) if f_seconds is None else f_seconds
-    about = {f: f_seconds, g: warm_up(g, device)}
-    repeats = {call: repeats_of(about[call]) for call in (f, g)}
-    lead = {call: repeats[call] if about[call] < LONGEST_LEAD_S else 0 for call in (f, g)}
     log_ratios: list[float] = []
     of_f: list[Slice] = []
-    of_g: list[float] = []
+    of_g: list[Slice] = []
     spent = 0.0
     with gc_paused():
         while len(log_ratios) < quads and (spent < budget_s or not log_ratios):
             if refresh is not None:
                 refresh(len(log_ratios))
             turns = (f, g, g, f) if order.random() < 0.5 else (g, f, f, g)
-            taken: dict[Call, list[Slice]] = {f: [], g: []}
-            for call in (g, f, g) if f_seconds > budget_s else turns:
-                taken[call].append(time_slice(call, repeats[call], device, lead[call]))
-                spent += taken[call][-1].seconds * (repeats[call] + lead[call])
-            means = {call: statistics.mean(s.seconds for s in taken[call]) for call in (f, g)}
-            log_ratios.append(math.log(means[f] / means[g]))
-            of_f += taken[f]
-            of_g += [one.seconds for one in taken[g]]
+            mine: list[Slice] = []
+            others: list[Slice] = []
+            for one in (g, f, g) if f.about_s > budget_s else turns:
+                (mine if one is f else others).append(one.slice())
+                spent += (mine if one is f else others)[-1].seconds * one.calls
+            log_ratios.append(math.log(_mean_s(mine) / _mean_s(others)))
+            of_f += mine
+            of_g += others
     busy = sum(one.cpu_seconds for one in of_f) / max(sum(one.seconds for one in of_f), 1e-12)
-    of_both = tuple(one.seconds for one in of_f), tuple(of_g)
-    return PairedRatio(tuple(log_ratios), *of_both, busy)
+    return PairedRatio(tuple(log_ratios), _seconds(of_f), _seconds(of_g), busy)
+
+
+def _mean_s(slices: list[Slice]) -> float:
+    return statistics.mean(one.seconds for one in slices)
+
+
+def _seconds(slices: list[Slice]) -> tuple[float, ...]:
+    return tuple(one.seconds for one in slices)
 
 
 def repeats_of(seconds: float, slice_s: float = SLICE_S) -> int:

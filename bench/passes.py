@@ -12,7 +12,7 @@ from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special  # and no more of it: every measuring process imports this
 
 CONFIDENCE = 0.95
 # The variance of the median of Walsh averages over that of the mean, for normal values.
@@ -66,6 +66,8 @@ def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
     Returns:
         None where fewer than three cases have a variance.
     """
+    from scipy import optimize
+
     kept = [values for values in samples if len(values) > 1]
     if len(kept) < 3:
         return None
@@ -98,7 +100,7 @@ def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
         own = (prior.freedom * prior.variance + freedom * own) / total
         freedom = total
     loss = HODGES_LEHMANN if count > 2 else 1.0
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(loss * own / count)
+    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(loss * own / count)
     return Estimate(centre, centre - reach, centre + reach)
 
 

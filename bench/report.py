@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,9 +39,10 @@ from bench.scaling import scaling
 from bench.schema import Ceilings, Run
 from bench.store import load_run, plain, runs_frame
 from bench.tables import Slice, numbers, problems, slices
-from bench.trialled import Trial, read_trials, trials_figure, trials_section
+from bench.trialled import Trial, read_all, trials_figure, trials_section, trials_table
 
 _MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
+NO_TRIALS: Mapping[str, Sequence[Trial]] = MappingProxyType({})
 _PIECES = ("figures", "tables", "REPORT.md")
 _START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
@@ -77,7 +79,7 @@ def write_report(runs: Iterable[Path], out: Path, trials: Iterable[Path] = ()) -
         ) as work:
             new = Path(work, "new")
             _build(loaded, new)
-            _add_trials({path.stem: read_trials(path) for path in trials}, new)
+            _add_trials(read_all(trials), new)
             _swap(new, out, Path(work, "old"))
     except OSError as error:
         raise UserError(
@@ -88,19 +90,25 @@ def write_report(runs: Iterable[Path], out: Path, trials: Iterable[Path] = ()) -
     return sorted(written)
 
 
-def readme_blocks(frame: pd.DataFrame, figures: str = "results/figures") -> dict[str, str]:
+def readme_blocks(
+    frame: pd.DataFrame,
+    figures: str = "results/figures",
+    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
+) -> dict[str, str]:
     """Return the generated parts of a README by name.
 
     `summary`, what each run found; `table`, the fastest kernel and the Jacobian's price at a few
     sizes of each; `time`, `memory` and `price`, a figure each of the gradient that was measured at
-    the most cases; `source`, where that figure's numbers come from. `figures` is the path of the
-    report's figures as seen from the README.
+    the most cases; `source`, where that figure's numbers come from; `gate`, what the trials of the
+    gate say, by machine. `figures` is the path of the report's figures as seen from the README.
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
     blocks = {
         "summary": "\n\n".join(_bullets(run) for run in runs),
         "table": "\n\n".join(_readme_table(run) for run in runs),
     }
+    tables = (trials_table(some, name) for name, some in trials.items())
+    blocks["gate"] = "\n\n".join(tables) or "No trials are stored yet."
     parts = [part for part in slices(frame) if part.stage == "gradient"]
     if not parts:
         return blocks
@@ -114,7 +122,12 @@ def readme_blocks(frame: pd.DataFrame, figures: str = "results/figures") -> dict
     return blocks | {"source": f"Measured on {source(lead.of(frame))}."}
 
 
-def update_readme(readme: Path, frame: pd.DataFrame, figures: str = "results/figures") -> bool:
+def update_readme(
+    readme: Path,
+    frame: pd.DataFrame,
+    figures: str = "results/figures",
+    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
+) -> bool:
     """Put the generated blocks between their marks in a README; say whether that changed it.
 
     Raises:
@@ -122,7 +135,7 @@ def update_readme(readme: Path, frame: pd.DataFrame, figures: str = "results/fig
     """
     readme = Path(readme)
     text = _read(readme)
-    blocks = readme_blocks(frame, figures)
+    blocks = readme_blocks(frame, figures, trials)
     parts, place = [], 0
     for name, start, end in _marked(text, readme, blocks):
         parts += [text[place:start], f"\n{blocks[name]}\n"]
@@ -133,7 +146,12 @@ def update_readme(readme: Path, frame: pd.DataFrame, figures: str = "results/fig
     return new != text
 
 
-def stale_blocks(readme: Path, frame: pd.DataFrame, figures: str = "results/figures") -> list[str]:
+def stale_blocks(
+    readme: Path,
+    frame: pd.DataFrame,
+    figures: str = "results/figures",
+    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
+) -> list[str]:
     """Return the names of a README's generated blocks that differ from what the frame says.
 
     Raises:
@@ -141,7 +159,7 @@ def stale_blocks(readme: Path, frame: pd.DataFrame, figures: str = "results/figu
     """
     readme = Path(readme)
     text = _read(readme)
-    blocks = readme_blocks(frame, figures)
+    blocks = readme_blocks(frame, figures, trials)
     found = _marked(text, readme, blocks)
     return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
 
@@ -170,10 +188,9 @@ def _add_trials(trials: Mapping[str, Sequence[Trial]], new: Path) -> None:
     """Add what the gate's trials on each machine say to the end of a report."""
     sections = []
     for name, some in trials.items():
-        if some:
-            figure = f"figures/{name}-gate.png"
-            trials_figure(some, name).savefig(new / figure, metadata={"Software": None})
-            sections.append(trials_section(some, name, figure))
+        figure = f"figures/{name}-gate.png"
+        trials_figure(some, name).savefig(new / figure, metadata={"Software": None})
+        sections.append(trials_section(some, name, figure))
     if sections:
         with (new / "REPORT.md").open("a", encoding="utf-8", newline="\n") as file:
             file.write("\n" + "\n\n".join(sections) + "\n")

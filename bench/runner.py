@@ -220,6 +220,7 @@ def _run_child(
     only.write_text(json.dumps(left), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
+        *("-p", "pytest_benchmark.plugin"),
         *("--journal", str(followed.journal.path.resolve()), "--only", str(only)),
         *("--pass", str(number), *(["--benchmark-disable"] if number == 0 else [])),
         *_arguments(what.axes),
@@ -229,7 +230,7 @@ def _run_child(
         child = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=what.environment,
+            env={**what.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is the runner's to handle

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -336,7 +335,7 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
     return Take(
         median_s=rounds.median_s,
         rounds=rounds.rounds,
-        paired_s=statistics.median(pair.f_seconds) if pair else None,
+        paired_s=pair.f_median_s if pair else None,
         log_speedup=-pair.log_ratio if pair else None,
         quads=len(pair.log_ratios) if pair else 0,
         busy=pair.f_busy if pair and case.device == "cpu" else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +66,16 @@ def read_trials(path: Path) -> list[dict[str, Any]]:
         if not (isinstance(trial, dict) and trial.get("kind") in KINDS):
             raise UserError(f"a trial has a kind, one of {', '.join(KINDS)}; {path} holds another")
     return trials
+
+
+def read_all(paths: Iterable[Path]) -> dict[str, list[dict[str, Any]]]:
+    """Read the trials of several machines; each file is named after its machine.
+
+    Raises:
+        UserError: As of `read_trials`.
+    """
+    found = {path.stem: read_trials(path) for path in paths}
+    return {name: trials for name, trials in found.items() if trials}
 
 
 def failed_cases(trial: Trial, rule: str) -> list[str]:
@@ -160,6 +170,11 @@ def more_needed(trials: Sequence[Trial], most: float = 0.05) -> int:
     while float(stats.beta.ppf(0.975, count + 1, of + more - count)) > most:
         more += 1
     return more
+
+
+def trials_table(trials: Sequence[Trial], name: str) -> str:
+    """Return the table of a README: what each rule did, and on which machine."""
+    return f"{markdown_table(rates_table(trials))}\n\n{len(trials)} trials on {escape(name)}."
 
 
 def trials_section(trials: Sequence[Trial], name: str, figure: str) -> str:

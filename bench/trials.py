@@ -23,7 +23,8 @@ from typing import Any
 from pytest_benchmark.utils import get_commit_info
 
 from bench.block import Entry, Extra
-from bench.gate import ROOT, Blocks, Options, Progress, run_gate
+from bench.children import ROOT
+from bench.gate import Blocks, Options, Progress, run_gate
 from bench.machine import machine_slug
 from bench.sides import scratch, take
 from bench.stock import judge

@@ -150,6 +150,67 @@ def test_a_mistake_is_one_line(
     assert error.count("\n") == 1
 
 
+def test_two_environments_take_turns(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    """One interpreter under two names is two environments of the same version."""
+    names = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        names.append(tmp_path / name / "python")
+        names[-1].write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        names[-1].chmod(0o755)
+    old, new = sides
+    arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum", "--budget=9s"]
+    pythons = [f"--base-python={names[0]}", f"--head-python={names[1]}"]
+    assert main([*arguments, *pythons, f"--out={tmp_path}"]) != 1
+    told = json.loads((tmp_path / "gate.json").read_text())
+    assert [case["faults"] for case in told["cases"]] == [[], []]
+    assert told["blocks"]
+    for block in told["blocks"]:
+        for one in block.values():
+            assert abs(one["log_ratio"]) < 1
+            assert one["old_s"] > 0
+    assert told["control"]["blocks"] == len(told["blocks"])
+
+
+def test_a_side_that_dies_while_timed_costs_only_its_case(
+    sides: tuple[Path, Path], tmp_path: Path
+) -> None:
+    old, new = sides
+    path = new / "mlr" / "gradients.py"
+    dies = "def matmul(x: X, delta: Delta) -> Gradient:\n    import mlr_count; mlr_count.up()\n"
+    path.write_text(path.read_text().replace(dies.partition("    import")[0], dies, 1))
+    # It lives through the examination, which calls it a few times, and not through the timing.
+    (tmp_path / "mlr_count.py").write_text(
+        "import os\ncalls = 0\ndef up():\n    global calls\n    calls += 1\n"
+        "    if calls > 100:\n        os.abort()\n"
+    )
+    pythons = [f"--base-python={sys.executable}"]
+    for more in ([], pythons):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(tmp_path))
+            arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum"]
+            assert main([*arguments, "--budget=7s", *more, f"--out={tmp_path}"]) in (3, 4)
+        told = json.loads((tmp_path / "gate.json").read_text())
+        first = told["blocks"][0]
+        assert "died" in first["matmul-cpu-float64-40x5x4"]
+        assert "log_ratio" in first["einsum-cpu-float64-40x5x4"]
+        assert told["cases"][0]["verdict"] == CANNOT_TELL
+
+
+def test_an_interpreter_that_cannot_run_is_one_clear_line(
+    sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(*sides, tmp_path, "--base-python=/no/such/python") == 2
+    assert "a Python of the gate must be one that can be run" in capsys.readouterr().err
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho 'no torch here' >&2\nexit 1\n")
+    other.chmod(0o755)
+    assert gate(*sides, tmp_path, f"--head-python={other}") == 2
+    assert "the measuring process failed: its process ended (exit status 1): no torch here" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_gate_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sign: signal.Signals) -> None:

@@ -232,7 +232,7 @@ def test_little_to_say(tmp_path: Path) -> None:
     for expected in ("nothing was planned", "no case has a time", "no reason was recorded"):
         assert expected in text
     assert readme_blocks(load_frame(runs))["table"].count("no gradient has a time") == 2
-    assert set(readme_blocks(load_frame(runs[:1]))) == {"summary", "table"}
+    assert set(readme_blocks(load_frame(runs[:1]))) == {"summary", "table", "gate"}
 
 
 @pytest.mark.usefixtures("quick")

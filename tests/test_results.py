@@ -9,9 +9,11 @@ import pytest
 
 from bench.report import stale_blocks, write_report
 from bench.store import find_runs, load_frame
+from bench.trialled import read_all
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
 MOST_BYTES = 2_000_000
 
 
@@ -29,12 +31,14 @@ def runs() -> list[Path]:
 
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
-    assert stale_blocks(ROOT / "README.md", load_frame(runs)) == []
+    trials = read_all(TRIALS)
+    assert stale_blocks(ROOT / "README.md", load_frame(runs), trials=trials) == []
 
 
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
     runs = runs_named_in(RESULTS / "REPORT.md")
-    written = {path.relative_to(tmp_path / "new") for path in write_report(runs, tmp_path / "new")}
+    paths = write_report(runs, tmp_path / "new", TRIALS)
+    written = {path.relative_to(tmp_path / "new") for path in paths}
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
     for path in written:
@@ -72,6 +76,10 @@ def test_every_stored_run_is_valid_and_small() -> None:
         load_frame([path])
         assert path.stat().st_size < MOST_BYTES, path
         assert path.parent.name == load_frame([path])["machine"].iloc[0], path
+
+
+def test_stored_trials_are_small() -> None:
+    assert all(path.stat().st_size < MOST_BYTES for path in TRIALS)
 
 
 def test_a_quick_run_shows_the_jacobians_price_and_its_limit(runs: list[Path]) -> None:

@@ -23,6 +23,7 @@ from bench.trialled import (
     slow_down,
     trials_figure,
     trials_section,
+    trials_table,
 )
 
 
@@ -89,6 +90,7 @@ def test_the_section_and_the_figure_show_every_rule() -> None:
     text = trials_section(TRIALS, "a<b>", "figures/a.png")
     assert "<b>" not in text
     assert "5% was meant, 6.0% measured" in text
+    assert f"{len(TRIALS)} trials on a&lt;b&gt;" in trials_table(TRIALS, "a<b>")
     labels = trials_figure(TRIALS, "a").axes[0].get_legend_handles_labels()[1]
     assert labels == [GATE, "min:5%"]
     assert any("could not tell" in said for said in facts(TRIALS))
