@@ -209,6 +209,7 @@ def _gate(arguments: argparse.Namespace) -> int:
         thorough=arguments.thorough,
         seed=axes.seed,
         pythons=_pythons(arguments),
+        kernels=axes.kernel,
     )
     with scratch() as folder, following() as show:
         base = take(arguments.base, folder / "old", ROOT)

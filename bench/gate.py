@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ class Options:
         seed: Seed of the inputs and orders.
         extra: Work that a trial adds to calls of the head, by the case's name.
         pythons: The interpreters of two environments; None for one process with both sides.
+        kernels: The kernels asked for by name; None for all.
     """
 
     rule: Rule = field(default_factory=Rule)
@@ -58,6 +60,11 @@ class Options:
     seed: int = 0
     extra: Mapping[str, Extra] = field(default_factory=dict)
     pythons: tuple[str, str] | None = None
+    kernels: Collection[str] | None = None
+
+    def wants(self, kernel: str) -> bool:
+        """Say whether a kernel is among those asked for."""
+        return self.kernels is None or kernel in self.kernels
 
 
 class Judged(NamedTuple):
@@ -214,9 +221,10 @@ def run_gate(
     old, new = blocks.kernels[OLD], blocks.kernels[NEW]
     stages = {entry.case.stage for entry in planned}
     by_name = {entry.name: entry for entry in planned if entry.name in examined}
-    fit = [name for name in by_name if _both_ok(examined[name])]
-    if not fit:
+    vanished = [k for k in old if k not in new and old[k] in stages and options.wants(k)]
+    if not vanished and not any(one.old["status"] == "ok" for one in examined.values()):
         raise UserError(_nothing_common(examined))
+    fit = [name for name in by_name if _both_ok(examined[name])]
     rules = {name: options.rules.get(by_name[name].kernel, options.rule) for name in fit}
     timing = _Timing(blocks, by_name, Deciding(rules, thorough=options.thorough), start, show)
     timing.go_on()
@@ -224,11 +232,11 @@ def run_gate(
         side.require_unchanged()
     return Verdict(
         cases=[
-            Judged(entry, timing.finding(name), *_faults(entry, examined[name], options.allowed))
+            timing.judged(name, *_faults(entry, examined[name], options.allowed))
             for name, entry in by_name.items()
         ],
-        vanished=[k for k in old if k not in new and old[k] in stages and k not in options.allowed],
-        new=[k for k in new if k not in old and new[k] in stages],
+        vanished=[kernel for kernel in vanished if kernel not in options.allowed],
+        new=[k for k in new if k not in old and new[k] in stages and options.wants(k)],
         control=timing.control_finding(),
         noisy=timing.is_noisy(),
         blocks=timing.count,
@@ -253,7 +261,8 @@ class _Timing:
         self.chance = random.Random(blocks.options.seed)
         self.count = 0
         self.control: list[float] = []
-        self.deaths: dict[str, int] = {}
+        self.deaths: Counter[str] = Counter()
+        self.died: dict[str, str] = {}
         self.recorded: list[dict[str, Any]] = []
 
     def go_on(self) -> None:
@@ -277,16 +286,19 @@ class _Timing:
         self.count += 1
         for name, one in found.items():
             if "died" in one:
-                self.deaths[name] = self.deaths.get(name, 0) + 1
+                self.deaths[name] += 1
+                self.died[name] = one["died"]
                 if self.deaths[name] == MOST_DEATHS:
                     self.deciding.give_up(name)
         self.recorded.append(found)
         self.control += [one["control"] for one in found.values() if "control" in one]
         self.deciding.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
 
-    def finding(self, name: str) -> Finding | None:
-        """Return what is known of a case's times; None if it was not timed."""
-        return self.deciding.finding(name) if name in self.deciding.cases else None
+    def judged(self, name: str, faults: list[str], notes: list[str]) -> Judged:
+        """Put what is known of a case's times beside what its examination showed."""
+        finding = self.deciding.finding(name) if name in self.deciding.cases else None
+        died = [f"while timed: {self.died[name]}"] if name in self.died else []
+        return Judged(self.by_name[name], finding, faults, [*notes, *died])
 
     def control_finding(self) -> Finding | None:
         """Return what old against old showed."""

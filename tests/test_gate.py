@@ -92,7 +92,8 @@ def test_mutants_are_found_and_only_they(sides: tuple[Path, Path], tmp_path: Pat
 def test_what_is_allowed_by_name_fails_nothing(sides: tuple[Path, Path], tmp_path: Path) -> None:
     old, new = sides
     mutate(new, "matmul", "outer_sum")
-    assert gate(old, new, tmp_path, "--allow=matmul,outer_sum", "--kernel=matmul,einsum") == 3
+    only = "--kernel=matmul,einsum,outer_sum"
+    assert gate(old, new, tmp_path, "--allow=matmul,outer_sum", only) == 3
     notes = json.loads((tmp_path / "gate.json").read_text())["cases"][0]["notes"]
     assert notes[0].startswith("allowed: bytes at peak")
 
@@ -128,9 +129,20 @@ def test_no_common_case_is_one_clear_line(
     sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = sides
-    mutate(new, "outer_sum")
-    assert gate(old, new, tmp_path, "--kernel=outer_sum") == 2
-    assert "a gate needs a case that is right on both sides" in capsys.readouterr().err
+    mutate(old, "einsum")
+    assert gate(old, new, tmp_path, "--kernel=einsum") == 2
+    error = capsys.readouterr().err
+    assert "a gate needs a case that is right on both sides; there is none: error" in error
+
+
+@pytest.mark.parametrize("name", ["einsum", "outer_sum"])
+def test_the_only_kernel_wrong_or_gone_is_a_failure(
+    sides: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    """It is found, and not taken for nothing to compare."""
+    mutate(sides[1], name)
+    assert gate(*sides, tmp_path, f"--kernel={name}") == 1
+    assert gate(*sides, tmp_path, "--kernel=matmul") == 3  # who asks for another is not bothered
 
 
 @pytest.mark.parametrize(
@@ -195,6 +207,7 @@ def test_a_side_that_dies_while_timed_costs_only_its_case(
         assert "died" in first["matmul-cpu-float64-40x5x4"]
         assert "log_ratio" in first["einsum-cpu-float64-40x5x4"]
         assert told["cases"][0]["verdict"] == CANNOT_TELL
+        assert "while timed: its process ended (aborted)" in told["cases"][0]["notes"][0]
 
 
 def test_an_interpreter_that_cannot_run_is_one_clear_line(
