@@ -89,6 +89,11 @@ def failed_cases(trial: Trial, rule: str) -> list[str]:
     ]
 
 
+def shown(rule: str) -> str:
+    """Return a rule's name with the tool it is of."""
+    return f"pytest-benchmark {rule}" if ":" in rule else rule
+
+
 def rules_of(trials: Sequence[Trial]) -> list[str]:
     """Return the rules that were judged, this suite's first."""
     return [GATE, *dict.fromkeys(rule for trial in trials for rule in trial["stock"])]
@@ -124,7 +129,7 @@ def rates_table(trials: Sequence[Trial]) -> pd.DataFrame:
     rows = []
     for rule in rules_of(trials):
         row = {
-            "rule": rule,
+            "rule": shown(rule),
             "false alarms, unchanged": str(false_alarms(still, rule)),
             "of them under load": str(false_alarms(by_kind["loaded"], rule)),
             "false alarms beside a slowed case": str(
@@ -193,7 +198,8 @@ def trials_section(trials: Sequence[Trial], name: str, figure: str) -> str:
 
 def trials_figure(trials: Sequence[Trial], name: str) -> Figure:
     """Draw the share of trials that each rule fails, by the size of the slow-down."""
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    figure = Figure(figsize=(8, 4.4))
+    figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     axes = figure.subplots()
     colours = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
     places = sorted(set(KINDS.values()))
@@ -211,7 +217,7 @@ def trials_figure(trials: Sequence[Trial], name: str) -> Figure:
                 yerr=[[middle - found.low], [found.high - middle]],
                 color=colours[number % len(colours)], marker="o" if rule == GATE else "s",
                 markersize=7 if rule == GATE else 5, capsize=2,
-                label=label(rule) if place == 0 else None,
+                label=label(shown(rule)) if place == 0 else None,
             )  # fmt: skip
     axes.set_xticks(range(len(places)), ["unchanged", *(f"+{p:.0%}" for p in places[1:])])
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])

@@ -21,7 +21,7 @@ from bench.deciding import CANNOT_TELL, FASTER, NOT_SLOWER, SLOWER
 from bench.gate import NOISY, OK, SLOW, UNDECIDED, Judged, Progress, Verdict
 from bench.markdown import escape
 from bench.sides import Side
-from bench.trialled import KINDS, Trial, false_alarms, power, rules_of
+from bench.trialled import KINDS, Trial, false_alarms, power, rules_of, shown
 
 SAID = {
     OK: "no slow-down",
@@ -136,7 +136,7 @@ def print_trials(trials: Sequence[Trial], said: Sequence[str]) -> None:
             table.add_column(name)
         for rule in rules_of(trials):
             found = [str(power(some, rule))] if share else []
-            table.add_row(rule, str(false_alarms(some, rule)), *found)
+            table.add_row(shown(rule), str(false_alarms(some, rule)), *found)
         console.print(table)
     for line in said:
         console.print(line, highlight=False)

@@ -85,14 +85,14 @@ def test_how_many_more_a_bound_needs() -> None:
 
 def test_the_section_and_the_figure_show_every_rule() -> None:
     table = rates_table(TRIALS)
-    assert list(table["rule"]) == [GATE, "min:5%"]
+    assert list(table["rule"]) == [GATE, "pytest-benchmark min:5%"]
     assert table.loc[0, "found, slow5"] == str(power(TRIALS[-5:], GATE))
     text = trials_section(TRIALS, "a<b>", "figures/a.png")
     assert "<b>" not in text
     assert "5% was meant, 6.0% measured" in text
     assert f"{len(TRIALS)} trials on a&lt;b&gt;" in trials_table(TRIALS, "a<b>")
     labels = trials_figure(TRIALS, "a").axes[0].get_legend_handles_labels()[1]
-    assert labels == [GATE, "min:5%"]
+    assert labels == [GATE, "pytest-benchmark min:5%"]
     assert any("could not tell" in said for said in facts(TRIALS))
     assert CANNOT_TELL == "cannot tell"
 
