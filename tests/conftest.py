@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the costly attack be repeated: `pytest tests/test_runner.py -k kill --kills 20`."""
-    parser.addoption("--kills", type=int, default=2, help="how many runs to kill (default: 2)")
+    parser.addoption("--kills", type=int, default=1, help="how many runs to kill (default: 1)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -171,7 +171,7 @@ def test_two_environments_take_turns(sides: tuple[Path, Path], tmp_path: Path) -
         names[-1].write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         names[-1].chmod(0o755)
     old, new = sides
-    arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum", "--budget=9s"]
+    arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum", "--budget=7s"]
     pythons = [f"--base-python={names[0]}", f"--head-python={names[1]}"]
     assert main([*arguments, *pythons, f"--out={tmp_path}"]) != 1
     told = json.loads((tmp_path / "gate.json").read_text())
@@ -201,7 +201,7 @@ def test_a_side_that_dies_while_timed_costs_only_its_case(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", str(tmp_path))
             arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum"]
-            assert main([*arguments, "--budget=7s", *more, f"--out={tmp_path}"]) in (3, 4)
+            assert main([*arguments, "--budget=5s", *more, f"--out={tmp_path}"]) in (3, 4)
         told = json.loads((tmp_path / "gate.json").read_text())
         first = told["blocks"][0]
         assert "died" in first["matmul-cpu-float64-40x5x4"]
