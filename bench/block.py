@@ -19,8 +19,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.errors import in_one_line
 from bench.measure import (
     Call,
+    PairedRatio,
     Ready,
     gc_paused,
     paired_ratio,
@@ -29,7 +31,7 @@ from bench.measure import (
     time_slice,
     warm_up,
 )
-from bench.memory import weigh
+from bench.memory import is_out_of_memory, weigh
 from bench.sides import load
 from mlr import Case, Problem, check
 
@@ -151,9 +153,10 @@ def examine(entry: Entry, side: ModuleType) -> dict[str, Any]:
             call()
         memory = weigh(kernel, Problem(entry.case))
     except Exception as error:
-        out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        said = " ".join(str(error).split())[:300]
-        return {"status": "oom" if out else "crashed", "reason": f"{type(error).__name__}: {said}"}
+        return {
+            "status": "oom" if is_out_of_memory(error) else "crashed",
+            "reason": in_one_line(error),
+        }
     return {
         "status": "ok",
         "flops": int(counter.get_total_flops()),
@@ -188,6 +191,11 @@ def _ratio(new: Call, old: Call, problem: Problem, seed: int) -> dict[str, Any]:
     pair = paired_ratio(
         new, old, device, f_seconds=about_s, seed=seed, refresh=refresh if small else None
     )
+    return values_of(pair)
+
+
+def values_of(pair: PairedRatio) -> dict[str, Any]:
+    """Return what a block says of the new side's call against the old one's."""
     return {"log_ratio": pair.log_ratio, "new_s": pair.f_median_s, "old_s": pair.g_median_s}
 
 
@@ -269,8 +277,7 @@ def main(path: str) -> None:
             sides[which] = load(Path(folder), f"mlr_{which}")
             require_registry(sides[which])
         except Exception as error:
-            said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            _say("refused", reason=f"the {which} side cannot be used: {said}")
+            _say("refused", reason=f"the {which} side cannot be used: {in_one_line(error)}")
             return
     _say("kernels", **{which: _stages(side) for which, side in sides.items()})
     with gc_paused():

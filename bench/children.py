@@ -36,7 +36,9 @@ class Child:
         Raises:
             UserError: Its Python cannot be run.
         """
-        self._folder = tempfile.TemporaryDirectory(prefix="mlr-block-")
+        # Beside the copied sides: what clears them after a kill, clears this.
+        place = Path(self._spec.base).parent
+        self._folder = tempfile.TemporaryDirectory(prefix="block-", dir=place)
         path, self._log = Path(self._folder.name, "spec.json"), Path(self._folder.name, "log")
         path.write_text(self._spec.as_json(), encoding="utf-8")
         with self._log.open("wb") as errors:
@@ -110,11 +112,11 @@ class Child:
         said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return f"its process ended ({how_ended(code)}){': ' + said[-1][:300] if said else ''}"
 
-    def ask(self, what: str, **more: Any) -> Event:
+    def ask(self, what: str) -> Event:
         """Tell it to do something, and return its answer; `died` if it cannot answer."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"do": what, **more}) + "\n")
+            self._process.stdin.write(json.dumps({"do": what}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has died: what it was at is read below

@@ -32,7 +32,7 @@ from bench.turns import measure_apart
 from mlr import Case
 
 MOST_DEATHS = 2  # of blocks at one case, before it counts as one that cannot be measured
-OK, SLOW, UNMEASURED, UNDECIDED, NOISY = 0, 1, 2, 3, 4
+OK, SLOW, UNDECIDED, NOISY = 0, 1, 3, 4
 CONTROL = "old against old"
 
 

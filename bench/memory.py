@@ -134,3 +134,10 @@ def _on_cuda(kernel: Kernel, problem: Problem) -> Memory:
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() - before
     return Memory(peak, max(torch.cuda.memory_allocated() - held, 0), 0)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error is an allocator's: Python's, CUDA's, or that of torch on the CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -19,25 +19,14 @@ def _plugin(rule: str) -> Callable[[Rounds, Rounds], bool]:
     """Return pytest-benchmark's own check, as of `--benchmark-compare-fail=RULE`."""
     check = parse_compare_fail(rule)
 
-    def fails(old: Rounds, new: Rounds) -> bool:
-        before, after = Stats(), Stats()
-        for value in old:
-            before.update(value)
-        for value in new:
-            after.update(value)
-        return bool(check.fails(_Benchmark(after), _as_stored(before)))
-
-    return fails
+    return lambda old, new: bool(check.fails(_statistics(new), _statistics(old)))
 
 
-class _Benchmark(dict[str, float]):
-    """The statistics of a run as the plugin's check reads them."""
-
-    def __init__(self, found: Stats) -> None:
-        super().__init__(_as_stored(found))
-
-
-def _as_stored(found: Stats) -> dict[str, float]:
+def _statistics(rounds: Rounds) -> dict[str, float]:
+    """Return what the plugin's check reads of a run."""
+    found = Stats()
+    for value in rounds:
+        found.update(value)
     return {name: getattr(found, name) for name in ("min", "max", "mean", "median")}
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bench.errors import in_one_line
 from bench.grid import Planned
 from bench.machine import Ceilings, absent, free_bytes
 from bench.measure import (
@@ -23,7 +24,7 @@ from bench.measure import (
     time_slice,
     warm_up,
 )
-from bench.memory import weigh
+from bench.memory import is_out_of_memory, weigh
 from bench.noise import Look
 from bench.units import format_bytes, format_time
 from bench.witness import (
@@ -187,11 +188,11 @@ def kept_reason(outcome: Outcome) -> Iterator[None]:
         raise
     except Exception as error:
         leave_if_forked()
-        status = "oom" if _is_out_of_memory(error) else "crashed"
+        status = "oom" if is_out_of_memory(error) else "crashed"
         if isinstance(error, DeceitError):
             status, reason = "wrong", str(error)
         else:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = in_one_line(error)
         outcome.status, outcome.reason = status, reason
         raise UnmeasuredError(status, reason) from error
 
@@ -365,10 +366,4 @@ def _paired(kernel: Kernel, problem: Problem, call: Call, about_s: float) -> Pai
         f_seconds=about_s,
         seed=base,
         refresh=refresh if case.input_bytes <= REFRESHED_BYTES else None,
-    )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

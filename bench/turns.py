@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from bench.block import NEW, OLD, Entry, Spec
+from bench.block import NEW, OLD, Entry, Spec, values_of
 from bench.children import Child
-from bench.measure import PairedRatio, Slice, in_turns
+from bench.measure import Slice, in_turns
 
 
 class DiedError(Exception):
@@ -76,7 +76,7 @@ def measure_apart(
             try:
                 old.get_ready()
                 new.get_ready()
-                found[entry.name] = _values(in_turns(new, old, seed=spec.seed))
+                found[entry.name] = values_of(in_turns(new, old, seed=spec.seed))
                 if entry.name == control:
                     with Child(spec.serving(OLD, [entry]), pythons[0]) as third:
                         again = Remote(third)
@@ -89,7 +89,3 @@ def measure_apart(
                 found[entry.name] = {"died": str(error)}
                 break
     return found
-
-
-def _values(pair: PairedRatio) -> dict[str, Any]:
-    return {"log_ratio": pair.log_ratio, "new_s": pair.f_median_s, "old_s": pair.g_median_s}

@@ -251,7 +251,7 @@ def test_a_gate_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sign: sign
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=surroundings, check=True)
     else:
         assert runner.returncode == 130
-    assert not list(tmp_path.glob(f"{PREFIX}*"))
+    assert not list(tmp_path.glob("mlr-*"))
     assert tempfile.gettempdir() != str(tmp_path)
 
 
