@@ -320,7 +320,12 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
     problem.seed = case.seed + PASS_SEED * (number + 1)
     with spent.on("warm_up"):
         call = kernel.bind(problem)
-        about_s = warm_up(call, case.device)
+
+        def once() -> None:
+            call()
+            leave_if_forked()  # at once: or what a call forks would fork in turn
+
+        about_s = warm_up(once, case.device)
     with spent.on("timing"):
         rounds = timer(call, about_s)
         leave_if_forked()
