@@ -12,6 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench.measure import Call, gc_paused
+from bench.witness import leaving
 from mlr import Kernel, Problem
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -66,7 +67,7 @@ def touch_inputs(problem: Problem) -> None:
 
 def _on_cpu(kernel: Kernel, problem: Problem) -> Memory:
     bound: list[Call] = []
-    kept, _ = _cpu_events(lambda: bound.append(kernel.bind(problem)))
+    kept, _ = _cpu_events(lambda: bound.append(leaving(kernel.bind(problem))))
     peaks, leak = [], 0
     # A step may keep what its next needs; what it keeps after that is a leak.
     for _ in range(2 if problem.case.stage == "step" else 1):
@@ -125,7 +126,7 @@ def _on_cuda(kernel: Kernel, problem: Problem) -> Memory:
     torch.cuda.synchronize()
     gc.collect()
     before = torch.cuda.memory_allocated()
-    call = kernel.bind(problem)
+    call = leaving(kernel.bind(problem))
     call()
     torch.cuda.synchronize()
     held = torch.cuda.memory_allocated()

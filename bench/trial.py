@@ -29,8 +29,10 @@ from bench.noise import Look
 from bench.units import format_bytes, format_time
 from bench.witness import (
     DeceitError,
+    forks_counted,
     inputs_untouched,
     leave_if_forked,
+    leaving,
     remembers,
     require_own_memory,
     watch,
@@ -213,7 +215,7 @@ def examine(planned: Planned, outcome: Outcome, ceilings: Ceilings, spent: Spent
     problem = Problem(case)
     with kept_reason(outcome):
         with spent.on("checking"):
-            call = _Remembered(kernel.bind(problem), case.device)
+            call = _Remembered(leaving(kernel.bind(problem)), case.device)
             about_s = _hold(kernel, problem, call, outcome)
         with spent.on("warm_up"):
             outcome.suspicions += works_on(call.call) if about_s < LONG_CALL_S else []
@@ -239,7 +241,6 @@ class _Remembered:
 
         self.result = None
         self.seconds = min(self.seconds, time_slice(once, 1, self.device).seconds)
-        leave_if_forked()
         return self.result
 
 
@@ -320,12 +321,10 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
     problem.seed = case.seed + PASS_SEED * (number + 1)
     with spent.on("warm_up"):
         call = kernel.bind(problem)
-
-        def once() -> None:
-            call()
-            leave_if_forked()  # at once: or what a call forks would fork in turn
-
-        about_s = warm_up(once, case.device)
+        with forks_counted() as forks:
+            about_s = warm_up(leaving(call), case.device)
+        if forks:  # what it forks would fork in turn, with every call that is timed
+            call = leaving(call)
     with spent.on("timing"):
         rounds = timer(call, about_s)
         leave_if_forked()

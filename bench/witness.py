@@ -77,14 +77,8 @@ def watch(call: Call) -> tuple[Any, list[str]]:
     """Call once; return the result and what was seen: printing, starting processes."""
     me = psutil.Process()
     before = {child.pid for child in me.children()}
-    forks: list[int] = []
-    _on_fork.append(forks)
-    try:
-        with _output_kept() as written:
-            result = call()
-            leave_if_forked()
-    finally:
-        _on_fork.remove(forks)
+    with forks_counted() as forks, _output_kept() as written:
+        result = call()
     started = {child.pid for child in me.children()} - before
     seen = []
     if written():
@@ -97,7 +91,6 @@ def watch(call: Call) -> tuple[Any, list[str]]:
 def works_on(call: Call) -> list[str]:
     """Say so if a call leaves work behind that goes on when it has returned."""
     call()
-    leave_if_forked()
     first = busy_while_idle()
     if first > BUSY and busy_while_idle() > BUSY:
         return [f"works on after it has returned: {first:.1f} cores busy while nothing was called"]
@@ -120,6 +113,29 @@ def leave_if_forked() -> None:
     """End a process that a call forked from this one: it must not measure on."""
     if os.getpid() != _HOME:
         os._exit(0)
+
+
+def leaving(call: Call) -> Call:
+    """Return the call such that a process it forks ends there, and forks no other in turn."""
+
+    def once() -> Any:
+        try:
+            return call()
+        finally:
+            leave_if_forked()
+
+    return once
+
+
+@contextmanager
+def forks_counted() -> Iterator[list[int]]:
+    """Collect one entry for each fork of this process by Python."""
+    forks: list[int] = []
+    _on_fork.append(forks)
+    try:
+        yield forks
+    finally:
+        _on_fork.remove(forks)
 
 
 _on_fork: list[list[int]] = []
