@@ -1,5 +1,7 @@
 """Shape and type checks on every public function of mlr while the tests run."""
 
+import gc
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -11,6 +13,10 @@ from jaxtyping import install_import_hook
 # lends its GPU), the tests run without it.
 if find_spec("beartype") is not None:
     install_import_hook("mlr", "beartype.beartype")
+
+# A test starts runs of its own, which are no workers of this one: pytest-benchmark would not time.
+for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+    del os.environ[name]
 
 # At the sizes of the tests a second thread only waits, and on a busy machine it waits long.
 torch.set_num_threads(1)
@@ -36,6 +42,12 @@ def _same_kernels_after() -> Iterator[None]:
     yield
     KERNELS.clear()
     KERNELS.update(before)
+
+
+def pytest_runtestloop() -> None:
+    """Let collections look through what is new, not through all of torch: weighing takes many."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

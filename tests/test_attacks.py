@@ -50,7 +50,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     out = tmp_path_factory.mktemp("attacked")
     before = dict(KERNELS)
     patch = pytest.MonkeyPatch()
-    patch.setattr(runner, "LONGEST_CASE_S", 10.0)
+    patch.setattr(runner, "LONGEST_CASE_S", 20.0)
     names = ",".join([*CAUGHT, *HONEST])
     arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={DECEIVERS}", f"--out={out}"]
     try:
