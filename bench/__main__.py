@@ -89,7 +89,9 @@ def make_parser() -> Parser:
     )
     trials = command("gate-trials", "try the gate on code that is the same, or slowed", _trials)
     trials.add_argument(
-        "kind", choices=("same", "loaded", "slow5", "slow10", "slow20"), help="what to try"
+        "kind",
+        choices=("same", "loaded", "slow5", "slow10", "slow20", "all10", "mutants"),
+        help="what to try",
     )
     trials.add_argument("--count", type=count, default=1, help="how many to add (default: 1)")
     trials.add_argument("--out", type=Path, default=RESULTS / "gate", help="where they are kept")
@@ -195,7 +197,7 @@ def _gate(arguments: argparse.Namespace) -> int:
     from bench.gate import Options, comparable, run_gate
     from bench.grid import Axes
     from bench.rules import kernel_rules, read_table, rule_of
-    from bench.sides import scratch, take
+    from bench.sides import bring, scratch, take
     from bench.verdicts import following, print_verdict, write_verdict
 
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
@@ -214,6 +216,8 @@ def _gate(arguments: argparse.Namespace) -> int:
     with scratch() as folder, following() as show:
         base = take(arguments.base, folder / "old", ROOT)
         head = take(arguments.head, folder / "new", ROOT)
+        if axes.kernel_file is not None:
+            base, head = bring(Path(axes.kernel_file), base, head, ROOT)
         verdict = run_gate(comparable(axes), base, head, options, show)
     print_verdict(verdict)
     for path in write_verdict(verdict, base, head, arguments.out):
@@ -228,15 +232,17 @@ def _pythons(arguments: argparse.Namespace) -> tuple[str, str] | None:
 
 
 def _trials(arguments: argparse.Namespace) -> int:
-    from bench.trialled import facts, more_needed, read_trials
+    from bench.trialled import added_to, facts, more_needed, mutants_table, read_trials
     from bench.trials import run_trials
     from bench.verdicts import following, print_trials
 
     with following() as show:
         path = run_trials(arguments.kind, arguments.count, arguments.out, show)
-    trials = read_trials(path)
-    print_trials(trials, [*facts(trials), f"{more_needed(trials)} more unchanged trials without a "
-                          "false alarm would bound their rate by 5 %"])  # fmt: skip
+    known = read_trials(path)
+    trials = added_to(known)
+    said = [*facts(trials), f"{more_needed(trials)} more unchanged trials without a false alarm "
+            "would bound their rate by 5 %"]  # fmt: skip
+    print_trials(trials, mutants_table(known), said)
     print(path)
     return 0
 

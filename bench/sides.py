@@ -1,7 +1,8 @@
 """The two versions of `mlr` that a gate holds against each other, each in a folder of its own.
 
 A side is a git revision, a wheel or a directory. It is copied before anything is measured, and
-loaded under a name of its own, so that both live in one process beside the harness's own `mlr`.
+loaded under a name of its own, so that both live in one process beside the harness's own `mlr`. A
+user's kernels are loaded once for each side: what they import as `mlr` is that side.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -28,6 +30,8 @@ from bench.errors import UserError
 
 PREFIX = "mlr-gate-"
 PACKAGE = "mlr"
+OFFERED = "mlr.kernels"  # the entry points of packages with kernels
+BROUGHT = "kernel-file"  # the folder in a side's copy that holds a user's file
 
 
 class Side(NamedTuple):
@@ -38,7 +42,8 @@ class Side(NamedTuple):
         folder: The folder that holds the copied package.
         commit: The full id of the revision, if it is one.
         origin: The directory it was copied from, if it may change meanwhile.
-        digest: A hash over the package's files.
+        digest: A hash over the package's files and the user's.
+        brought: The user's kernel file that was copied, if it may change meanwhile.
     """
 
     text: str
@@ -46,18 +51,58 @@ class Side(NamedTuple):
     commit: str | None
     origin: Path | None
     digest: str
+    brought: Path | None = None
 
     def require_unchanged(self) -> None:
-        """Hold the directory that was copied against its copy.
+        """Hold what was copied against its copy.
 
         Raises:
             UserError: If it changed while it was measured.
         """
-        if self.origin is not None and digest(self.origin / PACKAGE) != self.digest:
-            raise UserError(
-                f"{self.text} must stay as it is while it is measured; {self.origin / PACKAGE} "
-                "changed: measure again, or give a revision"
-            )
+        package = self.origin / PACKAGE if self.origin else None
+        for now, copy in ((package, PACKAGE), (self.brought, BROUGHT)):
+            if now is not None and digest(now) != digest(self.folder / copy):
+                raise UserError(
+                    f"{self.text} must stay as it is while it is measured; {now} changed: measure "
+                    "again, or give a revision"
+                )
+
+    def bring(self, kernel_file: Path, within: Path | None, root: Path) -> Side:
+        """Copy a user's kernel file to the side: its own version, where it is one that has any.
+
+        A revision, and the checkout, hold the file or have no such kernels; any other directory
+        that does not hold it, and a wheel, get it as it lies.
+
+        Args:
+            kernel_file: The file as it lies.
+            within: Where it lies in a checkout or a directory of the user; None outside of both.
+            root: The checkout.
+        """
+        target = self.folder / BROUGHT / kernel_file.name
+        target.parent.mkdir()
+        if within is not None and self.commit is not None:
+            if (text := _committed(root, self.commit, within)) is None:
+                return self
+            target.write_bytes(text)
+            return self._with(None)
+        own = self.origin / within if self.origin and within else None
+        if own is not None and not own.is_file() and self.origin == root.resolve():
+            return self
+        own = own if own is not None and own.is_file() else kernel_file
+        shutil.copyfile(own, target)
+        return self._with(own)
+
+    def _with(self, brought: Path | None) -> Side:
+        both = digest(self.folder / PACKAGE) + digest(self.folder / BROUGHT)
+        return self._replace(digest=hashlib.sha256(both.encode()).hexdigest(), brought=brought)
+
+
+def bring(kernel_file: Path, base: Side, head: Side, root: Path) -> tuple[Side, Side]:
+    """Copy a user's kernel file to both sides, as of each; see `Side.bring`."""
+    path = kernel_file.resolve()
+    places = (place for place in (head.origin, root.resolve()) if place is not None)
+    within = next((path.relative_to(one) for one in places if path.is_relative_to(one)), None)
+    return base.bring(path, within, root), head.bring(path, within, root)
 
 
 @contextmanager
@@ -101,11 +146,12 @@ def take(text: str | None, folder: Path, root: Path) -> Side:
     return Side(shown, folder, commit, origin, digest(folder / PACKAGE))
 
 
-def digest(package: Path) -> str:
-    """Return a hash over the names and the contents of a package's Python files."""
+def digest(place: Path) -> str:
+    """Return a hash over the names and the contents of a folder's Python files, or of one file."""
     seen = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        seen.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    folder, paths = (place.parent, [place]) if place.is_file() else (place, place.rglob("*.py"))
+    for path in sorted(paths):
+        seen.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return seen.hexdigest()
 
 
@@ -133,6 +179,14 @@ def _archive(text: str, folder: Path, root: Path) -> str:
     return commit
 
 
+def _committed(root: Path, commit: str, path: Path) -> bytes | None:
+    """Return a file as of a commit; None if the commit has none there."""
+    name = path.as_posix()
+    if not _git(root, commit, "ls-tree", "--name-only", commit, "--", name):
+        return None
+    return _git(root, commit, "show", f"{commit}:./{name}")
+
+
 def _git(root: Path, text: str, *arguments: str) -> bytes:
     rule = "a side of the gate is a git revision, a wheel or a directory"
     try:
@@ -147,7 +201,12 @@ def _git(root: Path, text: str, *arguments: str) -> bytes:
 
 
 def load(folder: Path, name: str) -> ModuleType:
-    """Import a side's package under another name, beside whatever else is loaded."""
+    """Import a side under another name, beside whatever else is loaded, with the user's kernels.
+
+    Args:
+        folder: Where its copy lies.
+        name: What the package is called from now on.
+    """
     package = folder / PACKAGE
     spec = importlib.util.spec_from_file_location(
         name, package / "__init__.py", submodule_search_locations=[str(package)]
@@ -157,4 +216,27 @@ def load(folder: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    with _in_its_place(name):
+        module.load_installed()
+        for path in (folder / BROUGHT).glob("*"):
+            module.load_kernels(path)
     return module
+
+
+@contextmanager
+def _in_its_place(name: str) -> Iterator[None]:
+    """Let `import mlr` find a side, and import afresh what registers its kernels with it."""
+    offering = {point.module.partition(".")[0] for point in entry_points(group=OFFERED)}
+
+    def away() -> dict[str, ModuleType]:
+        gone = {PACKAGE, *offering}
+        return {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] in gone}
+
+    held = away()
+    for module in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+        sys.modules[PACKAGE + module.removeprefix(name)] = sys.modules[module]
+    try:
+        yield
+    finally:
+        away()
+        sys.modules.update(held)

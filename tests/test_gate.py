@@ -21,6 +21,7 @@ from bench.gate import Judged, Verdict
 from bench.sides import PREFIX, Side
 from bench.trials import SUITE
 from bench.verdicts import as_benchmarks, as_junit, as_markdown, github_annotations, print_verdict
+from mlr import KERNELS
 
 ROOT = Path(__file__).resolve().parent.parent
 AXES = ["--stage=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
@@ -173,7 +174,7 @@ def test_two_environments_take_turns(sides: tuple[Path, Path], tmp_path: Path) -
         names[-1].write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         names[-1].chmod(0o755)
     old, new = sides
-    arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum", "--budget=7s"]
+    arguments = ["gate", str(old), str(new), *AXES, "--kernel=matmul,einsum", "--budget=20s"]
     pythons = [f"--base-python={names[0]}", f"--head-python={names[1]}"]
     assert main([*arguments, *pythons, f"--out={tmp_path}"]) != 1
     told = json.loads((tmp_path / "gate.json").read_text())
@@ -224,6 +225,49 @@ def test_an_interpreter_that_cannot_run_is_one_clear_line(
     assert "the measuring process failed: its process ended (exit status 1): no torch here" in (
         capsys.readouterr().err
     )
+
+
+MINE = """
+from mlr import Gradient, kernel
+COST = dict(flops=lambda m, n, o, s: 2 * m * n * o, bytes_moved=lambda m, n, o, s: m * n * s,
+            workspace=lambda m, n, o, s: 0)
+@kernel(stage="gradient", **COST)
+def mine(x, delta):
+    return Gradient(x.T @ delta, delta.sum(0))
+"""
+
+
+def forget(*names: str) -> None:
+    """Let a process that has loaded kernels load them again, as the next one would."""
+    for name in names:
+        del KERNELS[name]
+
+
+def test_a_users_kernel_is_held_against_what_it_was(
+    sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = sides
+    (old / "mine.py").write_text(MINE)
+    other = MINE.replace("x.T @", "x.T.contiguous() @") + MINE.partition("s: 0)")[2].replace(
+        "def mine", "def another"
+    )
+    (new / "mine.py").write_text(other)
+    mine = [f"--kernel-file={new / 'mine.py'}"]
+    assert gate(old, new, tmp_path, *mine, "--kernel=mine,matmul,another") == 1
+    told = json.loads((tmp_path / "gate.json").read_text())
+    found = said(tmp_path)
+    assert "bytes at peak" in found["mine"]
+    assert found["matmul"] == ""
+    assert told["new"] == ["another"]
+    # The same file for both: an unchanged kernel under two versions of the package.
+    forget("mine", "another")
+    assert gate(old, new, tmp_path, f"--kernel-file={old / 'mine.py'}", "--kernel=mine") == 3
+    (old / "mine.py").write_text("1 / 0")
+    forget("mine")
+    assert gate(old, new, tmp_path, *mine, "--kernel=mine") == 2
+    error = capsys.readouterr().err
+    assert "the old side cannot be used: KernelFileError" in error
+    assert "mine.py:1: ZeroDivisionError" in error
 
 
 def blocks_of(runner: int) -> list[int]:

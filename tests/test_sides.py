@@ -11,7 +11,7 @@ import pytest
 
 import mlr
 from bench.errors import UserError
-from bench.sides import PREFIX, load, scratch, take
+from bench.sides import BROUGHT, PREFIX, Side, bring, load, scratch, take
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,6 +99,92 @@ def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
         assert old.KERNELS["einsum"] is not new.KERNELS["einsum"]
         assert "outer_sum" in old.KERNELS
         assert "outer_sum" not in new.KERNELS
+        assert before == mlr.KERNELS
+    finally:
+        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
+            del sys.modules[name]
+
+
+MINE = """
+import mlr
+from mlr import Gradient, kernel
+@kernel(stage="gradient", flops=lambda m, n, o, s: 1, bytes_moved=lambda m, n, o, s: 1,
+        workspace=lambda m, n, o, s: 0)
+def mine(x, delta):
+    return Gradient(VERSION * x.T @ delta, delta.sum(0))
+SEEN = mlr
+"""
+
+
+def brought(side: Side) -> list[str]:
+    return [path.read_text() for path in (side.folder / BROUGHT).glob("*")]
+
+
+def both(base: str | None, head: str | None, path: Path, root: Path) -> tuple[Side, Side]:
+    old, new = (take(t, root.parent / n, root) for t, n in ((base, "old"), (head, "new")))
+    return bring(path, old, new, root)
+
+
+def test_each_side_brings_its_own_version_of_a_kernel_file(repository: Path) -> None:
+    path = repository / "my" / "kernels.py"
+    path.parent.mkdir()
+    path.write_text(MINE.replace("VERSION", "1"))
+    commit(repository, "mine")
+    path.write_text(MINE.replace("VERSION", "2"))
+    old, new = both("HEAD", None, path, repository)
+    assert "(1 *" in brought(old)[0]
+    assert "(2 *" in brought(new)[0]
+    old.require_unchanged()
+    path.write_text("# later")
+    old.require_unchanged()
+    with pytest.raises(UserError, match=r"kernels\.py changed"):
+        new.require_unchanged()
+
+
+def test_a_kernel_file_that_is_new_is_not_held_against_itself(repository: Path) -> None:
+    (repository / "mine.py").write_text(MINE)
+    old, new = both("HEAD", None, repository / "mine.py", repository)
+    assert (brought(old), len(brought(new))) == ([], 1)
+
+
+def test_two_directories_bring_two_versions_and_a_stranger_the_same(
+    repository: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(repository / "mlr", tmp_path / name / "mlr")
+        (tmp_path / name / "mine.py").write_text(name)
+    sides = both(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "two/mine.py", repository)
+    assert [brought(side) for side in sides] == [["one"], ["two"]]
+    (tmp_path / "mine.py").write_text("neither")
+    shutil.rmtree(tmp_path / "old")
+    shutil.rmtree(tmp_path / "new")
+    sides = both("HEAD", str(tmp_path / "two"), tmp_path / "mine.py", repository)
+    assert [brought(side) for side in sides] == [["neither"], ["neither"]]
+
+
+def test_a_users_kernels_join_the_side_that_imports_them(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a file, and those of an installed package."""
+    (tmp_path / "mine.py").write_text(MINE.replace("VERSION", "1"))
+    packages = tmp_path / "packages"
+    (packages / "offering-1.dist-info").mkdir(parents=True)
+    (packages / "offering-1.dist-info" / "METADATA").write_text("Name: offering\nVersion: 1\n")
+    (packages / "offering-1.dist-info" / "entry_points.txt").write_text(
+        "[mlr.kernels]\noffering = offering\n"
+    )
+    text = MINE.replace("def mine", "def offered").replace("VERSION", "1")
+    (packages / "offering.py").write_text(text)
+    monkeypatch.syspath_prepend(str(packages))
+    before = dict(mlr.KERNELS)
+    sides = both("HEAD", None, tmp_path / "mine.py", repository)
+    try:
+        for side, name in zip(sides, ("mlr_test_old", "mlr_test_new"), strict=True):
+            module = load(side.folder, name)
+            for kernel in ("mine", "offered"):
+                assert module.KERNELS[kernel].function.__globals__["SEEN"] is module
+        assert sys.modules["mlr"] is mlr
+        assert "offering" not in sys.modules
         assert before == mlr.KERNELS
     finally:
         for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
