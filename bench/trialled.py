@@ -19,9 +19,13 @@ from bench.errors import UserError
 from bench.markdown import escape, markdown_table
 from bench.passes import hodges_lehmann
 
-# The share by which one case's new side is slowed in a trial of each kind.
-KINDS = {"same": 0.0, "loaded": 0.0, "slow5": 0.05, "slow10": 0.10, "slow20": 0.20}
+# The share by which one case's new side is slowed in a trial of each kind; in the last, every one.
+ALL = "all10"
+KINDS = {"same": 0.0, "loaded": 0.0, "slow5": 0.05, "slow10": 0.10, "slow20": 0.20, ALL: 0.10}
+MUTANT = "mutants"  # the kind of a trial with a mistake in a kernel instead
 GATE = "this gate"
+TIME = "time"
+FOUND_BY = ("bytes", "operations", TIME)  # how the gate's sentences on a fault begin, and its times
 Trial = Mapping[str, Any]
 
 
@@ -63,9 +67,15 @@ def read_trials(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise UserError(f"trials are one JSON object a line; {path}: {error}") from error
     for trial in trials:
-        if not (isinstance(trial, dict) and trial.get("kind") in KINDS):
-            raise UserError(f"a trial has a kind, one of {', '.join(KINDS)}; {path} holds another")
+        if not (isinstance(trial, dict) and trial.get("kind") in (*KINDS, MUTANT)):
+            kinds = ", ".join([*KINDS, MUTANT])
+            raise UserError(f"a trial has a kind, one of {kinds}; {path} holds another")
     return trials
+
+
+def added_to(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials of unchanged code and of added work, without the mutants."""
+    return [trial for trial in trials if trial["kind"] in KINDS]
 
 
 def read_all(paths: Iterable[Path]) -> dict[str, list[dict[str, Any]]]:
@@ -89,6 +99,13 @@ def failed_cases(trial: Trial, rule: str) -> list[str]:
     ]
 
 
+def slowed_in(trial: Trial) -> list[str]:
+    """Return the cases that were slowed."""
+    if trial["kind"] == ALL:
+        return list(trial["cases"])
+    return [trial["slowed"]] if trial["slowed"] else []
+
+
 def shown(rule: str) -> str:
     """Return a rule's name with the tool it is of."""
     return f"pytest-benchmark {rule}" if ":" in rule else rule
@@ -101,12 +118,12 @@ def rules_of(trials: Sequence[Trial]) -> list[str]:
 
 def false_alarms(trials: Sequence[Trial], rule: str) -> Rate:
     """Return how often a suite fails a case that was not slowed."""
-    return rate([bool(set(failed_cases(t, rule)) - {t["slowed"]}) for t in trials])
+    return rate([bool(set(failed_cases(t, rule)) - set(slowed_in(t))) for t in trials])
 
 
 def power(trials: Sequence[Trial], rule: str) -> Rate:
-    """Return how often the slowed case fails."""
-    return rate([t["slowed"] in failed_cases(t, rule) for t in trials])
+    """Return how often a slowed case fails."""
+    return rate([name in failed_cases(t, rule) for t in trials for name in slowed_in(t)])
 
 
 def slow_down(trials: Sequence[Trial]) -> tuple[float, float, float]:
@@ -116,7 +133,8 @@ def slow_down(trials: Sequence[Trial]) -> tuple[float, float, float]:
     """
     blocks: dict[str, list[float]] = {}
     for trial in trials:
-        blocks.setdefault(trial["slowed"], []).extend(trial["cases"][trial["slowed"]]["log_ratios"])
+        for name in slowed_in(trial):
+            blocks.setdefault(name, []).extend(trial["cases"][name]["log_ratios"])
     found = [math.expm1(hodges_lehmann(values)) for values in blocks.values() if values]
     return float(np.median(found)), min(found), max(found)
 
@@ -133,7 +151,7 @@ def rates_table(trials: Sequence[Trial]) -> pd.DataFrame:
             "false alarms, unchanged": str(false_alarms(still, rule)),
             "of them under load": str(false_alarms(by_kind["loaded"], rule)),
             "false alarms beside a slowed case": str(
-                false_alarms([t for some in slowed.values() for t in some], rule)
+                false_alarms([t for k, some in slowed.items() if k != ALL for t in some], rule)
             ),
         }
         rows.append(
@@ -158,7 +176,7 @@ def facts(trials: Sequence[Trial]) -> list[str]:
         some = [t for t in trials if t["kind"] == kind]
         if share and some:
             middle, low, high = slow_down(some)
-            verdicts = [t["cases"][t["slowed"]]["verdict"] for t in some]
+            verdicts = [t["cases"][name]["verdict"] for t in some for name in slowed_in(t)]
             passed = rate([verdict == NOT_SLOWER for verdict in verdicts])
             said.append(
                 f"{kind}: {share:.0%} was meant, {middle:.1%} measured (by case {low:.1%} to "
@@ -177,27 +195,76 @@ def more_needed(trials: Sequence[Trial], most: float = 0.05) -> int:
     return more
 
 
+def mutants_table(trials: Iterable[Trial]) -> pd.DataFrame:
+    """Return one row a mutant: how often it was found, by what, and how much slower it is."""
+    by_name: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial["kind"] == MUTANT:
+            by_name.setdefault(trial["mutant"], []).append(trial)
+    rows = []
+    for name, some in by_name.items():
+        cases = [trial["cases"][trial["slowed"]] for trial in some]
+        values = [value for case in cases for value in case["log_ratios"]]
+        found = {part for case in cases for part in _found_by(case)}
+        rows.append(
+            {
+                "mutant": name,
+                "case": some[-1]["slowed"],
+                "found": f"{sum(bool(_found_by(case)) for case in cases)} of {len(some)}",
+                "by": ", ".join(part for part in FOUND_BY if part in found),
+                "time, new ÷ old": f"{math.exp(hodges_lehmann(values)):.2f}" if values else "–",
+                "middle half of blocks": "–".join(
+                    f"{math.exp(value):.2f}" for value in np.quantile(values, [0.25, 0.75])
+                )
+                if values
+                else "–",
+                "alarms beside": str(
+                    sum(bool(set(failed_cases(t, GATE)) - set(slowed_in(t))) for t in some)
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _found_by(case: Mapping[str, Any]) -> set[str]:
+    found = {part for part in FOUND_BY for fault in case["faults"] if fault.startswith(part)}
+    return found | ({TIME} if case["verdict"] == SLOWER else set())
+
+
 def trials_table(trials: Sequence[Trial], name: str) -> str:
     """Return the table of a README: what each rule did, and on which machine."""
+    trials = added_to(trials)
     return f"{markdown_table(rates_table(trials))}\n\n{len(trials)} trials on {escape(name)}."
 
 
 def trials_section(trials: Sequence[Trial], name: str, figure: str) -> str:
     """Return the report's part on the gate's trials of one machine."""
+    mutants, trials = mutants_table(trials), added_to(trials)
     lines = "\n".join(f"* {escape(said, 400)}." for said in facts(trials))
-    cases = len(trials[0]["cases"])
+    cases = len(trials[0]["cases"]) if trials else 0
     return (
         f"## The gate on {escape(name)}\n\n"
         f"How often does a rule fail code that did not change, and how often does it find one case "
-        f"of {cases} that was slowed? Each trial is a whole gate; beside it, on two plain runs of "
-        f"the same trial, the rules of other tools. In brackets exact 95 % intervals.\n\n"
+        f"of {cases} that was slowed, or any of them where all were ({ALL})? Each trial is a whole "
+        f"gate; beside it, on two plain runs of the same trial, the rules of other tools. In "
+        f"brackets exact 95 % intervals.\n\n"
         f"![Share of trials failed, by slow-down and rule]({figure})\n\n"
         f"{markdown_table(rates_table(trials))}\n\n{lines}"
+        f"{_mutants_part(mutants) if len(mutants) else ''}"
+    )
+
+
+def _mutants_part(mutants: pd.DataFrame) -> str:
+    return (
+        "\n\nMistakes that people make, each put into one kernel, with another kernel beside it "
+        "that has none; its result stays right, so only what it costs can give it away:\n\n"
+        f"{markdown_table(mutants)}"
     )
 
 
 def trials_figure(trials: Sequence[Trial], name: str) -> Figure:
     """Draw the share of trials that each rule fails, by the size of the slow-down."""
+    trials = added_to(trials)
     figure = Figure(figsize=(8, 4.4))
     figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     axes = figure.subplots()
@@ -206,7 +273,7 @@ def trials_figure(trials: Sequence[Trial], name: str) -> Figure:
     measure: Callable[[Sequence[Trial], str], Rate]
     for number, rule in enumerate(rules_of(trials)):
         for place, share in enumerate(places):
-            some = [t for t in trials if KINDS[t["kind"]] == share]
+            some = [t for t in trials if KINDS[t["kind"]] == share and t["kind"] != ALL]
             measure = power if share else false_alarms
             found = measure(some, rule)
             if not found.of:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
 from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 from rich.console import Console
@@ -124,8 +125,8 @@ def print_verdict(verdict: Verdict) -> None:
     console.print(headline(verdict), style="bold", highlight=False)
 
 
-def print_trials(trials: Sequence[Trial], said: Sequence[str]) -> None:
-    """Print how often each rule fails, and what else the trials say."""
+def print_trials(trials: Sequence[Trial], mutants: pd.DataFrame, said: Sequence[str]) -> None:
+    """Print how often each rule fails, which mutants were found, and what else the trials say."""
     console = Console()
     for kind, share in KINDS.items():
         some = [trial for trial in trials if trial["kind"] == kind]
@@ -137,6 +138,12 @@ def print_trials(trials: Sequence[Trial], said: Sequence[str]) -> None:
         for rule in rules_of(trials):
             found = [str(power(some, rule))] if share else []
             table.add_row(shown(rule), str(false_alarms(some, rule)), *found)
+        console.print(table)
+    if len(mutants):
+        narrow = mutants.drop(columns=["case", "middle half of blocks"])
+        table = Table(*narrow, title="mutants", title_justify="left", box=None)
+        for _, row in narrow.iterrows():
+            table.add_row(*(escape_markup(cell) for cell in row))
         console.print(table)
     for line in said:
         console.print(line, highlight=False)

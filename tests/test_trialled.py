@@ -12,10 +12,14 @@ from bench.deciding import CANNOT_TELL, NOT_SLOWER, SLOWER
 from bench.errors import UserError
 from bench.stock import RULES, judge
 from bench.trialled import (
+    ALL,
     GATE,
+    MUTANT,
+    added_to,
     facts,
     false_alarms,
     more_needed,
+    mutants_table,
     power,
     rate,
     rates_table,
@@ -123,3 +127,43 @@ def test_rounds_of_one_process_mislead_them() -> None:
     old = list(1e-5 * (1 + 0.01 * random.random(30)))
     new = list(1.12e-5 * (1 + 0.01 * random.random(30)))
     assert all(judge({"a": old}, {"a": new}).values())
+
+
+def test_where_all_is_slowed_each_case_counts_and_none_stands_beside() -> None:
+    some = [trial(ALL, "a", "b"), trial(ALL, "b")]
+    assert power(some, GATE)[:2] == (3, 4)
+    assert false_alarms(some, GATE)[:2] == (0, 2)
+    beside = rates_table([*TRIALS, *some])["false alarms beside a slowed case"]
+    assert beside[0] == rates_table(TRIALS)["false alarms beside a slowed case"][0]
+
+
+def mutant(name: str, verdict: str, *faults: str, beside: str = NOT_SLOWER) -> dict[str, Any]:
+    mine = {"verdict": verdict, "faults": list(faults), "log_ratios": [math.log(1.5)] * 6}
+    other = {"verdict": beside, "faults": [], "log_ratios": [0.0] * 6}
+    return {"kind": MUTANT, "mutant": name, "slowed": "a", "code": 1, "wall_s": 9.0,
+            "cases": {"a": mine, "b": other}}  # fmt: skip
+
+
+def test_a_mutant_is_found_by_what_it_costs_and_by_nothing_else() -> None:
+    table = mutants_table(
+        [
+            *TRIALS,
+            mutant("copies", SLOWER, "bytes at peak: 2 instead of 1"),
+            mutant("copies", NOT_SLOWER, "bytes at peak: 2 instead of 1"),
+            mutant("loops", SLOWER, beside=SLOWER),
+            mutant("loops", CANNOT_TELL),
+        ]
+    ).set_index("mutant")
+    assert list(table["found"]) == ["2 of 2", "1 of 2"]
+    assert list(table["by"]) == ["bytes, time", "time"]
+    assert list(table["alarms beside"]) == ["0", "1"]
+    assert set(table["time, new ÷ old"]) == {"1.50"}
+
+
+def test_mutants_are_no_trials_of_the_rates() -> None:
+    mixed = [*TRIALS, mutant("<b>loops</b>", SLOWER)]
+    assert added_to(mixed) == TRIALS
+    assert trials_table(mixed, "here") == trials_table(TRIALS, "here")
+    section = trials_section(mixed, "here", "f.png")
+    assert "&lt;b&gt;loops" in section
+    assert "Mistakes" not in trials_section(TRIALS, "here", "f.png")
