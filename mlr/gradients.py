@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
+from . import compiled
 from .case import Gradient
 from .registry import kernel
 
@@ -205,3 +206,21 @@ def autograd(x: X, delta: Delta) -> Gradient:
     bias.requires_grad_()
     by_weight, by_bias = torch.autograd.grad(linear(x, weight, bias), (weight, bias), delta)
     return Gradient(by_weight.T, by_bias)
+
+
+@kernel(
+    stage="gradient",
+    flops=lambda m, n, o, s: 2 * m * n * o + m * o,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: compiled.sums_bytes(n, o, s),
+    devices=("cpu",),
+    refuses=compiled.too_wide,
+)
+def one_pass(x: X, delta: Delta) -> Gradient:
+    """Read each row of X and δ once, and add xᵀδ and δ to sums in registers: compiled for n and o.
+
+    Materialises nothing but the sums, in float64. The first choice where n·o is small, at any m: a
+    product of BLAS is made for wide matrices, and takes several times as long for narrow ones.
+    Written in LLVM's IR by `mlr.sweep`, which prints it: `mlr.sweep.Source(...).text()`.
+    """
+    return compiled.gradient(x, delta)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .case import FIT_EPOCHS, FIT_VALID_ROWS, fit_rows
+from .case import FIT_EPOCHS, FIT_VALID_ROWS, Case, fit_rows
 from .checks import as_device, as_dtype, check_count, check_matrix, check_rows
 from .registry import Kernel, get_kernel
 from .registry import kernel as fit_kernel
@@ -267,4 +267,7 @@ def _gradient_kernel(name: str, like: Tensor) -> Kernel:
             f"kernel {name!r} takes {', '.join(kernel.dtypes)} on {', '.join(kernel.devices)}; "
             f"got {dtype} on {device}; choose another"
         )
+    out_features, features = like.shape
+    if reason := kernel.unsupported(Case("gradient", device, dtype, 1, features, out_features)):
+        raise ValueError(f"a model takes a kernel for its sizes; {name!r} is none: {reason}")
     return kernel

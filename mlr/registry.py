@@ -34,6 +34,7 @@ class Kernel:
         workspace: Bytes held at peak beyond inputs and outputs.
         devices: Device types it runs on.
         dtypes: Dtypes it takes.
+        refuses: Says why it does not take a case, whatever its device and dtype; None if it does.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Kernel:
     workspace: Formula
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
+    refuses: Callable[[Case], str | None] | None = None
 
     @property
     def baseline(self) -> str:
@@ -60,7 +62,7 @@ class Kernel:
             return f"{self.name} runs on {', '.join(self.devices)} only"
         if case.dtype not in self.dtypes:
             return f"{self.name} takes {', '.join(self.dtypes)} only"
-        return None
+        return self.refuses(case) if self.refuses else None
 
     def predicted_peak_bytes(self, case: Case) -> int:
         """Predict the peak memory of one call: the workspace and the n·o + o outputs.
@@ -82,8 +84,11 @@ def kernel(
     workspace: Formula,
     devices: tuple[str, ...] = ("cpu", "cuda"),
     dtypes: tuple[str, ...] = ("float32", "float64"),
+    refuses: Callable[[Case], str | None] | None = None,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
+
+    See `Kernel` for what the arguments say.
 
     Raises:
         ValueError: For an unknown stage or dtype, a name taken already, or one that is no plain
@@ -104,8 +109,9 @@ def kernel(
                 f"kernel {name!r} is registered already, by {other.__module__}; rename one of them"
             )
         KERNELS[name] = Kernel(
-            name, stage, function, flops, bytes_moved, workspace, tuple(devices), tuple(dtypes)
-        )
+            name, stage, function, flops, bytes_moved, workspace, tuple(devices), tuple(dtypes),
+            refuses,
+        )  # fmt: skip
         return function
 
     return register

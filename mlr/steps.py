@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from . import compiled
 from .case import Gradient, Problem
 from .gradients import kron_einsum, matmul
 from .registry import kernel
@@ -118,5 +119,71 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
         residual = torch.addmm(bias, x, weight).sub_(y)
         weight.sub_(x.T @ residual, alpha=rate)
         bias.sub_(residual.sum(0), alpha=rate)
+
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o + 2 * (n * o + o),
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: compiled.parts_of(m, n, o) * compiled.sums_bytes(n, o, s),
+    devices=("cpu",),
+    refuses=compiled.too_wide,
+)
+def one_pass_step(problem: Problem) -> Callable[[], None]:
+    """Step in one sweep: each row's residual is made, used for both sums, and dropped in registers.
+
+    Reads X and Y once and materialises nothing that grows with m: the sums of n·o + o numbers, in
+    float64, one set a thread. The first choice where n·o is small, at any m. Compiled for n and o
+    when it is bound; written in LLVM's IR by `mlr.sweep`, which prints it.
+    """
+    return compiled.bind_step(
+        problem.x, problem.y, problem.weight, problem.bias, 2 * problem.lr / problem.y.numel()
+    )
+
+
+BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
+
+
+def _block_rows(m: int, n: int, s: int) -> int:
+    """Return how many rows of X fit a block, at least 16."""
+    return min(m, max(16, BLOCK_BYTES // (n * s)))
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: (
+        4 * m * n * o + 2 * m * o + n * o + o + -(-m // _block_rows(m, n, s)) * o
+    ),
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: (_block_rows(m, n, s) * o + n * o + 2 * o) * s,
+)
+def blocked(problem: Problem) -> Callable[[], None]:
+    """Step block by block of rows: a block of X is in the cache still when it is read again.
+
+    As `fused_addmm`, but the residual R = XW + b − Y is that of one block, into one buffer, and
+    XᵀR adds up in another: reads X and Y once from memory and allocates nothing. The first choice
+    where n·o is large and X is larger than the caches.
+    """
+    x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
+    m, n, o = problem.case.sizes
+    rate = 2 * problem.lr / y.numel()
+    rows = _block_rows(m, n, problem.case.itemsize)
+    residual, by_weight, by_bias = x.new_empty(rows, o), x.new_empty(n, o), x.new_empty(o)
+    blocks = [
+        (a, a.T, b, residual[: len(a)]) for a, b in zip(x.split(rows), y.split(rows), strict=True)
+    ]
+
+    def step() -> None:
+        by_weight.zero_()
+        by_bias.zero_()
+        for a, transposed, b, r in blocks:
+            torch.addmm(bias, a, weight, out=r)
+            r.sub_(b)
+            by_weight.addmm_(transposed, r)
+            by_bias.add_(r.sum(0))
+        weight.sub_(by_weight, alpha=rate)
+        bias.sub_(by_bias, alpha=rate)
 
     return step

@@ -308,3 +308,12 @@ def test_bad_input_is_one_line_and_changes_nothing(bad_lines):
     assert [name for name, _ in bad_lines] == [name for name, _ in expected]
     for (name, came), (_, start) in zip(bad_lines, expected, strict=True):
         assert came.startswith(start), name
+
+
+def test_a_kernel_that_is_not_made_for_the_sizes_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="a model takes a kernel for its sizes; 'one_pass' is none"
+    ):
+        LinearRegression(256, 64, kernel="one_pass")
+    model = LinearRegression(6, 3, kernel="one_pass", dtype="float64")
+    assert model.kernel.name == "one_pass"
