@@ -1,4 +1,4 @@
-"""Which cases a run measures: three grids, and their axes replaced from the command line."""
+"""Which cases a run measures: grids, and their axes replaced from the command line."""
 
 from __future__ import annotations
 
@@ -86,13 +86,38 @@ GRIDS: dict[str, tuple[Block, ...]] = {
             (NOTEBOOK[0], Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000, 64, 16)),
         ),
     ),
+    # Few features: what dispatch and memory cost. Many: what products cost.
+    "tall": (
+        Block(
+            ("step",),
+            ("float32", "float64"),
+            tuple(
+                Size(m, n, o)
+                for (n, o), m in product(
+                    ((6, 3), (16, 8), (32, 4)), (33, 100, 1_000, 10_000, 100_000, 1_000_000)
+                )
+            ),
+        ),
+    ),
+    "wide": (
+        Block(
+            ("step",),
+            ("float32", "float64"),
+            tuple(
+                Size(m, n, o)
+                for (n, o), m in product(
+                    ((64, 16), (256, 64), (1_024, 256)), (1_000, 10_000, 100_000)
+                )
+            ),
+        ),
+    ),
 }
 
 # Fresh processes that time each case, where the command line does not say.
-PASSES = {"smoke": 2, "quick": 5, "full": 5}
+PASSES = {"smoke": 2, "quick": 5, "full": 5, "tall": 5, "wide": 5}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
-LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.2, "full": 5.0}
+LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.2, "full": 5.0, "tall": 0.2, "wide": 5.0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,5 +177,8 @@ def summarise(
     for name in ("device_hot_s", "device_cold_s", "launch_gap_s"):
         known = [take[name] for take in used if take.get(name) is not None]
         columns[name] = statistics.median(known) if known else None
+    # In the process that had not compiled, captured or loaded anything for another case before.
+    first = [take["first_call_s"] for take in used if take.get("first_call_s") is not None]
+    columns["first_call_s"] = max(first, default=None)
     columns["suspicions"] = [*outcome["suspicions"], *suspicions(used, speedup, floor_s)]
     return columns

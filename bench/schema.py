@@ -87,6 +87,7 @@ class ExtraInfo(Case):
     device_hot_s: Above | None = None
     device_cold_s: Above | None = None
     launch_gap_s: Amount | None = None
+    first_call_s: Above | None = None
     suspicions: list[Sentence] = []
 
     @model_validator(mode="after")
@@ -125,8 +126,8 @@ class Take(_Model):
     """What one pass, a process of its own, measured of a case, and how quiet the machine was.
 
     `paired_s` is the time of one call in the paired slices, `busy` the CPU seconds per second of
-    them. `steal`, `others` and `load` are in cores: taken by the hypervisor, by other processes,
-    and the one-minute load average.
+    them, `first_call_s` the time of binding and the first call. `steal`, `others` and `load` are in
+    cores: taken by the hypervisor, by other processes, and the one-minute load average.
     """
 
     number: Count = Field(alias="pass")
@@ -139,6 +140,7 @@ class Take(_Model):
     device_hot_s: Above | None = None
     device_cold_s: Above | None = None
     launch_gap_s: Amount | None = None
+    first_call_s: Above | None = None
     contended: bool = False
     steal: Amount | None = None
     others: Amount | None = None

@@ -31,7 +31,7 @@ _PLANNED = ("predicted_peak_bytes", "flops", "bytes_moved")
 _LIMITS = ("floor_s", "efficiency")
 _LATER = (
     *("contended_passes", "outside_torch_bytes"),
-    *("device_hot_s", "device_cold_s", "launch_gap_s"),
+    *("device_hot_s", "device_cold_s", "launch_gap_s", "first_call_s"),
 )
 COLUMNS = (
     *("run", "datetime", "commit", "dirty", "machine", "fullname", "case", "stage", "kernel"),

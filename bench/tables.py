@@ -29,7 +29,7 @@ _NUMBERS = [
     *("mean_s", "stddev_s", "rounds", "iterations", "passes", "contended_passes", "speedup"),
     *("speedup_low", "speedup_high", "peak_bytes", "predicted_peak_bytes", "outside_torch_bytes"),
     *("max_rel_error", "flops", "bytes_moved", "floor_s", "efficiency", "device_hot_s"),
-    *("device_cold_s", "launch_gap_s", "suspicions", "reason"),
+    *("device_cold_s", "launch_gap_s", "first_call_s", "suspicions", "reason"),
 ]
 
 

@@ -19,6 +19,7 @@ from bench.measure import (
     DeviceTime,
     PairedRatio,
     Spent,
+    clock_for,
     device_time,
     paired_ratio,
     time_slice,
@@ -30,6 +31,7 @@ from bench.units import format_bytes, format_time
 from bench.witness import (
     DeceitError,
     forks_counted,
+    inputs_of,
     inputs_untouched,
     leave_if_forked,
     leaving,
@@ -89,6 +91,7 @@ class Outcome:
     device_hot_s: float | None = None
     device_cold_s: float | None = None
     launch_gap_s: float | None = None
+    first_call_s: float | None = None
     suspicions: list[str] = field(default_factory=list)
 
     def columns(self) -> dict[str, Any]:
@@ -107,6 +110,7 @@ class Take:
     quads: int
     busy: float | None
     device: DeviceTime | None
+    first_call_s: float
     noise: dict[str, Any]
 
     def columns(self, number: int) -> dict[str, Any]:
@@ -320,8 +324,13 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
     problem = Problem(case)
     problem.seed = case.seed + PASS_SEED * (number + 1)
     with spent.on("warm_up"):
-        call = kernel.bind(problem)
+        inputs_of(problem)  # drawn before the clock starts
+        clock = clock_for(case.device)
         with forks_counted() as forks:
+            start = clock()
+            call = kernel.bind(problem)
+            leaving(call)()
+            first_call_s = clock() - start
             about_s = warm_up(leaving(call), case.device)
         if forks:  # what it forks would fork in turn, with every call that is timed
             call = leaving(call)
@@ -345,6 +354,7 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
         quads=len(pair.log_ratios) if pair else 0,
         busy=pair.f_busy if pair and case.device == "cpu" else None,
         device=device,
+        first_call_s=first_call_s,
         noise=noise.columns(),
     )
 
