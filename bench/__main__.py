@@ -1,4 +1,4 @@
-"""The commands: `python -m bench run | plan | report | gate | repeatability | machine`.
+"""The commands: `python -m bench run | plan | report | gate | rule | machine | …`.
 
 Each imports what it needs when it runs: `--help` and `report` start without torch.
 """
@@ -95,6 +95,8 @@ def make_parser() -> Parser:
     )
     trials.add_argument("--count", type=count, default=1, help="how many to add (default: 1)")
     trials.add_argument("--out", type=Path, default=RESULTS / "gate", help="where they are kept")
+    rule = command("rule", "let `auto` take what runs found the fastest here", _rule)
+    rule.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     command("machine", "measure what this machine can do at best", _machine)
     return parser
 
@@ -244,6 +246,15 @@ def _trials(arguments: argparse.Namespace) -> int:
             "would bound their rate by 5 %"]  # fmt: skip
     print_trials(trials, mutants_table(known), said)
     print(path)
+    return 0
+
+
+def _rule(arguments: argparse.Namespace) -> int:
+    from bench.ruling import write_rule
+    from bench.store import find_runs
+
+    path, count = write_rule(arguments.runs or find_runs(RESULTS / "runs"))
+    print(f"{path}: the fastest kernel of {count} cases")
     return 0
 
 

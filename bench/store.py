@@ -152,17 +152,18 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def latest_runs(folder: Path) -> list[Path]:
-    """Return the newest run of each machine below a folder, sorted by machine.
+    """Return the newest run of each machine and grid below a folder, sorted by both.
 
     Raises:
         UserError: The folder or one of its run files cannot be read.
     """
-    newest: dict[str, tuple[datetime, Path]] = {}
+    newest: dict[tuple[str, str], tuple[datetime, Path]] = {}
     for path in find_runs(folder):
         run = load_run(path)
+        kind = run.machine.slug, str(run.settings.get("grid"))
         entry = (_moment(run.datetime), path)
-        newest[run.machine.slug] = max(entry, newest.get(run.machine.slug, entry))
-    return [newest[slug][1] for slug in sorted(newest)]
+        newest[kind] = max(entry, newest.get(kind, entry))
+    return [newest[kind][1] for kind in sorted(newest)]
 
 
 def _moment(text: str) -> datetime:

@@ -139,21 +139,20 @@ def foretell(planned: Planned, ceilings: Ceilings | None, longest_s: float) -> O
         longest_s: Seconds that one call may take at the very least.
     """
     kernel, case = planned
-    m, n, o = case.sizes
     outcome = Outcome(
         stage=case.stage,
         kernel=kernel.name,
         baseline=kernel.baseline,
         device=case.device,
         dtype=case.dtype,
-        batch=m,
-        in_features=n,
-        out_features=o,
+        batch=case.batch,
+        in_features=case.in_features,
+        out_features=case.out_features,
         status="ok",
         reason=None,
         predicted_peak_bytes=kernel.predicted_peak_bytes(case),
-        flops=kernel.flops(m, n, o, case.itemsize),
-        bytes_moved=kernel.bytes_moved(m, n, o, case.itemsize),
+        flops=kernel.predicted_flops(case),
+        bytes_moved=kernel.predicted_bytes_moved(case),
     )
     if (reason := kernel.unsupported(case) or absent(case.device)) is not None:
         outcome.status, outcome.reason = "unsupported", reason

@@ -1,6 +1,7 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
 from . import gradients, steps
+from .calls import bind_step, gradient, step
 from .case import Case, Gradient, Problem
 from .data import Dataset, load_dataset, make_dataset
 from .metrics import mape
@@ -29,8 +30,10 @@ __all__ = [
     "LinearRegression",
     "Problem",
     "TorchLinearRegression",
+    "bind_step",
     "check",
     "get_kernel",
+    "gradient",
     "gradients",
     "kernel",
     "load_dataset",
@@ -38,6 +41,7 @@ __all__ = [
     "load_kernels",
     "make_dataset",
     "mape",
+    "step",
     "steps",
     "tolerance",
 ]

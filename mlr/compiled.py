@@ -53,6 +53,11 @@ def vector_bytes() -> int:
     return 32 if features.get("avx") else 16
 
 
+def processor() -> str:
+    """Return LLVM's name of this machine's processor, `znver4`."""
+    return str(llvm.get_host_cpu_name())
+
+
 class _Host(NamedTuple):
     """What compiles for this machine, and what holds the code: for as long as the process lives."""
 
@@ -68,9 +73,7 @@ def _host() -> _Host:
     if platform.machine() in ("x86_64", "AMD64"):
         features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
     target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True
-    )
+    machine = target.create_target_machine(cpu=processor(), features=features, opt=3, jit=True)
     return _Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
 
 

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from . import compiled
-from .case import Gradient
+from . import choice, compiled
+from .case import Case, Gradient
 from .registry import kernel
 
 X = Float[Tensor, "m n"]
@@ -224,3 +224,22 @@ def one_pass(x: X, delta: Delta) -> Gradient:
     Written in LLVM's IR by `mlr.sweep`, which prints it: `mlr.sweep.Source(...).text()`.
     """
     return compiled.gradient(x, delta)
+
+
+@kernel(
+    stage="gradient",
+    flops=lambda m, n, o, s: 2 * m * n * o + m * o,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: 0,
+    stands_for=choice.chosen,
+)
+def auto(x: X, delta: Delta) -> Gradient:
+    """Take the kernel that was the fastest on this machine at the nearest size: see `mlr.choice`.
+
+    Costs what that kernel costs, and a look into a table. The one to use where sizes vary.
+    """
+    dtype = str(x.dtype).removeprefix("torch.")
+    m, n = x.shape
+    taken = choice.chosen(Case("gradient", x.device.type, dtype, m, n, delta.shape[1]))
+    found: Gradient = taken.function(x, delta)
+    return found

@@ -35,6 +35,9 @@ class Kernel:
         devices: Device types it runs on.
         dtypes: Dtypes it takes.
         refuses: Says why it does not take a case, whatever its device and dtype; None if it does.
+        stands_for: Returns the kernel that does its work on a case, and whose costs it then has.
+        own_parameters: Whether a step kernel keeps parameters of its own, in a module or elsewhere,
+            and not in the tensors of the problem.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Kernel:
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     refuses: Callable[[Case], str | None] | None = None
+    stands_for: Callable[[Case], Kernel] | None = None
+    own_parameters: bool = False
 
     @property
     def baseline(self) -> str:
@@ -64,13 +69,25 @@ class Kernel:
             return f"{self.name} takes {', '.join(self.dtypes)} only"
         return self.refuses(case) if self.refuses else None
 
+    def predicted_flops(self, case: Case) -> int:
+        """Predict the floating-point operations of one call."""
+        return self._worker(case).flops(*case.sizes, case.itemsize)
+
+    def predicted_bytes_moved(self, case: Case) -> int:
+        """Predict the least bytes one call reads and writes."""
+        return self._worker(case).bytes_moved(*case.sizes, case.itemsize)
+
     def predicted_peak_bytes(self, case: Case) -> int:
         """Predict the peak memory of one call: the workspace and the n·o + o outputs.
 
         The outputs of a step or a fit are the parameters.
         """
-        m, n, o = case.sizes
-        return self.workspace(m, n, o, case.itemsize) + (n * o + o) * case.itemsize
+        _, n, o = case.sizes
+        workspace = self._worker(case).workspace(*case.sizes, case.itemsize)
+        return workspace + (n * o + o) * case.itemsize
+
+    def _worker(self, case: Case) -> Kernel:
+        return self.stands_for(case) if self.stands_for else self
 
 
 KERNELS: dict[str, Kernel] = {}
@@ -85,6 +102,8 @@ def kernel(
     devices: tuple[str, ...] = ("cpu", "cuda"),
     dtypes: tuple[str, ...] = ("float32", "float64"),
     refuses: Callable[[Case], str | None] | None = None,
+    stands_for: Callable[[Case], Kernel] | None = None,
+    own_parameters: bool = False,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
@@ -110,7 +129,7 @@ def kernel(
             )
         KERNELS[name] = Kernel(
             name, stage, function, flops, bytes_moved, workspace, tuple(devices), tuple(dtypes),
-            refuses,
+            refuses, stands_for, own_parameters,
         )  # fmt: skip
         return function
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from . import compiled
+from . import choice, compiled
 from .case import Gradient, Problem
 from .gradients import kron_einsum, matmul
 from .registry import kernel
@@ -32,6 +32,7 @@ def _three_of_m(m: int, o: int, s: int) -> int:
     flops=lambda m, n, o, s: 4 * m * n * o + 6 * m * o + n * o + o,
     bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o + 1) * s),
+    own_parameters=True,
 )
 def torch_nn(problem: Problem) -> Callable[[], None]:
     """Step with `nn.Linear`, `nn.MSELoss` and `torch.optim.SGD`; the baseline.
@@ -187,3 +188,19 @@ def blocked(problem: Problem) -> Callable[[], None]:
         bias.sub_(by_bias, alpha=rate)
 
     return step
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: 0,
+    stands_for=choice.chosen,
+)
+def auto_step(problem: Problem) -> Callable[[], None]:
+    """Step with the kernel that was the fastest on this machine at the nearest size.
+
+    See `mlr.choice`. It is chosen when it is bound, so a call is that kernel's own.
+    """
+    call: Callable[[], None] = choice.chosen(problem.case).bind(problem)
+    return call

@@ -32,7 +32,8 @@ MEMORY_SIZES = [
     *((1, 64, 64), (2, 1, 64), (512, 8, 4), (31, 37, 5)),
 ]
 
-COMPILED = ("one_pass", "one_pass_step")  # torch sees nothing of what they do
+# Torch sees nothing of what they do, or of what the kernel does that they stand for.
+COMPILED = ("one_pass", "one_pass_step", "auto", "auto_step")
 
 aten = torch.ops.aten
 

@@ -280,6 +280,9 @@ def test_find_and_latest(run: dict[str, Any], tmp_path: Path) -> None:
     assert find_runs(tmp_path) == sorted(paths)
     # 05:30+02:00 is 03:30 UTC, before 05:00 UTC.
     assert latest_runs(tmp_path) == [paths[1], paths[2]]
+    tall = tmp_path / "tall.json"
+    save(run | {"settings": run["settings"] | {"grid": "tall"}}, tall)
+    assert set(latest_runs(tmp_path)) == {paths[1], paths[2], tall}
     for folder in (tmp_path / "none", tmp_path / "README.md"):
         with pytest.raises(UserError, match="cannot be listed"):
             find_runs(folder)

@@ -1,0 +1,159 @@
+"""What `auto` takes, and what a user calls on tensors of their own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mlr
+from mlr import Case, Gradient, choice, get_kernel
+
+
+@pytest.fixture(autouse=True)
+def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the rule lies in these tests; nothing chosen before counts."""
+    path = tmp_path / "rule.json"
+    monkeypatch.setenv(choice.RULE_VARIABLE, str(path))
+    for known in (choice.read_rule, choice.chosen):
+        known.cache_clear()
+    return path
+
+
+def write(path: Path, *fastest: list[Any], **changed: Any) -> None:
+    path.write_text(json.dumps({"of": choice.surroundings(), "fastest": fastest} | changed))
+
+
+def case(m: int, n: int, o: int, stage: str = "step", device: str = "cpu") -> Case:
+    return Case(stage, device, "float64", m, n, o)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        (case(33, 6, 3), "one_pass_step"),
+        (case(33, 6, 3, "gradient"), "one_pass"),
+        (case(100, 256, 64), "fused_addmm"),
+        (case(100_000, 256, 64), "blocked"),
+        (case(100_000, 256, 64, "gradient"), "matmul"),
+        (case(33, 6, 3, device="cuda"), "fused_addmm"),
+        (case(100_000, 256, 64, device="cuda"), "fused_addmm"),
+    ],
+)
+def test_without_a_rule_the_default_is_taken(wanted: Case, name: str) -> None:
+    assert choice.chosen(wanted).name == name
+
+
+def test_a_rule_is_followed_near_what_was_measured_and_nowhere_else(rule: Path) -> None:
+    write(rule, ["step", "cpu", "float64", 1_000, 6, 3, "kron_update"],
+          ["step", "cpu", "float64", 100_000, 6, 3, "matmul_update"])  # fmt: skip
+    assert choice.chosen(case(900, 6, 3)).name == "kron_update"
+    assert choice.chosen(case(60_000, 6, 3)).name == "matmul_update"
+    assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"  # too far from both
+    assert choice.chosen(case(1_000, 6, 3, "gradient")).name == "one_pass"
+    assert choice.chosen(Case("step", "cpu", "float32", 1_000, 6, 3)).name == "one_pass_step"
+
+
+def test_a_rule_of_another_machine_is_not_followed(rule: Path) -> None:
+    measured = ["step", "cpu", "float64", 33, 6, 3, "kron_update"]
+    write(rule, measured, of=choice.surroundings() | {"cpu": "another"})
+    assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"
+
+
+@pytest.mark.parametrize("name", ["unheard_of", "auto_step", "one_pass_step", "torch_nn"])
+def test_a_rule_that_names_what_cannot_be_taken_is_passed_over(rule: Path, name: str) -> None:
+    """One that is gone, `auto` itself, one that does not take the case or works on no tensors."""
+    write(rule, ["step", "cpu", "float64", 100, 256, 64, name],
+          ["step", "cpu", "float64", 200, 256, 64, "kron_update"])  # fmt: skip
+    assert choice.chosen(case(100, 256, 64)).name == "kron_update"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"fastest": 3}', '{"of": {}, "fastest": [[1, 2]]}', "\x00",
+             '{"of": {}, "fastest": [["step", "cpu", "float64", 0, "x", 1, []]]}'],
+)  # fmt: skip
+def test_a_file_that_is_no_rule_is_told_and_not_used(rule: Path, text: str) -> None:
+    rule.write_text(text)
+    with pytest.warns(UserWarning, match="is none") as told:
+        assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"
+    assert "\n" not in str(told[0].message)
+
+
+def test_auto_costs_what_the_kernel_costs_that_it_takes(rule: Path) -> None:
+    write(rule, ["step", "cpu", "float64", 33, 6, 3, "kron_update"])
+    auto, taken = get_kernel("auto_step"), get_kernel("kron_update")
+    assert auto.predicted_peak_bytes(case(33, 6, 3)) == taken.predicted_peak_bytes(case(33, 6, 3))
+    assert auto.predicted_flops(case(33, 6, 3)) == taken.predicted_flops(case(33, 6, 3))
+
+
+def drawn(m: int = 40, n: int = 5, o: int = 3) -> dict[str, torch.Tensor]:
+    source = torch.Generator().manual_seed(1)
+    shapes = {"x": (m, n), "y": (m, o), "weight": (n, o), "bias": (o,)}
+    return {
+        name: torch.randn(*shape, generator=source, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("kernel", ["auto", "matmul", "one_pass", "autograd"])
+def test_a_gradient_of_ones_own_tensors(kernel: str) -> None:
+    x, y, *_ = drawn().values()
+    found = mlr.gradient(x, y, kernel)
+    assert isinstance(found, Gradient)
+    torch.testing.assert_close(found.weight, x.T @ y)
+    torch.testing.assert_close(found.bias, y.sum(0))
+
+
+@pytest.mark.parametrize("kernel", ["auto_step", "one_pass_step", "fused_addmm", "blocked"])
+def test_steps_on_ones_own_tensors(kernel: str) -> None:
+    held = drawn()
+    x, y, weight, bias = held.values()
+    layer = torch.nn.Linear(5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(weight.T)
+        layer.bias.copy_(bias)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    call = mlr.bind_step(**held, lr=0.1, kernel=kernel)
+    for _ in range(3):
+        call()
+        optimiser.zero_grad()
+        torch.nn.functional.mse_loss(layer(x), y).backward()
+        optimiser.step()
+    mlr.step(**held, lr=0.1, kernel=kernel)
+    optimiser.zero_grad()
+    torch.nn.functional.mse_loss(layer(x), y).backward()
+    optimiser.step()
+    torch.testing.assert_close(weight, layer.weight.T)
+    torch.testing.assert_close(bias, layer.bias)
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"y": torch.zeros(39, 3, dtype=torch.float64)}, "as many rows"),
+        ({"x": torch.full((40, 5), torch.nan, dtype=torch.float64)}, "must be finite"),
+        ({"weight": torch.zeros(3, 5, dtype=torch.float64)}, r"must have shape \(rows, 3\)"),
+        ({"weight": torch.zeros(6, 3, dtype=torch.float64)}, "a row for each of 5 features"),
+        ({"weight": torch.zeros(3, 5, dtype=torch.float64).T}, "must be contiguous"),
+        ({"bias": torch.zeros(3)}, "must be torch.float64"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"kernel": "matmul"}, "of stage step is needed"),
+        ({"kernel": "none"}, "unknown kernel"),
+        ({"kernel": "torch_nn"}, "keeps parameters of its own"),
+    ],
+)
+def test_a_mistake_is_one_line(changed: dict[str, Any], part: str) -> None:
+    with pytest.raises(ValueError, match=part) as error:
+        mlr.bind_step(**{**drawn(), "lr": 0.1, **changed})
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_takes_what_is_fastest() -> None:
+    x, y, *_ = drawn(100).values()
+    losses = []
+    for kernel in ("auto", "matmul"):
+        source = torch.Generator().manual_seed(3)
+        model = mlr.LinearRegression(5, 3, kernel=kernel, dtype="float64", generator=source)
+        losses.append(model.fit(x, y, epochs=3, lr=0.1, batch_size=10)[-1].mse)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
