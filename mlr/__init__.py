@@ -16,9 +16,11 @@ from .registry import (
     load_installed,
     load_kernels,
 )
+from .streaming import Batches
 
 __all__ = [
     "KERNELS",
+    "Batches",
     "Case",
     "Check",
     "Dataset",

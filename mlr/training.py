@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -141,12 +141,7 @@ class Regression(ABC):
         check_count("batch_size", batch_size)
         check_lr(lr)
         self._check_data("x_train", x_train, "y_train", y_train)
-        valid = None
-        if x_valid is not None and y_valid is not None:
-            self._check_data("x_valid", x_valid, "y_valid", y_valid)
-            valid = x_valid, y_valid
-        elif x_valid is not None or y_valid is not None:
-            raise ValueError("x_valid and y_valid go together; got one of them; give both or none")
+        valid = self._valid(x_valid, y_valid)
         batches = list(
             zip(
                 *(torch.split(rows.detach(), batch_size) for rows in (x_train, y_train)),
@@ -161,6 +156,72 @@ class Regression(ABC):
             if verbose:
                 print(records[-1])
         return History(tuple(records))
+
+    def fit_batches(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        epochs: int,
+        lr: float | int,
+        x_valid: Float[Tensor, "v n"] | None = None,
+        y_valid: Float[Tensor, "v o"] | None = None,
+        *,
+        verbose: bool = False,
+    ) -> History:
+        """Train as `fit` does, on batches as they come: of a file, a loader, a list.
+
+        Holds one batch at a time, and checks each as it comes; one that is bad ends the training,
+        with what the batches before it did done.
+
+        Args:
+            batches: Pairs X (rows, n), Y (rows, o); iterated anew for each epoch.
+            epochs: How often.
+            lr: The learning rate.
+            x_valid: Inputs (v, n) whose loss each epoch ends with.
+            y_valid: Targets (v, o) of those.
+            verbose: Print each epoch as it ends.
+
+        Raises:
+            ValueError: As `fit`; or for batches that are no pairs, none at all, or can be iterated
+                only once where there are more epochs.
+        """
+        check_count("epochs", epochs)
+        check_lr(lr)
+        valid = self._valid(x_valid, y_valid)
+        if epochs > 1 and iter(batches) is batches:
+            raise ValueError(
+                f"batches must be iterable anew for each of {epochs} epochs; got an iterator, "
+                "which ends with the first; give a list, a loader or mlr.Batches"
+            )
+        step, records = self._make_step(lr), []
+        for number in range(epochs):
+            total = torch.zeros((), dtype=torch.float64, device=self.weight.device)
+            count = 0
+            for pair in batches:
+                if not (isinstance(pair, tuple | list) and len(pair) == 2):
+                    raise ValueError(
+                        f"a batch must be a pair X, Y; got {type(pair).__name__} as batch {count}"
+                    )
+                x, y = pair
+                self._check_data(f"X of batch {count}", x, f"Y of batch {count}", y)
+                total += step(x.detach(), y.detach())
+                count += 1
+            if not count:
+                raise ValueError("batches must hold at least one; got none; add data")
+            mse_valid = None if valid is None else self._evaluate(*valid)
+            records.append(Epoch(number, total.item() / count, mse_valid))
+            if verbose:
+                print(records[-1])
+        return History(tuple(records))
+
+    def _valid(
+        self, x_valid: Tensor | None, y_valid: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        if x_valid is not None and y_valid is not None:
+            self._check_data("x_valid", x_valid, "y_valid", y_valid)
+            return x_valid, y_valid
+        if x_valid is not None or y_valid is not None:
+            raise ValueError("x_valid and y_valid go together; got one of them; give both or none")
+        return None
 
     def _evaluate(self, x: Tensor, y_true: Tensor) -> float:
         with torch.no_grad():

@@ -23,8 +23,11 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the costly attack be repeated: `pytest tests/test_runner.py -k kill --kills 20`."""
+    """Let the costly tests be made costlier: `pytest tests/test_runner.py -k kill --kills 20`."""
     parser.addoption("--kills", type=int, default=1, help="how many runs to kill (default: 1)")
+    parser.addoption(
+        "--gigabytes", type=float, default=0.2, help="the size of a streamed file (default: 0.2)"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,0 +1,145 @@
+"""Rows out of files larger than memory, one batch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import as_device, as_dtype, check_count
+
+
+class _Rows(NamedTuple):
+    """Where the rows of a matrix lie in a file."""
+
+    path: Path
+    offset: int
+    rows: int
+    columns: int
+    dtype: np.dtype[np.floating]
+
+    @property
+    def row_bytes(self) -> int:
+        return self.columns * self.dtype.itemsize
+
+
+class Batches:
+    """Go through X (m, n) and Y (m, o) in two `.npy` files, so many rows at a time, in order.
+
+    At no time is more than one batch in memory: rows are read, not mapped, since what is mapped and
+    touched stays resident. A batch is overwritten by the next. Each `iter` begins anew, so that it
+    serves any number of epochs: `model.fit_batches(Batches("x.npy", "y.npy", 10_000), 16, 0.01)`.
+
+    Args:
+        x: A `.npy` file of a C-ordered floating-point matrix, or a `numpy.memmap` of one.
+        y: Likewise, of as many rows.
+        batch_size: Rows of a batch; the last may be short.
+        device: Where the batches go; the CPU by default.
+        dtype: What they are converted to; that of the files by default.
+
+    Raises:
+        ValueError: If a file is no such matrix or ends early, or the rows differ in number.
+    """
+
+    def __init__(
+        self,
+        x: str | Path | np.memmap,
+        y: str | Path | np.memmap,
+        batch_size: int,
+        *,
+        device: torch.device | str | None = "cpu",
+        dtype: torch.dtype | str | None = None,
+    ) -> None:
+        """Look at both files; no row is read yet."""
+        check_count("batch_size", batch_size)
+        self.x, self.y = _look("x", x), _look("y", y)
+        if self.x.rows != self.y.rows:
+            raise ValueError(
+                f"x and y must have as many rows as each other; got {self.x.rows} in {self.x.path} "
+                f"and {self.y.rows} in {self.y.path}; drop the rows without a partner"
+            )
+        self.batch_size = batch_size
+        self.device = as_device(device)
+        self.dtype = None if dtype is None else as_dtype(dtype)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-self.x.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches in order.
+
+        Raises:
+            ValueError: If a file has become shorter meanwhile, or cannot be read.
+        """
+        buffers = [self._buffer(rows) for rows in (self.x, self.y)]
+        try:
+            with self.x.path.open("rb", buffering=0) as x, self.y.path.open("rb", buffering=0) as y:
+                for rows, file in ((self.x, x), (self.y, y)):
+                    file.seek(rows.offset)
+                for first in range(0, self.x.rows, self.batch_size):
+                    count = min(self.batch_size, self.x.rows - first)
+                    for rows, file, buffer in zip((self.x, self.y), (x, y), buffers, strict=True):
+                        _read(file, rows, buffer[:count])
+                    x_batch, y_batch = (self._tensor(buffer[:count]) for buffer in buffers)
+                    yield x_batch, y_batch
+        except OSError as error:
+            raise ValueError(
+                f"the files of a stream must be readable; {error.filename}: {error.strerror}"
+            ) from error
+
+    def _buffer(self, rows: _Rows) -> np.ndarray:
+        return np.empty((min(self.batch_size, rows.rows), rows.columns), rows.dtype)
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device, self.dtype)
+
+
+def _look(name: str, source: str | Path | np.memmap) -> _Rows:
+    """Return where the rows of a file lie, by its header alone: nothing in it is unpickled."""
+    if isinstance(source, np.memmap):
+        values, path = source, Path(str(source.filename))
+    else:
+        path = Path(source)
+        try:
+            values = np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            raise ValueError(f"{name} must be a .npy file of numbers; {path}: {why}") from error
+    plain = values.ndim == 2 and values.flags.c_contiguous and values.dtype.isnative
+    if not plain or values.dtype.kind != "f" or not 2 <= values.dtype.itemsize <= 8:
+        raise ValueError(
+            f"{name} must hold a C-ordered matrix of floating-point numbers; {path} holds "
+            f"{values.dtype} of shape {values.shape}; save it with numpy.save as one"
+        )
+    if not math.prod(values.shape):
+        raise ValueError(f"{name} must hold at least 1 row; {path} has shape {values.shape}")
+    rows, columns = values.shape
+    return _Rows(path, _offset(values), rows, columns, values.dtype)
+
+
+def _offset(values: np.memmap) -> int:
+    """Return where in its file a mapping starts, or the part of one."""
+    whole = values
+    while isinstance(whole.base, np.memmap):
+        whole = whole.base
+    first, start = (one.__array_interface__["data"][0] for one in (whole, values))
+    return int(whole.offset + start - first)
+
+
+def _read(file: FileIO, rows: _Rows, into: np.ndarray) -> None:
+    view = into.data.cast("B")
+    while view:
+        got = file.readinto(view)
+        if not got:
+            raise ValueError(
+                f"{rows.path} must hold {rows.rows} rows of {rows.row_bytes} bytes; it ends "
+                "before: was it cut short, or is it still being written?"
+            )
+        view = view[got:]
