@@ -137,6 +137,7 @@ class Given:
         self.batches = batches
 
     def __iter__(self) -> Iterator[Any]:
+        """Begin anew."""
         return iter(self.batches)
 
 
