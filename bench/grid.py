@@ -113,6 +113,9 @@ GRIDS: dict[str, tuple[Block, ...]] = {
     ),
 }
 
+# Grids that hold what others made beside ours: some of it compiles for seconds in every process.
+WITH_PEERS = ("full", "tall", "wide")
+
 # Fresh processes that time each case, where the command line does not say.
 PASSES = {"smoke": 2, "quick": 5, "full": 5, "tall": 5, "wide": 5}
 
@@ -193,12 +196,16 @@ def _replaced(block_sizes: tuple[Size, ...], axes: Axes) -> list[Size]:
 
 
 def planned(axes: Axes) -> list[Planned]:
-    """Return every kernel on every case of its stage.
+    """Return every kernel on every case of its stage; peers where they are named or belong.
 
     Raises:
         UserError: If the axes leave nothing to measure.
     """
-    chosen = [k for k in KERNELS.values() if axes.kernel is None or k.name in axes.kernel]
+    chosen = [
+        k
+        for k in KERNELS.values()
+        if (k.name in axes.kernel if axes.kernel else not k.peer or axes.grid in WITH_PEERS)
+    ]
     plan = [Planned(k, case) for case in cases(axes) for k in chosen if k.stage == case.stage]
     if not plan:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -122,7 +123,8 @@ class Ceilings:
     """What a device can do at best, as measured.
 
     Attributes:
-        dispatch_s: Seconds of torch's cheapest call.
+        dispatch_s: Seconds of the cheapest call there is: on the CPU that of a foreign function, which
+            a compiled kernel may be; on a GPU that of torch's cheapest kernel.
         bandwidth_bytes_per_s: Pairs of a working set in bytes and the higher rate of a copy (read
             and write counted) and a sum (read) over it.
         flops_per_s: The rate of a square matrix product, by dtype.
@@ -148,12 +150,14 @@ def measure_ceilings(device: str) -> Ceilings:
     """Measure what the device can do at best, in a few seconds."""
     kind = device.partition(":")[0]
     scalar = torch.zeros(1, device=device)
-    dispatch = seconds_per_call(scalar.neg_, device)
+    torch_call = seconds_per_call(scalar.neg_, device)
+    foreign = ctypes.pythonapi.Py_IsInitialized
+    dispatch = torch_call if kind == "cuda" else seconds_per_call(foreign, device)
     working_sets = CUDA_WORKING_SETS if kind == "cuda" else CPU_WORKING_SETS
     return Ceilings(
         dispatch,
         [
-            [size, _bandwidth(device, size, dispatch)]
+            [size, _bandwidth(device, size, torch_call)]
             for size in working_sets
             if 2 * size < free_bytes(device)
         ],
@@ -164,14 +168,14 @@ def measure_ceilings(device: str) -> Ceilings:
     )
 
 
-def _bandwidth(device: str, working_set: int, dispatch: float) -> float:
+def _bandwidth(device: str, working_set: int, torch_call: float) -> float:
     source = torch.rand(working_set // 8, dtype=torch.float64, device=device)
     read = seconds_per_call(source.sum, device, slices=5)
     half = source[: len(source) // 2]
     target = torch.empty_like(half)
     copied = seconds_per_call(lambda: target.copy_(half), device, slices=5)
     fastest = min(read, copied)
-    return working_set / max(fastest - dispatch, fastest / 10)
+    return working_set / max(fastest - torch_call, fastest / 10)
 
 
 def _gemm_rate(device: str, dtype: str, size: int) -> float:

@@ -33,6 +33,7 @@ STEADY = {
     "MALLOC_TRIM_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TOP_PAD_": str(2**26),
     "OMP_NUM_THREADS": str(threads()),
+    "PJRT_NPROC": str(threads()),  # JAX's, which heeds no other
     # Hashes, and so the order of sets, are the same in every process.
     "PYTHONHASHSEED": "0",
     # The profiler that counts memory announces every start otherwise.

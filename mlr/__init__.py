@@ -1,6 +1,6 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
-from . import gradients, steps
+from . import gradients, peers, steps
 from .calls import bind_step, gradient, step
 from .case import Case, Gradient, Problem
 from .data import Dataset, load_dataset, make_dataset
@@ -43,6 +43,7 @@ __all__ = [
     "load_kernels",
     "make_dataset",
     "mape",
+    "peers",
     "step",
     "steps",
     "tolerance",

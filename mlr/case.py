@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -126,6 +127,7 @@ class Problem:
         self.case = case
         self.seed = case.seed
         m, n, _ = case.sizes
+        self._elsewhere: tuple[Callable[[], Gradient], Callable[[Gradient], None]] | None = None
         # n/m bounds the largest eigenvalue of XᵀX/m: steps stay stable for wide, short inputs too.
         self.lr = LEARNING_RATE / max(1.0, n / m)
 
@@ -209,8 +211,26 @@ class Problem:
             other.__dict__[name] = getattr(self, name)
         return other
 
+    def keep_elsewhere(
+        self, read: Callable[[], Gradient], write: Callable[[Gradient], None]
+    ) -> None:
+        """Let a kernel keep the parameters where no tensor can view them.
+
+        Args:
+            read: Returns the parameters as tensors.
+            write: Puts other ones in their place.
+        """
+        self._elsewhere = read, write
+
+    def parameters(self) -> Gradient:
+        """Return weight (n, o) and bias (o) as they are now, wherever a kernel keeps them."""
+        return self._elsewhere[0]() if self._elsewhere else Gradient(self.weight, self.bias)
+
     def reset(self) -> None:
         """Put weight and bias back to their start, in place."""
+        if self._elsewhere:
+            self._elsewhere[1](self.start)
+            return
         self.weight.copy_(self.start.weight)
         self.bias.copy_(self.start.bias)
 

@@ -76,8 +76,8 @@ def read_rule(path: Path) -> tuple[Fastest, ...]:
 
 
 def can_be_chosen(kernel: Kernel) -> bool:
-    """Say whether a kernel works on the tensors it is given, and is not itself one that chooses."""
-    return kernel.stands_for is None and not kernel.own_parameters
+    """Say whether a kernel is ours, works on the tensors given, and does not itself choose."""
+    return kernel.stands_for is None and not kernel.own_parameters and not kernel.peer
 
 
 @lru_cache(maxsize=1024)

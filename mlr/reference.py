@@ -107,7 +107,7 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
     problem.reset()
     for _ in range(CHECKED_STEPS if case.stage == "step" else 1):
         call()
-    got = Gradient(problem.weight, problem.bias)
+    got = problem.parameters()
     if case.stage == "step":
         return _compare(case, got, oracle_steps(problem, CHECKED_STEPS), _step_scale(problem))
     expected = oracle_fit(problem)

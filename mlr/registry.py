@@ -38,6 +38,7 @@ class Kernel:
         stands_for: Returns the kernel that does its work on a case, and whose costs it then has.
         own_parameters: Whether a step kernel keeps parameters of its own, in a module or elsewhere,
             and not in the tensors of the problem.
+        peer: Whether it is the work of others, held beside ours.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Kernel:
     refuses: Callable[[Case], str | None] | None = None
     stands_for: Callable[[Case], Kernel] | None = None
     own_parameters: bool = False
+    peer: bool = False
 
     @property
     def baseline(self) -> str:
@@ -104,6 +106,7 @@ def kernel(
     refuses: Callable[[Case], str | None] | None = None,
     stands_for: Callable[[Case], Kernel] | None = None,
     own_parameters: bool = False,
+    peer: bool = False,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
@@ -129,7 +132,7 @@ def kernel(
             )
         KERNELS[name] = Kernel(
             name, stage, function, flops, bytes_moved, workspace, tuple(devices), tuple(dtypes),
-            refuses, stands_for, own_parameters,
+            refuses, stands_for, own_parameters, peer,
         )  # fmt: skip
         return function
 

@@ -17,7 +17,7 @@ from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
 from mlr.reference import oracle_gradient
 
 GRADIENTS = [k for k in KERNELS.values() if k.stage == "gradient"]
-STEPS = [k for k in KERNELS.values() if k.stage == "step"]
+STEPS = [k for k in KERNELS.values() if k.stage == "step" and not k.peer]
 FITS = [k for k in KERNELS.values() if k.stage == "fit"]
 DTYPES = ("float32", "float64")
 ODD_SIZES = [

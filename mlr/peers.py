@@ -1,0 +1,257 @@
+"""The same step by others' compilers and libraries, each as its own manual would write it.
+
+Under the same oracle and the same paired ratio as every kernel. What is not installed is
+`unsupported`, with the line that installs it. NumPy, SciPy and JAX work on the problem's own
+memory where they can; what they allocate besides is outside torch, and the suite says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .case import Case, Gradient, Problem
+from .registry import kernel
+
+Refusal = Callable[[Case], str | None]
+
+
+def _least_bytes(m: int, n: int, o: int, s: int) -> int:
+    """Read X and Y once, read and write W and b once."""
+    return (m * n + m * o + 2 * (n * o + o)) * s
+
+
+def _flops(m: int, n: int, o: int, s: int) -> int:
+    return 4 * m * n * o + 3 * m * o + 2 * (n * o + o)
+
+
+def _needs(package: str) -> Refusal:
+    """Return what says so where a package is missing."""
+
+    def missing(case: Case) -> str | None:
+        if find_spec(package) is not None:
+            return None
+        return f"needs {package}, which is not installed: python -m pip install {package}"
+
+    return missing
+
+
+def _needs_compiler(case: Case) -> str | None:
+    """Say so where torch.compile has nothing to compile with."""
+    if case.device.startswith("cuda"):
+        return _needs("triton")(case)
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return f"torch.compile needs a C++ compiler, and {compiler} is not there: install it"
+    return None
+
+
+def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with a copy of its code.
+
+    torch keeps what it compiled with the code, and gives up on a code of more than eight shapes.
+    """
+    assert isinstance(function, FunctionType)
+    return FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__,
+        function.__defaults__, function.__closure__,
+    )  # fmt: skip
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    done: Callable[..., Any] = torch.compile(own_code(function), fullgraph=True, dynamic=False)
+    return done
+
+
+@kernel(
+    stage="step",
+    flops=_flops,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
+    refuses=_needs_compiler,
+    peer=True,
+)
+def torch_compile(problem: Problem) -> Callable[[], None]:
+    """Step by tensor expressions that `torch.compile` fuses.
+
+    The two products stay those of the library; what lies between them becomes one loop.
+    Materialises the prediction and the residual. Source: torch.compile, TorchInductor.
+    """
+    rate = 2 * problem.lr / problem.y.numel()
+
+    def update(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+        residual = x @ weight + bias - y
+        weight.sub_(x.T @ residual, alpha=rate)
+        bias.sub_(residual.sum(0), alpha=rate)
+
+    step = _compiled(update)
+    given = problem.x, problem.y, problem.weight, problem.bias
+
+    def call() -> None:
+        step(*given)
+
+    return call
+
+
+@kernel(
+    stage="step",
+    flops=_flops,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
+    refuses=_needs_compiler,
+    own_parameters=True,
+    peer=True,
+)
+def torch_compile_nn(problem: Problem) -> Callable[[], None]:
+    """Step as `torch_nn` does, its forward and backward pass compiled by `torch.compile`.
+
+    Materialises the prediction and δ; the optimiser's own step is torch's fused one.
+    Source: torch.compile, AOTAutograd and TorchInductor.
+    """
+    x, y = problem.x, problem.y
+    layer, loss = problem.linear(), nn.MSELoss()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=problem.lr)
+    problem.weight, problem.bias = layer.weight.detach().T, layer.bias.detach()
+
+    def of(x: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = loss(layer(x), y)
+        return found
+
+    compiled = _compiled(of)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        compiled(x, y).backward()
+        optimiser.step()
+
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=_flops,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
+    devices=("cpu",),
+    peer=True,
+)
+def numpy_step(problem: Problem) -> Callable[[], None]:
+    """Step with NumPy, in place: products into buffers that are made once.
+
+    Materialises the residual and the gradient. Source: numpy.matmul with `out`.
+    """
+    import numpy as np
+
+    x, y, weight, bias = (
+        value.numpy() for value in (problem.x, problem.y, problem.weight, problem.bias)
+    )
+    rate = x.dtype.type(2 * problem.lr / y.size)
+    buffers = (torch.empty_like(value) for value in (problem.y, problem.weight, problem.bias))
+    residual, by_weight, by_bias = (value.numpy() for value in buffers)
+
+    def step() -> None:
+        np.matmul(x, weight, out=residual)
+        np.add(residual, bias, out=residual)
+        np.subtract(residual, y, out=residual)
+        np.matmul(x.T, residual, out=by_weight)
+        np.sum(residual, axis=0, out=by_bias)
+        for parameter, gradient in ((weight, by_weight), (bias, by_bias)):
+            np.multiply(gradient, rate, out=gradient)
+            np.subtract(parameter, gradient, out=parameter)
+
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=_flops,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
+    devices=("cpu",),
+    refuses=_needs("scipy"),
+    peer=True,
+)
+def scipy_blas(problem: Problem) -> Callable[[], None]:
+    """Step with two calls of BLAS's `gemm` by SciPy, in place.
+
+    BLAS is column-major: what lies in memory as X is to it Xᵀ, and so Rᵀ = WᵀXᵀ + (b − Y)ᵀ is
+    added onto what is there. Materialises the residual and the gradient. Source: scipy.linalg.blas.
+    """
+    from scipy.linalg import blas
+
+    x, y, weight, bias = (
+        value.numpy() for value in (problem.x, problem.y, problem.weight, problem.bias)
+    )
+    rate = x.dtype.type(2 * problem.lr / y.size)
+    buffers = (torch.empty_like(value) for value in (problem.y, problem.weight))
+    residual, by_weight = (value.numpy() for value in buffers)
+    gemm = {"float32": blas.sgemm, "float64": blas.dgemm}[problem.case.dtype]
+
+    def step() -> None:
+        residual[:] = bias
+        residual.__isub__(y)
+        gemm(1.0, weight.T, x.T, 1.0, residual.T, overwrite_c=True)
+        gemm(1.0, residual.T, x.T, 0.0, by_weight.T, trans_b=True, overwrite_c=True)
+        by_weight.__imul__(rate)
+        weight.__isub__(by_weight)
+        bias.__isub__(rate * residual.sum(0))
+
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=_flops,
+    bytes_moved=_least_bytes,
+    workspace=lambda m, n, o, s: 0,
+    refuses=_needs("jax"),
+    own_parameters=True,
+    peer=True,
+)
+def jax_jit(problem: Problem) -> Callable[[], None]:
+    """Step by `jax.jit`, compiled ahead for the shapes, the parameters donated.
+
+    X and Y are the problem's own memory, taken over by DLPack; the parameters are JAX's, and every
+    call waits for them. All that it holds is outside torch. Source: JAX, XLA.
+    """
+    import jax
+
+    rate = 2 * problem.lr / problem.y.numel()
+    exact = jax.lax.Precision.HIGHEST
+
+    def update(x: Any, y: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+        residual = jax.numpy.dot(x, weight, precision=exact) + bias - y
+        by_weight = jax.numpy.dot(x.T, residual, precision=exact)
+        return weight - rate * by_weight, bias - rate * residual.sum(0)
+
+    def taken(value: Tensor) -> Any:
+        return jax.dlpack.from_dlpack(value.detach())
+
+    held: list[Any] = []
+
+    def write(values: Gradient) -> None:
+        with jax.enable_x64(True):
+            held[:] = (jax.numpy.array(taken(value), copy=True) for value in values)
+
+    def read() -> Gradient:
+        return Gradient(*(torch.utils.dlpack.from_dlpack(value).clone() for value in held))
+
+    write(Gradient(problem.weight, problem.bias))
+    problem.keep_elsewhere(read, write)
+    with jax.enable_x64(True):
+        x, y = taken(problem.x), taken(problem.y)
+        compiled = jax.jit(update, donate_argnums=(2, 3)).lower(x, y, *held).compile()
+
+    def step() -> None:
+        held[:] = compiled(x, y, *held)
+        held[0].block_until_ready()
+        held[1].block_until_ready()
+
+    return step
