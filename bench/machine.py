@@ -123,8 +123,8 @@ class Ceilings:
     """What a device can do at best, as measured.
 
     Attributes:
-        dispatch_s: Seconds of the cheapest call there is: on the CPU that of a foreign function, which
-            a compiled kernel may be; on a GPU that of torch's cheapest kernel.
+        dispatch_s: Seconds of the cheapest call there is: on the CPU that of a foreign function,
+            which a compiled kernel may be; on a GPU that of torch's cheapest kernel.
         bandwidth_bytes_per_s: Pairs of a working set in bytes and the higher rate of a copy (read
             and write counted) and a sum (read) over it.
         flops_per_s: The rate of a square matrix product, by dtype.

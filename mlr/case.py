@@ -31,6 +31,22 @@ def fit_rows(batch: int) -> int:
     return FIT_FULL_BATCHES * batch + 1
 
 
+def least_bytes(stage: str, m: int, n: int, o: int, s: int) -> int:
+    """Return the bytes that no formulation of a stage does without, of items of s bytes.
+
+    Inputs read and outputs written once: X and δ, ∂L/∂W and ∂L/∂b; X and Y, and W and b both ways;
+    of a fit, training and validation data once an epoch.
+    """
+    return (
+        s
+        * {
+            "gradient": m * (n + o) + n * o + o,
+            "step": m * (n + o) + 2 * (n * o + o),
+            "fit": FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
+        }[stage]
+    )
+
+
 class Gradient(NamedTuple):
     """The gradient of the loss: ∂L/∂W of shape (n, o) and ∂L/∂b of shape (o)."""
 
@@ -87,13 +103,7 @@ class Case:
     @property
     def least_bytes(self) -> int:
         """Bytes no formulation of the stage does without: inputs read, outputs written, once."""
-        m, n, o = self.sizes
-        items = {
-            "gradient": m * (n + o) + n * o + o,
-            "step": m * (n + o) + 2 * (n * o + o),
-            "fit": FIT_EPOCHS * (self.fit_rows + FIT_VALID_ROWS) * (n + o),
-        }[self.stage]
-        return items * self.itemsize
+        return least_bytes(self.stage, *self.sizes, self.itemsize)
 
     @property
     def input_bytes(self) -> int:

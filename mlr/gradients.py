@@ -20,16 +20,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from . import choice, compiled
-from .case import Case, Gradient
+from .case import Case, Gradient, least_bytes
 from .registry import kernel
 
 X = Float[Tensor, "m n"]
 Delta = Float[Tensor, "m o"]
-
-
-def _least_bytes(m: int, n: int, o: int, s: int) -> int:
-    """Read X and δ once, write ∂L/∂W and ∂L/∂b once."""
-    return (m * n + m * o + n * o + o) * s
 
 
 def _kron(x: Tensor, eye: Tensor) -> Tensor:
@@ -40,7 +35,6 @@ def _kron(x: Tensor, eye: Tensor) -> Tensor:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: 0,
 )
 def matmul(x: X, delta: Delta) -> Gradient:
@@ -55,7 +49,7 @@ def matmul(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: m * n * o * o + 2 * m * n * o * o + m * o,
-    bytes_moved=lambda m, n, o, s: _least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
+    bytes_moved=lambda m, n, o, s: least_bytes("gradient", m, n, o, s) + 2 * m * n * o * o * s,
     workspace=lambda m, n, o, s: (m * n * o * o + max(o * o - n * o - o, 0)) * s,
 )
 def kron_einsum(x: X, delta: Delta) -> Gradient:
@@ -76,7 +70,7 @@ def kron_einsum(x: X, delta: Delta) -> Gradient:
     stage="gradient",
     flops=lambda m, n, o, s: 3 * m * n * o * o + 2 * m * o * o,
     bytes_moved=lambda m, n, o, s: (
-        _least_bytes(m, n, o, s) + (2 * m * n * o * o + 2 * m * o * o) * s
+        least_bytes("gradient", m, n, o, s) + (2 * m * n * o * o + 2 * m * o * o) * s
     ),
     workspace=lambda m, n, o, s: (m * n * o * o + m * o * o + o * o) * s,
 )
@@ -99,7 +93,6 @@ def full_jacobian(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: 0,
 )
 def einsum(x: X, delta: Delta) -> Gradient:
@@ -114,7 +107,6 @@ def einsum(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + 2 * n * o * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (o * o + n * o - o) * s,
 )
 def factored_einsum(x: X, delta: Delta) -> Gradient:
@@ -131,7 +123,7 @@ def factored_einsum(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    bytes_moved=lambda m, n, o, s: _least_bytes(m, n, o, s) + 2 * m * n * o * s,
+    bytes_moved=lambda m, n, o, s: least_bytes("gradient", m, n, o, s) + 2 * m * n * o * s,
     workspace=lambda m, n, o, s: (m * n * o - o) * s,
 )
 def outer_sum(x: X, delta: Delta) -> Gradient:
@@ -145,7 +137,6 @@ def outer_sum(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 4 * m * n * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (n * o + o + m * o) * s,
 )
 def func_vjp(x: X, delta: Delta) -> Gradient:
@@ -166,7 +157,7 @@ def func_vjp(x: X, delta: Delta) -> Gradient:
         2 * m * n * o + m * o * (2 * m * n * o + m * o) + 2 * m * o * (n * o + o)
     ),
     bytes_moved=lambda m, n, o, s: (
-        _least_bytes(m, n, o, s) + 2 * (m * m * o * o + m * n * o * o + m * o * o) * s
+        least_bytes("gradient", m, n, o, s) + 2 * (m * m * o * o + m * n * o * o + m * o * o) * s
     ),
     workspace=lambda m, n, o, s: (
         (m * n * o * o + m * o * o + max(m * o * (m * o + 1), n * o + o)) * s
@@ -191,7 +182,6 @@ def jacrev(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 4 * m * n * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (n * o + o + m * o) * s,
 )
 def autograd(x: X, delta: Delta) -> Gradient:
@@ -211,7 +201,6 @@ def autograd(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: compiled.sums_bytes(n, o, s),
     devices=("cpu",),
     refuses=compiled.too_wide,
@@ -229,7 +218,6 @@ def one_pass(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: 0,
     stands_for=choice.chosen,
 )

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .case import FIT_EPOCHS, FIT_VALID_ROWS, Case, fit_rows
+from .case import FIT_EPOCHS, FIT_VALID_ROWS, Case, fit_rows, least_bytes
 from .checks import as_device, as_dtype, check_count, check_matrix, check_rows
 from .registry import Kernel, get_kernel
 from .registry import kernel as fit_kernel
@@ -29,11 +29,6 @@ def _fit_flops(m: int, n: int, o: int, backward: int) -> int:
     return FIT_EPOCHS * (2 * forward * n * o + fit_rows(m) * backward)
 
 
-def _fit_bytes(m: int, n: int, o: int, s: int) -> int:
-    """Read training and validation data once an epoch."""
-    return FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o) * s
-
-
 def _fit_workspace(m: int, n: int, o: int, s: int) -> int:
     """Hold the most of: validation's predictions, residuals and squares; the check of the inputs.
 
@@ -45,7 +40,6 @@ def _fit_workspace(m: int, n: int, o: int, s: int) -> int:
 @fit_kernel(
     stage="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
-    bytes_moved=_fit_bytes,
     workspace=_fit_workspace,
 )
 class LinearRegression(Regression):
@@ -133,7 +127,7 @@ class LinearRegression(Regression):
     stage="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o * o),
     bytes_moved=lambda m, n, o, s: (
-        _fit_bytes(m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
+        least_bytes("fit", m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
     ),
     workspace=lambda m, n, o, s: max(
         _fit_workspace(m, n, o, s), (m * n * o * o + 2 * m * o + 2 * n * o) * s
@@ -165,7 +159,6 @@ class EinsumLinearRegression(LinearRegression):
 @fit_kernel(
     stage="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
-    bytes_moved=_fit_bytes,
     workspace=_fit_workspace,
 )
 class TorchLinearRegression(Regression, nn.Module):

@@ -23,11 +23,6 @@ from .registry import kernel
 Refusal = Callable[[Case], str | None]
 
 
-def _least_bytes(m: int, n: int, o: int, s: int) -> int:
-    """Read X and Y once, read and write W and b once."""
-    return (m * n + m * o + 2 * (n * o + o)) * s
-
-
 def _flops(m: int, n: int, o: int, s: int) -> int:
     return 4 * m * n * o + 3 * m * o + 2 * (n * o + o)
 
@@ -73,7 +68,6 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 @kernel(
     stage="step",
     flops=_flops,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
     refuses=_needs_compiler,
     peer=True,
@@ -103,7 +97,6 @@ def torch_compile(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=_flops,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
     refuses=_needs_compiler,
     own_parameters=True,
@@ -137,7 +130,6 @@ def torch_compile_nn(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=_flops,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
     peer=True,
@@ -172,7 +164,6 @@ def numpy_step(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=_flops,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
     refuses=_needs("scipy"),
@@ -209,7 +200,6 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=_flops,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: 0,
     refuses=_needs("jax"),
     own_parameters=True,

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .case import DTYPES, FIT_EPOCHS, STAGES, Case, Problem
+from .case import DTYPES, FIT_EPOCHS, STAGES, Case, Problem, least_bytes
 
 BASELINES = {"gradient": "autograd", "step": "torch_nn", "fit": "TorchLinearRegression"}
 ENTRY_POINT_GROUP = "mlr.kernels"
@@ -99,8 +99,8 @@ def kernel(
     *,
     stage: str,
     flops: Formula,
-    bytes_moved: Formula,
     workspace: Formula,
+    bytes_moved: Formula | None = None,
     devices: tuple[str, ...] = ("cpu", "cuda"),
     dtypes: tuple[str, ...] = ("float32", "float64"),
     refuses: Callable[[Case], str | None] | None = None,
@@ -110,7 +110,7 @@ def kernel(
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
-    See `Kernel` for what the arguments say.
+    See `Kernel` for what the arguments say. Without `bytes_moved` it is the stage's least.
 
     Raises:
         ValueError: For an unknown stage or dtype, a name taken already, or one that is no plain
@@ -130,8 +130,9 @@ def kernel(
             raise ValueError(
                 f"kernel {name!r} is registered already, by {other.__module__}; rename one of them"
             )
+        moved = bytes_moved or partial(least_bytes, stage)
         KERNELS[name] = Kernel(
-            name, stage, function, flops, bytes_moved, workspace, tuple(devices), tuple(dtypes),
+            name, stage, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
             refuses, stands_for, own_parameters, peer,
         )  # fmt: skip
         return function

@@ -12,14 +12,9 @@ import torch
 from torch import nn
 
 from . import choice, compiled
-from .case import Gradient, Problem
+from .case import Gradient, Problem, least_bytes
 from .gradients import kron_einsum, matmul
 from .registry import kernel
-
-
-def _least_bytes(m: int, n: int, o: int, s: int) -> int:
-    """Read X and Y once, read and write W and b once."""
-    return (m * n + m * o + 2 * (n * o + o)) * s
 
 
 def _three_of_m(m: int, o: int, s: int) -> int:
@@ -30,7 +25,6 @@ def _three_of_m(m: int, o: int, s: int) -> int:
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 6 * m * o + n * o + o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o + 1) * s),
     own_parameters=True,
 )
@@ -56,7 +50,6 @@ def torch_nn(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 5 * m * o + n * o + o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o) * s),
 )
 def matmul_update(problem: Problem) -> Callable[[], None]:
@@ -71,7 +64,7 @@ def matmul_update(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 2 * m * n * o + 3 * m * n * o * o + 5 * m * o + n * o + o,
-    bytes_moved=lambda m, n, o, s: _least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
+    bytes_moved=lambda m, n, o, s: least_bytes("step", m, n, o, s) + 2 * m * n * o * o * s,
     workspace=lambda m, n, o, s: max(
         _three_of_m(m, o, s), (2 * m * o + m * n * o * o + max(o * o, n * o + o)) * s
     ),
@@ -101,7 +94,6 @@ def _plain_update(problem: Problem, gradient: Callable[..., Gradient]) -> Callab
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (m * o + n * o) * s,
 )
 def fused_addmm(problem: Problem) -> Callable[[], None]:
@@ -127,7 +119,6 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o + 2 * (n * o + o),
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: compiled.parts_of(m, n, o) * compiled.sums_bytes(n, o, s),
     devices=("cpu",),
     refuses=compiled.too_wide,
@@ -157,7 +148,6 @@ def _block_rows(m: int, n: int, s: int) -> int:
     flops=lambda m, n, o, s: (
         4 * m * n * o + 2 * m * o + n * o + o + -(-m // _block_rows(m, n, s)) * o
     ),
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: (_block_rows(m, n, s) * o + n * o + 2 * o) * s,
 )
 def blocked(problem: Problem) -> Callable[[], None]:
@@ -193,7 +183,6 @@ def blocked(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o,
-    bytes_moved=_least_bytes,
     workspace=lambda m, n, o, s: 0,
     stands_for=choice.chosen,
 )
