@@ -46,6 +46,11 @@ def _lattice(batch: int, features: tuple[int, ...], outputs: tuple[int, ...]) ->
     return tuple(Size(batch, n, o) for n, o in product(features, outputs))
 
 
+def _steps(layers: tuple[tuple[int, int], ...], batches: tuple[int, ...]) -> Block:
+    sizes = tuple(Size(m, n, o) for (n, o), m in product(layers, batches))
+    return Block(("step",), ("float32", "float64"), sizes)
+
+
 NOTEBOOK = (Size(33, 6, 3), Size(100, 6, 3))
 TALL = (Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000_000, 6, 3))
 MIDDLE = Size(10_000, 64, 16)  # o² is large and the Jacobian still fits: 1.3 GB in float64
@@ -87,30 +92,8 @@ GRIDS: dict[str, tuple[Block, ...]] = {
         ),
     ),
     # Few features: what dispatch and memory cost. Many: what products cost.
-    "tall": (
-        Block(
-            ("step",),
-            ("float32", "float64"),
-            tuple(
-                Size(m, n, o)
-                for (n, o), m in product(
-                    ((6, 3), (16, 8), (32, 4)), (33, 100, 1_000, 10_000, 100_000, 1_000_000)
-                )
-            ),
-        ),
-    ),
-    "wide": (
-        Block(
-            ("step",),
-            ("float32", "float64"),
-            tuple(
-                Size(m, n, o)
-                for (n, o), m in product(
-                    ((64, 16), (256, 64), (1_024, 256)), (1_000, 10_000, 100_000)
-                )
-            ),
-        ),
-    ),
+    "tall": (_steps(((6, 3), (16, 8), (32, 4)), (33, 100, 1_000, 10_000, 100_000, 1_000_000)),),
+    "wide": (_steps(((64, 16), (256, 64), (1_024, 256)), (1_000, 10_000, 100_000)),),
 }
 
 # Grids that hold what others made beside ours: some of it compiles for seconds in every process.

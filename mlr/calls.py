@@ -26,9 +26,7 @@ def gradient(x: Tensor, delta: Tensor, kernel: str = "auto") -> Gradient:
         ValueError: For shapes, dtypes or devices that do not fit, numbers that are not finite, or a
             kernel that is unknown, of another stage, or does not take the case.
     """
-    check_matrix("x", x, x.shape[-1], x)
-    check_matrix("delta", delta, delta.shape[-1], x)
-    check_rows("x", x, "delta", delta)
+    _check(x, "delta", delta)
     found: Gradient = _taken(kernel, "gradient", x, delta).function(x, delta)
     return found
 
@@ -57,9 +55,7 @@ def bind_step(
     Raises:
         ValueError: As `gradient`; or for tensors that are not contiguous.
     """
-    check_matrix("x", x, x.shape[-1], x)
-    check_matrix("y", y, y.shape[-1], x)
-    check_rows("x", x, "y", y)
+    _check(x, "y", y)
     check_matrix("weight", weight, y.shape[1], x)
     check_matrix("bias", bias[None], y.shape[1], x)
     check_lr(lr)
@@ -97,6 +93,12 @@ def step(
     Arguments and errors are those of `bind_step`.
     """
     bind_step(x, y, weight, bias, lr, kernel)()
+
+
+def _check(x: Tensor, name: str, other: Tensor) -> None:
+    check_matrix("x", x, x.shape[-1], x)
+    check_matrix(name, other, other.shape[-1], x)
+    check_rows("x", x, name, other)
 
 
 def _case(stage: str, x: Tensor, y: Tensor) -> Case:
