@@ -96,9 +96,14 @@ def step(
 
 
 def _check(x: Tensor, name: str, other: Tensor) -> None:
-    check_matrix("x", x, x.shape[-1], x)
-    check_matrix(name, other, other.shape[-1], x)
+    check_matrix("x", x, _columns(x), x)
+    check_matrix(name, other, _columns(other), x)
     check_rows("x", x, name, other)
+
+
+def _columns(value: object) -> int:
+    """Return how many columns it has; 0 for what is no matrix, which the check then says."""
+    return value.shape[-1] if isinstance(value, Tensor) and value.ndim else 0
 
 
 def _case(stage: str, x: Tensor, y: Tensor) -> Case:
