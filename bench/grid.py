@@ -179,7 +179,9 @@ def _replaced(block_sizes: tuple[Size, ...], axes: Axes) -> list[Size]:
 
 
 def planned(axes: Axes) -> list[Planned]:
-    """Return every kernel on every case of its stage; peers where they are named or belong.
+    """Return every kernel on every case of its stage and device; peers where they belong.
+
+    What is named by the axes is planned in any case, and says what it lacks.
 
     Raises:
         UserError: If the axes leave nothing to measure.
@@ -189,7 +191,12 @@ def planned(axes: Axes) -> list[Planned]:
         for k in KERNELS.values()
         if (k.name in axes.kernel if axes.kernel else not k.peer or axes.grid in WITH_PEERS)
     ]
-    plan = [Planned(k, case) for case in cases(axes) for k in chosen if k.stage == case.stage]
+    plan = [
+        Planned(k, case)
+        for case in cases(axes)
+        for k in chosen
+        if k.stage == case.stage and (axes.kernel or case.device in k.devices)
+    ]
     if not plan:
         raise UserError(
             "the axes must leave a case to measure; got none: a kernel belongs to one stage only "

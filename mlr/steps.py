@@ -7,14 +7,19 @@ After k calls the problem's weight and bias equal the oracle's after k steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import nn
 
 from . import choice, compiled
-from .case import Gradient, Problem, least_bytes
+from .case import Case, Gradient, Problem, least_bytes
 from .gradients import kron_einsum, matmul
 from .registry import kernel
+
+BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
+TRITON_PRODUCTS = 1_024  # n·o in the registers of one program
+GRAPH_WARM_UP = 3  # steps before a capture, which must allocate nothing for the first time
 
 
 def _three_of_m(m: int, o: int, s: int) -> int:
@@ -135,9 +140,6 @@ def one_pass_step(problem: Problem) -> Callable[[], None]:
     )
 
 
-BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
-
-
 def _block_rows(m: int, n: int, s: int) -> int:
     """Return how many rows of X fit a block, at least 16."""
     return min(m, max(16, BLOCK_BYTES // (n * s)))
@@ -193,3 +195,73 @@ def auto_step(problem: Problem) -> Callable[[], None]:
     """
     call: Callable[[], None] = choice.chosen(problem.case).bind(problem)
     return call
+
+
+def _needs_triton(case: Case) -> str | None:
+    if find_spec("triton") is None:
+        return "needs triton, which is not installed: python -m pip install triton"
+    n, o = case.in_features, case.out_features
+    if n * o > TRITON_PRODUCTS:
+        return f"a sweep holds W in registers: n·o is at most {TRITON_PRODUCTS:,}; got {n * o:,}"
+    return None
+
+
+def _processors() -> int:
+    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count)
+
+
+def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
+    from . import triton_sweep
+
+    return triton_sweep.sums_bytes(m, n, o, s, _processors() if torch.cuda.is_available() else 1)
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o + 2 * (n * o + o),
+    workspace=_triton_workspace,
+    devices=("cuda",),
+    dtypes=("float32", "float64", "bfloat16"),
+    refuses=_needs_triton,
+)
+def one_pass_triton(problem: Problem) -> Callable[[], None]:
+    """Step in two launches: programs sweep the rows once, then their sums are added up and used.
+
+    Materialises the sums of each program, independent of m. The result is the same on every run.
+    For n·o that registers hold. Source: `mlr.triton_sweep`, Triton.
+    """
+    from . import triton_sweep
+
+    x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
+    rate = 2 * problem.lr / y.numel()
+    step: Callable[[], None] = triton_sweep.bind_step(x, y, weight, bias, rate, _processors())
+    return step
+
+
+@kernel(
+    stage="step",
+    flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
+    workspace=lambda m, n, o, s: (m * o + 2 * (n * o + o)) * s,
+    devices=("cuda",),
+)
+def cuda_graph(problem: Problem) -> Callable[[], None]:
+    """Replay `fused_addmm` as a CUDA graph: its launches cost the host one call.
+
+    Materialises what `fused_addmm` does, in a pool of the graph's own. For small m, where launches
+    take longer than work. Source: torch.cuda.CUDAGraph.
+    """
+    start = Gradient(problem.weight.clone(), problem.bias.clone())
+    step = fused_addmm(problem)
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(GRAPH_WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    problem.weight.copy_(start.weight)
+    problem.bias.copy_(start.bias)
+    replay: Callable[[], None] = graph.replay
+    return replay
