@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "the Kronecker way", "factored_einsum", _gradient("float64", 100, 16, 8),
-        'torch.einsum("pq,pi,qj->ij", delta, x, eye)',
+        'torch.einsum("iq,qj->ij", torch.einsum("pq,pi->iq", delta, x), eye)',
         'torch.einsum("pq,pqij->ij", delta, _kron(x, eye).reshape(*delta.shape, x.shape[1], o))',
     ),
     Mutant(

@@ -117,7 +117,10 @@ def factored_einsum(x: X, delta: Delta) -> Gradient:
     """
     o = delta.shape[1]
     eye = torch.eye(o, dtype=x.dtype, device=x.device)
-    return Gradient(torch.einsum("pq,pi,qj->ij", delta, x, eye), delta.sum(0))
+    # Two by two: in which order torch contracts three depends on what else is installed.
+    return Gradient(
+        torch.einsum("iq,qj->ij", torch.einsum("pq,pi->iq", delta, x), eye), delta.sum(0)
+    )
 
 
 @kernel(
