@@ -37,7 +37,6 @@ from bench.sides import load
 from mlr import Case, Problem, check
 
 OLD, NEW = "old", "new"
-
 REFRESHED_BYTES = 2**18
 ROUNDS = 30
 TRIES = 3

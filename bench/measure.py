@@ -91,6 +91,11 @@ def warm_up(call: Call, device: str, seconds: float = 0.02) -> float:
     not count, neither towards `seconds` nor as the fastest.
     """
     call()
+    return fastest_call(call, device, seconds)
+
+
+def fastest_call(call: Call, device: str, seconds: float = 0.02) -> float:
+    """Call for so long, once at least, and return the seconds of the fastest call."""
     clock, fastest, spent, done = clock_for(device), math.inf, 0.0, 0
     while not done or (spent < seconds and done < MAX_REPEATS):
         start = clock()

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import psutil
 
 from bench.errors import UserError
+from mlr.registry import ENTRY_POINT_GROUP
 
 PREFIX = "mlr-gate-"
 PACKAGE = "mlr"
-OFFERED = "mlr.kernels"  # the entry points of packages with kernels
 BROUGHT = "kernel-file"  # the folder in a side's copy that holds a user's file
 
 
@@ -226,7 +226,7 @@ def load(folder: Path, name: str) -> ModuleType:
 @contextmanager
 def _in_its_place(name: str) -> Iterator[None]:
     """Let `import mlr` find a side, and import afresh what registers its kernels with it."""
-    offering = {point.module.partition(".")[0] for point in entry_points(group=OFFERED)}
+    offering = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
 
     def away() -> dict[str, ModuleType]:
         gone = {PACKAGE, *offering}

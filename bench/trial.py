@@ -21,9 +21,9 @@ from bench.measure import (
     Spent,
     clock_for,
     device_time,
+    fastest_call,
     paired_ratio,
     time_slice,
-    warm_up,
 )
 from bench.memory import is_out_of_memory, weigh
 from bench.noise import Look
@@ -330,7 +330,7 @@ def _time_once(planned: Planned, timer: Timer, spent: Spent, number: int) -> Tak
             call = kernel.bind(problem)
             leaving(call)()
             first_call_s = clock() - start
-            about_s = warm_up(leaving(call), case.device)
+            about_s = fastest_call(leaving(call), case.device)
         if forks:  # what it forks would fork in turn, with every call that is timed
             call = leaving(call)
     with spent.on("timing"):

@@ -74,7 +74,7 @@ def bind_step(
             f"a step on tensors of yours needs a kernel that works on them; {kernel!r} keeps "
             "parameters of its own; choose another"
         )
-    problem = Problem(_case("step", x, y))
+    problem = Problem(Case.of("step", x, y))
     problem.lr = float(lr)
     problem.__dict__.update(tensors, start=Gradient(weight.clone(), bias.clone()))
     return taken.bind(problem)
@@ -106,16 +106,10 @@ def _columns(value: object) -> int:
     return value.shape[-1] if isinstance(value, Tensor) and value.ndim else 0
 
 
-def _case(stage: str, x: Tensor, y: Tensor) -> Case:
-    dtype = str(x.dtype).removeprefix("torch.")
-    m, n = x.shape
-    return Case(stage, str(x.device), dtype, m, n, y.shape[1])
-
-
 def _taken(name: str, stage: str, x: Tensor, y: Tensor) -> Kernel:
     kernel = get_kernel(name)
     if kernel.stage != stage:
         raise ValueError(f"a kernel of stage {stage} is needed; {name!r} is of {kernel.stage}")
-    if reason := kernel.unsupported(_case(stage, x, y)):
+    if reason := kernel.unsupported(Case.of(stage, x, y)):
         raise ValueError(f"kernel {name!r} does not take this: {reason}; choose another")
     return kernel

@@ -70,6 +70,12 @@ class Case:
     out_features: int
     seed: int = 0
 
+    @classmethod
+    def of(cls, stage: str, x: Tensor, y: Tensor) -> Case:
+        """Name the case of one's own tensors: X (m, n), and Y or δ (m, o)."""
+        m, n = x.shape
+        return cls(stage, str(x.device), str(x.dtype).removeprefix("torch."), m, n, y.shape[1])
+
     def __post_init__(self) -> None:
         """Refuse what no problem can be made of."""
         if self.stage not in STAGES:

@@ -229,8 +229,5 @@ def auto(x: X, delta: Delta) -> Gradient:
 
     Costs what that kernel costs, and a look into a table. The one to use where sizes vary.
     """
-    dtype = str(x.dtype).removeprefix("torch.")
-    m, n = x.shape
-    taken = choice.chosen(Case("gradient", x.device.type, dtype, m, n, delta.shape[1]))
-    found: Gradient = taken.function(x, delta)
+    found: Gradient = choice.chosen(Case.of("gradient", x, delta)).function(x, delta)
     return found

@@ -10,42 +10,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .case import Case, Gradient, Problem
-from .registry import kernel
-
-Refusal = Callable[[Case], str | None]
-
-
-def _flops(m: int, n: int, o: int, s: int) -> int:
-    return 4 * m * n * o + 3 * m * o + 2 * (n * o + o)
-
-
-def _needs(package: str) -> Refusal:
-    """Return what says so where a package is missing."""
-
-    def missing(case: Case) -> str | None:
-        if find_spec(package) is not None:
-            return None
-        return f"needs {package}, which is not installed: python -m pip install {package}"
-
-    return missing
+from .registry import kernel, needs
+from .steps import sweep_flops
 
 
 def _needs_compiler(case: Case) -> str | None:
     """Say so where torch.compile has nothing to compile with."""
     if case.device.startswith("cuda"):
-        return _needs("triton")(case)
+        return needs("triton")(case)
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         return f"torch.compile needs a C++ compiler, and {compiler} is not there: install it"
     return None
+
+
+def _arrays(*values: Tensor) -> list[np.ndarray]:
+    """Return arrays on the tensors' own memory."""
+    return [value.numpy() for value in values]
 
 
 def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +56,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @kernel(
     stage="step",
-    flops=_flops,
+    flops=sweep_flops,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
     refuses=_needs_compiler,
     peer=True,
@@ -96,7 +85,7 @@ def torch_compile(problem: Problem) -> Callable[[], None]:
 
 @kernel(
     stage="step",
-    flops=_flops,
+    flops=sweep_flops,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
     refuses=_needs_compiler,
     own_parameters=True,
@@ -129,7 +118,7 @@ def torch_compile_nn(problem: Problem) -> Callable[[], None]:
 
 @kernel(
     stage="step",
-    flops=_flops,
+    flops=sweep_flops,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
     peer=True,
@@ -139,14 +128,10 @@ def numpy_step(problem: Problem) -> Callable[[], None]:
 
     Materialises the residual and the gradient. Source: numpy.matmul with `out`.
     """
-    import numpy as np
-
-    x, y, weight, bias = (
-        value.numpy() for value in (problem.x, problem.y, problem.weight, problem.bias)
-    )
+    x, y, weight, bias = _arrays(problem.x, problem.y, problem.weight, problem.bias)
     rate = x.dtype.type(2 * problem.lr / y.size)
-    buffers = (torch.empty_like(value) for value in (problem.y, problem.weight, problem.bias))
-    residual, by_weight, by_bias = (value.numpy() for value in buffers)
+    given = problem.y, problem.weight, problem.bias
+    residual, by_weight, by_bias = _arrays(*map(torch.empty_like, given))
 
     def step() -> None:
         np.matmul(x, weight, out=residual)
@@ -163,10 +148,10 @@ def numpy_step(problem: Problem) -> Callable[[], None]:
 
 @kernel(
     stage="step",
-    flops=_flops,
+    flops=sweep_flops,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
-    refuses=_needs("scipy"),
+    refuses=needs("scipy"),
     peer=True,
 )
 def scipy_blas(problem: Problem) -> Callable[[], None]:
@@ -177,31 +162,28 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     """
     from scipy.linalg import blas
 
-    x, y, weight, bias = (
-        value.numpy() for value in (problem.x, problem.y, problem.weight, problem.bias)
-    )
+    x, y, weight, bias = _arrays(problem.x, problem.y, problem.weight, problem.bias)
     rate = x.dtype.type(2 * problem.lr / y.size)
-    buffers = (torch.empty_like(value) for value in (problem.y, problem.weight))
-    residual, by_weight = (value.numpy() for value in buffers)
+    residual, by_weight = _arrays(*map(torch.empty_like, (problem.y, problem.weight)))
     gemm = {"float32": blas.sgemm, "float64": blas.dgemm}[problem.case.dtype]
 
     def step() -> None:
         residual[:] = bias
-        residual.__isub__(y)
+        np.subtract(residual, y, out=residual)
         gemm(1.0, weight.T, x.T, 1.0, residual.T, overwrite_c=True)
         gemm(1.0, residual.T, x.T, 0.0, by_weight.T, trans_b=True, overwrite_c=True)
-        by_weight.__imul__(rate)
-        weight.__isub__(by_weight)
-        bias.__isub__(rate * residual.sum(0))
+        np.multiply(by_weight, rate, out=by_weight)
+        np.subtract(weight, by_weight, out=weight)
+        np.subtract(bias, rate * residual.sum(0), out=bias)
 
     return step
 
 
 @kernel(
     stage="step",
-    flops=_flops,
+    flops=sweep_flops,
     workspace=lambda m, n, o, s: 0,
-    refuses=_needs("jax"),
+    refuses=needs("jax"),
     own_parameters=True,
     peer=True,
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +91,17 @@ class Kernel:
 
     def _worker(self, case: Case) -> Kernel:
         return self.stands_for(case) if self.stands_for else self
+
+
+def needs(package: str) -> Callable[[Case], str | None]:
+    """Return a kernel's `refuses` that says how to install a package where it is missing."""
+
+    def missing(case: Case) -> str | None:
+        if find_spec(package) is not None:
+            return None
+        return f"needs {package}, which is not installed: python -m pip install {package}"
+
+    return missing
 
 
 KERNELS: dict[str, Kernel] = {}

@@ -7,19 +7,23 @@ After k calls the problem's weight and bias equal the oracle's after k steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 from torch import nn
 
-from . import choice, compiled
+from . import choice, compiled, programs
 from .case import Case, Gradient, Problem, least_bytes
 from .gradients import kron_einsum, matmul
-from .registry import kernel
+from .registry import kernel, needs
 
 BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
 TRITON_PRODUCTS = 1_024  # n·o in the registers of one program
 GRAPH_WARM_UP = 3  # steps before a capture, which must allocate nothing for the first time
+
+
+def sweep_flops(m: int, n: int, o: int, s: int) -> int:
+    """Count Ŷ, the residual, both sums over it, and the update, with η in one factor."""
+    return 4 * m * n * o + 3 * m * o + 2 * (n * o + o)
 
 
 def _three_of_m(m: int, o: int, s: int) -> int:
@@ -123,7 +127,7 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
 
 @kernel(
     stage="step",
-    flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o + 2 * (n * o + o),
+    flops=sweep_flops,
     workspace=lambda m, n, o, s: compiled.parts_of(m, n, o) * compiled.sums_bytes(n, o, s),
     devices=("cpu",),
     refuses=compiled.too_wide,
@@ -198,8 +202,8 @@ def auto_step(problem: Problem) -> Callable[[], None]:
 
 
 def _needs_triton(case: Case) -> str | None:
-    if find_spec("triton") is None:
-        return "needs triton, which is not installed: python -m pip install triton"
+    if missing := needs("triton")(case):
+        return missing
     n, o = case.in_features, case.out_features
     if n * o > TRITON_PRODUCTS:
         return f"a sweep holds W in registers: n·o is at most {TRITON_PRODUCTS:,}; got {n * o:,}"
@@ -211,14 +215,12 @@ def _processors() -> int:
 
 
 def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
-    from . import triton_sweep
-
-    return triton_sweep.sums_bytes(m, n, o, s, _processors() if torch.cuda.is_available() else 1)
+    return programs.sums_bytes(m, n, o, s, _processors() if torch.cuda.is_available() else 1)
 
 
 @kernel(
     stage="step",
-    flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o + 2 * (n * o + o),
+    flops=sweep_flops,
     workspace=_triton_workspace,
     devices=("cuda",),
     dtypes=("float32", "float64", "bfloat16"),

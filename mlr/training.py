@@ -148,14 +148,12 @@ class Regression(ABC):
                 strict=True,
             )
         )
-        step, records = self._make_step(lr), []
-        for number in range(epochs):
+
+        def pass_over(step: Step) -> float:
             losses = torch.stack([step(x, y) for x, y in batches])
-            mse_valid = None if valid is None else self._evaluate(*valid)
-            records.append(Epoch(number, losses.double().mean().item(), mse_valid))
-            if verbose:
-                print(records[-1])
-        return History(tuple(records))
+            return losses.double().mean().item()
+
+        return self._train(pass_over, epochs, lr, valid, verbose=verbose)
 
     def fit_batches(
         self,
@@ -192,8 +190,8 @@ class Regression(ABC):
                 f"batches must be iterable anew for each of {epochs} epochs; got an iterator, "
                 "which ends with the first; give a list, a loader or mlr.Batches"
             )
-        step, records = self._make_step(lr), []
-        for number in range(epochs):
+
+        def pass_over(step: Step) -> float:
             total = torch.zeros((), dtype=torch.float64, device=self.weight.device)
             count = 0
             for pair in batches:
@@ -207,8 +205,25 @@ class Regression(ABC):
                 count += 1
             if not count:
                 raise ValueError("batches must hold at least one; got none; add data")
+            return total.item() / count
+
+        return self._train(pass_over, epochs, lr, valid, verbose=verbose)
+
+    def _train(
+        self,
+        pass_over: Callable[[Step], float],
+        epochs: int,
+        lr: float | int,
+        valid: tuple[Tensor, Tensor] | None,
+        *,
+        verbose: bool,
+    ) -> History:
+        """Train for some epochs; `pass_over` takes a step on each batch and returns the loss."""
+        step, records = self._make_step(lr), []
+        for number in range(epochs):
+            mse = pass_over(step)
             mse_valid = None if valid is None else self._evaluate(*valid)
-            records.append(Epoch(number, total.item() / count, mse_valid))
+            records.append(Epoch(number, mse, mse_valid))
             if verbose:
                 print(records[-1])
         return History(tuple(records))

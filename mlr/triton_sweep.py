@@ -18,10 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LEAST = 16  # rows, features and outputs of a product, at least
-PROGRAMS_PER_PROCESSOR = 2  # enough to hide the latency of memory
-MOST_ROWS, LEAST_ROWS = 128, 16  # of a block
-BLOCK_NUMBERS = 8_192  # of a block of X: what registers hold beside W and the sums
+from .programs import padded, parts_of
 
 
 @triton.jit
@@ -78,23 +75,6 @@ def finish(
     before = tl.load(target, mask=output < OUT, other=0.0)
     after = before.to(total.dtype) - tl.load(rate).to(total.dtype) * total
     tl.store(target, after.to(before.dtype), mask=output < OUT)
-
-
-def padded(size: int) -> int:
-    """Return the power of two that a size is padded to."""
-    return max(LEAST, 1 << (size - 1).bit_length())
-
-
-def parts_of(m: int, n: int, processors: int) -> tuple[int, int]:
-    """Return the rows of a block and the number of programs."""
-    rows = min(MOST_ROWS, max(LEAST_ROWS, BLOCK_NUMBERS // padded(n)))
-    return rows, max(1, min(-(-m // rows), PROGRAMS_PER_PROCESSOR * processors))
-
-
-def sums_bytes(m: int, n: int, o: int, itemsize: int, processors: int) -> int:
-    """Return the bytes that the sums of all programs take."""
-    _, programs = parts_of(m, n, processors)
-    return programs * (padded(n) + 1) * padded(o) * (8 if itemsize == 8 else 4) + 8
 
 
 def sums_dtype(dtype: torch.dtype) -> torch.dtype:

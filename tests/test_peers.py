@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.grid import Axes, planned
-from mlr import KERNELS, Case, Kernel, Problem, check, get_kernel, peers
+from mlr import KERNELS, Case, Kernel, Problem, check, get_kernel, peers, registry
 
 PEERS = [kernel for kernel in KERNELS.values() if kernel.peer]
 
@@ -26,7 +26,7 @@ def test_agrees_with_the_oracle_also_on_other_inputs(kernel: Kernel, dtype: str,
 def test_what_is_missing_says_how_to_install_it(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda package: None)
+    monkeypatch.setattr(registry, "find_spec", lambda package: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     for device in ("cpu", "cuda"):
         reason = get_kernel(name).unsupported(Case("step", device, "float64", 33, 6, 3))

@@ -56,3 +56,16 @@ def test_what_is_for_a_gpu_is_not_taken_elsewhere() -> None:
     wide = get_kernel("one_pass_triton").unsupported(Case("step", "cuda", "float32", 9, 256, 64))
     assert wide is not None
     assert "at most" in wide or "install" in wide
+
+
+def test_a_machine_without_triton_still_plans_and_says_what_is_missing() -> None:
+    code = (
+        "import sys\nsys.modules['triton'] = None\n"
+        "from bench.__main__ import main\n"
+        "sys.exit(main(['plan', '--kernel=one_pass_triton', '--device=cuda', '--grid=smoke']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "needs triton, which is not installed" in " ".join(done.stdout.split())

@@ -1,0 +1,25 @@
+"""Into how many programs a sweep on CUDA is cut, and what their sums take; needs no Triton."""
+
+from __future__ import annotations
+
+LEAST = 16  # rows, features and outputs of a product of Triton, at least
+PROGRAMS_PER_PROCESSOR = 2  # enough to hide the latency of memory
+MOST_ROWS, LEAST_ROWS = 128, 16  # of a block
+BLOCK_NUMBERS = 8_192  # of a block of X: what registers hold beside W and the sums
+
+
+def padded(size: int) -> int:
+    """Return the power of two that a size is padded to."""
+    return max(LEAST, 1 << (size - 1).bit_length())
+
+
+def parts_of(m: int, n: int, processors: int) -> tuple[int, int]:
+    """Return the rows of a block and the number of programs."""
+    rows = min(MOST_ROWS, max(LEAST_ROWS, BLOCK_NUMBERS // padded(n)))
+    return rows, max(1, min(-(-m // rows), PROGRAMS_PER_PROCESSOR * processors))
+
+
+def sums_bytes(m: int, n: int, o: int, itemsize: int, processors: int) -> int:
+    """Return the bytes that the sums of all programs take."""
+    _, programs = parts_of(m, n, processors)
+    return programs * (padded(n) + 1) * padded(o) * (8 if itemsize == 8 else 4) + 8
