@@ -19,7 +19,7 @@ from llvmlite import binding as llvm
 from torch import Tensor
 
 from .case import Case, Gradient
-from .sweep import MOST_PRODUCTS, Slot, Source, tile
+from .sweep import MOST_PRODUCTS, Slot, Source, layout
 
 Function = Callable[[int], None]
 # Operations that are worth another thread: handing it its rows takes some 50 µs.
@@ -104,12 +104,12 @@ def compiled(stage: str, n: int, o: int, dtype: str) -> Sweep:
         kind(engine.get_function_address(f"{part}_{written.name}"))
         for part in ("call", "sweep", "finish")
     )
-    return Sweep(call, sweep, finish, written.tile.sums, text)
+    return Sweep(call, sweep, finish, written.layout.sums, text)
 
 
 def too_wide(case: Case) -> str | None:
     """Say so if a case has more features and outputs than a sweep is written for."""
-    products = tile(case.in_features, case.out_features, case.dtype, vector_bytes()).weight_sums
+    products = layout(case.in_features, case.out_features, case.dtype, vector_bytes()).weight_sums
     if products <= MOST_PRODUCTS:
         return None
     return (
@@ -121,7 +121,7 @@ def too_wide(case: Case) -> str | None:
 def sums_bytes(n: int, o: int, itemsize: int) -> int:
     """Return the bytes that the sums of one part take."""
     dtype = {4: "float32", 8: "float64"}[itemsize]
-    return 8 * tile(n, o, dtype, vector_bytes()).sums
+    return 8 * layout(n, o, dtype, vector_bytes()).sums
 
 
 def parts_of(m: int, n: int, o: int) -> int:

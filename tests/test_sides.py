@@ -67,8 +67,8 @@ def test_without_git_a_directory_still_does(
 def test_a_wheel_is_unpacked_and_nothing_but_its_package(tmp_path: Path) -> None:
     wheel = tmp_path / "mlr-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for path in (ROOT / "mlr").glob("*.py"):
-            archive.write(path, f"mlr/{path.name}")
+        for path in (ROOT / "mlr").rglob("*.py"):
+            archive.write(path, path.relative_to(ROOT))
         archive.writestr("../escaped.py", "")
         archive.writestr("mlr/../../escaped.py", "")
     side = take(str(wheel), tmp_path / "a" / "b", ROOT)

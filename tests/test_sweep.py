@@ -11,13 +11,14 @@ import torch
 
 from bench.memory import peak_bytes
 from mlr import Case, Problem, check, compiled, get_kernel, steps
-from mlr.sweep import BLOCK, MOST_PRODUCTS, Source, tile
+from mlr.sweep import BLOCK, MOST_PRODUCTS, OutputsBeside, RowsBeside, Source, layout
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ["one_pass", "one_pass_step"]
 NARROW = [(1, 1), (1, 3), (6, 3), (5, 2), (2, 1), (40, 1)]
 WIDE = [(16, 8), (32, 4), (31, 3), (17, 9), (3, 33), (64, 16)]
-ROWS = [1, 2, 3, 7, 8, 9, 33, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5]
+ROWS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5]
+LANE_ROWS = [2_047, 2_048, 2_049, 4_111]  # about a block where a vector holds 16 rows
 
 
 def stage_of(name: str) -> str:
@@ -29,7 +30,8 @@ def stage_of(name: str) -> str:
 @pytest.mark.parametrize("size", NARROW + WIDE, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_every_layout_agrees_with_the_oracle(name: str, dtype: str, size: tuple[int, int]) -> None:
     kernel = get_kernel(name)
-    for m in ROWS:
+    by_rows = isinstance(layout(*size, dtype, compiled.vector_bytes()), RowsBeside)
+    for m in ROWS + LANE_ROWS * by_rows:
         problem = Problem(Case(kernel.stage, "cpu", dtype, m, *size))
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
 
@@ -48,10 +50,18 @@ def test_machines_with_narrower_vectors_agree(
             assert check(kernel, problem, kernel.bind(problem)).reason is None, case
 
 
+def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -> None:
+    for n, o, lanes in ((6, 3, 16), (5, 2, 16), (1, 1, 16), (6, 1, 16)):
+        assert layout(n, o, "float32", 64) == RowsBeside(n, o, lanes)
+    for n, o, dtype in ((6, 3, "float64"), (32, 4, "float32"), (16, 8, "float32")):
+        assert isinstance(layout(n, o, dtype, 64), OutputsBeside)
+    assert isinstance(layout(6, 3, "float32", 32), OutputsBeside)  # 16 registers
+
+
 def test_the_layout_fills_vectors_and_wastes_none() -> None:
     for n, o, dtype, width in product((1, 6, 32, 64), (1, 3, 8, 33), ("float32", "float64"),
                                       (16, 32, 64)):  # fmt: skip
-        t = tile(n, o, dtype, width)
+        t = OutputsBeside.of(n, o, dtype, width)
         size = int(dtype[-2:]) // 8
         assert t.width * size <= width
         assert t.vectors * t.lanes >= o

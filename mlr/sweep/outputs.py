@@ -1,0 +1,263 @@
+"""The sweep with the outputs of a row beside one another in a vector.
+
+They are padded to a power of two. Where that is but a part of the machine's vectors, several
+features lie side by side in one: x is spread over them, W and G lie in memory like that anyhow, and
+r is folded from them. Several rows go together, so that W and G are loaded once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from .writer import DOUBLE, INT, SIZES, Slot, Writer
+
+BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
+_TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
+_FEATURES_PER_LANE = 4  # fewer for each place side by side, and folding costs what it saves
+
+
+class _Memory(NamedTuple):
+    """Where the inputs lie, and on the stack the padded W and b and the sums over a block."""
+
+    x: ir.Value
+    y: ir.Value
+    weight: ir.Value | None
+    bias: Sequence[ir.Value]
+    weight_sums: ir.Value
+    bias_sums: ir.Value
+
+
+@dataclass(frozen=True)
+class OutputsBeside:
+    """How a row lies in vectors.
+
+    Attributes:
+        n: Features.
+        o: Outputs.
+        lanes: Outputs in one vector, padded.
+        vectors: Vectors that hold all outputs.
+        beside: Features side by side in one vector; more than one only where `vectors` is 1.
+        rows: Rows that go together.
+    """
+
+    n: int
+    o: int
+    lanes: int
+    vectors: int
+    beside: int
+    rows: int
+
+    @classmethod
+    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> OutputsBeside:
+        """Lay out n features and o outputs on a machine whose vectors hold so many bytes.
+
+        >>> OutputsBeside.of(6, 3, "float64", 64)
+        OutputsBeside(n=6, o=3, lanes=4, vectors=1, beside=1, rows=8)
+        >>> OutputsBeside.of(32, 4, "float32", 64)
+        OutputsBeside(n=32, o=4, lanes=4, vectors=1, beside=4, rows=2)
+        """
+        most = vector_bytes // SIZES[dtype]
+        lanes = 1
+        while lanes < min(o, most):
+            lanes *= 2
+        vectors = -(-o // lanes)
+        beside = 1
+        if lanes * 4 <= most:
+            while lanes * beside < most and n >= 2 * beside * _FEATURES_PER_LANE:
+                beside *= 2
+        rows = 2 if beside > 1 else max(1, _TOGETHER // vectors)
+        return cls(n, o, lanes, vectors, beside, rows)
+
+    @property
+    def groups(self) -> int:
+        """Vectors over all features."""
+        return -(-self.n // self.beside)
+
+    @property
+    def width(self) -> int:
+        """Lanes of a whole vector."""
+        return self.lanes * self.beside
+
+    @property
+    def weight_sums(self) -> int:
+        """How many numbers the padded G is."""
+        return self.groups * self.vectors * self.width
+
+    @property
+    def stride(self) -> int:
+        """How many numbers lie from one feature's sums to the next's."""
+        return self.vectors * self.lanes
+
+    @property
+    def sums(self) -> int:
+        """How many float64 numbers a sweep adds up: G, and g behind it."""
+        return self.weight_sums + self.stride
+
+    def write(self, to: Writer, *, residual_given: bool) -> None:
+        """Write the sums over all rows."""
+        weight, bias = None, [to.zero(self.lanes)] * self.vectors
+        if not residual_given:
+            weight = self._padded_weight(to)
+            bias = self._outputs(to, to.slot(Slot.BIAS), 0)
+        memory = _Memory(
+            to.slot(Slot.X), to.slot(Slot.Y), weight, bias,
+            to.room(self.width, self.groups * self.vectors), to.room(self.lanes, self.vectors),
+        )  # fmt: skip
+        sums, rows = to.slot(Slot.SUMS), to.slot(Slot.ROWS)
+        # Up to here a row may be read with what lies behind it.
+        inside = to.build.sub(rows, INT(self._rows_read_behind()))
+        with to.loop(0, rows, BLOCK) as start:
+            for part, lanes, count in self._sums(memory):
+                for number in range(count):
+                    to.store(to.zero(lanes), part, number * lanes)
+            stop = to.less(to.build.add(start, INT(BLOCK)), rows)
+            whole = to.build.sub(to.less(stop, inside), start)
+            some = to.build.icmp_signed(">", whole, INT(0))
+            whole = to.build.select(some, whole, INT(0))
+            together = to.build.sub(whole, to.build.urem(whole, INT(self.rows)))
+            middle = to.build.add(start, together)
+            with to.loop(start, middle, self.rows) as row:
+                self._write_rows(to, memory, row, self.rows, inside=True)
+            with to.loop(middle, stop) as row:
+                self._write_rows(to, memory, row, 1, inside=False)
+            self._add_block(to, memory, sums)
+
+    def _outputs(self, to: Writer, base: ir.Value, index: int | ir.Value) -> list[ir.Value]:
+        """Load the outputs of one row, and nothing behind them."""
+        lanes = self.lanes
+        return [
+            to.gather(to.at(base, index), first, min(lanes, self.o - first), lanes)
+            for first in range(0, self.o, lanes)
+        ]
+
+    def _padded_weight(self, to: Writer) -> ir.Value:
+        """Copy W to the stack: the outputs padded, features side by side where they are so."""
+        weight = to.slot(Slot.WEIGHT)
+        padded = to.room(self.width, self.groups * self.vectors)
+        for number in range(self.groups * self.vectors):
+            to.store(to.zero(self.width), padded, number * self.width)
+        with to.loop(0, self.n) as feature:
+            row = self._outputs(to, weight, to.after((feature, self.o)))
+            for number, part in enumerate(row):
+                place = to.after((feature, self.vectors * self.lanes), (number, self.lanes))
+                to.store(part, padded, place)
+        return padded
+
+    def _rows_read_behind(self) -> int:
+        """Return how many rows from the last on must not be loaded by whole vectors."""
+        outputs = self.vectors * self.lanes - self.o
+        features = self.groups * self.beside - self.n
+        return max(-(-outputs // self.o), -(-features // self.n))
+
+    def _sums(self, memory: _Memory) -> list[tuple[ir.Value, int, int]]:
+        return [
+            (memory.weight_sums, self.width, self.groups * self.vectors),
+            (memory.bias_sums, self.lanes, self.vectors),
+        ]
+
+    def _write_rows(
+        self, to: Writer, memory: _Memory, row: ir.Value, count: int, *, inside: bool
+    ) -> None:
+        """Write what is done with some rows that go together."""
+        x = [to.at(memory.x, to.after((row, self.n), (k, self.n))) for k in range(count)]
+        kept: dict[tuple[int, int], ir.Value] = {}
+
+        def spread(number: int, group: int) -> ir.Value:
+            """Return features of a row, each in as many lanes as there are outputs."""
+            first = group * self.beside
+            if inside:
+                found = to.load(x[number], first, self.beside)
+            else:
+                found = to.gather(x[number], first, min(self.beside, self.n - first), self.beside)
+            return to.pick(found, [lane // self.lanes for lane in range(self.width)])
+
+        def outputs(number: int) -> list[ir.Value]:
+            place = to.after((row, self.o), (number, self.o))
+            if not inside:
+                return self._outputs(to, memory.y, place)
+            return [
+                to.load(to.at(memory.y, place), part * self.lanes, self.lanes)
+                for part in range(self.vectors)
+            ]
+
+        given = [outputs(number) for number in range(count)]
+        residuals = given
+        if memory.weight is not None:
+            residuals = self._residuals(to, memory, given, spread, kept)
+        for part in range(self.vectors):
+            total = to.load(memory.bias_sums, part * self.lanes, self.lanes)
+            for residual in residuals:
+                total = to.build.fadd(total, residual[part])
+            to.store(total, memory.bias_sums, part * self.lanes)
+        if self.beside > 1:
+            everywhere = [lane % self.lanes for lane in range(self.width)]
+            residuals = [[to.pick(residual[0], everywhere)] for residual in residuals]
+        elif memory.weight is not None:
+            to.forget()
+            kept.clear()
+        for group in range(self.groups):
+            for part in range(self.vectors):
+                place = (group * self.vectors + part) * self.width
+                total = to.load(memory.weight_sums, place, self.width)
+                for number in range(count):
+                    features = kept.get((number, group))
+                    if features is None:
+                        features = kept[number, group] = spread(number, group)
+                    total = to.multiply_add(features, residuals[number][part], total)
+                to.store(total, memory.weight_sums, place)
+
+    def _residuals(
+        self,
+        to: Writer,
+        memory: _Memory,
+        targets: list[list[ir.Value]],
+        spread: Callable[[int, int], ir.Value],
+        kept: dict[tuple[int, int], ir.Value],
+    ) -> list[list[ir.Value]]:
+        """Write r = xW + b − y of each row; what is spread of x is left in `kept`."""
+        build = to.build
+        assert memory.weight is not None
+        offsets = [
+            [build.fsub(b, y) for b, y in zip(memory.bias, target, strict=True)]
+            for target in targets
+        ]
+        sums = offsets if self.beside == 1 else [[to.zero(self.width)] for _ in targets]
+        for group in range(self.groups):
+            weights = [
+                to.load(memory.weight, (group * self.vectors + part) * self.width, self.width)
+                for part in range(self.vectors)
+            ]
+            for number, total in enumerate(sums):
+                features = kept[number, group] = spread(number, group)
+                for part, weight in enumerate(weights):
+                    total[part] = to.multiply_add(features, weight, total[part])
+        if self.beside == 1:
+            return sums
+        return [
+            [build.fadd(self._folded(to, total), offset)]
+            for (total,), (offset,) in zip(sums, offsets, strict=True)
+        ]
+
+    def _folded(self, to: Writer, total: ir.Value) -> ir.Value:
+        """Add up the features that lie side by side."""
+        width = self.width
+        while width > self.lanes:
+            width //= 2
+            low = to.pick(total, range(width))
+            total = to.build.fadd(low, to.pick(total, range(width, 2 * width)))
+        return total
+
+    def _add_block(self, to: Writer, memory: _Memory, sums: ir.Value) -> None:
+        """Add the sums over a block to those over all, in float64."""
+        offset = 0
+        for part, lanes, count in self._sums(memory):
+            for number in range(count):
+                value = to.widen(to.load(part, number * lanes, lanes))
+                place = to.at(sums, offset + number * lanes, DOUBLE)
+                so_far = to.build.load(place, typ=value.type, align=8)
+                to.build.store(to.build.fadd(so_far, value), place, align=8)
+            offset += count * lanes

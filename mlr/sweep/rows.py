@@ -1,0 +1,190 @@
+"""The sweep with one feature of many rows in a vector, and all sums in registers.
+
+So no lane is ever empty, but what lies row after row has to be taken apart first: n vectors hold as
+many rows as a vector has lanes, and n − 1 shuffles, or fewer where n has the factor two, make each
+of the n vectors that hold one feature. The sums of each lane are added up at the end of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from llvmlite import ir
+
+from .writer import DOUBLE, INT, SIZES, Slot, Writer
+
+_ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
+_REGISTERS = {64: 32}  # by the bytes that they hold, as AVX-512 has them
+_FEWEST_REGISTERS = 16
+
+
+@dataclass(frozen=True)
+class RowsBeside:
+    """How rows lie in vectors.
+
+    Attributes:
+        n: Features.
+        o: Outputs.
+        lanes: Rows in a vector.
+    """
+
+    n: int
+    o: int
+    lanes: int
+
+    @classmethod
+    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> RowsBeside | None:
+        """Lay out n features and o outputs, or return None where that does not pay.
+
+        It pays where the outputs of a row would fill a quarter of a vector at most, and where the
+        sums, the features and the residuals fit in registers.
+
+        >>> RowsBeside.of(6, 3, "float32", 64)
+        RowsBeside(n=6, o=3, lanes=16)
+        >>> RowsBeside.of(6, 3, "float64", 64)  # three outputs fill a half
+        >>> RowsBeside.of(16, 3, "float32", 64)  # 48 sums
+        """
+        lanes = vector_bytes // SIZES[dtype]
+        registers = _REGISTERS.get(vector_bytes, _FEWEST_REGISTERS)
+        if 4 * o > lanes or n * o + n + 2 * o + 2 > registers:
+            return None
+        return cls(n, o, lanes)
+
+    @property
+    def weight_sums(self) -> int:
+        """How many numbers G is."""
+        return self.n * self.o
+
+    @property
+    def stride(self) -> int:
+        """How many numbers lie from one feature's sums to the next's."""
+        return self.o
+
+    @property
+    def sums(self) -> int:
+        """How many float64 numbers a sweep adds up: G, g behind it, and what fills a vector."""
+        return -(-(self.weight_sums + self.o) // self.lanes) * self.lanes
+
+    def write(self, to: Writer, *, residual_given: bool) -> None:
+        """Write the sums over all rows."""
+        lanes, build = self.lanes, to.build
+        weight = bias = None
+        if not residual_given:
+            weight = self._spread(to, Slot.WEIGHT, self.weight_sums)
+            bias = self._spread(to, Slot.BIAS, self.o)
+        x, y, rows = to.slot(Slot.X), to.slot(Slot.Y), to.slot(Slot.ROWS)
+        totals = [to.room(lanes, 1) for _ in range(self.weight_sums + self.o)]
+
+        def add(row: ir.Value, there: ir.Value | None) -> None:
+            features = self._apart(to, self._load(to, x, row, self.n, there))
+            residuals = self._apart(to, self._load(to, y, row, self.o, there))
+            if weight is not None and bias is not None:
+                residuals = self._residuals(to, features, residuals, weight, bias)
+                if there is not None:
+                    among = to.first(there, lanes)
+                    residuals = [build.select(among, r, to.zero(lanes)) for r in residuals]
+            one = ir.Constant(to.vector(lanes), [1.0] * lanes)
+            pairs = product([*features, one], residuals)
+            for place, (feature, residual) in zip(totals, pairs, strict=True):
+                so_far = to.load(place, 0, lanes)
+                to.store(to.multiply_add(feature, residual, so_far), place, 0)
+
+        with to.loop(0, rows, lanes * _ROWS_OF_A_LANE) as start:
+            for place in totals:
+                to.store(to.zero(lanes), place, 0)
+            stop = to.less(build.add(start, INT(lanes * _ROWS_OF_A_LANE)), rows)
+            count = build.sub(stop, start)
+            middle = build.sub(stop, build.urem(count, INT(lanes)))
+            with to.loop(start, middle, lanes) as row:
+                add(row, None)
+            with to.loop(middle, stop, lanes) as row:  # the last rows, fewer than a vector holds
+                add(row, build.sub(stop, row))
+            self._add_block(to, [to.load(place, 0, lanes) for place in totals])
+
+    def _spread(self, to: Writer, slot: Slot, count: int) -> ir.Value:
+        """Copy parameters to the stack, each in all lanes of a vector."""
+        given, place = to.slot(slot), to.room(self.lanes, count)
+        with to.loop(0, count) as index:
+            item = to.build.load(to.at(given, index), typ=to.item)
+            to.store(to.spread(item, self.lanes), place, to.after((index, self.lanes)))
+        return place
+
+    def _load(
+        self, to: Writer, base: ir.Value, row: ir.Value, width: int, there: ir.Value | None
+    ) -> list[ir.Value]:
+        """Load as many rows of so many numbers as a vector has lanes, or only those that exist."""
+        found, first = [], to.at(base, to.after((row, width)))
+        for number in range(width):
+            place = number * self.lanes
+            if there is None:
+                found.append(to.load(first, place, self.lanes))
+            else:
+                left = to.build.sub(to.after((there, width)), INT(place))
+                found.append(to.load_where(to.first(left, self.lanes), first, place))
+        return found
+
+    def _apart(self, to: Writer, given: Sequence[ir.Value]) -> list[ir.Value]:
+        """Return the columns of rows that lie one behind the other in as many vectors."""
+        width, lanes = len(given), self.lanes
+        if width % 2 == 0:
+            halves = [self._apart(to, self._every_other(to, given, odd)) for odd in (0, 1)]
+            return [column for pair in zip(*halves, strict=True) for column in pair]
+        columns = []
+        for column in range(width):
+            places = [lane * width + column for lane in range(lanes)]
+            found = given[0]
+            for number in range(1, width):
+                so_far = places if number == 1 else list(range(lanes))
+                wanted = [
+                    lanes + place % lanes if place // lanes == number else before % lanes
+                    for place, before in zip(places, so_far, strict=True)
+                ]
+                found = to.pick(found, wanted, given[number])
+            columns.append(found)
+        return columns
+
+    def _every_other(self, to: Writer, given: Sequence[ir.Value], odd: int) -> list[ir.Value]:
+        """Return every other number of the vectors, from the first or the second on."""
+        lanes = range(odd, 2 * self.lanes, 2)
+        return [
+            to.pick(low, lanes, high) for low, high in zip(given[::2], given[1::2], strict=True)
+        ]
+
+    def _residuals(
+        self,
+        to: Writer,
+        features: Sequence[ir.Value],
+        targets: Sequence[ir.Value],
+        weight: ir.Value,
+        bias: ir.Value,
+    ) -> list[ir.Value]:
+        """Write r = xW + b − y."""
+        lanes = self.lanes
+        residuals = [
+            to.build.fsub(to.load(bias, output * lanes, lanes), target)
+            for output, target in enumerate(targets)
+        ]
+        for number, feature in enumerate(features):
+            for output in range(self.o):
+                factor = to.load(weight, (number * self.o + output) * lanes, lanes)
+                residuals[output] = to.multiply_add(feature, factor, residuals[output])
+        return residuals
+
+    def _add_block(self, to: Writer, totals: Sequence[ir.Value]) -> None:
+        """Add the lanes of each sum up, and the sums to those over all blocks in float64.
+
+        Two vectors become one, that of the sums of neighbours in both, until as many are one as it
+        has lanes: then each lane holds the sum of one of them.
+        """
+        lanes, build, sums = self.lanes, to.build, to.slot(Slot.SUMS)
+        for first in range(0, self.sums, lanes):
+            left = [*totals[first : first + lanes]]
+            left += [to.zero(lanes)] * (lanes - len(left))
+            while len(left) > 1:
+                even, odd = (self._every_other(to, left, odd) for odd in (0, 1))
+                left = [build.fadd(a, b) for a, b in zip(even, odd, strict=True)]
+            value, place = to.widen(left[0]), to.at(sums, first, DOUBLE)
+            so_far = build.load(place, typ=value.type, align=8)
+            build.store(build.fadd(so_far, value), place, align=8)

@@ -1,0 +1,163 @@
+"""Writes functions in LLVM's IR, in the terms that a sweep is told in: vectors, rows, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+
+from llvmlite import ir
+
+CACHE_LINE = 64
+INT, DOUBLE = ir.IntType(64), ir.DoubleType()
+_LANE, _VOID = ir.IntType(32), ir.VoidType()
+_POINTER = ir.PointerType()
+_TYPES = {"float32": ir.FloatType(), "float64": DOUBLE}
+SIZES = {"float32": 4, "float64": 8}
+
+
+class Slot(IntEnum):
+    """What a call is told, eight bytes each: five pointers, two numbers of rows and parts, η."""
+
+    X = 0
+    Y = 1
+    WEIGHT = 2
+    BIAS = 3
+    SUMS = 4
+    ROWS = 5
+    PARTS = 6
+    RATE = 7
+
+
+class Writer:
+    """Writes one function, in the terms of vectors of its item type."""
+
+    def __init__(self, module: ir.Module, name: str, dtype: str) -> None:
+        kind = ir.FunctionType(_VOID, [_POINTER])
+        self.function = ir.Function(module, kind, name)
+        self.build = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.item, self.size = _TYPES[dtype], SIZES[dtype]
+
+    def slot(self, which: Slot) -> ir.Value:
+        """Load what the call is told in a slot."""
+        kind = {Slot.ROWS: INT, Slot.PARTS: INT, Slot.RATE: DOUBLE}.get(which, _POINTER)
+        place = self.at(self.function.args[0], which, INT)
+        return self.build.load(place, typ=kind)
+
+    def number(self, value: int | ir.Value) -> ir.Value:
+        """Return a whole number as a value."""
+        return INT(value) if isinstance(value, int) else value
+
+    def at(self, base: ir.Value, index: int | ir.Value, kind: ir.Type | None = None) -> ir.Value:
+        """Return the address of an item."""
+        return self.build.gep(base, [self.number(index)], source_etype=kind or self.item)
+
+    def after(self, *terms: tuple[int | ir.Value, int]) -> ir.Value:
+        """Return Σ value·factor."""
+        total: ir.Value = INT(0)
+        for value, factor in terms:
+            total = self.build.add(total, self.build.mul(self.number(value), INT(factor)))
+        return total
+
+    def vector(self, lanes: int) -> ir.VectorType:
+        """Return the type of a vector of so many items."""
+        return ir.VectorType(self.item, lanes)
+
+    def zero(self, lanes: int) -> ir.Constant:
+        """Return a vector of zeros."""
+        return ir.Constant(self.vector(lanes), [0.0] * lanes)
+
+    def room(self, lanes: int, count: int) -> ir.Value:
+        """Take room for so many vectors on the stack."""
+        place = self.build.alloca(ir.ArrayType(self.vector(lanes), count))
+        place.align, place.type = CACHE_LINE, _POINTER
+        return place
+
+    def load(self, base: ir.Value, index: int | ir.Value, lanes: int) -> ir.Value:
+        """Load so many items that follow one another."""
+        return self.build.load(self.at(base, index), typ=self.vector(lanes), align=self.size)
+
+    def gather(self, base: ir.Value, index: int | ir.Value, count: int, lanes: int) -> ir.Value:
+        """Load a few items, and nothing behind them, into a vector padded with zeros."""
+        found: ir.Value = self.zero(lanes)
+        for lane in range(count):
+            place = self.at(self.at(base, index), lane)
+            item = self.build.load(place, typ=self.item)
+            found = self.build.insert_element(found, item, _LANE(lane))
+        return found
+
+    def store(self, value: ir.Value, base: ir.Value, index: int | ir.Value) -> None:
+        """Store an item or a vector of them."""
+        self.build.store(value, self.at(base, index), align=self.size)
+
+    def pick(
+        self, value: ir.Value, lanes: Sequence[int], other: ir.Value | None = None
+    ) -> ir.Value:
+        """Return the vector of the lanes named; those of `other` follow on those of `value`."""
+        mask = ir.Constant(ir.VectorType(_LANE, len(lanes)), list(lanes))
+        other = ir.Constant(value.type, ir.Undefined) if other is None else other
+        return self.build.shuffle_vector(value, other, mask)
+
+    def spread(self, item: ir.Value, lanes: int) -> ir.Value:
+        """Return a vector with a number in each lane."""
+        empty = ir.Constant(ir.VectorType(item.type, lanes), ir.Undefined)
+        return self.pick(self.build.insert_element(empty, item, _LANE(0)), [0] * lanes)
+
+    def first(self, count: ir.Value, lanes: int) -> ir.Value:
+        """Return which lanes are among the first `count`."""
+        numbers = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
+        return self.build.icmp_signed("<", numbers, self.spread(count, lanes))
+
+    def load_where(self, wanted: ir.Value, base: ir.Value, index: int | ir.Value) -> ir.Value:
+        """Load the lanes wanted, and touch no other; zeros in the others."""
+        lanes = wanted.type.count
+        name = f"llvm.masked.load.v{lanes}f{8 * self.size}.p0"
+        kind = ir.FunctionType(
+            self.vector(lanes), [_POINTER, _LANE, wanted.type, self.vector(lanes)]
+        )
+        module = self.function.module
+        load = module.globals.get(name) or ir.Function(module, kind, name)
+        place = self.at(base, index)
+        return self.build.call(load, [place, _LANE(self.size), wanted, self.zero(lanes)])
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """Return a·b + c, rounded once."""
+        name = f"llvm.fma.v{a.type.count}f{8 * self.size}"
+        module = self.function.module
+        known = module.globals.get(name)
+        kind = ir.FunctionType(a.type, [a.type] * 3)
+        return self.build.call(known or ir.Function(module, kind, name), [a, b, c])
+
+    def forget(self) -> None:
+        """Let nothing loaded before be kept in registers: reading it again is cheaper."""
+        kind = ir.FunctionType(_VOID, [])
+        self.build.asm(kind, "", "~{memory}", [], side_effect=True)
+
+    def widen(self, value: ir.Value) -> ir.Value:
+        """Return a number or a vector in float64."""
+        if self.item == DOUBLE:
+            return value
+        lanes = getattr(value.type, "count", None)
+        return self.build.fpext(value, ir.VectorType(DOUBLE, lanes) if lanes else DOUBLE)
+
+    @contextmanager
+    def loop(
+        self, start: int | ir.Value, stop: int | ir.Value, step: int = 1
+    ) -> Iterator[ir.Value]:
+        """Write `for index in range(start, stop, step)` around what follows."""
+        build, before = self.build, self.build.block
+        head, body, end = (self.function.append_basic_block(n) for n in ("head", "body", "end"))
+        build.branch(head)
+        build.position_at_end(head)
+        index = build.phi(INT)
+        index.add_incoming(self.number(start), before)
+        build.cbranch(build.icmp_signed("<", index, self.number(stop)), body, end)
+        build.position_at_end(body)
+        yield index
+        index.add_incoming(build.add(index, INT(step)), build.block)
+        build.branch(head)
+        build.position_at_end(end)
+
+    def less(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Return the lesser of two numbers."""
+        return self.build.select(self.build.icmp_signed("<", a, b), a, b)
