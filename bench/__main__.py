@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.arguments import count, duration, share
+from bench.arguments import above_zero, count, duration, share, size
 from bench.axes import add_axes
 from bench.errors import UserError
 
@@ -97,6 +97,18 @@ def make_parser() -> Parser:
     trials.add_argument("--out", type=Path, default=RESULTS / "gate", help="where they are kept")
     rule = command("rule", "let `auto` take what runs found the fastest here", _rule)
     rule.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    curves = command("curves", "train until it fits: how long does each way take?", _curves)
+    for name, least, text in (
+        ("--rows", 10_000, "training rows"),
+        ("--features", 6, "in features n"),
+        ("--outputs", 3, "out features o"),
+        ("--batch-size", 100, "rows of a mini-batch"),
+    ):
+        curves.add_argument(name, type=size, default=least, help=f"{text} (default: {least:,})")
+    curves.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    curves.add_argument("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
+    curves.add_argument("--passes", type=count, default=5, help="fresh processes (default: 5)")
+    curves.add_argument("--out", type=Path, default=RESULTS / "curves", help="where they are kept")
     command("machine", "measure what this machine can do at best", _machine)
     return parser
 
@@ -162,19 +174,21 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from bench.curved import latest_curves
     from bench.report import update_readme, write_report
     from bench.store import latest_runs, load_frame
     from bench.trialled import read_all
 
     trials = sorted((RESULTS / "gate").glob("*.jsonl"))
+    curves = latest_curves(RESULTS / "curves")
 
     runs = arguments.runs or latest_runs(RESULTS / "runs")
     if not runs:
         raise UserError("a report needs a stored run; found none; `python -m bench run` makes one")
-    for path in write_report(runs, arguments.out, trials):
+    for path in write_report(runs, arguments.out, trials, curves):
         print(path)
     if arguments.readme is not None:
-        update_readme(arguments.readme, load_frame(runs), trials=read_all(trials))
+        update_readme(arguments.readme, load_frame(runs), trials=read_all(trials), curves=curves)
     return 0
 
 
@@ -253,8 +267,26 @@ def _rule(arguments: argparse.Namespace) -> int:
     from bench.ruling import write_rule
     from bench.store import find_runs
 
-    path, count = write_rule(arguments.runs or find_runs(RESULTS / "runs"))
-    print(f"{path}: the fastest kernel of {count} cases")
+    path, count, part_flops = write_rule(arguments.runs or find_runs(RESULTS / "runs"))
+    threads = "threads were not tried, or did not pay"
+    if part_flops is not None:
+        threads = f"a thread is worth its while from {part_flops:,} operations on"
+    print(f"{path}: the fastest kernel of {count} cases; {threads}")
+    return 0
+
+
+def _curves(arguments: argparse.Namespace) -> int:
+    from bench.curved import curves_table, load_curves
+    from bench.curves import measure_curves
+    from bench.curving import Wanted
+    from bench.terminal import doing, print_curves
+
+    named = ("rows", "features", "outputs", "dtype", "lr", "batch_size")
+    wanted = Wanted(**{name: getattr(arguments, name) for name in named})
+    with doing() as show:
+        path = measure_curves(wanted, arguments.passes, arguments.out, show)
+    print_curves(curves_table(load_curves(path)))
+    print(path)
     return 0
 
 

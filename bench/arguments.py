@@ -1,9 +1,11 @@
 """Values of the command line that argparse has no type for; each mistake is one line."""
 
 import argparse
+import math
 import re
 
 MOST_PASSES = 100
+MOST_ROWS = 10**8
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -40,4 +42,30 @@ def share(text: str) -> float:
     value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
     if not 0 <= value < 10:
         raise argparse.ArgumentTypeError(f"takes a share such as 2% or 0.02; got {text!r}")
+    return value
+
+
+def size(text: str) -> int:
+    """Read a number of rows or columns.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none from 1 to a hundred million.
+    """
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_ROWS):
+        raise argparse.ArgumentTypeError(f"takes 1 to {MOST_ROWS:,}; got {text!r}")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """Read a finite number above zero.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a number above 0; got {text!r}")
     return value

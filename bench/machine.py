@@ -19,6 +19,7 @@ import torch
 
 from bench.measure import seconds_per_call
 from mlr.case import DTYPES, Case
+from mlr.rule import current
 
 PACKAGES = (
     "torch", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pandas", "matplotlib",
@@ -71,6 +72,7 @@ def machine_info() -> dict[str, Any]:
 
 def settings() -> dict[str, Any]:
     """Describe what the same machine can be set to, and was."""
+    rule = current()
     return {
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
@@ -82,6 +84,7 @@ def settings() -> dict[str, Any]:
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "flush_denormals": _flushes_denormals(),
         "gc_while_timing": False,
+        "rule": {"cases": len(rule.fastest), "part_flops": rule.part_flops},
     }
 
 

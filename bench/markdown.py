@@ -12,6 +12,7 @@ from bench.crossings import display_crossings
 from bench.price import HEAVY, LIGHT, display_price, jacobian_price
 from bench.ranking import fastest
 from bench.scaling import display_scaling
+from bench.standing import display_efficiency, display_standings, first_calls
 from bench.store import plain
 from bench.tables import (
     MARK,
@@ -49,6 +50,12 @@ The power of each size by which a kernel's time and memory grow, with its 95 % i
 same slope of its formulas. It is fitted on the largest sizes, at least three over a factor of four,
 where the slope no longer changes; *from* is the first of them. *Not settled* is a curve that still
 bends, or whose interval is wider than 0.5: it may be mostly the constant cost of a call."""
+
+
+HOW_THEY_STAND = """\
+A *peer* is the same work by others: torch.compile, JAX, NumPy, SciPy. *auto* is what a user calls,
+and takes one of the kernels. A ratio of two kernels is the quotient of their paired ratios to
+torch.nn, so above 1 the first is the faster."""
 
 
 def escape(value: object, limit: int = 200) -> str:
@@ -119,6 +126,33 @@ def price_section(frame: pd.DataFrame) -> str:
     for (device, dtype), rows in price.groupby(["device", "dtype"]):
         parts += [f"On {escape(device)} in {escape(dtype)}:", markdown_table(display_price(rows))]
     return "\n\n".join(parts) if len(price) else ""
+
+
+def standing_section(table: pd.DataFrame) -> str:
+    """Return how far kernels, `auto`, peers and the floor stand apart; '' where none stands by.
+
+    Args:
+        table: The standings of one run.
+    """
+    table = table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
+    parts = [f"### Beside others, and beside the floor\n\n{HOW_THEY_STAND}"]
+    for (stage, device), rows in table.groupby(["stage", "device"]):
+        parts += [
+            f"{_STAGES.get(str(stage), escape(stage))} on {escape(device)}, over every dtype:",
+            markdown_table(display_standings(rows)),
+            markdown_table(display_efficiency(rows)),
+        ]
+    return "\n\n".join(parts) if len(table) else ""
+
+
+def first_call_section(frame: pd.DataFrame) -> str:
+    """Return what the first call of compiled kernels costs; '' where none is compiled."""
+    table = first_calls(frame)
+    said = (
+        "### Before the first result\n\nBinding and the first call, compilation included, which no "
+        "time above contains: over the cases of a kernel, of each the most over its passes."
+    )
+    return f"{said}\n\n{markdown_table(table)}" if len(table) else ""
 
 
 def growth_section(table: pd.DataFrame) -> str:

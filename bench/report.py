@@ -15,13 +15,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.crossings import crossings
+from bench.curved import (
+    Curves,
+    by_machine,
+    curves_figure,
+    curves_section,
+    curves_table,
+    in_order,
+    names,
+)
 from bench.errors import UserError
 from bench.figures import memory_figure, price_figure, time_figure
 from bench.markdown import (
+    HOW_THEY_STAND,
     HOW_TO_READ,
     crossing_section,
     doubt_section,
     escape,
+    first_call_section,
     growth_section,
     markdown_table,
     name_of,
@@ -30,6 +41,7 @@ from bench.markdown import (
     sentences,
     slice_section,
     source,
+    standing_section,
 )
 from bench.method import method_table
 from bench.price import HEAVY, jacobian_price
@@ -37,6 +49,7 @@ from bench.ranking import display_summary, summary
 from bench.roofline import roofline_figure
 from bench.scaling import scaling
 from bench.schema import Ceilings, Run
+from bench.standing import standings
 from bench.store import load_run, plain, runs_frame
 from bench.tables import Slice, numbers, problems, slices
 from bench.trialled import Trial, read_all, trials_figure, trials_section, trials_table
@@ -55,7 +68,9 @@ _WHAT = {
 }
 
 
-def write_report(runs: Iterable[Path], out: Path, trials: Iterable[Path] = ()) -> list[Path]:
+def write_report(
+    runs: Iterable[Path], out: Path, trials: Iterable[Path] = (), curves: Sequence[Curves] = ()
+) -> list[Path]:
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
     `REPORT.md`, `figures/` and `tables/` of an earlier report are replaced; anything else in the
@@ -79,6 +94,7 @@ def write_report(runs: Iterable[Path], out: Path, trials: Iterable[Path] = ()) -
         ) as work:
             new = Path(work, "new")
             _build(loaded, new)
+            _add_curves(curves, new)
             _add_trials(read_all(trials), new)
             _swap(new, out, Path(work, "old"))
     except OSError as error:
@@ -94,19 +110,24 @@ def readme_blocks(
     frame: pd.DataFrame,
     figures: str = "results/figures",
     trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
+    curves: Sequence[Curves] = (),
 ) -> dict[str, str]:
     """Return the generated parts of a README by name.
 
     `summary`, what each run found; `table`, the fastest kernel and the Jacobian's price at a few
-    sizes of each; `time`, `memory` and `price`, a figure each of the gradient that was measured at
-    the most cases; `source`, where that figure's numbers come from; `gate`, what the trials of the
-    gate say, by machine. `figures` is the path of the report's figures as seen from the README.
+    sizes of each; `standing`, how kernels, `auto`, peers and the floor stand apart in each; `time`,
+    `memory` and `price`, a figure each of the gradient that was measured at the most cases;
+    `source`, where that figure's numbers come from; `fit`, how long each way of training takes on
+    each machine; `gate`, what the trials of the gate say, by
+    machine. `figures` is the path of the report's figures as seen from the README.
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
     blocks = {
         "summary": "\n\n".join(_bullets(run) for run in runs),
-        "table": "\n\n".join(_readme_table(run) for run in runs),
+        "table": "\n\n".join(_readme_table(run) for run in _with_gradients(runs)),
+        "standing": "\n\n".join(_readme_standing(run) for run in runs).strip(),
     }
+    blocks["fit"] = "\n\n".join(map(_readme_fit, curves)) or "No fit curves are stored yet."
     tables = (trials_table(some, name) for name, some in trials.items())
     blocks["gate"] = "\n\n".join(tables) or "No trials are stored yet."
     parts = [part for part in slices(frame) if part.stage == "gradient"]
@@ -127,6 +148,7 @@ def update_readme(
     frame: pd.DataFrame,
     figures: str = "results/figures",
     trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
+    curves: Sequence[Curves] = (),
 ) -> bool:
     """Put the generated blocks between their marks in a README; say whether that changed it.
 
@@ -135,7 +157,7 @@ def update_readme(
     """
     readme = Path(readme)
     text = _read(readme)
-    blocks = readme_blocks(frame, figures, trials)
+    blocks = readme_blocks(frame, figures, trials, curves)
     parts, place = [], 0
     for name, start, end in _marked(text, readme, blocks):
         parts += [text[place:start], f"\n{blocks[name]}\n"]
@@ -151,6 +173,7 @@ def stale_blocks(
     frame: pd.DataFrame,
     figures: str = "results/figures",
     trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
+    curves: Sequence[Curves] = (),
 ) -> list[str]:
     """Return the names of a README's generated blocks that differ from what the frame says.
 
@@ -159,7 +182,7 @@ def stale_blocks(
     """
     readme = Path(readme)
     text = _read(readme)
-    blocks = readme_blocks(frame, figures, trials)
+    blocks = readme_blocks(frame, figures, trials, curves)
     found = _marked(text, readme, blocks)
     return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
 
@@ -184,6 +207,22 @@ def _build(loaded: dict[Path, Run], new: Path) -> None:
     (new / "REPORT.md").write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
+def _add_curves(curves: Sequence[Curves], new: Path) -> None:
+    """Add what each machine's fit curves say to the end of a report."""
+    for machine, some in by_machine(curves).items():
+        sections = [f"## Fits on {escape(machine)}"]
+        for one, name in zip(some, names(some), strict=True):
+            figure = f"figures/{name}-curves.png"
+            curves_figure(one).savefig(new / figure, metadata={"Software": None})
+            sections.append(curves_section(one, figure))
+        _append(sections, new)
+
+
+def _append(sections: Sequence[str], new: Path) -> None:
+    with (new / "REPORT.md").open("a", encoding="utf-8", newline="\n") as file:
+        file.write("\n" + "\n\n".join(sections) + "\n")
+
+
 def _add_trials(trials: Mapping[str, Sequence[Trial]], new: Path) -> None:
     """Add what the gate's trials on each machine say to the end of a report."""
     sections = []
@@ -192,8 +231,7 @@ def _add_trials(trials: Mapping[str, Sequence[Trial]], new: Path) -> None:
         trials_figure(some, name).savefig(new / figure, metadata={"Software": None})
         sections.append(trials_section(some, name, figure))
     if sections:
-        with (new / "REPORT.md").open("a", encoding="utf-8", newline="\n") as file:
-            file.write("\n" + "\n\n".join(sections) + "\n")
+        _append(sections, new)
 
 
 def _bullets(rows: pd.DataFrame) -> str:
@@ -205,6 +243,22 @@ def _readme_table(rows: pd.DataFrame) -> str:
     if table.empty:
         return f"{source(rows)}: no gradient has a time."
     return f"{markdown_table(display_summary(table))}\n\nMeasured on {source(rows)}."
+
+
+def _with_gradients(runs: Sequence[pd.DataFrame]) -> Sequence[pd.DataFrame]:
+    """Return the runs that measured a gradient; all of them where none did."""
+    return [run for run in runs if (run["stage"] == "gradient").any()] or runs
+
+
+def _readme_standing(rows: pd.DataFrame) -> str:
+    said = standing_section(standings(rows)).partition(HOW_THEY_STAND)[2].strip()
+    return f"{said}\n\nMeasured on {source(rows)}." if said else ""
+
+
+def _readme_fit(curves: Curves) -> str:
+    table = curves_table(curves).drop(columns=["legs", "a leg", "status"])
+    timed = table[[len(one.seconds) > 0 for one in in_order(curves)]]
+    return f"{curves.task}, on {escape(curves.machine)}:\n\n{markdown_table(timed)}"
 
 
 def _section(
@@ -219,6 +273,7 @@ def _section(
     parts = [f"## {escape(run.machine.slug)}, run {escape(name)}", method_table(run, name)]
     for part, figures in drawn.items():
         parts.append(slice_section(rows, part, figures, f"tables/{stems[part]}.csv"))
+    parts += [standing_section(standings(rows)), first_call_section(rows)]
     parts += [price_section(rows), growth_section(grown), crossing_section(crossed)]
     parts += [doubt_section(rows), problem_section(rows)]
     return "\n\n".join(part for part in parts if part)
@@ -258,10 +313,15 @@ def _write_tables(
             ("price", jacobian_price(part.of(rows))),
             ("growth", part.of(grown)),
             ("crossings", part.of(crossed)),
+            ("standing", _with_others(part.of(standings(rows)))),
             ("without-numbers", problems(part.of(rows))),
         ):
             if len(table):
                 _write_csv(table, new / "tables" / f"{stems[part]}-{what}.csv")
+
+
+def _with_others(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

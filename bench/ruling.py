@@ -1,22 +1,31 @@
-"""Runs of this machine -> the rule that `mlr`'s `auto` follows: which kernel is fastest where."""
+"""Runs of this machine, and a look at its threads -> the rule that `mlr` follows."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from bench.errors import UserError
 from bench.machine import machine_slug
+from bench.measure import paired_ratio
 from bench.ranking import fastest
 from bench.store import load_frame
 from bench.tables import SIZES
-from mlr import KERNELS
-from mlr.choice import can_be_chosen, rule_path, surroundings
+from mlr import KERNELS, Case, Problem
+from mlr.choice import can_be_chosen
+from mlr.compiled import bind_step
+from mlr.rule import rule_path, surroundings
 
+# Sweeps that threads are tried on: bound by the call, by products, and by memory in turn.
+TRIED = ((6, 3), (32, 4))
+TRIED_ROWS = tuple(2**power for power in range(8, 21))
+QUADS = 12
 CASE = ["stage", "device", "dtype", *SIZES]
 
 
@@ -33,11 +42,47 @@ def rule_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return best.sort_values(CASE)[[*CASE, "kernel"]]
 
 
-def write_rule(runs: Sequence[Path]) -> tuple[Path, int]:
-    """Write the rule of this machine's runs where `auto` looks for it.
+def worth_a_thread() -> int | None:
+    """Measure from how many operations on a part of a sweep is worth a thread of its own.
+
+    Sizes are tried from the largest down, one part against one for each thread, in turns; the
+    answer is the work of a part at the least size from which on the parts always win. None where
+    there is one thread only, or where parts do not even win at the largest size.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2:
+        return None
+    found = [_least_part(n, o, threads) for n, o in TRIED]
+    known = [flops for flops in found if flops is not None]
+    return max(known) if len(known) == len(found) else None
+
+
+def _least_part(n: int, o: int, threads: int) -> int | None:
+    least = None
+    for m in reversed(TRIED_ROWS):
+        if not _parts_win(Case("step", "cpu", "float64", m, n, o), threads):
+            break
+        least = 4 * m * n * o // threads
+    return least
+
+
+def _parts_win(case: Case, threads: int) -> bool:
+    """Say whether most quads find a step in parts faster than in one thread; η is 0 throughout."""
+
+    def bound(parts: int) -> Callable[[], None]:
+        problem = Problem(case)
+        inputs = problem.x, problem.y, problem.weight, problem.bias
+        return bind_step(*inputs, 0.0, parts)
+
+    ratios = sorted(paired_ratio(bound(threads), bound(1), case.device, quads=QUADS).log_ratios)
+    return ratios[len(ratios) * 3 // 4] < 0
+
+
+def write_rule(runs: Sequence[Path]) -> tuple[Path, int, int | None]:
+    """Write the rule of this machine's runs where `mlr` looks for it.
 
     Returns:
-        The file, and how many cases it holds.
+        The file, how many cases it holds, and what is worth a thread.
 
     Raises:
         UserError: If no run is of this machine, or the file cannot be written.
@@ -53,12 +98,16 @@ def write_rule(runs: Sequence[Path]) -> tuple[Path, int]:
     found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
     path = rule_path()
     lines = ",\n".join(json.dumps(row) for row in found)
-    text = f'{{"of": {json.dumps(surroundings())},\n"fastest": [\n{lines}\n]}}\n'
+    part_flops = worth_a_thread()
+    head = f'{{"of": {json.dumps(surroundings())},\n"part_flops": {json.dumps(part_flops)},\n'
+    text = f'{head}"fastest": [\n{lines}\n]}}\n'
     unfinished = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(text, encoding="utf-8")
         os.replace(unfinished, path)
     except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise UserError(f"the rule must be writable; {path}: {error.strerror}") from error
-    return path, len(found)
+    return path, len(found), part_flops

@@ -48,6 +48,7 @@ class Case(_Model):
     batch: Size
     in_features: Size
     out_features: Size
+    role: Literal["kernel", "auto", "peer"] = "kernel"
 
     def key(self) -> tuple[str | int, ...]:
         """Return what the entry of a benchmark and its outcome must share."""

@@ -18,7 +18,7 @@ from bench.schema import SCHEMA, Benchmark, Outcome, Run
 
 _TEXT = (
     *("run", "datetime", "commit", "machine", "fullname", "case", "stage", "kernel"),
-    *("baseline", "device", "dtype", "status", "reason", "suspicions"),
+    *("baseline", "device", "dtype", "role", "status", "reason", "suspicions"),
 )
 _SIZES = ("batch", "in_features", "out_features")
 # The frame's column -> pytest-benchmark's name of it.
@@ -35,7 +35,7 @@ _LATER = (
 )
 COLUMNS = (
     *("run", "datetime", "commit", "dirty", "machine", "fullname", "case", "stage", "kernel"),
-    *("baseline", "device", "dtype", *_SIZES, "status", "reason"),
+    *("baseline", "device", "dtype", *_SIZES, "role", "status", "reason"),
     *(*_STATS, *_EXTRA, *_PLANNED, *_LIMITS, *_LATER, "suspicions"),
 )
 
@@ -312,7 +312,17 @@ def _rows(run: Run, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _planned(outcome: Outcome) -> dict[str, Any]:
-    names = ("fullname", "stage", "kernel", "baseline", "device", "dtype", "status", "reason")
+    names = (
+        "fullname",
+        "stage",
+        "kernel",
+        "baseline",
+        "device",
+        "dtype",
+        "role",
+        "status",
+        "reason",
+    )
     row = {name: getattr(outcome, name) for name in (*names, *_SIZES, *_PLANNED)}
     return row | {"case": f"{outcome.batch}x{outcome.in_features}x{outcome.out_features}"}
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pandas as pd
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import (
@@ -111,6 +112,27 @@ def print_promises(promises: list[Promise]) -> None:
     for promise in promises:
         mark = "kept    " if promise.kept else "NOT KEPT"
         console.print(f"{mark} {promise.text}:\n         {promise.measured}", highlight=False)
+
+
+@contextmanager
+def doing() -> Iterator[Callable[[str], None]]:
+    """Show what is being done, where a terminal is."""
+    with Console(stderr=True).status("starting") as status:
+        yield lambda text: status.update(escape(text))
+
+
+def print_curves(text: pd.DataFrame) -> None:
+    """Print how long each trainer took until it fitted, and what became of the others."""
+    console = Console()
+    table = Table("trainer", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("until it fits", "torch.nn's ÷ its", "legs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, seconds, ratio, legs, *_ in text.itertuples(index=False):
+        table.add_row(escape(name), seconds, ratio, legs)
+    console.print(table)
+    for name, status in zip(text["trainer"], text["status"], strict=True):
+        if status != "ok":
+            console.print(f"{name}: {status}", markup=False, highlight=False)
 
 
 def print_machine() -> None:

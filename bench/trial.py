@@ -73,6 +73,7 @@ class Outcome:
     batch: int
     in_features: int
     out_features: int
+    role: str
     status: str
     reason: str | None
     predicted_peak_bytes: int
@@ -148,6 +149,7 @@ def foretell(planned: Planned, ceilings: Ceilings | None, longest_s: float) -> O
         batch=case.batch,
         in_features=case.in_features,
         out_features=case.out_features,
+        role=kernel.role,
         status="ok",
         reason=None,
         predicted_peak_bytes=kernel.predicted_peak_bytes(case),

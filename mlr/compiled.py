@@ -7,23 +7,27 @@ addresses, a microsecond less than unpacking tensors; who binds one keeps its te
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from llvmlite import binding as llvm
 from torch import Tensor
 
+from . import rule
 from .case import Case, Gradient
 from .sweep import MOST_PRODUCTS, Slot, Source, layout
 
 Function = Callable[[int], None]
-# Operations that are worth another thread: handing it its rows takes some 50 µs.
-PART_FLOPS = 2**24
+# Operations that are worth another thread where `python -m bench rule` has not measured it; on two
+# virtual cores it found so many, a tenth of a millisecond.
+PART_FLOPS = 2**23
+_Slots = ctypes.c_int64 * len(Slot)
+_NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Sweep(NamedTuple):
@@ -53,11 +57,6 @@ def vector_bytes() -> int:
     return 32 if features.get("avx") else 16
 
 
-def processor() -> str:
-    """Return LLVM's name of this machine's processor, `znver4`."""
-    return str(llvm.get_host_cpu_name())
-
-
 class _Host(NamedTuple):
     """What compiles for this machine, and what holds the code: for as long as the process lives."""
 
@@ -73,7 +72,7 @@ def _host() -> _Host:
     if platform.machine() in ("x86_64", "AMD64"):
         features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
     target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=processor(), features=features, opt=3, jit=True)
+    machine = target.create_target_machine(cpu=rule.processor(), features=features, opt=3, jit=True)
     return _Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
 
 
@@ -126,62 +125,81 @@ def sums_bytes(n: int, o: int, itemsize: int) -> int:
 
 def parts_of(m: int, n: int, o: int) -> int:
     """Return into how many parts the rows are cut: one a thread, where each has enough to do."""
-    return max(1, min(torch.get_num_threads(), 4 * m * n * o // PART_FLOPS))
+    worth_a_part = rule.current().part_flops or PART_FLOPS
+    return max(1, min(torch.get_num_threads(), 4 * m * n * o // worth_a_part))
 
 
 def bind_step(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, rate: float
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, rate: float, parts: int | None = None
 ) -> Callable[[], None]:
     """Return the call that makes one step, W −= η·XᵀR and b −= η·1ᵀR, in place.
 
     Shapes: x (m, n), y (m, o), weight (n, o), bias (o); all contiguous, float32 or float64.
+
+    Args:
+        x: Inputs.
+        y: Targets.
+        weight: Changed by each step.
+        bias: Changed by each step.
+        rate: η.
+        parts: Into how many the rows are cut, a thread for each; None for what pays.
     """
+    return _bind("step", x, y, Gradient(weight, bias), rate, parts)
+
+
+def gradient(x: Tensor, delta: Tensor) -> Gradient:
+    """Return XᵀΔ and 1ᵀΔ. Shapes: x (m, n), delta (m, o)."""
+    (m, n), o = x.shape, delta.shape[1]
+    x, delta = x.contiguous(), delta.contiguous()
+    found = Gradient(x.new_empty(n, o), x.new_empty(o))
+    if parts_of(m, n, o) > 1:
+        _bind("gradient", x, delta, found, 0.0, None)()
+        return found
+    code = compiled("gradient", n, o, _NAMES[x.dtype])
+    sums = torch.empty(code.sums, dtype=torch.float64)
+    places = (value.data_ptr() for value in (x, delta, *found, sums))
+    slots = _Slots(*places, m, 1)
+    code.call(ctypes.addressof(slots))
+    return found
+
+
+def _bind(
+    stage: str, x: Tensor, y: Tensor, used: Gradient, rate: float, parts: int | None
+) -> Callable[[], None]:
     (m, n), o = x.shape, y.shape[1]
-    code = compiled("step", n, o, str(x.dtype).removeprefix("torch."))
-    parts = parts_of(m, n, o)
+    code = compiled(stage, n, o, _NAMES[x.dtype])
+    parts = parts or parts_of(m, n, o)
     sums = torch.empty(parts * code.sums, dtype=torch.float64)
-    kept = (x, y, weight, bias, sums)
-    ends = [m * part // parts for part in range(parts + 1)]
-    slots = [
-        _slots(x[first:last], y[first:last], weight, bias, sums[number * code.sums :], parts, rate)
-        for number, (first, last) in enumerate(pairwise(ends))
-    ]
+    kept = (x, y, used, sums)
+    given = [value.data_ptr() for value in (x, y, *used, sums)]
+    rows = [n * x.itemsize, o * x.itemsize, 0, 0]  # bytes from one row to the next
+    slots = []
+    for part in range(parts):
+        first, last = m * part // parts, m * (part + 1) // parts
+        steps = *(first * width for width in rows), part * code.sums * sums.itemsize
+        places = (base + step for base, step in zip(given, steps, strict=True))
+        slots.append(_Slots(*places, last - first, parts))
+        ctypes.c_double.from_buffer(slots[-1], 8 * Slot.RATE).value = rate
     own, *others = (ctypes.addressof(one) for one in slots)
     if not others:
 
-        def step(call: Function = code.call, own: int = own, kept: object = (kept, slots)) -> None:
-            call(own)
+        def call(code: Function = code.call, own: int = own, kept: object = (kept, slots)) -> None:
+            code(own)
 
-        return step
-    helpers = ThreadPoolExecutor(len(others))
+        return call
 
-    def step_in_parts(kept: object = (kept, slots)) -> None:
+    def call_in_parts(kept: object = (kept, slots)) -> None:
+        helpers = _helpers(os.getpid(), len(others))
         waiting = [helpers.submit(code.sweep, other) for other in others]
         code.sweep(own)
         for one in waiting:
             one.result()
         code.finish(own)
 
-    return step_in_parts
+    return call_in_parts
 
 
-def gradient(x: Tensor, delta: Tensor) -> Gradient:
-    """Return XᵀΔ and 1ᵀΔ. Shapes: x (m, n), delta (m, o)."""
-    n, o = x.shape[1], delta.shape[1]
-    x, delta = x.contiguous(), delta.contiguous()
-    code = compiled("gradient", n, o, str(x.dtype).removeprefix("torch."))
-    found = Gradient(x.new_empty(n, o), x.new_empty(o))
-    sums = torch.empty(code.sums, dtype=torch.float64)
-    slots = _slots(x, delta, *found, sums, 1, 0.0)
-    code.call(ctypes.addressof(slots))
-    return found
-
-
-def _slots(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, sums: Tensor, parts: int, rate: float
-) -> ctypes.Array[ctypes.c_int64]:
-    slots = (ctypes.c_int64 * len(Slot))(
-        *(value.data_ptr() for value in (x, y, weight, bias, sums)), len(x), parts, 0
-    )
-    ctypes.c_double.from_buffer(slots, 8 * Slot.RATE).value = rate
-    return slots
+@cache
+def _helpers(process: int, count: int) -> ThreadPoolExecutor:
+    """Return threads that stay for as long as the process: a fork has none of its parent's."""
+    return ThreadPoolExecutor(count, thread_name_prefix="mlr-sweep")

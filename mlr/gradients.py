@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from . import choice, compiled
-from .case import Case, Gradient, least_bytes
+from .case import Gradient, least_bytes
 from .registry import kernel
 
 X = Float[Tensor, "m n"]
@@ -204,7 +204,7 @@ def autograd(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    workspace=lambda m, n, o, s: compiled.sums_bytes(n, o, s),
+    workspace=lambda m, n, o, s: compiled.parts_of(m, n, o) * compiled.sums_bytes(n, o, s),
     devices=("cpu",),
     refuses=compiled.too_wide,
 )
@@ -229,5 +229,6 @@ def auto(x: X, delta: Delta) -> Gradient:
 
     Costs what that kernel costs, and a look into a table. The one to use where sizes vary.
     """
-    found: Gradient = choice.chosen(Case.of("gradient", x, delta)).function(x, delta)
+    taken = choice.gradient_for(x.device, x.dtype, *x.shape, delta.shape[1])
+    found: Gradient = taken.function(x, delta)
     return found

@@ -1,4 +1,4 @@
-"""The same step by others' compilers and libraries, each as its own manual would write it.
+"""The same by others' compilers and libraries, each as its own manual would write it.
 
 Under the same oracle and the same paired ratio as every kernel. What is not installed is
 `unsupported`, with the line that installs it. NumPy, SciPy and JAX work on the problem's own
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .case import Case, Gradient, Problem
+from .gradients import Delta, X
 from .registry import kernel, needs
 from .steps import sweep_flops
 
@@ -52,6 +54,34 @@ def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     done: Callable[..., Any] = torch.compile(own_code(function), fullgraph=True, dynamic=False)
     return done
+
+
+@cache
+def _contraction(delta: torch.Size, x: torch.Size) -> Callable[..., Tensor]:
+    """Return the contraction of δ, X and I in the order that opt_einsum finds the cheapest."""
+    import opt_einsum
+
+    found: Callable[..., Tensor] = opt_einsum.contract_expression(
+        "pq,pi,qj->ij", delta, x, (delta[1], delta[1]), optimize="optimal"
+    )
+    return found
+
+
+@kernel(
+    stage="gradient",
+    flops=lambda m, n, o, s: 2 * m * n * o + 2 * min(m, n) * o * o + m * o,
+    workspace=lambda m, n, o, s: (o * o + min(m, n) * o - o) * s,
+    refuses=needs("opt_einsum"),
+    peer=True,
+)
+def opt_einsum_factored(x: X, delta: Delta) -> Gradient:
+    """Contract the factors of the Jacobian in the order that opt_einsum finds the cheapest.
+
+    Σ_pq δ_pq X_pi I_qj without forming I ⊗ X: δ and X first, or δ and I where there are fewer rows
+    than features. The order is found once for each size. Source: opt_einsum.contract_expression.
+    """
+    eye = torch.eye(delta.shape[1], dtype=x.dtype, device=x.device)
+    return Gradient(_contraction(delta.shape, x.shape)(delta, x, eye), delta.sum(0))
 
 
 @kernel(

@@ -60,6 +60,11 @@ class Kernel:
         """The name of the stage's `torch.nn` kernel."""
         return BASELINES[self.stage]
 
+    @property
+    def role(self) -> str:
+        """What it is in a report: `auto`, which chooses among others, a `peer`, or a `kernel`."""
+        return "auto" if self.stands_for else "peer" if self.peer else "kernel"
+
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""
         return _BIND[self.stage](self.function, problem)

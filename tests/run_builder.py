@@ -157,6 +157,12 @@ def rename(run: dict[str, Any], old: str, new: str) -> None:
         entry["fullname"] = entry["fullname"].replace(f"[{old}-", f"[{new}-")
 
 
+def play(run: dict[str, Any], kernel: str, role: str) -> None:
+    """Give a kernel a role, wherever it stands."""
+    for entry in [*run["outcomes"], *(entry["extra_info"] for entry in run["benchmarks"])]:
+        entry |= {"role": role} if entry["kernel"] == kernel else {}
+
+
 def save(run: Any, path: Path) -> Path:
     """Store a run, valid or not, as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,21 +8,23 @@ import pytest
 import torch
 
 import mlr
-from mlr import Case, Gradient, choice, get_kernel
+from mlr import Case, Gradient, choice, compiled, get_kernel
+from mlr import rule as rules
 
 
 @pytest.fixture(autouse=True)
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the rule lies in these tests; nothing chosen before counts."""
     path = tmp_path / "rule.json"
-    monkeypatch.setenv(choice.RULE_VARIABLE, str(path))
-    for known in (choice.read_rule, choice.chosen):
+    monkeypatch.setenv(rules.RULE_VARIABLE, str(path))
+    for known in (rules.read_rule, rules.current, choice.chosen, choice.gradient_for):
         known.cache_clear()
     return path
 
 
 def write(path: Path, *fastest: list[Any], **changed: Any) -> None:
-    path.write_text(json.dumps({"of": choice.surroundings(), "fastest": fastest} | changed))
+    rule = {"of": rules.surroundings(), "part_flops": None, "fastest": fastest}
+    path.write_text(json.dumps(rule | changed))
 
 
 def case(m: int, n: int, o: int, stage: str = "step", device: str = "cpu") -> Case:
@@ -57,7 +59,7 @@ def test_a_rule_is_followed_near_what_was_measured_and_nowhere_else(rule: Path) 
 
 def test_a_rule_of_another_machine_is_not_followed(rule: Path) -> None:
     measured = ["step", "cpu", "float64", 33, 6, 3, "kron_update"]
-    write(rule, measured, of=choice.surroundings() | {"cpu": "another"})
+    write(rule, measured, of=rules.surroundings() | {"cpu": "another"})
     assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"
 
 
@@ -69,8 +71,17 @@ def test_a_rule_that_names_what_cannot_be_taken_is_passed_over(rule: Path, name:
     assert choice.chosen(case(100, 256, 64)).name == "kron_update"
 
 
+def test_a_rule_says_from_what_on_a_part_is_worth_a_thread(
+    rule: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    write(rule, part_flops=1_000_000)
+    assert [compiled.parts_of(m, 5, 10) for m in (9_999, 10_000, 19_999, 10**6)] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"fastest": 3}', '{"of": {}, "fastest": [[1, 2]]}', "\x00",
+    "text", ["", "{", "[]", '{"of": {}, "fastest": [], "part_flops": 0}',
+             '{"fastest": 3}', '{"of": {}, "fastest": [[1, 2]]}', "\x00",
              '{"of": {}, "fastest": [["step", "cpu", "float64", 0, "x", 1, []]]}'],
 )  # fmt: skip
 def test_a_file_that_is_no_rule_is_told_and_not_used(rule: Path, text: str) -> None:

@@ -402,7 +402,7 @@ def test_sentences_name_several_winners(tmp_path: Path) -> None:
 REPORTING = (
     *("errors", "schema", "store", "units", "tables", "price", "ranking", "power", "scaling"),
     *("crossings", "markdown", "method", "drawing", "figures", "roofline", "report"),
-    *("passes", "deciding", "trialled"),
+    *("passes", "deciding", "trialled", "standing", "curved"),
 )
 
 

@@ -3,19 +3,22 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import ruling
 from bench.__main__ import main
 from mlr import Case, choice
+from mlr import rule as rules
 from tests.run_builder import build_run, save
 
 
 @pytest.fixture
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "settings" / "rule.json"
-    monkeypatch.setenv(choice.RULE_VARIABLE, str(path))
+    monkeypatch.setenv(rules.RULE_VARIABLE, str(path))
     monkeypatch.setattr(ruling, "machine_slug", lambda: "here")
-    for known in (choice.read_rule, choice.chosen):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for known in (rules.read_rule, rules.current, choice.chosen, choice.gradient_for):
         known.cache_clear()
     return path
 
@@ -29,7 +32,7 @@ def stored(path: Path, when: str = "2026-01-01T00:00:00+00:00", machine: str = "
 def test_auto_follows_what_a_run_found(rule: Path, tmp_path: Path) -> None:
     run = stored(tmp_path / "run.json")
     assert main(["rule", str(run)]) == 0
-    found = {one.stage: one for one in choice.read_rule(rule) if one.sizes == (33, 6, 3)}
+    found = {one.stage: one for one in rules.read_rule(rule).fastest if one.sizes == (33, 6, 3)}
     assert found["step"].kernel == "fused_addmm"
     assert choice.chosen(Case("step", "cpu", "float64", 40, 6, 3)).name == "fused_addmm"
     assert choice.chosen(Case("gradient", "cpu", "float64", 33, 6, 3)).name == "matmul"
@@ -52,3 +55,23 @@ def test_a_rule_that_cannot_be_written_is_one_line(
     rule.parent.write_text("a file where a folder is needed")
     assert main(["rule", str(stored(tmp_path / "run.json"))]) == 2
     assert "the rule must be writable" in capsys.readouterr().err
+
+
+def test_a_thread_is_worth_what_it_always_won_from_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that win at some small size by chance, but lose at a larger one, do not count."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    wins = {case_m: case_m >= 2**14 or case_m == 2**9 for case_m in ruling.TRIED_ROWS}
+    monkeypatch.setattr(ruling, "_parts_win", lambda case, threads: wins[case.batch])
+    assert ruling.worth_a_thread() == 4 * 2**14 * 32 * 4 // 2  # the larger of both shapes
+    monkeypatch.setattr(ruling, "_parts_win", lambda case, threads: case.out_features == 3)
+    assert ruling.worth_a_thread() is None
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert ruling.worth_a_thread() is None
+
+
+def test_the_rule_holds_what_a_thread_is_worth(
+    rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ruling, "worth_a_thread", lambda: 12_345)
+    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
+    assert rules.current().part_flops == 12_345

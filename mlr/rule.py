@@ -1,0 +1,95 @@
+"""What was measured on this machine for `mlr` to act on: `python -m bench rule` writes it down.
+
+Which kernel is the fastest where, and how much work is worth another thread. A rule holds for the
+processor and the GPU that it was measured on, and says nothing on any other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from llvmlite import binding as llvm
+
+RULE_VARIABLE = "MLR_RULE"
+
+
+class Fastest(NamedTuple):
+    """One measured case and the kernel that was the fastest at it."""
+
+    stage: str
+    device: str
+    dtype: str
+    sizes: tuple[int, int, int]
+    kernel: str
+
+
+class Rule(NamedTuple):
+    """What holds on this machine.
+
+    Attributes:
+        fastest: The kernel that was the fastest at each measured case.
+        part_flops: Operations from which a part of a sweep is worth a thread of its own; None where
+            that was not measured.
+    """
+
+    fastest: tuple[Fastest, ...] = ()
+    part_flops: int | None = None
+
+
+def rule_path() -> Path:
+    """Return where this user's rule lies: `MLR_RULE`, or `mlr/rule.json` among the settings."""
+    if named := os.environ.get(RULE_VARIABLE):
+        return Path(named)
+    settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(settings) / "mlr" / "rule.json"
+
+
+def processor() -> str:
+    """Return LLVM's name of this machine's processor, `znver4`."""
+    return str(llvm.get_host_cpu_name())
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what a rule depends on: the processor and the GPU."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": processor(), "gpu": gpu}
+
+
+@cache
+def current() -> Rule:
+    """Return this user's rule, read once a process; an empty one where there is none."""
+    return read_rule(rule_path())
+
+
+@cache
+def read_rule(path: Path) -> Rule:
+    """Read a rule; an empty one where there is none, or where it was made elsewhere.
+
+    A file that is no rule is told once, by a warning, and not used.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        found = tuple(
+            Fastest(stage, device, dtype, (m, n, o), kernel)
+            for stage, device, dtype, m, n, o, kernel in held["fastest"]
+            if min(m, n, o) >= 1 and isinstance(kernel, str)
+        )
+        part_flops = held["part_flops"]
+        if part_flops is not None and (type(part_flops) is not int or part_flops < 1):
+            raise ValueError("part_flops is no number of operations")
+        return Rule(found, part_flops) if held["of"] == surroundings() else Rule()
+    except FileNotFoundError:
+        return Rule()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(
+            f"a rule is what `python -m bench rule` writes; {path} is none "
+            f"({type(error).__name__}: {error}); the default is used; remove it",
+            stacklevel=2,
+        )
+        return Rule()

@@ -1,0 +1,73 @@
+"""How kernels, `auto`, peers and the floor stand apart, against ratios worked out by hand."""
+
+import pandas as pd
+import pytest
+from run_builder import build_run, play
+
+from bench.markdown import first_call_section, standing_section
+from bench.schema import Run
+from bench.standing import display_efficiency, display_standings, first_calls, standings
+from bench.store import runs_frame
+
+SIZES = ((33, 6, 3), (1_000_000, 6, 3))
+LAW = (1e-5, 1e-10, "m * o")
+SPEEDUPS = {"torch_nn": 1.0, "ours": 4.0, "slower": 3.0, "chooser": 3.0, "theirs": 2.0}
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    run = build_run(("step",), SIZES, kernels={"step": dict.fromkeys(SPEEDUPS, LAW)})
+    play(run, "chooser", "auto")
+    play(run, "theirs", "peer")
+    for entry in run["benchmarks"]:
+        extra = entry["extra_info"]
+        speedup = SPEEDUPS[extra["kernel"]] * (2 if extra["batch"] > 100 else 1)
+        speedup = 1.0 if extra["kernel"] == "torch_nn" else speedup
+        extra |= {"speedup": speedup, "speedup_low": speedup, "speedup_high": speedup}
+        extra |= {"floor_s": 1e-3 if extra["batch"] > 100 else 3e-5, "efficiency": speedup / 10}
+        extra |= {"first_call_s": 1.5 if extra["kernel"] == "theirs" else 1e-4}
+    return runs_frame({"a.json": Run.model_validate(run)})
+
+
+def test_ratios_are_quotients_of_paired_ratios(frame: pd.DataFrame) -> None:
+    table = standings(frame)
+    assert table["kernel"].tolist() == ["ours", "ours"]
+    assert table["speedup"].tolist() == [4.0, 8.0]
+    assert table["over_peer"].tolist() == [2.0, 2.0]
+    assert table["auto_ratio"].tolist() == [0.75, 0.75]
+    assert table["auto_over_peer"].tolist() == [1.5, 1.5]
+
+
+def test_means_are_geometric_and_the_least_is_named(frame: pd.DataFrame) -> None:
+    text = display_standings(standings(frame)).set_index("speed of")
+    first = text.loc["the fastest kernel ÷ torch.nn"]
+    assert first["cases"] == 2
+    assert first["geometric mean"] == "5.66×"  # √(4·8)
+    assert first["least"] == "4.00×"
+    assert first["where"] == "33 × 6 → 3, float64"
+
+
+def test_efficiency_is_of_the_fastest_where_the_floor_is_long_enough(frame: pd.DataFrame) -> None:
+    text = display_efficiency(standings(frame))
+    assert text["cases"].tolist() == [2, 1]
+    assert text["least"].tolist() == ["40.0 %", "80.0 %"]
+
+
+def test_where_no_peer_runs_there_is_no_ratio(frame: pd.DataFrame) -> None:
+    alone = standings(frame[frame["role"] == "kernel"])
+    assert alone["over_peer"].isna().all()
+    assert standing_section(alone) == ""
+    assert len(display_standings(alone)) == 1
+    assert standings(frame.iloc[:0]).empty
+
+
+def test_a_baseline_may_be_the_fastest(frame: pd.DataFrame) -> None:
+    table = standings(frame[frame["kernel"].isin(["torch_nn", "theirs"])])
+    assert table["kernel"].tolist() == ["torch_nn", "torch_nn"]
+    assert table["over_peer"].tolist() == [0.5, 0.25]
+
+
+def test_only_long_first_calls_are_told(frame: pd.DataFrame) -> None:
+    assert first_calls(frame)["kernel"].tolist() == ["theirs"]
+    assert "1.50 s" in first_call_section(frame)
+    assert first_call_section(frame[frame["kernel"] != "theirs"]) == ""
