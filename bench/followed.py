@@ -15,6 +15,10 @@ from bench.journal import Journal
 from bench.passes import common_prior, quiet, summarise
 from bench.schema import SCHEMA, Cost
 
+# A case whose least possible time is so long is timed in fewer passes: each takes a minute, and a
+# call of a second or more varies little from one process to the next.
+LONG_FLOOR_S = 0.5
+LONG_PASSES = 2
 KINDS = ("warm_up_s", "timing_s", "checking_s", "memory_s")
 Event = dict[str, Any]
 
@@ -118,18 +122,28 @@ class Followed:
         """Whether a case has ended in a pass, or needs none."""
         return (number, name) in self._ended or (number > 0 and name in self._failures)
 
+    def passes_of(self, name: str) -> int:
+        """Return in how many passes a case is timed: few, where one call takes long at the least.
+
+        Before it is examined that is not known, and all passes are.
+        """
+        examined = self._ended.get((0, name))
+        floor_s = examined["outcome"].get("floor_s") if examined else None
+        long = floor_s is not None and floor_s >= LONG_FLOOR_S
+        return min(self.plan.passes, LONG_PASSES) if long else self.plan.passes
+
     def contended(self) -> list[str]:
         """Return the cases with fewer takes of a quiet machine than there should be passes."""
         return [
             name
             for name in self.plan.wanted
             if name not in self._failures
-            and sum(not take["contended"] for take in self._takes[name]) < self.plan.passes
+            and sum(not take["contended"] for take in self._takes[name]) < self.passes_of(name)
         ]
 
     def seconds_of(self, names: list[str]) -> float:
         """Return about how long another pass over these cases takes."""
-        last = (self._ended.get((self.plan.passes, name)) for name in names)
+        last = (self._ended.get((self.passes_of(name), name)) for name in names)
         return sum(sum(event["spent"].values()) for event in last if event is not None)
 
     @property
@@ -174,14 +188,15 @@ class Followed:
         number, name = self.current or (0, "")
         takes = [take for found in self._takes.values() for take in found]
         timed = sum(
-            min(len(found), passes)
+            min(len(found), self.passes_of(name))
             for name, found in self._takes.items()
             if name not in self._failures
         )
+        timing = sum(self.passes_of(name) for name in wanted if name not in self._failures)
         ends = (self._failures.get(name) or self._ended.get((0, name)) for name in wanted)
         cost = self.cost
         return Progress(
-            total=len(wanted) + (len(wanted) - len(self._failures)) * passes,
+            total=len(wanted) + timing,
             done=sum((0, name) in self._ended for name in wanted) + timed,
             current=name,
             number=number,

@@ -114,7 +114,8 @@ class Ended(NamedTuple):
 
 def _run_passes(child: Child, followed: Followed, show: Callable[[Progress], None]) -> None:
     for number in range(followed.plan.passes + 1):
-        _run_pass(child, followed, show, number, followed.plan.wanted)
+        wanted = [n for n in followed.plan.wanted if number <= followed.passes_of(n)]
+        _run_pass(child, followed, show, number, wanted)
     timed = followed.wall_s
     for number in range(followed.plan.passes + 1, followed.plan.passes + 1 + EXTRA_PASSES):
         again = followed.contended()

@@ -20,7 +20,8 @@ from .case import DTYPES, FIT_EPOCHS, Case, Gradient, Problem
 from .registry import Kernel
 
 FAILURE_PROBABILITY = 1e-12
-CHECKED_STEPS = 3
+CHECKED_STEPS = 3  # what is wrong in a second step, or a third, shows in one at a small size
+LARGE_FLOPS = 2e10  # of a step: it is checked once, or its oracle takes far longer than its timing
 
 
 class Check(NamedTuple):
@@ -36,6 +37,11 @@ class Check(NamedTuple):
         return self.reason is None
 
 
+def checked_steps(case: Case) -> int:
+    """Return how many steps of a case are held against as many of the oracle."""
+    return CHECKED_STEPS if case.least_flops < LARGE_FLOPS else 1
+
+
 def tolerance(case: Case) -> float:
     """Return the largest componentwise relative error that rounding explains.
 
@@ -47,7 +53,7 @@ def tolerance(case: Case) -> float:
     _, n, o = case.sizes
     unit = torch.finfo(DTYPES[case.dtype]).eps / 2
     spread = math.sqrt(2 * math.log(2 * (n * o + o) / FAILURE_PROBABILITY))
-    updates = {"gradient": 0, "step": CHECKED_STEPS, "fit": 4 * FIT_EPOCHS}[case.stage]
+    updates = {"gradient": 0, "step": checked_steps(case), "fit": 4 * FIT_EPOCHS}[case.stage]
     return spread * unit * (2 + 6 * math.sqrt(updates))
 
 
@@ -95,7 +101,7 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
     """Call what will be timed and hold its result against the oracle.
 
     A gradient kernel's result is what it returns; a step kernel's, the problem's parameters after
-    `CHECKED_STEPS` calls from the start; a fit kernel's, the parameters after one call.
+    `checked_steps` calls from the start; a fit kernel's, the parameters after one call.
     """
     case = problem.case
     if case.stage == "gradient":
@@ -105,11 +111,12 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
         return _compare(case, Gradient(*got), oracle_gradient(problem.x, problem.delta),
                         _gradient_scale(problem.x, problem.delta))  # fmt: skip
     problem.reset()
-    for _ in range(CHECKED_STEPS if case.stage == "step" else 1):
+    steps = checked_steps(case) if case.stage == "step" else 1
+    for _ in range(steps):
         call()
     got = problem.parameters()
     if case.stage == "step":
-        return _compare(case, got, oracle_steps(problem, CHECKED_STEPS), _step_scale(problem))
+        return _compare(case, got, oracle_steps(problem, steps), _step_scale(problem, steps))
     expected = oracle_fit(problem)
     scale = Gradient(expected.weight.abs().max(), expected.bias.abs().max())
     return _compare(case, got, expected, scale)
@@ -120,12 +127,12 @@ def _gradient_scale(x: Tensor, delta: Tensor) -> Gradient:
     return Gradient(x.T @ delta, delta.sum(0))
 
 
-def _step_scale(problem: Problem) -> Gradient:
+def _step_scale(problem: Problem, steps: int) -> Gradient:
     start = Gradient(*(value.double().abs() for value in problem.start))
     x, y = problem.x.double().abs(), problem.y.double().abs()
     delta = (x @ start.weight + start.bias + y) * (2 / y.numel())
     change = _gradient_scale(x, delta)
-    return Gradient(*(a + CHECKED_STEPS * problem.lr * b
+    return Gradient(*(a + steps * problem.lr * b
                       for a, b in zip(start, change, strict=True)))  # fmt: skip
 
 

@@ -1,0 +1,57 @@
+"""The journal of a run as read so far: in how many passes a case is timed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import runner
+from bench.followed import LONG_FLOOR_S, LONG_PASSES, Followed, Plan
+from bench.journal import Journal
+
+QUICK, LONG = "quick", "long"
+
+
+def examined(path: Path, passes: int = 5) -> Followed:
+    """Return a run whose two cases were examined."""
+    followed = Followed(Journal(path))
+    followed.note("plan", **Plan([QUICK, LONG], [], passes)._asdict())
+    for name, floor_s in ((QUICK, 0.9 * LONG_FLOOR_S), (LONG, LONG_FLOOR_S)):
+        assert followed.passes_of(name) == passes
+        done(followed, 0, name, floor_s)
+    return followed
+
+
+def done(followed: Followed, number: int, name: str, floor_s: float, **take: Any) -> None:
+    outcome = {"status": "ok", "floor_s": floor_s}
+    kept = {"pass": number, "contended": False} | take if number else None
+    followed.note("start", **{"pass": number}, fullname=name, outcome=outcome)
+    followed.note("done", **{"pass": number}, fullname=name, outcome=outcome, take=kept,
+                  benchmark=None, spent={"timing_s": float(number)})  # fmt: skip
+
+
+@pytest.mark.parametrize("passes", [1, 2, 5])
+def test_what_takes_long_is_timed_in_few_passes(tmp_path: Path, passes: int) -> None:
+    followed = examined(tmp_path / "a.jsonl", passes)
+    assert followed.passes_of(QUICK) == passes
+    assert followed.passes_of(LONG) == min(passes, LONG_PASSES)
+
+
+def test_every_pass_takes_what_it_should_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed, taken = examined(tmp_path / "a.jsonl"), []
+
+    def take(child: Any, of: Followed, show: Any, number: int, wanted: list[str]) -> None:
+        taken.append((number, wanted))
+        for name in wanted:
+            if not of.has(number, name):
+                done(of, number, name, 1.0)
+
+    monkeypatch.setattr(runner, "_run_pass", take)
+    runner._run_passes(runner.Child(None, tmp_path, {}), followed, lambda progress: None)  # type: ignore[arg-type]
+    both = [QUICK, LONG]
+    assert taken == [(0, both), (1, both), (2, both), (3, [QUICK]), (4, [QUICK]), (5, [QUICK])]
+    assert followed.contended() == []
+    assert followed.progress.done == followed.progress.total == 2 + 5 + 2
+    assert followed.seconds_of(both) == 5.0 + 2.0
