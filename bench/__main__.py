@@ -142,7 +142,8 @@ def _present(axes: Axes) -> Axes:
 def _run(arguments: argparse.Namespace) -> int:
     from bench.grid import PASSES, Axes, planned
     from bench.runner import run_plan
-    from bench.terminal import following
+    from bench.store import load_frame
+    from bench.terminal import following, print_fastest
 
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
     plan = planned(axes)
@@ -155,6 +156,7 @@ def _run(arguments: argparse.Namespace) -> int:
             passes=arguments.passes or PASSES[axes.grid],
             resume=arguments.resume,
         )
+    print_fastest(load_frame([path]))
     print(path)
     return 0
 

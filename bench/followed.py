@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from pytest_benchmark import __version__ as plugin_version
@@ -14,6 +16,7 @@ from bench.errors import UserError
 from bench.journal import Journal
 from bench.passes import common_prior, quiet, summarise
 from bench.schema import SCHEMA, Cost
+from bench.units import format_ratio
 
 # A case whose least possible time is so long is timed in fewer passes: each takes a minute, and a
 # call of a second or more varies little from one process to the next.
@@ -25,7 +28,11 @@ Event = dict[str, Any]
 
 @dataclass
 class Progress:
-    """What a run has done so far, for whoever shows it; `total` counts a case once a pass."""
+    """What a run has done so far, for whoever shows it; `total` counts a case once a pass.
+
+    `left_s` is about how long the rest takes, `latest` the last case that got a time and its
+    speedup there.
+    """
 
     total: int
     done: int = 0
@@ -37,6 +44,8 @@ class Progress:
     again: int = 0
     wall_s: float = 0.0
     overhead: float = 0.0
+    left_s: float | None = None
+    latest: str = ""
 
 
 class Plan(NamedTuple):
@@ -63,6 +72,7 @@ class Followed:
         self._takes: dict[str, list[dict[str, Any]]] = {}
         self._lost: set[tuple[int, str]] = set()
         self._spans: list[list[float]] = []
+        self._latest = ""
 
     def read(self) -> None:
         """Take in what was written since."""
@@ -83,6 +93,7 @@ class Followed:
                 if event["outcome"]["status"] != "ok":
                     self._failures.setdefault(key[1], event)
                 if event["take"]:
+                    self._latest = _said(key[1], event["take"].get("log_speedup"))
                     self._takes.setdefault(key[1], []).append(event["take"])
             case "lost":
                 self._lost.add(key)
@@ -206,7 +217,36 @@ class Followed:
             again=sum(take["pass"] > passes for take in takes),
             wall_s=self.wall_s,
             overhead=Cost(**cost).overhead if self.wall_s > 0 else 0.0,
+            left_s=self._left_s(),
+            latest=self._latest,
         )
+
+    def _left_s(self) -> float | None:
+        """Return about how long what is left takes, by what cases have taken; None without any.
+
+        A case that was timed takes as long again; one that was only examined as long as others, in
+        proportion to their examinations; and one that was not, as long as the others on average.
+        """
+        spent = {key: sum(event["spent"].values()) for key, event in self._ended.items()}
+        examined = {name: seconds for (number, name), seconds in spent.items() if not number}
+        timed: dict[str, list[float]] = {}
+        for (number, name), seconds in spent.items():
+            if number:
+                timed.setdefault(name, []).append(seconds)
+        if not sum(spent.values()):
+            return None
+        usual = sum(examined.values()) / len(examined)
+        both = [(fmean(timed[name]), examined[name]) for name in timed if name in examined]
+        ratio = sum(a for a, _ in both) / max(sum(b for _, b in both), 1e-9) if both else 1.0
+        left = 0.0
+        for name in self.plan.wanted:
+            if name in self._failures:
+                continue
+            done = timed.get(name, [])
+            each = fmean(done) if done else ratio * examined.get(name, usual)
+            left += 0.0 if name in examined else usual
+            left += each * max(0, self.passes_of(name) - len(done))
+        return float(left * self.wall_s / sum(spent.values()))
 
     def compose(self) -> dict[str, Any]:
         """Put the journal together into the content of a run file.
@@ -268,3 +308,8 @@ class Followed:
             "extra_info": columns,
             "takes": takes,
         }
+
+
+def _said(name: str, log_speedup: float | None) -> str:
+    case = name.partition("[")[2].rstrip("]")
+    return case if log_speedup is None else f"{case} {format_ratio(math.exp(log_speedup))}"

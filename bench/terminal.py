@@ -11,10 +11,8 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -22,9 +20,11 @@ from rich.table import Table
 from bench.followed import Progress
 from bench.grid import Planned
 from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
+from bench.ranking import fastest
 from bench.repeatability import Promise
+from bench.tables import SIZES
 from bench.trial import Outcome
-from bench.units import format_bytes, format_time
+from bench.units import format_bytes, format_case, format_ratio, format_time
 
 PLAN_COLUMNS: dict[str, JustifyMethod] = {
     "kernel": "left",
@@ -40,12 +40,11 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
     """Show a run's progress with the time left; two lines at its end where no terminal is."""
     console = Console(stderr=True)
     bar = Bar(
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=10),
+        TextColumn("{task.fields[cases]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.description}", markup=False),
         console=console,
         disable=not console.is_terminal,
     )
@@ -54,17 +53,20 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
     def show(progress: Progress) -> None:
         nonlocal last
         last = progress
-        name = progress.current.partition("[")[2].rstrip("]")
         step = f"pass {progress.number}" if progress.number else "examining"
+        left_s = progress.left_s
         bar.update(
             task,
-            total=progress.total,
-            completed=progress.done,
-            description=f"{step}: {name}"[:33],
+            # By time, not by cases: one may take a thousand times as long as another.
+            total=None if left_s is None else progress.wall_s + left_s,
+            completed=progress.wall_s,
+            cases=f"{progress.done}/{progress.total}",
+            left="" if left_s is None else f"{_duration(left_s)} left",
+            description=_ends(progress.latest or step, 34),
         )
 
     with bar:
-        task = bar.add_task("starting", total=total)
+        task = bar.add_task("starting", total=None, cases=f"0/{total}", left="")
         yield show
     counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
     cases = sum(last.statuses.values())
@@ -75,6 +77,37 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
         console.print(
             f"{_duration(last.wall_s)}, overhead {last.overhead:.0%}{noisy}{again}", highlight=False
         )
+
+
+def _ends(text: str, width: int) -> str:
+    """Return a text with its middle left out where it is too long: both ends say something."""
+    half = (width - 1) // 2
+    return text if len(text) <= width else f"{text[: width - 1 - half]}…{text[-half:]}"
+
+
+def print_fastest(frame: pd.DataFrame) -> None:
+    """Print the fastest kernel of each case of a run, where a terminal is."""
+    console = Console()
+    if not console.is_terminal:
+        return
+    table = Table("", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in ("batch × in → out", "fastest"):
+        table.add_column(name, no_wrap=True)
+    for name in ("median", "to torch.nn"):
+        table.add_column(name, justify="right", no_wrap=True)
+    before = None
+    for _, row in fastest(frame).iterrows():
+        part = f"{row['stage']} {row['device']} {row['dtype']}"
+        tied = " ≈" if row["also"] else ""
+        table.add_row(
+            "" if part == before else part,
+            format_case(*(row[size] for size in SIZES)),
+            escape(_ends(row["kernel"], 20)) + tied,
+            format_time(row["median_s"]),
+            format_ratio(row["speedup"]) if row["kernel"] != row["baseline"] else "baseline",
+        )
+        before = part
+    console.print(table)
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The journal of a run as read so far: in how many passes a case is timed."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,28 @@ def test_every_pass_takes_what_it_should_and_no_more(
     assert followed.contended() == []
     assert followed.progress.done == followed.progress.total == 2 + 5 + 2
     assert followed.seconds_of(both) == 5.0 + 2.0
+
+
+def test_the_time_left_is_that_of_what_is_left(tmp_path: Path) -> None:
+    """As long again as what each case took, and the rest of the passes at that."""
+    followed = examined(tmp_path / "a.jsonl")
+    assert followed.progress.left_s is None  # its examination took no time: nothing is known
+    done(followed, 1, QUICK, 0.1)
+    done(followed, 1, LONG, 1.0)
+    factor = followed.wall_s / 2  # two seconds were spent in cases
+    # Four more passes of one second each of the one, and one of the other.
+    assert followed.progress.left_s == pytest.approx(5 * factor)
+    for number in range(2, 6):
+        done(followed, number, QUICK, 0.1)
+    done(followed, 2, LONG, 1.0)
+    assert followed.progress.left_s == 0
+
+
+def test_the_latest_case_is_told_with_its_speedup(tmp_path: Path) -> None:
+    followed = examined(tmp_path / "a.jsonl")
+    assert followed.progress.latest == ""
+    name = "bench/bench_step.py::bench_step[fused-cpu-float64-33x6x3]"
+    done(followed, 1, name, 0.1, log_speedup=math.log(2.5))
+    assert followed.progress.latest == "fused-cpu-float64-33x6x3 2.50×"
+    done(followed, 2, name, 0.1)
+    assert followed.progress.latest == "fused-cpu-float64-33x6x3"
