@@ -117,8 +117,8 @@ class Take:
     def columns(self, number: int) -> dict[str, Any]:
         """Return the take of a pass as plain JSON."""
         own = {name: getattr(self, name) for name in self.__slots__}
-        device = own.pop("device")
-        return {"pass": number, **own, **(device._asdict() if device else {}), **own.pop("noise")}
+        device, noise = own.pop("device"), own.pop("noise")
+        return {"pass": number, **own, **(device._asdict() if device else {}), **noise}
 
 
 class UnmeasuredError(Exception):

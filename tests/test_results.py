@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.curved import latest_curves
 from bench.report import stale_blocks, write_report
 from bench.store import find_runs, load_frame
 from bench.trialled import read_all
@@ -14,6 +15,7 @@ from bench.trialled import read_all
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
+CURVES = latest_curves(RESULTS / "curves")
 MOST_BYTES = 2_000_000
 
 
@@ -32,12 +34,12 @@ def runs() -> list[Path]:
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
     trials = read_all(TRIALS)
-    assert stale_blocks(ROOT / "README.md", load_frame(runs), trials=trials) == []
+    assert stale_blocks(ROOT / "README.md", load_frame(runs), trials=trials, curves=CURVES) == []
 
 
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
     runs = runs_named_in(RESULTS / "REPORT.md")
-    paths = write_report(runs, tmp_path / "new", TRIALS)
+    paths = write_report(runs, tmp_path / "new", TRIALS, CURVES)
     written = {path.relative_to(tmp_path / "new") for path in paths}
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
