@@ -51,6 +51,7 @@ def make_parser() -> Parser:
     run.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     plan = command("plan", "show what would run, with predicted memory and time", _plan)
     add_axes(plan.add_argument)
+    plan.add_argument("--passes", type=count, help="as of run")
     report = command("report", "write tables, figures and REPORT.md from stored runs", _report)
     report.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     report.add_argument("--out", type=Path, default=RESULTS, help="where to (default: results)")
@@ -162,8 +163,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from bench.grid import LONGEST_CALL_S, Axes, planned
-    from bench.machine import absent, measure_ceilings
+    from bench.grid import LONGEST_CALL_S, PASSES, Axes, planned
+    from bench.machine import absent, machine_slug, measure_ceilings
+    from bench.store import pace
     from bench.terminal import print_plan
     from bench.trial import foretell
 
@@ -171,7 +173,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     plan, longest = planned(axes), LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
     ceilings = {d: measure_ceilings(d) for d in devices if absent(d) is None}
-    print_plan([(e, foretell(e, ceilings.get(e.case.device), longest)) for e in plan], ceilings)
+    told = [(e, foretell(e, ceilings.get(e.case.device), longest)) for e in plan]
+    passes = arguments.passes or PASSES[axes.grid]
+    print_plan(told, ceilings, passes, pace(RESULTS / "runs", machine_slug()))
     return 0
 
 

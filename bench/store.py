@@ -166,6 +166,24 @@ def latest_runs(folder: Path) -> list[Path]:
     return [newest[kind][1] for kind in sorted(newest)]
 
 
+def pace(folder: Path, machine: str) -> float | None:
+    """Return the seconds of a case and pass in the newest run of a machine; None where none says.
+
+    An examination counts as a pass.
+
+    Raises:
+        UserError: The folder or one of its run files cannot be read.
+    """
+    own = folder / machine
+    runs = [load_run(path) for path in (find_runs(own) if own.is_dir() else [])]
+    known = [run for run in runs if run.cost is not None and run.benchmarks]
+    if not known:
+        return None
+    newest = max(known, key=lambda run: _moment(run.datetime))
+    assert newest.cost is not None
+    return newest.cost.wall_s / sum(1 + len(one.takes) for one in newest.benchmarks)
+
+
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

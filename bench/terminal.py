@@ -114,8 +114,20 @@ def _duration(seconds: float) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
 
 
-def print_plan(entries: list[tuple[Planned, Outcome]], ceilings: dict[str, Ceilings]) -> None:
-    """Print every planned case with its predicted memory and least time, then the totals."""
+def print_plan(
+    entries: list[tuple[Planned, Outcome]],
+    ceilings: dict[str, Ceilings],
+    passes: int,
+    pace_s: float | None,
+) -> None:
+    """Print every planned case with its predicted memory and least time, then the totals.
+
+    Args:
+        entries: What is planned, and what is foretold of it.
+        ceilings: What each device can do at best.
+        passes: How many would time each case.
+        pace_s: Seconds that a case and pass took in an earlier run; None where there is none.
+    """
     console = Console()
     reasons: list[str] = []
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
@@ -137,6 +149,13 @@ def print_plan(entries: list[tuple[Planned, Outcome]], ceilings: dict[str, Ceili
         console.print(f"[{number}] {reason}", markup=False, highlight=False)
     counts = Counter("to run" if o.status == "ok" else o.status for _, o in entries)
     console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    if pace_s is not None:
+        about = _duration(counts["to run"] * (1 + passes) * pace_s)
+        console.print(
+            f"about {about} for {passes} passes, at the {pace_s:.2g} s that a case and pass took "
+            "in this machine's last run",
+            highlight=False,
+        )
 
 
 def print_promises(promises: list[Promise]) -> None:

@@ -218,6 +218,8 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
         assert frame.loc[name, "status"] == status, name
         assert reason is None or reason in frame.loc[name, "reason"]
     assert frame["median_s"].notna().sum() == 2
+    for take in (t for entry in load_run(path).benchmarks for t in entry.takes):
+        assert not take.model_extra  # nothing but the schema's columns, each once
     assert list(tmp_path.rglob("*")) == [tmp_path / "runs", path.parent, path]
 
 

@@ -14,7 +14,16 @@ from run_builder import add_case, build_run, fail, rename, save
 
 from bench.errors import UserError
 from bench.schema import Run
-from bench.store import COLUMNS, find_runs, latest_runs, load_frame, load_run, plain, write_run
+from bench.store import (
+    COLUMNS,
+    find_runs,
+    latest_runs,
+    load_frame,
+    load_run,
+    pace,
+    plain,
+    write_run,
+)
 
 SMALL = ((33, 6, 3), (10_000, 256, 64))
 
@@ -300,3 +309,13 @@ def test_plain_shortens_and_escapes() -> None:
 def test_a_run_cannot_be_changed(run: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="frozen"):
         Run.model_validate(run).datetime = "later"
+
+
+def test_the_pace_is_that_of_the_newest_run_of_a_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for number, wall_s in enumerate((100.0, 400.0)):
+        run = build_run(("step",), ((33, 6, 3),), passes=4, datetime=f"2026-11-2{number}T00:00:00Z")
+        run["cost"]["wall_s"] = wall_s
+        save(run, folder / "here" / f"{number}.json")
+    assert pace(folder, "here") == pytest.approx(400 / (len(run["benchmarks"]) * 5))
+    assert pace(folder, "elsewhere") is None

@@ -7,8 +7,10 @@ from run_builder import build_run
 
 from bench import terminal
 from bench.followed import Progress
+from bench.grid import Axes, planned
 from bench.schema import Run
 from bench.store import runs_frame
+from bench.trial import foretell
 
 
 @pytest.fixture
@@ -61,3 +63,13 @@ def test_two_lines_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> N
     with terminal.following(10) as show:
         show(Progress(10, 10, statuses={"ok": 9, "oom": 1}, passes=5, wall_s=70.0, overhead=0.1))
     assert capsys.readouterr().err == "10 cases: 9 ok, 1 oom; 5 passes\n1 min 10 s, overhead 10%\n"
+
+
+def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
+    axes = Axes(grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), stage=("gradient",))
+    told = [(entry, foretell(entry, None, 1.0)) for entry in planned(axes)]
+    terminal.print_plan(told, {}, passes=5, pace_s=2.0)
+    said = capsys.readouterr().out
+    assert f"about {len(told) * 12 // 60} min" in said  # six times two seconds a case
+    terminal.print_plan(told, {}, passes=5, pace_s=None)
+    assert "about" not in capsys.readouterr().out
