@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.arguments import above_zero, count, duration, share, size
+from bench.arguments import above_zero, count, duration, formats, share, size
 from bench.axes import add_axes
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.grid import Axes
+    from bench.selecting import Keep
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -56,6 +57,16 @@ def make_parser() -> Parser:
     report.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     report.add_argument("--out", type=Path, default=RESULTS, help="where to (default: results)")
     report.add_argument("--readme", type=Path, help="a README whose generated parts to renew too")
+    report.add_argument(
+        "--format",
+        type=formats,
+        default=("md",),
+        help="md (the default), and csv or parquet: every case of every stored run in one table",
+    )
+    report.add_argument("--filter", help="only these cases: 'stage=step kernel=matmul batch=33'")
+    report.add_argument(
+        "--compare", action="store_true", help="of two runs: is the second faster, case by case?"
+    )
     again = command("repeatability", "run several times over: do runs say the same?", _repeat)
     add_axes(again.add_argument)
     again.set_defaults(grid="smoke")
@@ -181,20 +192,42 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from bench.curved import latest_curves
-    from bench.report import update_readme, write_report
-    from bench.store import latest_runs, load_frame
+    from bench.report import update_readme, write_report, write_table
+    from bench.selecting import reading
+    from bench.store import find_runs, latest_runs, load_frame
     from bench.trialled import read_all
 
+    keep = reading(arguments.filter)
+    if arguments.compare:
+        return _compare(arguments.runs, keep)
     trials = sorted((RESULTS / "gate").glob("*.jsonl"))
     curves = latest_curves(RESULTS / "curves")
-
     runs = arguments.runs or latest_runs(RESULTS / "runs")
     if not runs:
         raise UserError("a report needs a stored run; found none; `python -m bench run` makes one")
-    for path in write_report(runs, arguments.out, trials, curves):
-        print(path)
+    for suffix in ("csv", "parquet"):
+        if suffix in arguments.format:
+            frame = keep(load_frame(arguments.runs or find_runs(RESULTS / "runs")))
+            print(write_table(frame, arguments.out / f"results.{suffix}"))
+    if "md" in arguments.format:
+        for path in write_report(runs, arguments.out, trials, curves, keep):
+            print(path)
     if arguments.readme is not None:
         update_readme(arguments.readme, load_frame(runs), trials=read_all(trials), curves=curves)
+    return 0
+
+
+def _compare(paths: Sequence[Path], keep: Keep) -> int:
+    from bench.comparing import compared, require_alike
+    from bench.showing import print_compared
+    from bench.store import load_run, runs_frame
+
+    if len(paths) != 2:
+        raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
+    runs = [load_run(path) for path in paths]
+    require_alike(*runs)
+    frames = [keep(runs_frame({path: run})) for path, run in zip(paths, runs, strict=True)]
+    print_compared(compared(*frames))
     return 0
 
 

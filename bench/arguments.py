@@ -6,6 +6,7 @@ import re
 
 MOST_PASSES = 100
 MOST_ROWS = 10**8
+FORMATS = ("md", "csv", "parquet")
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -15,8 +16,21 @@ def count(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: It is no number from 1 to 100.
     """
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_PASSES):
-        raise argparse.ArgumentTypeError(f"takes 1 to {MOST_PASSES}; got {text!r}")
+    return _whole(text, MOST_PASSES)
+
+
+def size(text: str) -> int:
+    """Read a number of rows or columns.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none from 1 to a hundred million.
+    """
+    return _whole(text, MOST_ROWS)
+
+
+def _whole(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"takes 1 to {most:,}; got {text!r}")
     return int(text)
 
 
@@ -45,17 +59,6 @@ def share(text: str) -> float:
     return value
 
 
-def size(text: str) -> int:
-    """Read a number of rows or columns.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none from 1 to a hundred million.
-    """
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_ROWS):
-        raise argparse.ArgumentTypeError(f"takes 1 to {MOST_ROWS:,}; got {text!r}")
-    return int(text)
-
-
 def above_zero(text: str) -> float:
     """Read a finite number above zero.
 
@@ -69,3 +72,15 @@ def above_zero(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"takes a number above 0; got {text!r}")
     return value
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Read the formats of a report, comma-separated.
+
+    Raises:
+        argparse.ArgumentTypeError: One of them is not known.
+    """
+    found = tuple(filter(None, text.split(",")))
+    if not found or set(found) - set(FORMATS):
+        raise argparse.ArgumentTypeError(f"takes {', '.join(FORMATS)}; got {text!r}")
+    return found

@@ -22,7 +22,7 @@ def method_table(run: Run, name: str) -> str:
     rows["commit"] += " with uncommitted changes" if commit.dirty else ""
     rows |= {"branch": commit.branch, "machine": machine.slug, "CPU": machine.cpu}
     rows |= {"cores": machine.cores, "memory": memory, "GPU": machine.gpu}
-    settings = _flat(run.settings)
+    settings = flat(run.settings)
     rows["passes"] = settings.pop("passes", None)
     rows |= _cost(run.cost) if run.cost else {}
     for device, ceilings in sorted(machine.ceilings.items()):
@@ -62,13 +62,14 @@ def _ceilings(device: str, ceilings: Ceilings) -> dict[str, str]:
     return found or {name: UNKNOWN}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return settings as text, those inside others by a name with dots."""
+    found: dict[str, str] = {}
     for key, value in sorted(settings.items()):
         if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         elif value is None or isinstance(value, str):
-            flat[f"{prefix}{key}"] = value or "–"
+            found[f"{prefix}{key}"] = value or "–"
         else:
-            flat[f"{prefix}{key}"] = json.dumps(value)
-    return flat
+            found[f"{prefix}{key}"] = json.dumps(value)
+    return found

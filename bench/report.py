@@ -49,6 +49,7 @@ from bench.ranking import display_summary, summary
 from bench.roofline import roofline_figure
 from bench.scaling import scaling
 from bench.schema import Ceilings, Run
+from bench.selecting import EVERYTHING, Keep
 from bench.standing import standings
 from bench.store import load_run, plain, runs_frame
 from bench.tables import Slice, numbers, problems, slices
@@ -69,12 +70,16 @@ _WHAT = {
 
 
 def write_report(
-    runs: Iterable[Path], out: Path, trials: Iterable[Path] = (), curves: Sequence[Curves] = ()
+    runs: Iterable[Path],
+    out: Path,
+    trials: Iterable[Path] = (),
+    curves: Sequence[Curves] = (),
+    keep: Keep = EVERYTHING,
 ) -> list[Path]:
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
     `REPORT.md`, `figures/` and `tables/` of an earlier report are replaced; anything else in the
-    folder stays.
+    folder stays. `keep` chooses the cases that are shown.
 
     Raises:
         UserError: No run, an unreadable one, or a folder that cannot or must not be written.
@@ -93,7 +98,7 @@ def write_report(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
             new = Path(work, "new")
-            _build(loaded, new)
+            _build(loaded, new, keep)
             _add_curves(curves, new)
             _add_trials(read_all(trials), new)
             _swap(new, out, Path(work, "old"))
@@ -104,6 +109,30 @@ def write_report(
         ) from error
     written = [out / "REPORT.md", *(out / "figures").iterdir(), *(out / "tables").iterdir()]
     return sorted(written)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> Path:
+    """Write the tidy frame of every case, as CSV or Parquet by the name's ending.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            _write_csv(frame, unfinished)
+        else:
+            frame.to_parquet(unfinished, index=False)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(
+            f"a table needs a folder it can write: {plain(path)} ({plain(error.strerror or error)})"
+            "; free space or give --out"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
 
 
 def readme_blocks(
@@ -187,8 +216,8 @@ def stale_blocks(
     return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
 
 
-def _build(loaded: dict[Path, Run], new: Path) -> None:
-    frame = runs_frame(loaded)
+def _build(loaded: dict[Path, Run], new: Path, keep: Keep) -> None:
+    frame = keep(runs_frame(loaded))
     for name in ("figures", "tables"):
         (new / name).mkdir(parents=True)
     stems = _stems(frame)

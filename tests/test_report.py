@@ -403,6 +403,7 @@ REPORTING = (
     *("errors", "schema", "store", "units", "tables", "price", "ranking", "power", "scaling"),
     *("crossings", "markdown", "method", "drawing", "figures", "roofline", "report"),
     *("passes", "deciding", "trialled", "standing", "curved"),
+    *("selecting", "comparing", "showing"),
 )
 
 

@@ -1,0 +1,64 @@
+"""Two runs of one machine -> how each case's speedup and memory moved. Needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import UserError
+from bench.method import flat
+from bench.ranking import with_intervals
+from bench.schema import Run
+from bench.store import plain
+from bench.tables import SIZES
+
+# What two runs may differ in and still be compared: what was to be measured, and how often.
+FREE = {"grid", "passes", "seed"}
+FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "no difference seen", "not comparable"
+_KEY = ["stage", "device", "dtype", "case", *SIZES, "kernel"]
+_VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
+
+
+def require_alike(a: Run, b: Run) -> None:
+    """Refuse two runs that differ in more than their code, packages and cases.
+
+    Raises:
+        UserError: They are of two machines, or a setting differs: its name, and both values.
+    """
+    if a.machine.slug != b.machine.slug:
+        raise UserError(
+            f"two runs are compared on one machine; these are of {plain(a.machine.slug)} and "
+            f"{plain(b.machine.slug)}; `report` shows machines side by side"
+        )
+    ours, theirs = flat(a.settings), flat(b.settings)
+    for name in sorted((ours.keys() & theirs.keys()) - FREE):
+        if ours[name] != theirs[name]:
+            raise UserError(
+                f"two runs are compared under the same settings; {plain(name)} was "
+                f"{plain(ours[name])} and is {plain(theirs[name])}; measure one of them anew"
+            )
+
+
+def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Return each case of either run with the ratio of its speedups, b's over a's: above 1, faster.
+
+    Both speedups are to the same baseline in the same process, so the ratio holds even where the
+    machine was slower on one of the days. `low` and `high` are the ends of its 95 % interval: the
+    half-widths of both, on the logarithm, added in squares. The baseline has no ratio.
+    """
+    sides = [with_intervals(frame)[[*_KEY, *_VALUES]] for frame in (a, b)]
+    table = sides[0].merge(sides[1], on=_KEY, how="outer", suffixes=("_a", "_b"))
+    ends = ["speedup_a", "speedup_b", "low_a", "low_b", "high_a", "high_b"]
+    logs = table[ends].astype(float).apply(np.log)
+    centre = logs["speedup_b"] - logs["speedup_a"]
+    reach = np.hypot(logs["high_a"] - logs["low_a"], logs["high_b"] - logs["low_b"]) / 2
+    both = (table["status_a"] == "ok") & (table["status_b"] == "ok")
+    timed = both & (table["kernel"] != table["baseline_a"]) & centre.notna()
+    for name, value in (("ratio", centre), ("low", centre - reach), ("high", centre + reach)):
+        table[name] = pd.Series(np.exp(value), table.index).where(timed)
+    table["memory_ratio"] = (table["peak_bytes_b"] / table["peak_bytes_a"]).where(both)
+    table["said"] = UNKNOWN
+    table.loc[timed, "said"] = ALIKE
+    table.loc[timed & (table["low"] > 1), "said"] = FASTER
+    table.loc[timed & (table["high"] < 1), "said"] = SLOWER
+    return table.sort_values([*_KEY[:3], *SIZES, "kernel"], ignore_index=True)

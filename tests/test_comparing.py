@@ -1,0 +1,130 @@
+"""Two runs compared, filtered, and written as one table."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from run_builder import build_run, fail, save
+
+from bench.__main__ import main
+from bench.comparing import ALIKE, FASTER, SLOWER, UNKNOWN, compared, require_alike
+from bench.errors import UserError
+from bench.schema import Run
+from bench.selecting import reading
+from bench.store import load_frame, runs_frame
+
+SIZES = ((33, 6, 3), (1_000, 6, 3))
+
+
+def run_of(moved: float = 1.0, **changed: Any) -> dict[str, Any]:
+    """Return a run in which one case is faster than in another by a factor."""
+    run = build_run(("step",), SIZES, passes=5)
+    for entry in run["benchmarks"]:
+        extra = entry["extra_info"]
+        if extra["kernel"] == "fused_addmm" and extra["batch"] == 33:
+            extra |= {key: extra[key] * moved for key in ("speedup", "speedup_low", "speedup_high")}
+    return run | changed
+
+
+def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:
+    return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
+
+
+@pytest.mark.parametrize(("moved", "said"), [(1.0, ALIKE), (1.5, FASTER), (0.7, SLOWER)])
+def test_one_case_moved_and_the_others_did_not(moved: float, said: str) -> None:
+    table = compared(frame_of(run_of()), frame_of(run_of(moved), "b")).set_index(["kernel", "case"])
+    row = table.loc[("fused_addmm", "33x6x3")]
+    assert row["said"] == said
+    assert row["ratio"] == pytest.approx(moved)
+    # Both intervals are from 0.97 to 1.04 of the speedup.
+    reach = math.sqrt(2) * math.log(1.04 / 0.97) / 2
+    assert row["high"] == pytest.approx(moved * math.exp(reach))
+    others = table.drop(index=("fused_addmm", "33x6x3"))
+    assert set(others["said"]) == {ALIKE, UNKNOWN}
+    assert (others.loc[others["said"] == UNKNOWN].index.get_level_values(0) == "torch_nn").all()
+
+
+def test_what_only_one_run_has_is_not_comparable() -> None:
+    second = run_of()
+    fail(second, second["outcomes"][-1], "wrong", "error 3")
+    second["outcomes"].pop(0)
+    second["benchmarks"].pop(0)
+    table = compared(frame_of(run_of()), frame_of(second, "b"))
+    assert (table["said"] == UNKNOWN).sum() == 3  # two baselines, one of them gone, and a wrong one
+    assert len(table) == len(frame_of(run_of()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"machine": {"slug": "elsewhere"}}, "on one machine"),
+        ({"settings": {"threads": 7}}, "threads was 2 and is 7"),
+        ({"settings": {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1"}}}, "allocator.MALLOC"),
+    ],
+)
+def test_runs_that_differ_in_more_are_refused_by_name(changed: dict[str, Any], said: str) -> None:
+    second = run_of()
+    for key, value in changed.items():
+        second[key] = second[key] | value
+    with pytest.raises(UserError, match=said) as error:
+        require_alike(Run.model_validate(run_of()), Run.model_validate(second))
+    assert "\n" not in str(error.value)
+    third = run_of()
+    third["settings"] |= {"grid": "full", "passes": 3}
+    require_alike(Run.model_validate(run_of()), Run.model_validate(third))
+
+
+def test_the_command_tells_what_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [save(run_of(), tmp_path / "a.json"), save(run_of(1.5), tmp_path / "b.json")]
+    assert main(["report", "--compare", *map(str, paths)]) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert "fused_addmm" in said
+    assert "1.50× (1.43–1.58)" in said
+    assert "1 faster" in said
+    assert main(["report", "--compare", str(paths[0])]) == 2
+    assert "takes two runs" in capsys.readouterr().err
+
+
+def test_a_filter_keeps_what_fits_all_its_words() -> None:
+    frame = frame_of(run_of())
+    kept = reading("kernel=fused_addmm,torch_nn batch=33")(frame)
+    assert set(kept["kernel"]) == {"fused_addmm", "torch_nn"}
+    assert set(kept["batch"]) == {33}
+    assert reading(None)(frame) is frame
+    with pytest.raises(UserError, match="leaves none of"):
+        reading("kernel=nobody")(frame)
+
+
+@pytest.mark.parametrize("text", ["kernel", "colour=red", "kernel=", "median_s=3", "=", "@x=1"])
+def test_a_filter_that_is_none_is_one_line(text: str) -> None:
+    with pytest.raises(UserError, match="--filter takes words") as error:
+        reading(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_every_case_in_one_table(suffix: str, tmp_path: Path) -> None:
+    path = save(run_of(), tmp_path / "a.json")
+    argv = ["report", str(path), "--format", suffix, "--out", str(tmp_path / "out")]
+    assert main([*argv, "--filter", "kernel=fused_addmm"]) == 0
+    (written,) = (tmp_path / "out").iterdir()
+    read = pd.read_csv if suffix == "csv" else pd.read_parquet
+    table = read(written)
+    frame = load_frame([path])
+    assert list(table.columns) == list(frame.columns)
+    assert table["median_s"].tolist() == pytest.approx(
+        frame.loc[frame["kernel"] == "fused_addmm", "median_s"].tolist()
+    )
+
+
+def test_a_report_of_what_a_filter_leaves(tmp_path: Path) -> None:
+    path = save(run_of(), tmp_path / "a.json")
+    out = tmp_path / "out"
+    argv = ["report", str(path), "--out", str(out), "--filter", "kernel=torch_nn,fused_addmm"]
+    assert main(argv) == 0
+    text = (out / "REPORT.md").read_text()
+    assert "fused_addmm" in text
+    assert "matmul_update" not in text
