@@ -16,7 +16,7 @@ from pytest_benchmark.utils import get_commit_info
 from bench.axes import add_axes
 from bench.errors import UserError
 from bench.grid import LONGEST_CALL_S, Axes, Planned, planned
-from bench.journal import Journal
+from bench.journal import JOURNAL_LOST, Journal
 from bench.machine import Ceilings, absent, machine_info, measure_ceilings, packages, settings
 from bench.measure import Spent, clock_for
 from bench.passes import summarise
@@ -88,7 +88,7 @@ class Record:
         try:
             self.journal.append(event, **{"pass": self.number}, **content)
         except OSError as error:
-            pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=3)
+            pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=JOURNAL_LOST)
 
     def end(
         self,
@@ -244,7 +244,7 @@ def _require_runner(record: Record) -> None:
     """End the session, should the runner that started it be gone: another may have taken over."""
     leave_if_forked()
     if record.journal is not None and os.getppid() != record.parent:
-        pytest.exit("the runner of this session is gone", returncode=3)
+        pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
 
 
 def _forget_time(benchmark: Any) -> None:

@@ -113,11 +113,15 @@ class Followed:
         try:
             self.journal.append(event, **content)
         except OSError as error:
-            raise UserError(
-                f"what was measured is kept in {self.journal.path}, which cannot be written on "
-                f"({error.strerror}); free space, then `run --resume`"
-            ) from error
+            raise self.unwritable(str(error.strerror)) from error
         self.read()
+
+    def unwritable(self, why: str) -> UserError:
+        """Return the error that ends a run whose journal cannot be written on."""
+        return UserError(
+            f"what was measured is kept in {self.journal.path}, which cannot be written on ({why});"
+            " free space, then `run --resume`"
+        )
 
     @property
     def wall_s(self) -> float:

@@ -22,6 +22,8 @@ from typing import Any
 
 from pytest_benchmark.utils import safe_dumps
 
+JOURNAL_LOST = 3  # the exit status of a child that can no longer write down what it measures
+
 
 class Journal:
     """Append events to a file, and read on from where reading had got to."""
@@ -37,11 +39,13 @@ class Journal:
             OSError: It cannot be written; the journal is as it was.
         """
         line = safe_dumps({"event": event, "at": time.time(), **content}) + "\n"
-        with self.path.open("ab") as file:
-            before = file.tell()
+        # Unbuffered: what a buffer could not write it would try again when it is closed, and after
+        # the cut that may succeed for the end of the line.
+        with self.path.open("ab", buffering=0) as file:
+            before, left = file.tell(), memoryview(line.encode())
             try:
-                file.write(line.encode())
-                file.flush()
+                while left:
+                    left = left[file.write(left) :]
                 os.fsync(file.fileno())
             except OSError:
                 os.truncate(self.path, before)

@@ -26,7 +26,7 @@ from bench.axes import as_arguments
 from bench.errors import UserError
 from bench.followed import Followed, Plan, Progress
 from bench.grid import Axes, Planned
-from bench.journal import Journal
+from bench.journal import JOURNAL_LOST, Journal
 from bench.machine import oom_kills
 from bench.steady import environment
 from bench.store import StoredError, write_run
@@ -249,7 +249,13 @@ def _run_child(
 
 
 def _end_current(followed: Followed, code: int, late: bool, out_of_memory: bool) -> None:
-    """Give the case that a child died at its end, or another try if somebody killed the child."""
+    """Give the case that a child died at its end, or another try if somebody killed the child.
+
+    Raises:
+        UserError: The child could not write the journal: the case is none the worse for it.
+    """
+    if code == JOURNAL_LOST:
+        raise followed.unwritable("by the process that measures")
     if late:
         followed.end("timeout", f"took longer than {LONGEST_CASE_S:g} s; killed")
     elif code == -9 and out_of_memory:

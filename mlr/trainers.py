@@ -130,11 +130,16 @@ def _sklearn_closed(task: Task) -> Training:
     from sklearn.linear_model import LinearRegression as Closed
 
     x, y, *_ = (value.numpy() for value in task.data)
-    model = Closed().fit(x[:1], y[:1])
+    model = Closed()
+
+    def restart() -> None:
+        model.coef_, model.intercept_ = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
+
+    restart()
     return Training(
         lambda: model.fit(x, y),
         lambda: Gradient(torch.as_tensor(model.coef_.T), torch.as_tensor(model.intercept_)),
-        lambda: None,
+        restart,
     )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from bench import runner
+from bench.errors import UserError
 from bench.followed import LONG_FLOOR_S, LONG_PASSES, Followed, Plan
-from bench.journal import Journal
+from bench.journal import JOURNAL_LOST, Journal
 
 QUICK, LONG = "quick", "long"
 
@@ -81,3 +82,13 @@ def test_the_latest_case_is_told_with_its_speedup(tmp_path: Path) -> None:
     assert followed.progress.latest == "fused-cpu-float64-33x6x3 2.50×"
     done(followed, 2, name, 0.1)
     assert followed.progress.latest == "fused-cpu-float64-33x6x3"
+
+
+def test_a_case_is_none_the_worse_for_a_full_disk(tmp_path: Path) -> None:
+    """A child that cannot write down how a case ended leaves, and the case begins anew later."""
+    followed = examined(tmp_path / "a.jsonl")
+    followed.note("start", **{"pass": 1}, fullname=QUICK, outcome={"status": "ok"})
+    with pytest.raises(UserError, match="cannot be written"):
+        runner._end_current(followed, JOURNAL_LOST, late=False, out_of_memory=False)
+    assert followed.current == (1, QUICK)
+    assert not followed.has(1, QUICK)

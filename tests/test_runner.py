@@ -243,3 +243,35 @@ def test_a_child_that_is_killed_costs_nothing(tmp_path: Path) -> None:
     frame = load_frame([path])
     assert len(frame) == 4
     assert set(frame["status"]) == {"ok"}
+
+
+SQUEEZED = """
+import resource, signal, sys
+from pathlib import Path
+from bench.journal import Journal
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = Journal(Path(sys.argv[1]))
+journal.append("start", text="x" * 300)
+before = journal.path.read_bytes()
+for share in range(1, 100, 7):  # of the line, that still has room
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10 * share, resource.RLIM_INFINITY))
+    try:
+        journal.append("done", text="y" * 940)
+    except OSError:
+        assert journal.path.read_bytes() == before, share
+    else:
+        raise SystemExit("the line had no room")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+journal.append("done", text="z")
+print([event["event"] for event in journal.new_events()])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of a file by Linux's rlimit")
+def test_an_event_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SQUEEZED, str(tmp_path / "j.jsonl")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "['start', 'done']", done.stderr

@@ -121,7 +121,7 @@ def test_drift_between_cases_is_no_growth(others: int, sizes: int) -> None:
     given = missed = 0
     for _ in range(30):
         table = scaling(drifting(exponents, sizes, 0.35, rng)).dropna(subset=["time_exponent"])
-        truth = table["kernel"].map(exponents)
+        truth = table["kernel"].map(exponents).astype(float)
         given += len(table)
         missed += int((~truth.between(table["time_low"], table["time_high"])).sum())
     assert missed <= 0.1 * max(given, 30)
