@@ -185,6 +185,8 @@ def curves_figure(curves: Curves) -> Figure:
     figure = Figure(figsize=(8, 4.6))
     figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     place = 0
     for one in sorted(curves.trained, key=lambda one: one.trainer):
         if not one.seconds:
@@ -199,14 +201,14 @@ def curves_figure(curves: Curves) -> Figure:
         shown = np.maximum(excess, LEAST_EXCESS)
         axes.plot(times, shown, color=colour, ls=line, lw=1.6, marker="o",
                   markersize=3, markevery=[-1], label=label(one.trainer))  # fmt: skip
+    ticks = [LEAST_EXCESS * 10**power for power in range(0, 10, 2)]
+    axes.set_yticks(ticks, [f"≤ {ticks[0]:g}", *(f"{tick:,g}" for tick in ticks[1:])])
     axes.axhline(curves.task.within, color=GREY, lw=1, ls=(0, (4, 3)))
     axes.annotate(f"within {curves.task.within:.0%}", (0.008, curves.task.within),
                   xycoords=("axes fraction", "data"), ha="left", va="top", color=GREY,
                   fontsize=8)  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlabel("wall time, s")
-    axes.set_ylabel(f"loss ÷ closed form's − 1, {LEAST_EXCESS:g} or less at the foot")
+    axes.set_ylabel("loss ÷ closed form's − 1")
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle("How long until it fits as well as the closed form?", fontsize=13,
