@@ -42,7 +42,7 @@ def first_calls(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the kernels that take long to get ready, as text: binding and the first call."""
     rows = frame[(frame["status"] == "ok") & frame["first_call_s"].notna()]
     seconds = rows.groupby(["stage", "kernel"])["first_call_s"].agg(["count", "median", "max"])
-    slow = seconds[seconds["median"] >= SLOW_FIRST_CALL_S].sort_values("median").reset_index()
+    slow = seconds[seconds["max"] >= SLOW_FIRST_CALL_S].sort_values("median").reset_index()
     return pd.DataFrame(
         {
             "kernel": slow["kernel"],
