@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.drawing import GREY, label
+from bench.drawing import COLOURS, GREY, LINES, label
 from bench.errors import UserError
 from bench.markdown import escape, markdown_table
 from bench.schema import Above, Amount, Commit, Name, Size, Slug
@@ -21,9 +21,6 @@ from bench.units import UNKNOWN, format_ratio, format_time
 BASELINE = "TorchLinearRegression"
 MOST_BYTES = 2_000_000
 LEAST_EXCESS = 1e-4  # that is drawn: the closed form has none, or less than none
-# Okabe and Ito's colours, told apart with any colour vision; black is kept for the baseline.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
-_LINES = ("-", "--", ":")
 
 
 class _Model(BaseModel):
@@ -196,7 +193,7 @@ def curves_figure(curves: Curves) -> Figure:
         excess = np.array(one.losses[1:]) / curves.closed_form_loss - 1
         colour, line = "black", "-"
         if one.trainer != BASELINE:
-            colour, line = _COLOURS[place % len(_COLOURS)], _LINES[place // len(_COLOURS) % 3]
+            colour, line = COLOURS[place % len(COLOURS)], LINES[place // len(COLOURS) % len(LINES)]
             place += 1
         shown = np.maximum(excess, LEAST_EXCESS)
         axes.plot(times, shown, color=colour, ls=line, lw=1.6, marker="o",

@@ -19,9 +19,9 @@ from bench.store import plain
 from bench.tables import SIZES
 
 # Okabe and Ito's colours, told apart with any colour vision; black is kept for the baseline.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "*")
-_LINES = ("-", "--", "-.", ":")
+LINES = ("-", "--", "-.", ":")
 _WORDS = {"batch": "batch m", "in_features": "in features n", "out_features": "out features o"}
 FAILED = {
     "infeasible": ("x", "infeasible"),
@@ -57,9 +57,9 @@ def styles(frame: pd.DataFrame, stage: str) -> dict[str, Style]:
     kernels, baselines = set(rows["kernel"]), set(rows["baseline"])
     looks = {name: Style("black", "o", "-", 2.2) for name in sorted(kernels & baselines)}
     for place, name in enumerate(sorted(kernels - baselines)):
-        line = _LINES[place // len(_COLOURS) % len(_LINES)]
+        line = LINES[place // len(COLOURS) % len(LINES)]
         marker = _MARKERS[place % len(_MARKERS)]
-        looks[name] = Style(_COLOURS[place % len(_COLOURS)], marker, line, 1.4)
+        looks[name] = Style(COLOURS[place % len(COLOURS)], marker, line, 1.4)
     return looks
 
 

@@ -12,7 +12,7 @@ from bench.crossings import display_crossings
 from bench.price import HEAVY, LIGHT, display_price, jacobian_price
 from bench.ranking import fastest
 from bench.scaling import display_scaling
-from bench.standing import display_efficiency, display_standings, first_calls
+from bench.standing import display_efficiency, display_standings, first_calls, with_others
 from bench.store import plain
 from bench.tables import (
     MARK,
@@ -134,15 +134,21 @@ def standing_section(table: pd.DataFrame) -> str:
     Args:
         table: The standings of one run.
     """
-    table = table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
-    parts = [f"### Beside others, and beside the floor\n\n{HOW_THEY_STAND}"]
-    for (stage, device), rows in table.groupby(["stage", "device"]):
+    tables = standing_tables(table)
+    head = f"### Beside others, and beside the floor\n\n{HOW_THEY_STAND}"
+    return f"{head}\n\n{tables}" if tables else ""
+
+
+def standing_tables(table: pd.DataFrame) -> str:
+    """Return the tables of `standing_section` by themselves."""
+    parts = []
+    for (stage, device), rows in with_others(table).groupby(["stage", "device"]):
         parts += [
             f"{_STAGES.get(str(stage), escape(stage))} on {escape(device)}, over every dtype:",
             markdown_table(display_standings(rows)),
             markdown_table(display_efficiency(rows)),
         ]
-    return "\n\n".join(parts) if len(table) else ""
+    return "\n\n".join(parts)
 
 
 def first_call_section(frame: pd.DataFrame) -> str:

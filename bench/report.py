@@ -27,7 +27,6 @@ from bench.curved import (
 from bench.errors import UserError
 from bench.figures import memory_figure, price_figure, time_figure
 from bench.markdown import (
-    HOW_THEY_STAND,
     HOW_TO_READ,
     crossing_section,
     doubt_section,
@@ -42,6 +41,7 @@ from bench.markdown import (
     slice_section,
     source,
     standing_section,
+    standing_tables,
 )
 from bench.method import method_table
 from bench.price import HEAVY, jacobian_price
@@ -50,7 +50,7 @@ from bench.roofline import roofline_figure
 from bench.scaling import scaling
 from bench.schema import Ceilings, Run
 from bench.selecting import EVERYTHING, Keep
-from bench.standing import standings
+from bench.standing import standings, with_others
 from bench.store import load_run, plain, runs_frame
 from bench.tables import Slice, numbers, problems, slices
 from bench.trialled import Trial, read_all, trials_figure, trials_section, trials_table
@@ -147,8 +147,8 @@ def readme_blocks(
     sizes of each; `standing`, how kernels, `auto`, peers and the floor stand apart in each; `time`,
     `memory` and `price`, a figure each of the gradient that was measured at the most cases;
     `source`, where that figure's numbers come from; `fit`, how long each way of training takes on
-    each machine; `gate`, what the trials of the gate say, by
-    machine. `figures` is the path of the report's figures as seen from the README.
+    each machine; `gate`, what the trials of the gate say, by machine. `figures` is the path of the
+    report's figures as seen from the README.
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
     blocks = {
@@ -225,10 +225,10 @@ def _build(loaded: dict[Path, Run], new: Path, keep: Keep) -> None:
     short, sections = [], []
     for path, run in ordered:
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        grown, crossed = scaling(rows), crossings(rows)
-        _write_tables(rows, grown, crossed, stems, new)
+        grown, crossed, stood = scaling(rows), crossings(rows), standings(rows)
+        _write_tables(rows, grown, crossed, stood, stems, new)
         drawn = {part: _write_figures(rows, part, stems[part], run, new) for part in slices(rows)}
-        sections.append(_section(rows, grown, crossed, run, path.stem, drawn, stems))
+        sections.append(_section(rows, grown, crossed, stood, run, path.stem, drawn, stems))
         short.append(_bullets(rows) if len(rows) else f"{escape(path.stem)}: nothing was planned.")
     title = "# The gradient of a multi-output linear layer: what was measured"
     head = [_MARK, title, "## In short", *short, HOW_TO_READ]
@@ -280,7 +280,7 @@ def _with_gradients(runs: Sequence[pd.DataFrame]) -> Sequence[pd.DataFrame]:
 
 
 def _readme_standing(rows: pd.DataFrame) -> str:
-    said = standing_section(standings(rows)).partition(HOW_THEY_STAND)[2].strip()
+    said = standing_tables(standings(rows))
     return f"{said}\n\nMeasured on {source(rows)}." if said else ""
 
 
@@ -294,6 +294,7 @@ def _section(
     rows: pd.DataFrame,
     grown: pd.DataFrame,
     crossed: pd.DataFrame,
+    stood: pd.DataFrame,
     run: Run,
     name: str,
     drawn: dict[Slice, dict[str, str]],
@@ -302,7 +303,7 @@ def _section(
     parts = [f"## {escape(run.machine.slug)}, run {escape(name)}", method_table(run, name)]
     for part, figures in drawn.items():
         parts.append(slice_section(rows, part, figures, f"tables/{stems[part]}.csv"))
-    parts += [standing_section(standings(rows)), first_call_section(rows)]
+    parts += [standing_section(stood), first_call_section(rows)]
     parts += [price_section(rows), growth_section(grown), crossing_section(crossed)]
     parts += [doubt_section(rows), problem_section(rows)]
     return "\n\n".join(part for part in parts if part)
@@ -333,6 +334,7 @@ def _write_tables(
     rows: pd.DataFrame,
     grown: pd.DataFrame,
     crossed: pd.DataFrame,
+    stood: pd.DataFrame,
     stems: dict[Slice, str],
     new: Path,
 ) -> None:
@@ -342,15 +344,11 @@ def _write_tables(
             ("price", jacobian_price(part.of(rows))),
             ("growth", part.of(grown)),
             ("crossings", part.of(crossed)),
-            ("standing", _with_others(part.of(standings(rows)))),
+            ("standing", with_others(part.of(stood))),
             ("without-numbers", problems(part.of(rows))),
         ):
             if len(table):
                 _write_csv(table, new / "tables" / f"{stems[part]}-{what}.csv")
-
-
-def _with_others(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

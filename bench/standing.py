@@ -55,6 +55,11 @@ def first_calls(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def with_others(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the standings of the cases that a peer or `auto` was measured at."""
+    return table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
+
+
 def _first(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates(_CASE).set_index(_CASE).sort_index()
 
