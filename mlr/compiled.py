@@ -1,4 +1,4 @@
-"""Compile a sweep for the machine at hand, once a process for each n, o and dtype, and call it.
+"""Compile a sweep for the machine at hand, once a process for each layout and dtype, and call it.
 
 LLVM does it in 50 to 300 ms, out of the package llvmlite: no compiler is needed. The calls take raw
 addresses, a microsecond less than unpacking tensors; who binds one keeps its tensors alive.
@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from . import rule
 from .case import Case, Gradient
-from .sweep import MOST_PRODUCTS, Slot, Source, layout
+from .sweep import MOST_PRODUCTS, Layout, Slot, Source, Tiles, layout
+from .sweep.peak import multiply_adds
 
 Function = Callable[[int], None]
 # Operations that are worth another thread where `python -m bench rule` has not measured it; on two
@@ -37,14 +38,14 @@ class Sweep(NamedTuple):
         call: Sum over the rows and use the sums, from slots at an address.
         sweep: Sum over the rows alone.
         finish: Use the sums of all parts alone.
-        sums: How many float64 numbers the sums of one part are.
+        doubles: How many float64 numbers one part has room for, its sums first.
         source: LLVM's IR that it was compiled from.
     """
 
     call: Function
     sweep: Function
     finish: Function
-    sums: int
+    doubles: int
     source: str
 
 
@@ -76,18 +77,31 @@ def _host() -> _Host:
     return _Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
 
 
-@cache
-def compiled(stage: str, n: int, o: int, dtype: str) -> Sweep:
-    """Return the sweep for n features and o outputs, compiled on its first use in a process.
+@lru_cache(maxsize=4_096)
+def compiled(stage: str, m: int, n: int, o: int, dtype: str) -> Sweep:
+    """Return the sweep for m rows of n features and o outputs, compiled where it is the first.
 
     Args:
         stage: `step` or `gradient`.
+        m: Rows. All m of a layout share what is compiled.
         n: Features.
         o: Outputs.
         dtype: `float32` or `float64`.
     """
-    written = Source(stage, n, o, dtype, vector_bytes())
+    return _compiled(stage, layout(m, n, o, dtype, vector_bytes()), dtype)
+
+
+@cache
+def _compiled(stage: str, laid_out: Layout, dtype: str) -> Sweep:
+    written = Source(stage, laid_out, dtype)
     text = written.text()
+    names = (f"{part}_{written.name}" for part in ("call", "sweep", "finish"))
+    call, sweep, finish = _loaded(text, *names)
+    return Sweep(call, sweep, finish, laid_out.doubles(stage), text)
+
+
+def _loaded(text: str, *names: str) -> list[Function]:
+    """Compile IR and return its functions of these names."""
     module = llvm.parse_assembly(text)
     module.verify()
     # The source is unrolled and in vectors already: trying again would only take time.
@@ -99,28 +113,25 @@ def compiled(stage: str, n: int, o: int, dtype: str) -> Sweep:
     engine.add_module(module)
     engine.finalize_object()
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    call, sweep, finish = (
-        kind(engine.get_function_address(f"{part}_{written.name}"))
-        for part in ("call", "sweep", "finish")
-    )
-    return Sweep(call, sweep, finish, written.layout.sums, text)
+    return [kind(engine.get_function_address(name)) for name in names]
 
 
-def too_wide(case: Case) -> str | None:
-    """Say so if a case has more features and outputs than a sweep is written for."""
-    products = layout(case.in_features, case.out_features, case.dtype, vector_bytes()).weight_sums
-    if products <= MOST_PRODUCTS:
+def too_lean(case: Case) -> str | None:
+    """Say so if a case has too many features for so few outputs."""
+    laid_out = layout(*case.sizes, case.dtype, vector_bytes())
+    _, n, o = case.sizes
+    if not isinstance(laid_out, Tiles) or 2 * o >= laid_out.lanes:
         return None
     return (
-        f"a sweep holds W in the first cache: n·o, padded, is at most {MOST_PRODUCTS:,}; got "
-        f"{products:,}"
+        f"where n·o is above {MOST_PRODUCTS:,} outputs fill at least half a vector of "
+        f"{laid_out.lanes}; got n·o = {n * o:,} and o = {o}"
     )
 
 
-def sums_bytes(n: int, o: int, itemsize: int) -> int:
-    """Return the bytes that the sums of one part take."""
+def part_bytes(stage: str, m: int, n: int, o: int, itemsize: int) -> int:
+    """Return the bytes that the sums of all parts take, and what else the parts have room for."""
     dtype = {4: "float32", 8: "float64"}[itemsize]
-    return 8 * layout(n, o, dtype, vector_bytes()).sums
+    return parts_of(m, n, o) * 8 * layout(m, n, o, dtype, vector_bytes()).doubles(stage)
 
 
 def parts_of(m: int, n: int, o: int) -> int:
@@ -155,8 +166,8 @@ def gradient(x: Tensor, delta: Tensor) -> Gradient:
     if parts_of(m, n, o) > 1:
         _bind("gradient", x, delta, found, 0.0, None)()
         return found
-    code = compiled("gradient", n, o, _NAMES[x.dtype])
-    sums = torch.empty(code.sums, dtype=torch.float64)
+    code = compiled("gradient", m, n, o, _NAMES[x.dtype])
+    sums = torch.empty(code.doubles, dtype=torch.float64)
     places = (value.data_ptr() for value in (x, delta, *found, sums))
     slots = _Slots(*places, m, 1)
     code.call(ctypes.addressof(slots))
@@ -167,16 +178,16 @@ def _bind(
     stage: str, x: Tensor, y: Tensor, used: Gradient, rate: float, parts: int | None
 ) -> Callable[[], None]:
     (m, n), o = x.shape, y.shape[1]
-    code = compiled(stage, n, o, _NAMES[x.dtype])
+    code = compiled(stage, m, n, o, _NAMES[x.dtype])
     parts = parts or parts_of(m, n, o)
-    sums = torch.empty(parts * code.sums, dtype=torch.float64)
+    sums = torch.empty(parts * code.doubles, dtype=torch.float64)
     kept = (x, y, used, sums)
     given = [value.data_ptr() for value in (x, y, *used, sums)]
     rows = [n * x.itemsize, o * x.itemsize, 0, 0]  # bytes from one row to the next
     slots = []
     for part in range(parts):
         first, last = m * part // parts, m * (part + 1) // parts
-        steps = *(first * width for width in rows), part * code.sums * sums.itemsize
+        steps = *(first * width for width in rows), part * code.doubles * sums.itemsize
         places = (base + step for base, step in zip(given, steps, strict=True))
         slots.append(_Slots(*places, last - first, parts))
         ctypes.c_double.from_buffer(slots[-1], 8 * Slot.RATE).value = rate
@@ -189,14 +200,50 @@ def _bind(
         return call
 
     def call_in_parts(kept: object = (kept, slots)) -> None:
-        helpers = _helpers(os.getpid(), len(others))
-        waiting = [helpers.submit(code.sweep, other) for other in others]
-        code.sweep(own)
-        for one in waiting:
-            one.result()
+        _side_by_side(code.sweep, own, others)
         code.finish(own)
 
     return call_in_parts
+
+
+class MultiplyAdds(NamedTuple):
+    """A call of multiply-adds on registers alone, in all threads.
+
+    Attributes:
+        call: Do them.
+        operations: How many a call does.
+        totals: What each thread has summed up, lane by lane.
+    """
+
+    call: Callable[[], None]
+    operations: int
+    totals: Tensor
+
+
+def bind_multiply_adds(dtype: str) -> MultiplyAdds:
+    """Return the call that no kernel can do more operations in a second than; see `sweep.peak`."""
+    text, operations = multiply_adds(dtype, vector_bytes())
+    (code,) = _loaded(text, f"peak_{dtype}_{vector_bytes()}")
+    given = torch.tensor([0.5, 1.0], dtype=getattr(torch, dtype))
+    threads = torch.get_num_threads()
+    totals = given.new_empty(threads, vector_bytes() // given.itemsize)
+    factor, addend = (given[place:].data_ptr() for place in (0, 1))
+    slots = [_Slots(factor, addend, 0, 0, one.data_ptr()) for one in totals]
+    own, *others = (ctypes.addressof(one) for one in slots)
+
+    def call(kept: object = (given, totals, slots)) -> None:
+        _side_by_side(code, own, others)
+
+    return MultiplyAdds(call, operations * threads, totals)
+
+
+def _side_by_side(code: Function, own: int, others: list[int]) -> None:
+    """Call a function in this thread, and in another for each of the others."""
+    helpers = _helpers(os.getpid(), len(others)) if others else None
+    waiting = [helpers.submit(code, other) for other in others] if helpers else []
+    code(own)
+    for one in waiting:
+        one.result()
 
 
 @cache

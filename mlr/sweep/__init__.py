@@ -2,16 +2,18 @@
 
 For one row x, y of X and Y after the other
 
-    r = x W + b − y      the residual, which never leaves the registers
+    r = x W + b − y      the residual, which never leaves the registers, or the cache
     G += xᵀ r            sums that stay in registers or in the first cache
     g += r
 
 and after the last W −= η G, b −= η g. X and Y are read once; nothing that grows with m is written.
 The stage `gradient` is the same with r given: it reads X and δ and returns G and g.
 
-There are two ways to fill a vector: with the outputs of one row (`outputs.py`), or, where those
-would leave most of it empty and all sums fit in registers, with one feature of many rows
-(`rows.py`). Sums run over a block of rows in the working precision and over the blocks in float64,
+There are three ways to do so. Where W and the sums fit in the first cache, a vector is filled with
+the outputs of one row (`outputs.py`), or, where those would leave most of it empty, all sums fit in
+registers and rows are many, with one feature of many rows (`rows.py`). Where they do not, a block
+of rows stays in the second cache, and its residuals with it, from the one product to the other
+(`tiles.py`). Sums run over a block of rows in the working precision and over the blocks in float64,
 so that the error does not grow with m.
 """
 
@@ -21,34 +23,50 @@ from llvmlite import ir
 
 from .outputs import BLOCK, OutputsBeside
 from .rows import RowsBeside
-from .writer import DOUBLE, Slot, Writer
+from .tiles import Tiles
+from .writer import DOUBLE, Piece, Slot, Writer
 
-__all__ = ["BLOCK", "MOST_PRODUCTS", "OutputsBeside", "RowsBeside", "Slot", "Source", "layout"]
+__all__ = [
+    "BLOCK", "MOST_PRODUCTS", "Layout", "OutputsBeside", "RowsBeside", "Slot", "Source", "Tiles",
+    "layout",
+]  # fmt: skip
 
 MOST_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
+Layout = OutputsBeside | RowsBeside | Tiles
 
 
-def layout(n: int, o: int, dtype: str, vector_bytes: int) -> OutputsBeside | RowsBeside:
-    """Return how n features and o outputs fill vectors of so many bytes."""
-    by_rows = RowsBeside.of(n, o, dtype, vector_bytes)
-    return by_rows or OutputsBeside.of(n, o, dtype, vector_bytes)
+def layout(m: int, n: int, o: int, dtype: str, vector_bytes: int) -> Layout:
+    """Return how m rows of n features and o outputs fill vectors of so many bytes.
+
+    >>> type(layout(100, 6, 3, "float32", 64)).__name__
+    'OutputsBeside'
+    >>> type(layout(1_000, 6, 3, "float32", 64)).__name__
+    'RowsBeside'
+    >>> type(layout(1_000, 256, 64, "float32", 64)).__name__
+    'Tiles'
+    """
+    by_rows = RowsBeside.of(m, n, o, dtype, vector_bytes)
+    if by_rows:
+        return by_rows
+    by_outputs = OutputsBeside.of(n, o, dtype, vector_bytes)
+    if by_outputs.weight_sums <= MOST_PRODUCTS:
+        return by_outputs
+    return Tiles.of(n, o, dtype, vector_bytes)
 
 
 class Source:
-    """Writes the sweep for n features and o outputs.
+    """Writes the sweep for a layout.
 
     Args:
         stage: `step`, or `gradient` where the residual is given.
-        n: Features.
-        o: Outputs.
+        laid_out: How n features and o outputs fill vectors, from `layout`.
         dtype: `float32` or `float64`.
-        vector_bytes: What the machine's vectors hold.
     """
 
-    def __init__(self, stage: str, n: int, o: int, dtype: str, vector_bytes: int) -> None:
-        self.stage, self.n, self.o, self.dtype = stage, n, o, dtype
-        self.layout = layout(n, o, dtype, vector_bytes)
-        self.name = f"{stage}_{dtype}_{n}x{o}_{vector_bytes}"
+    def __init__(self, stage: str, laid_out: Layout, dtype: str) -> None:
+        self.stage, self.layout, self.dtype = stage, laid_out, dtype
+        self.n, self.o = laid_out.n, laid_out.o
+        self.name = f"{stage}_{dtype}_{laid_out.name}"
 
     def text(self) -> str:
         """Return the module's IR: `sweep` sums over rows, `finish` uses the sums, `call` both.
@@ -78,26 +96,25 @@ class Source:
         t = self.layout
         sums, parts = to.slot(Slot.SUMS), to.slot(Slot.PARTS)
         with to.loop(1, parts) as part, to.loop(0, t.sums) as index:
-            place = to.at(sums, index, DOUBLE)
-            more = to.at(sums, to.after((part, t.sums), (index, 1)), DOUBLE)
-            total = to.build.fadd(to.build.load(place, typ=DOUBLE), to.build.load(more, typ=DOUBLE))
-            to.build.store(total, place)
-        with to.loop(0, self.n) as feature:
-            target = to.at(to.slot(Slot.WEIGHT), to.after((feature, self.o)))
-            self._use(to, target, to.at(sums, to.after((feature, t.stride)), DOUBLE))
-        self._use(to, to.slot(Slot.BIAS), to.at(sums, t.weight_sums, DOUBLE))
+            place = to.after((part, t.doubles(self.stage)), (index, 1))
+            more = to.build.load(to.at(sums, place, DOUBLE), typ=DOUBLE)
+            to.add_double(more, sums, index)
+        for piece in t.pieces(to):
+            self._use(to, piece)
         to.build.ret_void()
         return to.function
 
-    def _use(self, to: Writer, target: ir.Value, sums: ir.Value) -> None:
+    def _use(self, to: Writer, piece: Piece) -> None:
         """Subtract η times the sums from the parameters, or write them out as the gradient."""
-        build = to.build
-        for output in range(self.o):
-            place = to.at(target, output)
-            value = build.load(to.at(sums, output, DOUBLE), typ=DOUBLE)
+        build, lanes, first = to.build, self.layout.lanes, 0
+        target = to.at(to.slot(piece.slot), piece.target)
+        sums = to.at(to.slot(Slot.SUMS), piece.sums, DOUBLE)
+        while first < piece.items:
+            together = lanes if first + lanes <= piece.items else 1
+            value = to.load(sums, first, together, DOUBLE)
             if self.stage == "step":
-                before = to.widen(build.load(place, typ=to.item))
-                value = build.fsub(before, build.fmul(to.slot(Slot.RATE), value))
-            if to.item != DOUBLE:
-                value = build.fptrunc(value, to.item)
-            build.store(value, place)
+                before = to.widen(to.load(target, first, together))
+                rate = to.spread(to.slot(Slot.RATE), together)
+                value = build.fsub(before, build.fmul(rate, value))
+            to.store(to.narrow(value), target, first)
+            first += together

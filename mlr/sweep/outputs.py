@@ -7,13 +7,13 @@ r is folded from them. Several rows go together, so that W and G are loaded once
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import DOUBLE, INT, SIZES, Slot, Writer
+from .writer import INT, SIZES, Piece, Slot, Writer
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -73,6 +73,11 @@ class OutputsBeside:
         return cls(n, o, lanes, vectors, beside, rows)
 
     @property
+    def name(self) -> str:
+        """What tells it from every other layout."""
+        return f"{self.n}x{self.o}_outputs{self.lanes}x{self.beside}"
+
+    @property
     def groups(self) -> int:
         """Vectors over all features."""
         return -(-self.n // self.beside)
@@ -96,6 +101,17 @@ class OutputsBeside:
     def sums(self) -> int:
         """How many float64 numbers a sweep adds up: G, and g behind it."""
         return self.weight_sums + self.stride
+
+    def doubles(self, stage: str) -> int:
+        """Return how many float64 numbers a part has room for."""
+        return self.sums
+
+    def pieces(self, to: Writer) -> Iterator[Piece]:
+        """Yield which sums are which parameters', in loops over them."""
+        with to.loop(0, self.n) as feature:
+            target, sums = to.after((feature, self.o)), to.after((feature, self.stride))
+            yield Piece(Slot.WEIGHT, target, sums, self.o)
+        yield Piece(Slot.BIAS, INT(0), INT(self.weight_sums), self.o)
 
     def write(self, to: Writer, *, residual_given: bool) -> None:
         """Write the sums over all rows."""
@@ -256,8 +272,6 @@ class OutputsBeside:
         offset = 0
         for part, lanes, count in self._sums(memory):
             for number in range(count):
-                value = to.widen(to.load(part, number * lanes, lanes))
-                place = to.at(sums, offset + number * lanes, DOUBLE)
-                so_far = to.build.load(place, typ=value.type, align=8)
-                to.build.store(to.build.fadd(so_far, value), place, align=8)
+                value = to.load(part, number * lanes, lanes)
+                to.add_double(value, sums, offset + number * lanes)
             offset += count * lanes

@@ -7,17 +7,16 @@ of the n vectors that hold one feature. The sums of each lane are added up at th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from llvmlite import ir
 
-from .writer import DOUBLE, INT, SIZES, Slot, Writer
+from .writer import INT, SIZES, Piece, Slot, Writer, registers
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
-_REGISTERS = {64: 32}  # by the bytes that they hold, as AVX-512 has them
-_FEWEST_REGISTERS = 16
+_FEWEST_OF_A_LANE = 8  # rows; below, adding up the lanes costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,29 @@ class RowsBeside:
     lanes: int
 
     @classmethod
-    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> RowsBeside | None:
-        """Lay out n features and o outputs, or return None where that does not pay.
+    def of(cls, m: int, n: int, o: int, dtype: str, vector_bytes: int) -> RowsBeside | None:
+        """Lay out m rows of n features and o outputs, or return None where that does not pay.
 
-        It pays where the outputs of a row would fill a quarter of a vector at most, and where the
-        sums, the features and the residuals fit in registers.
+        It pays where the outputs of a row would fill a quarter of a vector at most, where the sums,
+        the features and the residuals fit in registers, and where each lane has rows enough.
 
-        >>> RowsBeside.of(6, 3, "float32", 64)
+        >>> RowsBeside.of(1_000, 6, 3, "float32", 64)
         RowsBeside(n=6, o=3, lanes=16)
-        >>> RowsBeside.of(6, 3, "float64", 64)  # three outputs fill a half
-        >>> RowsBeside.of(16, 3, "float32", 64)  # 48 sums
+        >>> RowsBeside.of(1_000, 6, 3, "float64", 64)  # three outputs fill a half
+        >>> RowsBeside.of(1_000, 16, 3, "float32", 64)  # 48 sums
+        >>> RowsBeside.of(100, 6, 3, "float32", 64)  # six rows a lane
         """
         lanes = vector_bytes // SIZES[dtype]
-        registers = _REGISTERS.get(vector_bytes, _FEWEST_REGISTERS)
-        if 4 * o > lanes or n * o + n + 2 * o + 2 > registers:
+        held = n * o + n + 2 * o + 2
+        few = m < _FEWEST_OF_A_LANE * lanes
+        if 4 * o > lanes or held > registers(vector_bytes) or few:
             return None
         return cls(n, o, lanes)
+
+    @property
+    def name(self) -> str:
+        """What tells it from every other layout."""
+        return f"{self.n}x{self.o}_rows{self.lanes}"
 
     @property
     def weight_sums(self) -> int:
@@ -58,14 +64,20 @@ class RowsBeside:
         return self.n * self.o
 
     @property
-    def stride(self) -> int:
-        """How many numbers lie from one feature's sums to the next's."""
-        return self.o
-
-    @property
     def sums(self) -> int:
         """How many float64 numbers a sweep adds up: G, g behind it, and what fills a vector."""
         return -(-(self.weight_sums + self.o) // self.lanes) * self.lanes
+
+    def doubles(self, stage: str) -> int:
+        """Return how many float64 numbers a part has room for."""
+        return self.sums
+
+    def pieces(self, to: Writer) -> Iterator[Piece]:
+        """Yield which sums are which parameters', in loops over them."""
+        with to.loop(0, self.n) as feature:
+            first = to.after((feature, self.o))
+            yield Piece(Slot.WEIGHT, first, first, self.o)
+        yield Piece(Slot.BIAS, INT(0), INT(self.weight_sums), self.o)
 
     def write(self, to: Writer, *, residual_given: bool) -> None:
         """Write the sums over all rows."""
@@ -185,6 +197,4 @@ class RowsBeside:
             while len(left) > 1:
                 even, odd = (self._every_other(to, left, odd) for odd in (0, 1))
                 left = [build.fadd(a, b) for a, b in zip(even, odd, strict=True)]
-            value, place = to.widen(left[0]), to.at(sums, first, DOUBLE)
-            so_far = build.load(place, typ=value.type, align=8)
-            build.store(build.fadd(so_far, value), place, align=8)
+            to.add_double(left[0], sums, first)

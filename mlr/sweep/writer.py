@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -14,6 +15,15 @@ _LANE, _VOID = ir.IntType(32), ir.VoidType()
 _POINTER = ir.PointerType()
 _TYPES = {"float32": ir.FloatType(), "float64": DOUBLE}
 SIZES = {"float32": 4, "float64": 8}
+
+
+_REGISTERS = {64: 32}  # by the bytes that they hold, as AVX-512 has them
+_FEWEST_REGISTERS = 16
+
+
+def registers(vector_bytes: int) -> int:
+    """Return how many vectors of so many bytes a machine keeps in registers."""
+    return _REGISTERS.get(vector_bytes, _FEWEST_REGISTERS)
 
 
 class Slot(IntEnum):
@@ -27,6 +37,22 @@ class Slot(IntEnum):
     ROWS = 5
     PARTS = 6
     RATE = 7
+
+
+class Piece(NamedTuple):
+    """Parameters that follow one another, and the sums that are theirs.
+
+    Attributes:
+        slot: `WEIGHT` or `BIAS`.
+        target: The first parameter.
+        sums: The first sum.
+        items: How many they are.
+    """
+
+    slot: Slot
+    target: ir.Value
+    sums: ir.Value
+    items: int
 
 
 class Writer:
@@ -73,9 +99,13 @@ class Writer:
         place.align, place.type = CACHE_LINE, _POINTER
         return place
 
-    def load(self, base: ir.Value, index: int | ir.Value, lanes: int) -> ir.Value:
-        """Load so many items that follow one another."""
-        return self.build.load(self.at(base, index), typ=self.vector(lanes), align=self.size)
+    def load(
+        self, base: ir.Value, index: int | ir.Value, lanes: int, kind: ir.Type | None = None
+    ) -> ir.Value:
+        """Load so many items, or numbers of another kind, that follow one another."""
+        kind = kind or self.item
+        place, size = self.at(base, index, kind), 8 if kind == DOUBLE else self.size
+        return self.build.load(place, typ=ir.VectorType(kind, lanes), align=size)
 
     def gather(self, base: ir.Value, index: int | ir.Value, count: int, lanes: int) -> ir.Value:
         """Load a few items, and nothing behind them, into a vector padded with zeros."""
@@ -139,6 +169,18 @@ class Writer:
             return value
         lanes = getattr(value.type, "count", None)
         return self.build.fpext(value, ir.VectorType(DOUBLE, lanes) if lanes else DOUBLE)
+
+    def narrow(self, value: ir.Value) -> ir.Value:
+        """Return a vector of float64 in the item type."""
+        if self.item == DOUBLE:
+            return value
+        return self.build.fptrunc(value, self.vector(value.type.count))
+
+    def add_double(self, value: ir.Value, base: ir.Value, index: int | ir.Value) -> None:
+        """Add a number or a vector to what is summed up in float64 at an index of `base`."""
+        value, place = self.widen(value), self.at(base, index, DOUBLE)
+        so_far = self.build.load(place, typ=value.type, align=SIZES["float64"])
+        self.build.store(self.build.fadd(so_far, value), place, align=SIZES["float64"])
 
     @contextmanager
     def loop(

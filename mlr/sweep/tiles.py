@@ -1,0 +1,284 @@
+"""The sweep for a wide W: a block of rows stays in the cache between the two products.
+
+Both products go tile by tile of outputs, a few vectors wide: first R = XW + b − Y of a block, some
+rows at a time, then G += XᵀR, some features at a time, as many as keep the tile's sums in registers
+until the loop is done. W, R and G lie tile after tile, so that each loop reads on without a gap.
+Libraries of BLAS do likewise, but X is not copied here, and is read from memory once, not twice.
+
+Source: Goto and van de Geijn (2008), Anatomy of high-performance matrix multiplication,
+doi:10.1145/1356052.1356053.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from .writer import DOUBLE, INT, SIZES, Piece, Slot, Writer, registers
+
+_MOST_ROWS = 256  # of a block: what a sum adds up in the working precision
+_BLOCK_BYTES = 2**20  # of X: about a second cache
+_HELD = {32: (24, 4), 16: (12, 2)}  # by the registers: sums in them, and vectors of a tile
+
+
+class _Tile(NamedTuple):
+    """Tiles of one width: written once, in a loop over them.
+
+    Attributes:
+        vectors: Vectors of a tile.
+        first: The output that the first one begins at.
+        many: How many there are.
+        outputs: Outputs of a tile: fewer than its vectors hold where the last one is not full.
+        at_once: Rows, or features, whose sums over a tile stay in registers.
+    """
+
+    vectors: int
+    first: int
+    many: int
+    outputs: int
+    at_once: int
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How outputs lie in tiles.
+
+    Attributes:
+        n: Features.
+        o: Outputs.
+        lanes: Outputs in a vector.
+        size: Bytes of an item.
+        vectors: Vectors of a whole tile.
+        held: Sums, in vectors, that stay in registers.
+        block: Rows of a block.
+    """
+
+    n: int
+    o: int
+    lanes: int
+    size: int
+    vectors: int
+    held: int
+    block: int
+
+    @classmethod
+    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> Tiles:
+        """Lay out n features and o outputs on a machine whose vectors hold so many bytes.
+
+        >>> Tiles.of(256, 64, "float64", 64)
+        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=256)
+        >>> Tiles.of(1024, 40, "float64", 32)
+        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=128)
+        """
+        size = SIZES[dtype]
+        lanes = vector_bytes // size
+        held, most = _HELD[registers(vector_bytes)]
+        block = max(held, min(_MOST_ROWS, _BLOCK_BYTES // (n * size)))
+        return cls(n, o, lanes, size, min(most, -(-o // lanes)), held, block)
+
+    @property
+    def name(self) -> str:
+        """What tells it from every other layout."""
+        return f"{self.n}x{self.o}_tiles{self.lanes}x{self.vectors}"
+
+    @property
+    def padded(self) -> int:
+        """Outputs of a row, padded to whole vectors."""
+        return -(-self.o // self.lanes) * self.lanes
+
+    @property
+    def weight_sums(self) -> int:
+        """How many numbers the padded G is."""
+        return self.n * self.padded
+
+    @property
+    def sums(self) -> int:
+        """How many float64 numbers a sweep adds up: G, and g behind it."""
+        return self.weight_sums + self.padded
+
+    def doubles(self, stage: str) -> int:
+        """Return how many float64 numbers a part has room for: sums, R of a block, W in a step."""
+        rows = self.block + (self.n if stage == "step" else 0)
+        return self.sums + -(-rows * self.padded * self.size // 8)
+
+    @property
+    def tiles(self) -> list[_Tile]:
+        """The tiles: the whole ones, then one for what is left."""
+        width = self.vectors * self.lanes
+        whole, left = divmod(self.o, width)
+        found = [_Tile(self.vectors, 0, whole, width, self.held // self.vectors)] if whole else []
+        if left:
+            vectors = -(-left // self.lanes)
+            found.append(_Tile(vectors, whole * width, 1, left, self.held // vectors))
+        return found
+
+    def write(self, to: Writer, *, residual_given: bool) -> None:
+        """Write the sums over all rows."""
+        blocks = _Blocks(self, to, residual_given=residual_given)
+        if not residual_given:
+            blocks.copy_weight()
+        rows = to.slot(Slot.ROWS)
+        with to.loop(0, rows, self.block) as start:
+            count = to.build.sub(to.less(to.build.add(start, INT(self.block)), rows), start)
+            blocks.write_residuals(start, count)
+            blocks.write_sums(start, count)
+
+    def pieces(self, to: Writer) -> Iterator[Piece]:
+        """Yield which sums are which parameters', in loops over them."""
+        for tile, start in _in_turn(self, to):
+            width = tile.vectors * self.lanes
+            with to.loop(0, self.n) as feature:
+                target = to.after((feature, self.o), (start, 1))
+                sums = to.after((start, self.n), (feature, width))
+                yield Piece(Slot.WEIGHT, target, sums, tile.outputs)
+            sums = to.after((start, 1), (self.weight_sums, 1))
+            yield Piece(Slot.BIAS, start, sums, tile.outputs)
+
+
+def _in_turn(layout: Tiles, to: Writer) -> Iterator[tuple[_Tile, ir.Value]]:
+    """Yield each width of tiles, in a loop over those of it, with the output that one begins at."""
+    for tile in layout.tiles:
+        with to.loop(0, tile.many) as number:
+            yield tile, to.after((number, tile.vectors * layout.lanes), (tile.first, 1))
+
+
+class _Blocks:
+    """Writes what is done with a block of rows. R, W and the sums of the part lie tile by tile."""
+
+    def __init__(self, layout: Tiles, to: Writer, *, residual_given: bool) -> None:
+        self.layout, self.to, self.lanes = layout, to, layout.lanes
+        self.x, self.y, self.bias = to.slot(Slot.X), to.slot(Slot.Y), to.slot(Slot.BIAS)
+        self.residual_given = residual_given
+        self.sums = to.slot(Slot.SUMS)
+        self.residuals = to.at(self.sums, layout.sums, DOUBLE)
+        self.weight = to.at(self.residuals, layout.block * layout.padded)
+
+    def copy_weight(self) -> None:
+        """Copy W to where it lies tile by tile."""
+        to, given = self.to, self.to.slot(Slot.WEIGHT)
+        for tile, start in _in_turn(self.layout, to):
+            base = to.at(self.weight, to.after((start, self.layout.n)))
+            with to.loop(0, self.layout.n) as feature:
+                place = to.after((feature, self.layout.o), (start, 1))
+                self._put(tile, base, feature, self._outputs(tile, given, place))
+
+    def write_residuals(self, start: ir.Value, count: ir.Value) -> None:
+        """Write R of a block of rows, and add it to g."""
+        to = self.to
+        for tile, output in _in_turn(self.layout, to):
+            middle = to.build.sub(count, to.build.urem(count, INT(tile.at_once)))
+            with to.loop(0, middle, tile.at_once) as row:
+                self._write_rows(tile, output, start, row, tile.at_once)
+            with to.loop(middle, count) as row:
+                self._write_rows(tile, output, start, row, 1)
+
+    def write_sums(self, start: ir.Value, count: ir.Value) -> None:
+        """Add XᵀR of a block of rows to G."""
+        n = self.layout.n
+        x = self.to.at(self.x, self.to.after((start, n)))
+        for tile, output in _in_turn(self.layout, self.to):
+            left = n % tile.at_once
+            with self.to.loop(0, n - left, tile.at_once) as feature:
+                self._add_features(tile, output, x, count, feature, tile.at_once)
+            if left:
+                self._add_features(tile, output, x, count, INT(n - left), left)
+
+    def _write_rows(
+        self, tile: _Tile, output: ir.Value, start: ir.Value, row: ir.Value, count: int
+    ) -> None:
+        """Write R of some rows that go together."""
+        to, layout = self.to, self.layout
+        first = to.build.add(start, row)
+        totals = []
+        for number in range(count):
+            place = to.after((first, layout.o), (number, layout.o), (output, 1))
+            totals.append(self._outputs(tile, self.y, place))
+        if not self.residual_given:
+            bias = self._outputs(tile, self.bias, output)
+            begun = [[to.build.fsub(b, y) for b, y in zip(bias, t, strict=True)] for t in totals]
+            weight = to.at(self.weight, to.after((output, layout.n)))
+            x = to.at(self.x, to.after((first, layout.n)))
+            totals = self._multiply(tile, begun, layout.n, (x, 1, layout.n), weight)
+        base = to.at(self.residuals, to.after((output, layout.block)))
+        for number, total in enumerate(totals):
+            self._put(tile, base, to.build.add(row, INT(number)), total)
+        for number, (one, *others) in enumerate(zip(*totals, strict=True)):
+            over_rows = one
+            for other in others:
+                over_rows = to.build.fadd(over_rows, other)
+            place = to.after((layout.weight_sums, 1), (output, 1), (number, self.lanes))
+            to.add_double(over_rows, self.sums, place)
+
+    def _add_features(
+        self,
+        tile: _Tile,
+        output: ir.Value,
+        x: ir.Value,
+        rows: ir.Value,
+        first: ir.Value,
+        count: int,
+    ) -> None:
+        """Add xᵀr over the rows to G, of some features that go together."""
+        to, layout = self.to, self.layout
+        begun = [[to.zero(self.lanes)] * tile.vectors for _ in range(count)]
+        residuals = to.at(self.residuals, to.after((output, layout.block)))
+        totals = self._multiply(tile, begun, rows, (to.at(x, first), layout.n, 1), residuals)
+        width = tile.vectors * self.lanes
+        for number, total in enumerate(totals):
+            for vector, value in enumerate(total):
+                place = to.after((output, layout.n), (first, width), (number, width),
+                                 (vector, self.lanes))  # fmt: skip
+                to.add_double(value, self.sums, place)
+
+    def _multiply(
+        self,
+        tile: _Tile,
+        begun: list[list[ir.Value]],
+        length: int | ir.Value,
+        left: tuple[ir.Value, int, int],
+        right: ir.Value,
+    ) -> list[list[ir.Value]]:
+        """Write a matrix product onto what is begun, all of it in registers.
+
+        Of the left factor: where it begins, from one number of a sum to the next, from one sum to
+        the next. The right factor lies as a tile does.
+        """
+        to, lanes = self.to, self.lanes
+        base, along, across = left
+        places = [[to.room(lanes, 1) for _ in one] for one in begun]
+        for place, value in zip(chain(*places), chain(*begun), strict=True):
+            to.store(value, place, 0)
+        with to.loop(0, length) as index:
+            row = to.at(right, to.after((index, tile.vectors * lanes)))
+            vectors = [to.load(row, number * lanes, lanes) for number in range(tile.vectors)]
+            start = to.at(base, to.after((index, along)))
+            for number, sums in enumerate(places):
+                item = to.build.load(to.at(start, number * across), typ=to.item)
+                factor = to.spread(item, lanes)
+                for place, vector in zip(sums, vectors, strict=True):
+                    so_far = to.load(place, 0, lanes)
+                    to.store(to.multiply_add(factor, vector, so_far), place, 0)
+        return [[to.load(place, 0, lanes) for place in one] for one in places]
+
+    def _outputs(self, tile: _Tile, base: ir.Value, place: ir.Value) -> list[ir.Value]:
+        """Load a tile's outputs of a row that is not padded, and nothing behind them."""
+        start, found = self.to.at(base, place), []
+        for number in range(tile.vectors):
+            there = tile.outputs - number * self.lanes
+            if there >= self.lanes:
+                found.append(self.to.load(start, number * self.lanes, self.lanes))
+            else:
+                wanted = self.to.first(INT(there), self.lanes)
+                found.append(self.to.load_where(wanted, start, number * self.lanes))
+        return found
+
+    def _put(self, tile: _Tile, base: ir.Value, row: ir.Value, values: list[ir.Value]) -> None:
+        """Store a row of a tile among the rows of that tile."""
+        width = tile.vectors * self.lanes
+        for number, value in enumerate(values):
+            place = self.to.after((row, width), (number, self.lanes))
+            self.to.store(value, base, place)
