@@ -1,7 +1,7 @@
 """Which kernel `auto` takes: the one that was fastest here at the nearest size, or a default.
 
 See `mlr.rule` for what is known of a machine. Where nothing is, or nothing near, the default is
-taken: the one-pass kernels where W is small, and else one product.
+taken: the one-pass kernels where they take the case, and else one product.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def chosen(case: Case) -> Kernel:
 
 def _default(case: Case) -> Kernel:
     names = {"gradient": ("one_pass", "matmul"), "step": ("one_pass_step", "fused_addmm")}
-    narrow, wide = (get_kernel(name) for name in names[case.stage])
-    if narrow.unsupported(case) is None:
-        return narrow
+    first, second = (get_kernel(name) for name in names[case.stage])
+    if first.unsupported(case) is None:
+        return first
     m, n, _ = case.sizes
     if (
         case.stage == "step"
@@ -63,7 +63,7 @@ def _default(case: Case) -> Kernel:
         and m * n * case.itemsize > IN_CACHE_BYTES
     ):
         return get_kernel("blocked")
-    return wide
+    return second
 
 
 def _apart(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:

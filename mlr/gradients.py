@@ -14,6 +14,8 @@ to the byte for the CPU allocator of torch 2.13 (a test holds it).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -204,16 +206,17 @@ def autograd(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    workspace=lambda m, n, o, s: compiled.parts_of(m, n, o) * compiled.sums_bytes(n, o, s),
+    workspace=partial(compiled.part_bytes, "gradient"),
     devices=("cpu",),
-    refuses=compiled.too_wide,
+    refuses=compiled.too_lean,
 )
 def one_pass(x: X, delta: Delta) -> Gradient:
     """Read each row of X and δ once, and add xᵀδ and δ to sums in registers: compiled for n and o.
 
-    Materialises nothing but the sums, in float64. The first choice where n·o is small, at any m: a
-    product of BLAS is made for wide matrices, and takes several times as long for narrow ones.
-    Written in LLVM's IR by `mlr.sweep`, which prints it: `mlr.sweep.Source(...).text()`.
+    Materialises nothing but the sums, in float64, and where W is wide a block of δ. The first
+    choice but for a few outputs of many features: a product of BLAS is made for wide matrices, and
+    takes several times as long for narrow ones. Written in LLVM's IR by `mlr.sweep`, which prints
+    it: `mlr.sweep.Source(...).text()`.
     """
     return compiled.gradient(x, delta)
 

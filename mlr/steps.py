@@ -7,6 +7,7 @@ After k calls the problem's weight and bias equal the oracle's after k steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -128,16 +129,17 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=sweep_flops,
-    workspace=lambda m, n, o, s: compiled.parts_of(m, n, o) * compiled.sums_bytes(n, o, s),
+    workspace=partial(compiled.part_bytes, "step"),
     devices=("cpu",),
-    refuses=compiled.too_wide,
+    refuses=compiled.too_lean,
 )
 def one_pass_step(problem: Problem) -> Callable[[], None]:
     """Step in one sweep: each row's residual is made, used for both sums, and dropped in registers.
 
     Reads X and Y once and materialises nothing that grows with m: the sums of n·o + o numbers, in
-    float64, one set a thread. The first choice where n·o is small, at any m. Compiled for n and o
-    when it is bound; written in LLVM's IR by `mlr.sweep`, which prints it.
+    float64, one set a thread. Where W is wide the residuals of a block of rows stay in the cache
+    instead, with a copy of W. The first choice on the CPU but for a few outputs of many features.
+    Compiled for n and o when it is bound; written in LLVM's IR by `mlr.sweep`, which prints it.
     """
     return compiled.bind_step(
         problem.x, problem.y, problem.weight, problem.bias, 2 * problem.lr / problem.y.numel()
@@ -161,7 +163,7 @@ def blocked(problem: Problem) -> Callable[[], None]:
 
     As `fused_addmm`, but the residual R = XW + b − Y is that of one block, into one buffer, and
     XᵀR adds up in another: reads X and Y once from memory and allocates nothing. The first choice
-    where n·o is large and X is larger than the caches.
+    where X is larger than the caches and `one_pass_step` does not take the case.
     """
     x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
     m, n, o = problem.case.sizes

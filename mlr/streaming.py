@@ -15,7 +15,7 @@ from torch import Tensor
 from .checks import as_device, as_dtype, check_count
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """Where the rows of a matrix lie in a file."""
 
     path: Path
@@ -26,6 +26,7 @@ class _Rows(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of a row."""
         return self.columns * self.dtype.itemsize
 
 
@@ -58,7 +59,7 @@ class Batches:
     ) -> None:
         """Look at both files; no row is read yet."""
         check_count("batch_size", batch_size)
-        self.x, self.y = _look("x", x), _look("y", y)
+        self.x, self.y = look("x", x), look("y", y)
         if self.x.rows != self.y.rows:
             raise ValueError(
                 f"x and y must have as many rows as each other; got {self.x.rows} in {self.x.path} "
@@ -94,15 +95,19 @@ class Batches:
                 f"the files of a stream must be readable; {error.filename}: {error.strerror}"
             ) from error
 
-    def _buffer(self, rows: _Rows) -> np.ndarray:
+    def _buffer(self, rows: Rows) -> np.ndarray:
         return np.empty((min(self.batch_size, rows.rows), rows.columns), rows.dtype)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, self.dtype)
 
 
-def _look(name: str, source: str | Path | np.memmap) -> _Rows:
-    """Return where the rows of a file lie, by its header alone: nothing in it is unpickled."""
+def look(name: str, source: str | Path | np.memmap) -> Rows:
+    """Return where the rows of a file lie, by its header alone: nothing in it is unpickled.
+
+    Raises:
+        ValueError: If it is no `.npy` file of a C-ordered floating-point matrix.
+    """
     if isinstance(source, np.memmap):
         values, path = source, Path(str(source.filename))
     else:
@@ -121,7 +126,7 @@ def _look(name: str, source: str | Path | np.memmap) -> _Rows:
     if not math.prod(values.shape):
         raise ValueError(f"{name} must hold at least 1 row; {path} has shape {values.shape}")
     rows, columns = values.shape
-    return _Rows(path, _offset(values), rows, columns, values.dtype)
+    return Rows(path, _offset(values), rows, columns, values.dtype)
 
 
 def _offset(values: np.memmap) -> int:
@@ -133,7 +138,25 @@ def _offset(values: np.memmap) -> int:
     return int(whole.offset + start - first)
 
 
-def _read(file: FileIO, rows: _Rows, into: np.ndarray) -> None:
+def read_rows(rows: Rows, first: int, last: int) -> np.ndarray:
+    """Return rows `first` to `last`, the latter not included.
+
+    Raises:
+        ValueError: If the file has become shorter meanwhile, or cannot be read.
+    """
+    found = np.empty((last - first, rows.columns), rows.dtype)
+    try:
+        with rows.path.open("rb", buffering=0) as file:
+            file.seek(rows.offset + first * rows.row_bytes)
+            _read(file, rows, found)
+    except OSError as error:
+        raise ValueError(
+            f"the files of a stream must be readable; {error.filename}: {error.strerror}"
+        ) from error
+    return found
+
+
+def _read(file: FileIO, rows: Rows, into: np.ndarray) -> None:
     view = into.data.cast("B")
     while view:
         got = file.readinto(view)

@@ -12,6 +12,7 @@ from mlr import (
     EinsumLinearRegression,
     LinearRegression,
     TorchLinearRegression,
+    compiled,
     load_dataset,
     make_dataset,
     mape,
@@ -310,10 +311,13 @@ def test_bad_input_is_one_line_and_changes_nothing(bad_lines):
         assert came.startswith(start), name
 
 
-def test_a_kernel_that_is_not_made_for_the_sizes_is_refused() -> None:
+def test_a_kernel_that_is_not_made_for_the_sizes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "vector_bytes", lambda: 32)
     with pytest.raises(
         ValueError, match="a model takes a kernel for its sizes; 'one_pass' is none"
     ):
-        LinearRegression(256, 64, kernel="one_pass")
+        LinearRegression(2_000, 1, kernel="one_pass")
     model = LinearRegression(6, 3, kernel="one_pass", dtype="float64")
     assert model.kernel.name == "one_pass"
