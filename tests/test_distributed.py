@@ -1,0 +1,290 @@
+"""Sharded training in real processes under torchrun: right, the same on all, and never stuck."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from sharded_fits import FEATURES, KERNELS, LR, OUTPUTS, ROWS, STEPS, model_of
+from torch import nn
+from workers import launched, reasons, torchrun
+
+from mlr import Batches, distributed
+from mlr.distributed.__main__ import main
+from mlr.distributed.checkpoint import Checkpoint, saved
+from mlr.distributed.gloo import network_threads
+from mlr.distributed.workers import SILENCE_S, Workers
+
+HERE = Path(__file__).parent
+FAILING = HERE / "failing_worker.py"
+START_S = 45.0  # to start processes that import torch, on a machine that is busy
+MADE = ("--made", "400", "6", "3", "--lr=0.05")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    draw = np.random.default_rng(3)
+    x = draw.standard_normal((ROWS, FEATURES))
+    y = x @ draw.standard_normal((FEATURES, OUTPUTS)) + 2 + draw.standard_normal((ROWS, OUTPUTS))
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def fits(request: pytest.FixtureRequest, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    done = torchrun(request.param, HERE / "sharded_fits.py", data)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(data / "found.npz") as held:
+        return dict(held), json.loads((data / "losses.json").read_text())
+
+
+def oracle(
+    data: Path, dtype: torch.dtype, batch: int, epochs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train `nn.Linear` in float64 on rows of the dtype, in one process."""
+    x, y = (torch.from_numpy(np.load(data / f"{name}.npy")).to(dtype).double() for name in "xy")
+    start, layer = model_of("matmul", dtype), nn.Linear(FEATURES, OUTPUTS, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(start.weight.T)
+        layer.bias.copy_(start.bias)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=LR)
+    for _ in range(epochs):
+        for rows, targets in zip(x.split(batch), y.split(batch), strict=True):
+            optimiser.zero_grad()
+            nn.MSELoss()(layer(rows), targets).backward()
+            optimiser.step()
+    return layer.weight.detach().T.numpy(), layer.bias.detach().numpy()
+
+
+def test_parameters_are_those_of_one_process(fits: tuple, data: Path) -> None:
+    """After 100 steps, componentwise relative to the largest, as far as rounding explains."""
+    found, _ = fits
+    names = {name.rpartition("/")[0] for name in found}
+    kinds = {"even": (ROWS, STEPS), "uneven": (ROWS, STEPS), "pieces": (ROWS, STEPS),
+             "batches": (25, 11)}  # fmt: skip
+    assert len(names) == 2 * (3 * len(KERNELS) + 1 + 4)
+    for name in names:
+        kind, _, short = name.split("/")
+        dtype = getattr(torch, short)
+        batch, epochs = kinds[kind]
+        updates = epochs * math.ceil(ROWS / batch)
+        unit = torch.finfo(dtype).eps / 2
+        tolerance = (
+            math.sqrt(2 * math.log(2 * (FEATURES * OUTPUTS + OUTPUTS) / 1e-12))
+            * unit
+            * 6
+            * math.sqrt(updates)
+        )
+        for got, true in zip(
+            (found[f"{name}/weight"], found[f"{name}/bias"]), oracle(data, dtype, batch, epochs),
+            strict=True,
+        ):  # fmt: skip
+            assert got.dtype == np.dtype(short)
+            assert np.abs(got - true).max() <= tolerance * np.abs(true).max(), name
+
+
+def test_the_history_is_that_of_one_process(fits: tuple, data: Path) -> None:
+    _, losses = fits
+    for kernel in KERNELS:
+        model = model_of(kernel, torch.float64)
+        alone = model.fit_batches(Batches(data / "x.npy", data / "y.npy", 25), 11, LR)
+        expected = [epoch.mse for epoch in alone]
+        assert losses[f"batches/{kernel}/float64"] == pytest.approx(expected, rel=1e-12)
+
+
+def none_is_left(done: subprocess.CompletedProcess) -> None:
+    pids = [int(pid) for pid in re.findall(r"^pid (\d+)$", done.stdout, re.MULTILINE)]
+    assert pids
+    alive = [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not [pid for pid in alive if "failing_worker" in " ".join(psutil.Process(pid).cmdline())]
+
+
+@pytest.mark.parametrize(
+    ("how", "world", "within_s", "told", "reason"),
+    [
+        ("killed", 2, SILENCE_S, {0}, "rank 1 gave no sign of life for 3 s: killed, stopped"),
+        ("killed", 3, SILENCE_S, {0, 2}, "rank 1 gave no sign of life for 3 s: killed"),
+        ("stopped", 2, 12, {0, 1}, "rank 1 gave no sign of life for 3 s"),
+        ("absent", 2, 6, {0}, "rank 1 did not join within 6 s"),
+        ("features", 2, 0, {0, 1}, "features must be the same on every rank; rank 1 has 7 and "
+         "rank 0 has 6"),
+        ("dtype", 3, 0, {0, 1, 2}, "dtype must be the same on every rank; rank 1 has torch.float3"),
+        ("nan", 2, 0, {0, 1}, "rank 1 has NaN or infinity in its rows 200 to 200"),
+        ("cut", 2, 0, {0, 1}, "must be a .npy file of numbers"),
+        ("differs", 2, 0, {0, 1}, "parameters must be the same on every rank; rank 1 has"),
+    ],
+)  # fmt: skip
+def test_a_worker_that_fails_ends_all_with_its_reason(
+    how: str, world: int, within_s: float, told: set[int], reason: str, data: Path
+) -> None:
+    rows = MADE if how != "cut" else (f"--x={data / 'x.npy'}", f"--y={data / 'y.npy'}")
+    pieces = ("--piece-rows=1",) if how == "nan" else ()
+    start = time.monotonic()
+    done = torchrun(world, FAILING, how, *rows, *pieces, "--epochs=40", "--join=6", "--timeout=4")
+    assert done.returncode != 0
+    assert time.monotonic() - start < START_S + within_s
+    said = reasons(done)
+    assert set(said) == told, done.stderr
+    for rank, one in said.items():
+        assert reason in one, (rank, one)
+        assert "rank 1" in one or rank == 1, (rank, one)
+    none_is_left(done)
+
+
+def test_workers_do_not_outlive_torchrun(tmp_path: Path) -> None:
+    with launched(2, FAILING, "none", *MADE, "--epochs=1000000") as process:
+        pids = [int(process.stdout.readline().split()[1]) for _ in range(2)]
+        process.stdout.readline()  # an epoch: they are at work
+        os.kill(process.pid, signal.SIGKILL)
+        workers = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_fit_that_loses_a_worker_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    """Torchrun starts all anew; the fit goes on from its checkpoint, to the same bits."""
+    more = ("--batch-size=90", "--epochs=20", "--every=7")
+    alone = torchrun(2, FAILING, "none", *MADE, *more, f"--out={tmp_path / 'a.npz'}")
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    lost = torchrun(
+        2, FAILING, "killed", *MADE, *more, f"--out={tmp_path / 'b.npz'}",
+        f"--checkpoint={tmp_path / 'c.npz'}", options=("--max-restarts=1",),
+    )  # fmt: skip
+    assert lost.returncode == 0, lost.stderr[-2000:]
+    assert "gave no sign of life" in lost.stderr
+    epochs = [line for line in lost.stdout.splitlines() if line.startswith("epoch")]
+    assert list(dict.fromkeys(epochs)) == alone.stdout.splitlines()[2:]
+    assert len(epochs) < 2 * 20  # it went on, and did not begin anew
+    with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as other:
+        for name in ("weight", "bias"):
+            assert one[name].tobytes() == other[name].tobytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the policy is Linux's")
+def test_what_waits_for_a_message_yields_to_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gloo's threads that poll run at the lowest policy, those of a later group too; no other."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    where = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in where.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed.workers, "_hosts", [])
+    with distributed.join() as workers:
+        before = set(network_threads())
+        assert before
+        workers.first(1)
+        after = set(network_threads())
+        assert before < after
+        threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
+        idle = {one for one in threads if os.sched_getscheduler(one) == os.SCHED_IDLE}
+        assert idle == after
+
+
+def alone() -> Workers:
+    return Workers(0, 1, torch.device("cpu"), 1.0, None)
+
+
+@pytest.mark.parametrize("what", ["cut", "text", "pickled", "other"])
+def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "c.npz"
+
+    def fit(lr: float) -> None:
+        rows = distributed.Made(alone(), 100, FEATURES, OUTPUTS)
+        model = model_of("matmul", torch.float64)
+        distributed.fit(alone(), model, rows, 3, lr, checkpoint=path)
+
+    fit(0.1)
+    fit(0.1)  # goes on at its end, and is done
+    if what == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif what == "text":
+        path.write_text("weight")
+    elif what == "pickled":
+        np.savez(path, weight=np.array([{}], dtype=object), bias=np.zeros(1), state=np.array("{}"))
+    said = "lr was 0.1 in" if what == "other" else "is none, or damaged"
+    with pytest.raises(ValueError, match=said):
+        fit(0.2 if what == "other" else 0.1)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.npz"
+    path.write_bytes(b"before")
+    rows = distributed.Made(alone(), 100, FEATURES, OUTPUTS)
+    monkeypatch.setattr(
+        np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space"))
+    )
+
+    with pytest.raises(ValueError, match="no space"):
+        saved(alone(), model_of("matmul", rows.dtype), path, {}, Checkpoint())
+    assert [one.name for one in tmp_path.iterdir()] == ["c.npz"]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_made_rows_are_the_same_on_any_number_of_workers(world: int) -> None:
+    sizes = 9_000, FEATURES, OUTPUTS, 1_000
+    whole = distributed.Made(alone(), *sizes, seed=5)
+    expected = [next(iter(whole.pieces(step))) for step in range(len(whole))]
+    ranks = [Workers(rank, world, torch.device("cpu"), 1.0, None) for rank in range(world)]
+    shared = [distributed.Made(one, *sizes, seed=5, piece_rows=77) for one in ranks]
+    for step, pair in enumerate(expected):
+        pieces = [piece for one in shared for piece in one.pieces(step)]
+        for side in range(2):
+            assert torch.equal(torch.cat([piece[side] for piece in pieces]), pair[side])
+
+
+def test_a_worker_reads_its_own_rows_and_no_other(tmp_path: Path) -> None:
+    """What belongs to others is NaN, which no check of its own rows may see."""
+    for rank in range(3):
+        values = np.full((100, 4), np.nan)
+        for start in range(0, 100, 30):
+            count = min(30, 100 - start)
+            first, last = start + rank * count // 3, start + (rank + 1) * count // 3
+            values[first:last] = rank
+        for name in "xy":
+            np.save(tmp_path / f"{name}.npy", values)
+        worker = Workers(rank, 3, torch.device("cpu"), 1.0, None)
+        shards = distributed.Files(worker, tmp_path / "x.npy", tmp_path / "y.npy", 30, piece_rows=4)
+        for step in range(len(shards)):
+            for x, y in shards.pieces(step):
+                assert len(x) <= 4
+                assert bool((x == rank).all())
+                assert bool((y == rank).all())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--x=none.npy"], "rows come from --x and --y, or from --made"),
+        (["--x=none.npy", "--y=none.npy"], "x must be a .npy file"),
+        (["--made", "0", "6", "3"], "rows must be an integer at least 1"),
+        ([*MADE, "--kernel=nothing"], "unknown kernel"),
+        ([*MADE, "--method=statistics", "--batch-size=10"], "those of a full batch"),
+        ([*MADE, "--timeout=-1"], "timeout_s"),
+        ([*MADE, "--lr=1e30", "--epochs=20"], "lower lr"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
