@@ -94,16 +94,24 @@ GRIDS: dict[str, tuple[Block, ...]] = {
     # Few features: what dispatch and memory cost. Many: what products cost.
     "tall": (_steps(((6, 3), (16, 8), (32, 4)), (33, 100, 1_000, 10_000, 100_000, 1_000_000)),),
     "wide": (_steps(((64, 16), (256, 64), (1_024, 256)), (1_000, 10_000, 100_000)),),
+    # Over several workers: sums of 0.2 KiB, 8 KiB and 128 KiB beside little and much of one's own.
+    "scale": (
+        Block(
+            ("gradient",),
+            ("float32", "float64"),
+            (*(Size(m, n, o) for n, o in ((6, 3), (64, 16)) for m in (10_000, 100_000)), WIDE),
+        ),
+    ),
 }
 
 # Grids that hold what others made beside ours: some of it compiles for seconds in every process.
 WITH_PEERS = ("full", "tall", "wide")
 
 # Fresh processes that time each case, where the command line does not say.
-PASSES = {"smoke": 2, "quick": 5, "full": 5, "tall": 5, "wide": 5}
+PASSES = {"smoke": 2, "quick": 5, "full": 5, "tall": 5, "wide": 5, "scale": 5}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
-LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.2, "full": 5.0, "tall": 0.2, "wide": 5.0}
+LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.2, "full": 5.0, "tall": 0.2, "wide": 5.0, "scale": 5.0}
 
 
 @dataclass(frozen=True, slots=True)

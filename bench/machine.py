@@ -19,6 +19,7 @@ import torch
 
 from bench.measure import seconds_per_call
 from mlr.case import DTYPES, Case
+from mlr.compiled import bind_multiply_adds
 from mlr.rule import current
 
 PACKAGES = (
@@ -130,7 +131,9 @@ class Ceilings:
             which a compiled kernel may be; on a GPU that of torch's cheapest kernel.
         bandwidth_bytes_per_s: Pairs of a working set in bytes and the higher rate of a copy (read
             and write counted) and a sum (read) over it.
-        flops_per_s: The rate of a square matrix product, by dtype.
+        flops_per_s: By dtype, the rate of a square matrix product, or on the CPU that of
+            multiply-adds on registers alone, which is higher but where a library's product is as
+            good as it can be.
     """
 
     dispatch_s: float
@@ -165,7 +168,10 @@ def measure_ceilings(device: str) -> Ceilings:
             if 2 * size < free_bytes(device)
         ],
         {
-            dtype: max(_gemm_rate(device, dtype, size) for size in GEMM_SIZES[kind])
+            dtype: max(
+                *(_gemm_rate(device, dtype, size) for size in GEMM_SIZES[kind]),
+                _multiply_add_rate(dtype) if kind == "cpu" else 0.0,
+            )
             for dtype in ("float32", "float64")
         },
     )
@@ -179,6 +185,11 @@ def _bandwidth(device: str, working_set: int, torch_call: float) -> float:
     copied = seconds_per_call(lambda: target.copy_(half), device, slices=5)
     fastest = min(read, copied)
     return working_set / max(fastest - torch_call, fastest / 10)
+
+
+def _multiply_add_rate(dtype: str) -> float:
+    bound = bind_multiply_adds(dtype)
+    return bound.operations / seconds_per_call(bound.call, "cpu")
 
 
 def _gemm_rate(device: str, dtype: str, size: int) -> float:

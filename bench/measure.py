@@ -10,9 +10,10 @@ import gc
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple, Protocol
 
@@ -129,6 +130,18 @@ def time_slice(call: Call, repeats: int, device: str, lead: int = 0) -> Slice:
         call()
     seconds = clock() - start
     return Slice(seconds / repeats, (process_time() - cpu) / repeats)
+
+
+def time_parts(parts: Sequence[Call], repeats: int, device: str) -> list[list[float]]:
+    """Make so many calls in a row, and return the seconds of each part of each of them."""
+    clock, found = clock_for(device), []
+    for _ in range(repeats):
+        times = [clock()]
+        for part in parts:
+            part()
+            times.append(clock())
+        found.append([after - before for before, after in pairwise(times)])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +335,7 @@ def cost_of_change(call: Call, touch: Call, feign: Call, device: str, times: int
     return statistics.median(ratios)
 
 
-def busy_while_idle(seconds: float = 0.02) -> float:
+def busy_while_idle(seconds: float = 0.05) -> float:
     """Sleep, and return the CPU seconds per second that other threads of this process took."""
     cpu, start = process_time(), perf_counter()
     sleep(seconds)

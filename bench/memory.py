@@ -109,11 +109,11 @@ def _resident_growth(call: Call) -> int:
     """Return by how much the resident set grows at most during a call; 0 where unknown."""
     if not CLEAR_REFS.exists():
         return 0
-    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # or the call would be served from what was freed before
-    CLEAR_REFS.write_text("5")  # the high-water mark starts again from what is resident now
-    before = _status_bytes("VmRSS")
-    call()
+    with gc_paused():
+        CLEAR_REFS.write_text("5")  # the high-water mark starts again from what is resident now
+        before = _status_bytes("VmRSS")
+        call()
     return _status_bytes("VmHWM") - before
 
 

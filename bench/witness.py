@@ -20,7 +20,7 @@ from bench.measure import Call, busy_while_idle, cost_of_change
 from mlr import Problem
 from mlr.case import INPUTS
 
-BUSY = 0.5  # CPU seconds per second of sleep that no honest thread takes
+BUSY = 0.2  # CPU seconds per second of sleep that no honest thread takes
 SEEN_BEFORE = 3.0  # a changed input costs an honest call little more than caches of the processor
 LONGEST_TOUCHED_S = 0.005  # a longer call is not held against changed inputs: too dear
 _HOME = os.getpid()
