@@ -49,11 +49,12 @@ class Progress:
 
 
 class Plan(NamedTuple):
-    """What a journal is the journal of."""
+    """What a journal is the journal of; of a shard also what its run file says of it."""
 
     wanted: list[str]
     arguments: list[str]
     passes: int
+    shard: dict[str, Any] | None = None
 
 
 class Followed:
@@ -83,7 +84,8 @@ class Followed:
         key = (int(event.get("pass") or 0), str(event.get("fullname")))
         match event["event"]:
             case "plan":
-                self.plan = Plan(event["wanted"], event["arguments"], event["passes"])
+                wanted, arguments, passes = (event[name] for name in Plan._fields[:3])
+                self.plan = Plan(wanted, arguments, passes, event.get("shard"))
             case "session":
                 self.session = self.session or event
             case "start":
@@ -262,6 +264,7 @@ class Followed:
         if session is None:
             raise UserError("the measuring process ended before its first case; run it again")
         settings = session["surroundings"]["settings"] | {"passes": self.plan.passes}
+        settings |= self.plan.shard or {}
         outcomes, benchmarks = [], []
         logs = [self._log_speedups(name) for name in self.plan.wanted]
         prior = common_prior(logs)

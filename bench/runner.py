@@ -28,6 +28,7 @@ from bench.followed import Followed, Plan, Progress
 from bench.grid import Axes, Planned
 from bench.journal import JOURNAL_LOST, Journal
 from bench.machine import oom_kills
+from bench.shard import Shard
 from bench.steady import environment
 from bench.store import StoredError, write_run
 
@@ -55,6 +56,7 @@ def run_plan(
     passes: int,
     resume: bool = False,
     steady: bool = True,
+    shard: dict[str, Any] | None = None,
 ) -> Path:
     """Examine every planned case once, time it in every pass, and store the run.
 
@@ -66,6 +68,7 @@ def run_plan(
         passes: How many fresh processes time each case.
         resume: Go on with the newest run of the same plan that was not finished.
         steady: Give the measuring processes the steady environment, not the caller's own.
+        shard: Where the cases are a shard of a plan, what the run file is to say of it.
 
     Returns:
         The path of the new run file.
@@ -76,7 +79,7 @@ def run_plan(
     """
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
-    what = Plan([full_name(entry) for entry in plan], _arguments(axes), passes)
+    what = Plan([full_name(entry) for entry in plan], _arguments(axes), passes, shard)
     followed = _reopen(what, unfinished) if resume else _open(what, unfinished)
     path = None
     try:
@@ -183,7 +186,7 @@ def _reopen(plan: Plan, unfinished: Path) -> Followed:
             return followed
     raise UserError(
         f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
-        "give the same axes, or leave --resume out"
+        "give the same axes and shard, or leave --resume out"
     )
 
 
@@ -297,7 +300,9 @@ def _store(results: Path, run: dict[str, Any]) -> Path:
 def _run_path(results: Path, run: dict[str, Any]) -> Path:
     taken = datetime.fromisoformat(run["datetime"]).strftime("%Y%m%dT%H%M%SZ")
     commit = str(run["commit_info"].get("id", "nogit"))[:8]
-    name = f"{taken}-{commit}-{run['settings']['grid']}.json"
+    settings = run["settings"]
+    part = Shard.read(settings["shard"]).suffix if "shard" in settings else ""
+    name = f"{taken}-{commit}-{settings['grid']}{part}.json"
     return results / "runs" / str(run["machine"]["slug"]) / name
 
 

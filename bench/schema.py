@@ -3,6 +3,7 @@
 Fields that are not named here are kept as they came. Numbers are finite, times above zero.
 """
 
+import re
 from collections import Counter
 from datetime import datetime
 from itertools import pairwise
@@ -16,6 +17,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from bench.shard import Shard
 
 SCHEMA = 1
 STATUSES = ("ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsupported")
@@ -205,24 +208,44 @@ class Cost(_Model):
         return max(0.0, 1 - measuring / self.wall_s)
 
 
-class Run(_Model):
-    """One immutable run: every planned case, the measured ones with their numbers."""
+class Head(_Model):
+    """What tells one run from another: when, where and how it was measured, without its cases."""
 
     schema_version: Literal[1] = Field(alias="schema")
     datetime: str
-    commit_info: Commit
     machine: Machine
     settings: dict[str, Any]
+    commit_info: Commit
     packages: dict[str, str]
     cost: Cost | None = None
-    outcomes: list[Outcome]
-    benchmarks: list[Benchmark]
 
     @field_validator("datetime")
     @classmethod
     def _is_iso(cls, value: str) -> str:
         datetime.fromisoformat(value)
         return value
+
+    @field_validator("settings")
+    @classmethod
+    def _names_its_plan(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "shard" in value:
+            Shard.read(str(value["shard"]))
+            if re.fullmatch(r"[0-9a-f]{8,64}", str(value.get("plan"))) is None:
+                raise ValueError("a shard must name its plan, in 8 to 64 hexadecimal digits")
+        return value
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of a plan it is; None where it is a whole run."""
+        text = self.settings.get("shard")
+        return None if text is None else Shard.read(str(text))
+
+
+class Run(Head):
+    """One immutable run: every planned case, the measured ones with their numbers."""
+
+    outcomes: list[Outcome]
+    benchmarks: list[Benchmark]
 
     @model_validator(mode="after")
     def _joined(self) -> Self:

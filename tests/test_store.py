@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_builder import add_case, build_run, fail, rename, save
+from run_builder import add_case, build_run, rename, save
 
 from bench.errors import UserError
+from bench.joining import latest_runs
 from bench.schema import Run
 from bench.store import (
     COLUMNS,
     find_runs,
-    latest_runs,
     load_frame,
+    load_head,
+    load_heads,
     load_run,
     pace,
     plain,
@@ -186,6 +188,8 @@ def test_other_files_are_refused(content: bytes, said: str, tmp_path: Path) -> N
     path = tmp_path / "a.json"
     path.write_bytes(content)
     assert said in refusal(path)
+    with pytest.raises(UserError, match=r"a\.json"):
+        load_head(path)
 
 
 def test_missing_file_folder_and_odd_name(tmp_path: Path) -> None:
@@ -288,17 +292,16 @@ def test_find_and_latest(run: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("about")
     assert find_runs(tmp_path) == sorted(paths)
     # 05:30+02:00 is 03:30 UTC, before 05:00 UTC.
-    assert latest_runs(tmp_path) == [paths[1], paths[2]]
+    assert latest_runs(load_heads(find_runs(tmp_path))) == [paths[1], paths[2]]
     tall = tmp_path / "tall.json"
     save(run | {"settings": run["settings"] | {"grid": "tall"}}, tall)
-    assert set(latest_runs(tmp_path)) == {paths[1], paths[2], tall}
+    assert set(latest_runs(load_heads(find_runs(tmp_path)))) == {paths[1], paths[2], tall}
     for folder in (tmp_path / "none", tmp_path / "README.md"):
         with pytest.raises(UserError, match="cannot be listed"):
             find_runs(folder)
-    fail(other, other["outcomes"][0], "odd", None)
-    save(other, paths[2])
-    with pytest.raises(UserError, match=r"c\.json"):
-        latest_runs(tmp_path)
+    save(other | {"machine": {}}, paths[2])
+    with pytest.raises(UserError, match=r"c\.json: machine.slug"):
+        load_heads(find_runs(tmp_path))
 
 
 def test_plain_shortens_and_escapes() -> None:
