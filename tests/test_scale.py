@@ -1,0 +1,103 @@
+"""`bench scale` under torchrun: what it stores, and what is left when a worker dies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workers import reasons, torchrun
+
+from bench.__main__ import main
+
+SMALL = ("--batch=100", "--outputs=3", "--dtype=float64", "--rounds=2", "--timeout=20")
+KERNELS = """
+import os, signal
+from mlr import Gradient, kernel
+
+@kernel(stage="gradient", flops=lambda m, n, o, s: 2 * m * n * o, workspace=lambda m, n, o, s: 0)
+def half(x, delta):
+    return Gradient(x.T @ delta, delta.sum(0) / 2)
+
+@kernel(stage="gradient", flops=lambda m, n, o, s: 2 * m * n * o, workspace=lambda m, n, o, s: 0)
+def deadly(x, delta):
+    if os.environ.get("RANK") == "1" and x.shape[1] == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Gradient(x.T @ delta, delta.sum(0))
+"""
+
+
+def scale(out: Path, *arguments: str) -> Any:
+    return torchrun(2, "-m", "bench", "scale", *SMALL, f"--out={out}", *arguments)
+
+
+def stored(out: Path) -> dict[str, Any]:
+    (path,) = out.rglob("*.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kernels") / "mine.py"
+    path.write_text(KERNELS)
+    return path
+
+
+def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
+    chosen = (f"--kernel-file={kernel_file}", "--kernel=matmul,half", "--weak", "--features=6")
+    done = scale(tmp_path, *chosen)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [str(path) for path in tmp_path.rglob("*.json")]
+    found = stored(tmp_path)
+    assert (found["mode"], found["world"], found["settings"]["complete"]) == ("weak", 2, True)
+    assert [one["rank"] for one in found["ranks"]] == [0, 1]
+    by_name = {one["kernel"]: one for one in found["scaled"]}
+    assert list(by_name) == ["matmul", "half", "ddp", "statistics"]
+    for name, one in by_name.items():
+        assert one["batch"] == 200
+        if name == "half":
+            assert one["status"] == "wrong"
+            assert "against the oracle" in one["reason"]
+            assert not one["step_s"] + one["alone_s"] + one["compute_s"] + one["ddp_log_ratios"]
+            continue
+        assert one["status"] == "ok", one["reason"]
+        assert one["max_rel_error"] < 1e-14
+        assert len(one["step_s"]) == len(one["alone_s"]) == 2
+        assert [len(ranks) for ranks in one["compute_s"]] == ([] if name == "ddp" else [2, 2])
+        assert len(one["slowest_s"]) == len(one["exchange_s"]) == len(one["compute_s"])
+        for slowest, ranks in zip(one["slowest_s"], one["compute_s"], strict=True):
+            assert slowest >= max(ranks) * (1 - 1e-12)
+        assert len(one["ddp_log_ratios"]) == (0 if name == "ddp" else 2)
+    assert by_name["matmul"]["message_bytes"] == (6 * 3 + 3 + 1) * 8
+    assert {one["world"] for one in found["exchanges"]} == {2}
+    taken = [len(one["seconds"]) for one in found["exchanges"]]  # between the steps, in turns
+    assert 2 < max(taken) <= min(taken) + 1
+    for swept, column in (("bytes", "bytes"), ("work", "work_s")):
+        mine = [one for one in found["exchanges"] if one["swept"] == swept]
+        assert {one["fitted"] for one in mine} == {True, False}
+        assert len({one[column] for one in mine}) == len(mine)
+
+
+def test_what_was_measured_outlives_a_worker(tmp_path: Path, kernel_file: Path) -> None:
+    """Worker 1 dies in the second case; the first is stored, and worker 0 says who was lost."""
+    chosen = (f"--kernel-file={kernel_file}", "--kernel=deadly", "--features=6,7")
+    done = scale(tmp_path, *chosen)
+    assert done.returncode != 0
+    assert "rank 1 gave no sign of life" in reasons(done)[0]
+    found = stored(tmp_path)
+    assert not found["settings"]["complete"]
+    assert [(one["kernel"], one["in_features"]) for one in found["scaled"]] == [
+        ("deadly", 6), ("ddp", 6), ("statistics", 6),
+    ]  # fmt: skip
+
+
+def test_one_process_is_told_how_to_start_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert main(["scale", *SMALL, f"--out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert "torch.distributed.run --nproc-per-node=2 -m bench scale" in said
+    assert said.count("\n") == 1
