@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.arguments import above_zero, count, duration, formats, share, size
+from bench.arguments import above_zero, count, duration, formats, shard, share, size
 from bench.axes import add_axes
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.grid import Axes
+    from bench.schema import Head
     from bench.selecting import Keep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,18 +51,23 @@ def make_parser() -> Parser:
     )
     run.add_argument("--out", type=Path, default=RESULTS, help="results folder (default: results)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    run.add_argument(
+        "--shard", type=shard, metavar="I/K", help="only part I of K, as much work as the others"
+    )
     plan = command("plan", "show what would run, with predicted memory and time", _plan)
     add_axes(plan.add_argument)
     plan.add_argument("--passes", type=count, help="as of run")
-    report = command("report", "write tables, figures and REPORT.md from stored runs", _report)
+    plan.add_argument("--shard", type=shard, metavar="I/K", help="as of run")
+    report = command("report", "write report.html, REPORT.md, figures and tables", _report)
     report.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     report.add_argument("--out", type=Path, default=RESULTS, help="where to (default: results)")
     report.add_argument("--readme", type=Path, help="a README whose generated parts to renew too")
     report.add_argument(
         "--format",
         type=formats,
-        default=("md",),
-        help="md (the default), and csv or parquet: every case of every stored run in one table",
+        default=("html", "md"),
+        help="html,md (the default; html comes with md), and csv or parquet: every case of every "
+        "stored run in one table",
     )
     report.add_argument("--filter", help="only these cases: 'stage=step kernel=matmul batch=33'")
     report.add_argument(
@@ -121,6 +127,15 @@ def make_parser() -> Parser:
     curves.add_argument("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
     curves.add_argument("--passes", type=count, default=5, help="fresh processes (default: 5)")
     curves.add_argument("--out", type=Path, default=RESULTS / "curves", help="where they are kept")
+    scale = command("scale", "under torchrun: what do more workers bring?", _scale)
+    add_axes(scale.add_argument)
+    scale.set_defaults(grid="scale", device="cpu")
+    mode = scale.add_mutually_exclusive_group()
+    mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
+    mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
+    scale.add_argument("--rounds", type=count, default=30, help="of each slice (default: 30)")
+    scale.add_argument("--timeout", type=duration, default=60.0, help="in a sum (default: 60s)")
+    scale.add_argument("--out", type=Path, default=RESULTS / "scaling", help="where to")
     command("machine", "measure what this machine can do at best", _machine)
     return parser
 
@@ -151,15 +166,21 @@ def _present(axes: Axes) -> Axes:
     return replace(axes, device=tuple(d for d in ("cpu", "cuda") if absent(d) is None))
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from bench.grid import PASSES, Axes, planned
     from bench.runner import run_plan
+    from bench.splitting import part_of
     from bench.store import load_frame
     from bench.terminal import following, print_fastest
+    from bench.turnstile import turn
 
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
-    plan = planned(axes)
-    with following(len(plan)) as show:
+    plan, told = part_of(planned(axes), axes, arguments.shard)
+    with turn(_say), following(len(plan)) as show:
         path = run_plan(
             plan,
             axes,
@@ -167,6 +188,7 @@ def _run(arguments: argparse.Namespace) -> int:
             show,
             passes=arguments.passes or PASSES[axes.grid],
             resume=arguments.resume,
+            shard=told,
         )
     print_fastest(load_frame([path]))
     print(path)
@@ -176,12 +198,14 @@ def _run(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.grid import LONGEST_CALL_S, PASSES, Axes, planned
     from bench.machine import absent, machine_slug, measure_ceilings
+    from bench.splitting import part_of
     from bench.store import pace
     from bench.terminal import print_plan
     from bench.trial import foretell
 
     axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
-    plan, longest = planned(axes), LONGEST_CALL_S[axes.grid]
+    plan, _ = part_of(planned(axes), axes, arguments.shard)
+    longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
     ceilings = {d: measure_ceilings(d) for d in devices if absent(d) is None}
     told = [(e, foretell(e, ceilings.get(e.case.device), longest)) for e in plan]
@@ -192,29 +216,56 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from bench.curved import latest_curves
+    from bench.joining import elsewhere, joined
     from bench.report import update_readme, write_report, write_table
+    from bench.scaled import latest_scalings
     from bench.selecting import reading
-    from bench.store import find_runs, latest_runs, load_frame
+    from bench.store import find_runs, load_frame, load_heads, load_run, runs_frame
     from bench.trialled import read_all
 
     keep = reading(arguments.filter)
     if arguments.compare:
         return _compare(arguments.runs, keep)
-    trials = sorted((RESULTS / "gate").glob("*.jsonl"))
-    curves = latest_curves(RESULTS / "curves")
-    runs = arguments.runs or latest_runs(RESULTS / "runs")
-    if not runs:
+    stored = arguments.runs or find_runs(RESULTS / "runs")
+    if not stored:
         raise UserError("a report needs a stored run; found none; `python -m bench run` makes one")
     for suffix in ("csv", "parquet"):
         if suffix in arguments.format:
-            frame = keep(load_frame(arguments.runs or find_runs(RESULTS / "runs")))
-            print(write_table(frame, arguments.out / f"results.{suffix}"))
-    if "md" in arguments.format:
-        for path in write_report(runs, arguments.out, trials, curves, keep):
+            print(write_table(keep(load_frame(stored)), arguments.out / f"results.{suffix}"))
+    text = {"html", "md"} & set(arguments.format)
+    if not text and arguments.readme is None:
+        return 0
+    heads = load_heads(stored)
+    runs = arguments.runs or _latest(heads)
+    for line in elsewhere({path: heads[path] for path in runs}):
+        _say(line)
+    trials = sorted((RESULTS / "gate").glob("*.jsonl"))
+    curves = latest_curves(RESULTS / "curves")
+    if text:
+        # A filter leaves a part of each run, which says nothing of how the code moved.
+        history = {} if arguments.filter else heads
+        page = "html" in arguments.format
+        scalings = latest_scalings(RESULTS / "scaling")
+        for path in write_report(
+            runs, arguments.out, trials, curves, keep, page, history, scalings
+        ):
             print(path)
     if arguments.readme is not None:
-        update_readme(arguments.readme, load_frame(runs), trials=read_all(trials), curves=curves)
+        frame = runs_frame(joined({path: load_run(path) for path in runs}))
+        update_readme(arguments.readme, frame, trials=read_all(trials), curves=curves)
     return 0
+
+
+def _latest(heads: Mapping[Path, Head]) -> list[Path]:
+    """Return the runs that a report is made of by default, and say which are left out, and why."""
+    from bench.joining import latest_runs, left_out
+
+    runs, without = latest_runs(heads), left_out(heads)
+    if not runs:
+        raise UserError(f"a report needs a whole run; {'; '.join(without)}")
+    for line in without:
+        _say(f"left out: {line}")
+    return runs
 
 
 def _compare(paths: Sequence[Path], keep: Keep) -> int:
@@ -326,6 +377,46 @@ def _curves(arguments: argparse.Namespace) -> int:
         path = measure_curves(wanted, arguments.passes, arguments.out, show)
     print_curves(curves_table(load_curves(path)))
     print(path)
+    return 0
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    import os
+    from contextlib import nullcontext
+
+    from bench.steady import STEADY, environment
+
+    if "RANK" in os.environ and STEADY.keys() - os.environ.keys():
+        again = [sys.executable, "-m", "bench", *sys.argv[1:]]
+        os.execve(sys.executable, again, environment(os.environ))  # the allocator reads it at start
+
+    from bench.grid import Axes, cases
+    from bench.scale import DEFAULT_KERNELS, measure_scaling
+    from bench.terminal import doing
+    from bench.turnstile import turn
+    from mlr.distributed import WorkerError, join
+
+    axes = Axes.parse(lambda name: getattr(arguments, name))
+    if axes.device not in (("cpu",), ("cuda",)):
+        raise UserError(f"scale takes --device cpu or cuda; got {arguments.device}")
+    wanted = cases(replace(axes, stage=("gradient",)))
+    mode, rank = "weak" if arguments.weak else "strong", os.environ.get("RANK", "0")
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
+    try:
+        with (
+            turn(_say) if first else nullcontext(),
+            join(axes.device[0], timeout_s=arguments.timeout) as workers,
+        ):
+            quiet = nullcontext(lambda _: None)
+            with doing() if workers.rank == 0 else quiet as show:
+                kernels = axes.kernel or DEFAULT_KERNELS
+                path = measure_scaling(
+                    workers, wanted, kernels, mode, arguments.rounds, arguments.out, show
+                )
+    except (WorkerError, ValueError) as error:
+        raise UserError(f"rank {rank}: {error}; what was measured is stored") from error
+    if path is not None:
+        print(path)
     return 0
 
 

@@ -4,9 +4,11 @@ import argparse
 import math
 import re
 
+from bench.shard import Shard
+
 MOST_PASSES = 100
 MOST_ROWS = 10**8
-FORMATS = ("md", "csv", "parquet")
+FORMATS = ("html", "md", "csv", "parquet")
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -57,6 +59,18 @@ def share(text: str) -> float:
     if not 0 <= value < 10:
         raise argparse.ArgumentTypeError(f"takes a share such as 2% or 0.02; got {text!r}")
     return value
+
+
+def shard(text: str) -> Shard:
+    """Read which part of a plan: `2/3`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        return Shard.read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def above_zero(text: str) -> float:

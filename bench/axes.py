@@ -26,7 +26,7 @@ class Axis(NamedTuple):
 
 
 AXES = (
-    Axis("grid", "which cases: smoke, quick, full, tall or wide (default: quick)", "quick"),
+    Axis("grid", "which cases: smoke, quick, full, tall, wide or scale (default: quick)", "quick"),
     Axis("stage", "gradient,step,fit"),
     Axis("kernel", "kernel names, comma-separated"),
     Axis("device", "cpu,cuda"),

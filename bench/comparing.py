@@ -13,7 +13,7 @@ from bench.store import plain
 from bench.tables import SIZES
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
-FREE = {"grid", "passes", "seed"}
+FREE = {"grid", "passes", "seed", "plan", "shard"}
 FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "no difference seen", "not comparable"
 _KEY = ["stage", "device", "dtype", "case", *SIZES, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
@@ -30,13 +30,25 @@ def require_alike(a: Run, b: Run) -> None:
             f"two runs are compared on one machine; these are of {plain(a.machine.slug)} and "
             f"{plain(b.machine.slug)}; `report` shows machines side by side"
         )
+    differ = differing_setting(a, b)
+    if differ is not None:
+        name, ours, theirs = differ
+        raise UserError(
+            f"two runs are compared under the same settings; {name} was {ours} and is {theirs}; "
+            "measure one of them anew"
+        )
+
+
+def differing_setting(a: Run, b: Run) -> tuple[str, str, str] | None:
+    """Return the first setting that two runs differ in, and both values; None where none is.
+
+    What was to be measured and how often are no settings in this sense, see `FREE`.
+    """
     ours, theirs = flat(a.settings), flat(b.settings)
     for name in sorted((ours.keys() & theirs.keys()) - FREE):
         if ours[name] != theirs[name]:
-            raise UserError(
-                f"two runs are compared under the same settings; {plain(name)} was "
-                f"{plain(ours[name])} and is {plain(theirs[name])}; measure one of them anew"
-            )
+            return plain(name), plain(ours[name]), plain(theirs[name])
+    return None
 
 
 def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.ranking import with_intervals
 from bench.scaling import LETTERS, format_held
-from bench.tables import SIZES, SLICE
+from bench.tables import AUTO, SIZES, SLICE
 from bench.units import digits
 
 
@@ -34,9 +34,10 @@ def crossings(frame: pd.DataFrame) -> pd.DataFrame:
     measured size `before` on; `crossover` lies between them, on the straight line between both
     leads on log axes. At both ends the intervals of the two speedups are apart, see
     `with_intervals`; sizes at which they overlap may lie in between. Only crossings that involve
-    the fastest kernel of at least one end.
+    the fastest kernel of at least one end. `auto` is none: it is one of the others.
     """
-    rows = with_intervals(frame[(frame["status"] == "ok") & frame["speedup"].notna()])
+    known = (frame["status"] == "ok") & frame["speedup"].notna() & (frame["role"] != AUTO)
+    rows = with_intervals(frame[known])
     rows["best"] = rows.groupby([*SLICE, *SIZES])["speedup"].transform("max")
     found = []
     for axis in SIZES:
@@ -70,9 +71,14 @@ def display_crossings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _along(line: pd.DataFrame, axis: str) -> list[dict[str, object]]:
+    columns = ["speedup", "low", "high"]
+    table = line.drop_duplicates(["kernel", axis]).pivot(index=axis, columns="kernel")
+    sizes, best = table.index.to_numpy(), line.groupby(axis)["best"].first().to_numpy()
+    kernels = sorted(line["kernel"].unique())
+    known = {name: table.xs(name, axis=1, level=1)[columns].to_numpy(float).T for name in kernels}
     found: list[dict[str, object]] = []
-    for first, second in combinations(sorted(line["kernel"].unique()), 2):
-        for one, other in pairwise(_leads(line, axis, first, second)):
+    for first, second in combinations(kernels, 2):
+        for one, other in pairwise(_leads(sizes, best, known[first], known[second])):
             if one.log * other.log < 0 and (one.fastest or other.fastest):
                 names = (first, second) if one.log > 0 else (second, first)
                 found.append(
@@ -85,18 +91,15 @@ def _along(line: pd.DataFrame, axis: str) -> list[dict[str, object]]:
     return sorted(found, key=lambda row: (row["after"], row["crossover"], row["below"]))
 
 
-def _leads(line: pd.DataFrame, axis: str, first: str, second: str) -> list[Lead]:
-    # In the order of the sizes, and only where the two are told apart.
-    columns = [axis, "speedup", "low", "high", "best"]
-    sides = [
-        line.loc[line["kernel"] == name, columns].drop_duplicates(axis) for name in (first, second)
-    ]
-    both = sides[0].merge(sides[1], on=axis, suffixes=("", "_other")).sort_values(axis)
-    apart = (both["low"] > both["high_other"]) | (both["low_other"] > both["high"])
-    both = both[apart]
-    log = np.log(both["speedup"] / both["speedup_other"])
-    fastest = both[["speedup", "speedup_other"]].max(axis=1) == both["best"]
-    return [Lead(*row) for row in zip(both[axis], log, fastest, strict=True)]
+def _leads(sizes: np.ndarray, best: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[Lead]:
+    """Return where two kernels are told apart, in the order of the sizes.
+
+    Rows of `a` and `b` are speedup, low and high; NaN, where one was not measured, is not apart.
+    """
+    apart = (a[1] > b[2]) | (b[1] > a[2])
+    log = np.log(a[0, apart] / b[0, apart])
+    fastest = np.maximum(a[0, apart], b[0, apart]) == best[apart]
+    return [Lead(*row) for row in zip(sizes[apart].tolist(), log.tolist(), fastest, strict=True)]
 
 
 def _between(one: Lead, other: Lead) -> float:

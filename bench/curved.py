@@ -9,17 +9,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.drawing import COLOURS, GREY, LINES, label
-from bench.errors import UserError
 from bench.markdown import escape, markdown_table
+from bench.records import load_record
 from bench.schema import Above, Amount, Commit, Name, Size, Slug
-from bench.store import plain
 from bench.units import UNKNOWN, format_ratio, format_time
 
 BASELINE = "TorchLinearRegression"
-MOST_BYTES = 2_000_000
 LEAST_EXCESS = 1e-4  # that is drawn: the closed form has none, or less than none
 
 
@@ -89,19 +87,8 @@ def load_curves(path: Path) -> Curves:
     Raises:
         UserError: The file cannot be read, or holds something else.
     """
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UserError(
-                f"fit curves take at most {MOST_BYTES:,} bytes; {plain(path)} has more; remove it"
-            )
-        return Curves.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        why = error.errors()[0] if isinstance(error, ValidationError) else None
-        said = f"{'.'.join(map(str, why['loc']))}: {why['msg']}" if why else str(error)
-        raise UserError(
-            f"fit curves are what `python -m bench curves` writes; {plain(path)} is not: "
-            f"{plain(said)}; remove it"
-        ) from error
+    is_what = "fit curves are what `python -m bench curves` writes"
+    return load_record(path, Curves, "fit curves take", is_what)
 
 
 def latest_curves(folder: Path) -> list[Curves]:

@@ -20,6 +20,7 @@ from bench.curved import Curves
 from bench.curving import Wanted
 from bench.errors import UserError
 from bench.machine import machine_slug
+from bench.records import store_record
 from bench.runner import how_ended
 from bench.steady import environment
 
@@ -55,7 +56,7 @@ def measure_curves(wanted: Wanted, passes: int, out: Path, show: Callable[[str],
     }
     Curves.model_validate(found)
     name = f"{now:%Y%m%dT%H%M%SZ}-{commit['id'][:8]}.json"
-    return _store(out / str(found["machine"]) / name, found)
+    return store_record(out / str(found["machine"]) / name, found, "fit curves")
 
 
 def _pass(wanted: Wanted, show: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -109,16 +110,3 @@ def _joined(name: str, told: list[list[dict[str, Any]]]) -> dict[str, Any]:
         reason = f"timed, it ended at a loss of {missed[0]:.6g}, and not where it had before"
         return accounts[0] | {"status": "not reached", "reason": reason}
     return accounts[0] | {"seconds": seconds}
-
-
-def _store(path: Path, found: dict[str, Any]) -> Path:
-    unfinished = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(
-            f"fit curves need a folder that can be written; {path}: {error.strerror}; give --out"
-        ) from error
-    return path

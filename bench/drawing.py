@@ -18,8 +18,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from bench.store import plain
 from bench.tables import SIZES
 
-# Okabe and Ito's colours, told apart with any colour vision; black is kept for the baseline.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
+# Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
+# with any colour vision. Black is kept for the baseline.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6600CC")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "*")
 LINES = ("-", "--", "-.", ":")
 _WORDS = {"batch": "batch m", "in_features": "in features n", "out_features": "out features o"}

@@ -110,13 +110,18 @@ def slice_section(
     frame: pd.DataFrame, part: Slice, figures: Mapping[str, str], numbers: str
 ) -> str:
     """Return the section of one slice: its figures and its table, with a link to the numbers."""
-    name = name_of(part)
-    images = [f"![{name}: {what}]({path})" for what, path in figures.items()]
     rows = part.of(frame)
     table = markdown_table(display(rows))
     marked = [f"{MARK} Something is doubtful about it: see *Look twice*."]
     notes = [*(marked if doubtful(rows).any() else []), f"[All numbers as CSV]({numbers})"]
-    return "\n\n".join([f"### {name}", *images, table, *notes])
+    return "\n\n".join([figure_section(part, figures), table, *notes])
+
+
+def figure_section(part: Slice, figures: Mapping[str, str]) -> str:
+    """Return the figures of one slice, below its name."""
+    name = name_of(part)
+    images = [f"![{name}: {what}]({path})" for what, path in figures.items()]
+    return "\n\n".join([f"### {name}", *images])
 
 
 def price_section(frame: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bench.price import jacobian_price
-from bench.tables import SIZES, SLICE, each, sizes_text
+from bench.tables import AUTO, SIZES, SLICE, each, sizes_text
 from bench.units import format_ratio, format_time
 
 WITHIN = 1.1  # paired ratios of one pass that are nearer than this may be equal
@@ -29,12 +29,14 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the kernel with the highest paired speedup of each slice and size.
 
+    `auto` is none of them: it is one of the others, and has its place in `bench.standing`.
     `also` names the kernels that this run cannot tell from it: those whose interval reaches into
     the winner's, see `with_intervals`. `baseline_s` is NaN where the baseline has no time.
     """
     keys = [*SLICE, "case", *SIZES]
     shown = ["commit", "kernel", "median_s", "q1_s", "q3_s", "baseline"]
-    ranked = frame[frame["status"] == "ok"].sort_values(["median_s", "kernel"])
+    measured = (frame["status"] == "ok") & (frame["role"] != AUTO)
+    ranked = frame[measured].sort_values(["median_s", "kernel"])
     ranked = ranked.sort_values("speedup", ascending=False, kind="stable")
     ranked = with_intervals(ranked.sort_values([*SLICE, *SIZES], kind="stable"))
     best = ranked.drop_duplicates(keys)[

@@ -1,4 +1,4 @@
-"""Runs -> REPORT.md, figures and tables of a folder, and the generated parts of a README.
+"""Runs -> REPORT.md, report.html, figures and tables of a folder, and parts of a README.
 
 The only writer of these. What it writes depends on the runs, and the gate's trials, alone.
 """
@@ -10,10 +10,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 from matplotlib.figure import Figure
+from pyarrow.csv import write_csv
 
+from bench.brief import SHOWN_BY, briefs
+from bench.comparing import differing_setting
 from bench.crossings import crossings
 from bench.curved import (
     Curves,
@@ -26,11 +31,16 @@ from bench.curved import (
 )
 from bench.errors import UserError
 from bench.figures import memory_figure, price_figure, time_figure
+from bench.files import replacing
+from bench.history import Chapter, alike, chapters, history_figures, history_section
+from bench.joining import elsewhere, joined, sources, united
+from bench.maps import error_figure, speed_figure, trade_figure
 from bench.markdown import (
     HOW_TO_READ,
     crossing_section,
     doubt_section,
     escape,
+    figure_section,
     first_call_section,
     growth_section,
     markdown_table,
@@ -44,11 +54,15 @@ from bench.markdown import (
     standing_tables,
 )
 from bench.method import method_table
+from bench.page import Claim, Section, write_page
 from bench.price import HEAVY, jacobian_price
 from bench.ranking import display_summary, summary
 from bench.roofline import roofline_figure
+from bench.scaled import Scaling, scaling_name
 from bench.scaling import scaling
-from bench.schema import Ceilings, Run
+from bench.scalingfigures import scaling_figures
+from bench.scalingview import scaling_section
+from bench.schema import Ceilings, Head, Run
 from bench.selecting import EVERYTHING, Keep
 from bench.standing import standings, with_others
 from bench.store import load_run, plain, runs_frame
@@ -56,8 +70,10 @@ from bench.tables import Slice, numbers, problems, slices
 from bench.trialled import Trial, read_all, trials_figure, trials_section, trials_table
 
 _MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
+NO_HISTORY: Mapping[Path, Head] = MappingProxyType({})
 NO_TRIALS: Mapping[str, Sequence[Trial]] = MappingProxyType({})
-_PIECES = ("figures", "tables", "REPORT.md")
+_TITLE = "# The gradient of a multi-output linear layer: what was measured"
+_PIECES = ("figures", "tables", "REPORT.md", "report.html")
 _START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
 
@@ -66,7 +82,23 @@ _WHAT = {
     "memory": "peak memory against m, n and o",
     "price": "price of the Jacobian over n and o",
     "roofline": "operations per second under the machine's measured ceilings",
+    "speed": "speed over m, n and o",
+    "error": "error against m, n and o",
+    "trade": "time, memory and error of one case",
 }
+
+
+class _Told(NamedTuple):
+    """What is told of one run, once in REPORT.md and once on the page."""
+
+    rows: pd.DataFrame
+    run: Run
+    name: str
+    grown: pd.DataFrame
+    crossed: pd.DataFrame
+    stood: pd.DataFrame
+    stems: Mapping[Slice, str]
+    figures: Mapping[Slice, Mapping[str, str]]
 
 
 def write_report(
@@ -75,21 +107,28 @@ def write_report(
     trials: Iterable[Path] = (),
     curves: Sequence[Curves] = (),
     keep: Keep = EVERYTHING,
+    page: bool = False,
+    history: Mapping[Path, Head] = NO_HISTORY,
+    scalings: Sequence[Scaling] = (),
 ) -> list[Path]:
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
-    `REPORT.md`, `figures/` and `tables/` of an earlier report are replaced; anything else in the
-    folder stays. `keep` chooses the cases that are shown.
+    `REPORT.md`, `report.html`, `figures/` and `tables/` of an earlier report are replaced; anything
+    else in the folder stays. `keep` chooses the cases that are shown, `page` asks for the HTML;
+    `history` are the runs, from the past as well, that show how speed moved with the code.
 
     Raises:
-        UserError: No run, an unreadable one, or a folder that cannot or must not be written.
+        UserError: No run, an unreadable one, two of a machine that differ in a setting, one that
+            lacks a shard, or a folder that cannot or must not be written.
     """
-    loaded = {Path(path): load_run(path) for path in runs}
-    if not loaded:
+    read = {Path(path): load_run(path) for path in runs}
+    if not read:
         raise UserError(
             "a report is made from stored runs: none was given or found; measure one with "
             "`python -m bench run`"
         )
+    loaded = joined(read)
+    _require_alike(loaded)
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -98,17 +137,32 @@ def write_report(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
             new = Path(work, "new")
-            _build(loaded, new, keep)
-            _add_curves(curves, new)
-            _add_trials(read_all(trials), new)
+            for name in ("figures", "tables"):
+                (new / name).mkdir(parents=True)
+            frame = keep(runs_frame(loaded))
+            told = _tell(loaded, frame, new)
+            past = (
+                united({path: read.get(path) or load_run(path) for path in paths})
+                for paths in alike(history)
+            )
+            further = [
+                *_shard_sections(read),
+                *_curve_sections(curves, new),
+                *_scaling_sections(scalings, new),
+                *_trial_sections(read_all(trials), new),
+                *_history_sections(chapters(past), new),
+            ]
+            _write_text(frame, told, further, new)
+            if page:
+                _write_page(frame, told, further, new)
             _swap(new, out, Path(work, "old"))
     except OSError as error:
         raise UserError(
             f"a report needs a folder it can write: {plain(out)} is none "
             f"({plain(error.strerror or error)}); the old report stays; free space or give --out"
         ) from error
-    written = [out / "REPORT.md", *(out / "figures").iterdir(), *(out / "tables").iterdir()]
-    return sorted(written)
+    texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
+    return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
@@ -117,21 +171,17 @@ def write_table(frame: pd.DataFrame, path: Path) -> Path:
     Raises:
         UserError: The file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            _write_csv(frame, unfinished)
-        else:
-            frame.to_parquet(unfinished, index=False)
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            if path.suffix == ".csv":
+                _write_csv(frame, unfinished)
+            else:
+                frame.to_parquet(unfinished, index=False)
     except OSError as error:
         raise UserError(
             f"a table needs a folder it can write: {plain(path)} ({plain(error.strerror or error)})"
             "; free space or give --out"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 
@@ -216,51 +266,138 @@ def stale_blocks(
     return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
 
 
-def _build(loaded: dict[Path, Run], new: Path, keep: Keep) -> None:
-    frame = keep(runs_frame(loaded))
-    for name in ("figures", "tables"):
-        (new / name).mkdir(parents=True)
-    stems = _stems(frame)
-    ordered = sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem))
-    short, sections = [], []
-    for path, run in ordered:
+def _require_alike(loaded: Mapping[Path, Run]) -> None:
+    """Refuse runs of one machine that would be summed up together but differ in a setting."""
+    first: dict[str, tuple[Path, Run]] = {}
+    for path, run in loaded.items():
+        earlier, other = first.setdefault(run.machine.slug, (path, run))
+        differ = differing_setting(other, run)
+        if differ is not None:
+            name, one, two = differ
+            raise UserError(
+                f"runs of one machine are summed up together where their settings are the same; "
+                f"{name} is {one} in {plain(earlier.name)} and {two} in {plain(path.name)}; "
+                "report one of them by its name, or measure one anew"
+            )
+
+
+def _tell(loaded: dict[Path, Run], frame: pd.DataFrame, new: Path) -> list[_Told]:
+    """Find out what there is to tell of each run, and write its tables and figures."""
+    stems, told = _stems(frame), []
+    for path, run in sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem)):
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        grown, crossed, stood = scaling(rows), crossings(rows), standings(rows)
-        _write_tables(rows, grown, crossed, stood, stems, new)
-        drawn = {part: _write_figures(rows, part, stems[part], run, new) for part in slices(rows)}
-        sections.append(_section(rows, grown, crossed, stood, run, path.stem, drawn, stems))
-        short.append(_bullets(rows) if len(rows) else f"{escape(path.stem)}: nothing was planned.")
-    title = "# The gradient of a multi-output linear layer: what was measured"
-    head = [_MARK, title, "## In short", *short, HOW_TO_READ]
-    text = "\n\n".join([*head, *sections])
-    (new / "REPORT.md").write_text(text + "\n", encoding="utf-8", newline="\n")
+        figures = {part: _write_figures(rows, part, stems[part], run, new) for part in slices(rows)}
+        one = _Told(rows, run, path.stem, scaling(rows), crossings(rows), standings(rows), stems,
+                    figures)  # fmt: skip
+        _write_tables(one, new)
+        told.append(one)
+    return told
 
 
-def _add_curves(curves: Sequence[Curves], new: Path) -> None:
-    """Add what each machine's fit curves say to the end of a report."""
+def _write_text(
+    frame: pd.DataFrame, told: Sequence[_Told], further: Sequence[Section], new: Path
+) -> None:
+    """Write REPORT.md, the short form of the page."""
+    short = [_bullets(one.rows) if len(one.rows) else f"{escape(one.name)}: nothing was planned."
+             for one in told]  # fmt: skip
+    parts = [
+        _MARK,
+        _TITLE,
+        "## In short",
+        *(claim.text for claim in _brief(frame)),
+        HOW_TO_READ,
+        "## Run by run",
+        *short,
+    ]
+    parts += [_section(one) for one in told]
+    for one in further:
+        parts += [f"## {escape(one.title)}", one.text]
+    text = "\n\n".join(parts)
+    (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
+
+
+def _write_page(
+    frame: pd.DataFrame, told: Sequence[_Told], further: Sequence[Section], new: Path
+) -> None:
+    """Write report.html, with figures that REPORT.md has no room for."""
+    (new / "more").mkdir()
+    sections = [Section("How to read it", HOW_TO_READ)]
+    for one in told:
+        name = f"{one.run.machine.slug}, run {plain(one.name)}"
+        parts = [figure_section(part, {**_more_figures(one, part, new), **figures})
+                 for part, figures in one.figures.items()]  # fmt: skip
+        sections.append(Section(name, "\n\n".join([*parts, *_findings(one)])))
+    sections += further
+    for one in told:
+        title = f"How {plain(one.name)} was measured"
+        sections.append(Section(title, method_table(one.run, one.name), closed=True))
+    write_page(frame, _brief(frame), sections, new)
+
+
+def _brief(frame: pd.DataFrame) -> list[Claim]:
+    """Return the report in five sentences, of each machine where it has several."""
+    found, whats = briefs(frame), [_WHAT[kind] for kind in SHOWN_BY]
+    if len(found) > 1:
+        return [
+            Claim(f"On {escape(name)}: {' '.join(said)}", whats) for name, said in found.items()
+        ]
+    pairs = [pair for some in found.values() for pair in zip(some, whats, strict=True)]
+    return [Claim(text, [what]) for text, what in pairs]
+
+
+def _shard_sections(heads: Mapping[Path, Head]) -> list[Section]:
+    """Return which runs are put together from shards, and which are parts of one."""
+    said = [f"* {escape(line, len(line))}." for line in (*sources(heads), *elsewhere(heads))]
+    return [Section("Runs in shards", "\n".join(said))] if said else []
+
+
+def _curve_sections(curves: Sequence[Curves], new: Path) -> list[Section]:
+    """Return what each machine's fit curves say, and write their figures."""
+    sections = []
     for machine, some in by_machine(curves).items():
-        sections = [f"## Fits on {escape(machine)}"]
+        said = []
         for one, name in zip(some, names(some), strict=True):
             figure = f"figures/{name}-curves.png"
             curves_figure(one).savefig(new / figure, metadata={"Software": None})
-            sections.append(curves_section(one, figure))
-        _append(sections, new)
+            said.append(curves_section(one, figure))
+        sections.append(Section(f"Fits on {plain(machine)}", "\n\n".join(said)))
+    return sections
 
 
-def _append(sections: Sequence[str], new: Path) -> None:
-    with (new / "REPORT.md").open("a", encoding="utf-8", newline="\n") as file:
-        file.write("\n" + "\n\n".join(sections) + "\n")
+def _scaling_sections(scalings: Sequence[Scaling], new: Path) -> list[Section]:
+    """Return what the scaling runs of each machine say, and write their figures."""
+    said: dict[str, list[str]] = {}
+    for one in scalings:
+        paths = {}
+        for what, figure in scaling_figures(one).items():
+            paths[what] = f"figures/{scaling_name(one)}-{what}.png"
+            figure.savefig(new / paths[what], metadata={"Software": None})
+        said.setdefault(one.machine, []).append(scaling_section(one, paths))
+    return [Section(f"Scaling on {plain(machine)}", "\n\n".join(some))
+            for machine, some in said.items()]  # fmt: skip
 
 
-def _add_trials(trials: Mapping[str, Sequence[Trial]], new: Path) -> None:
-    """Add what the gate's trials on each machine say to the end of a report."""
+def _trial_sections(trials: Mapping[str, Sequence[Trial]], new: Path) -> list[Section]:
+    """Return what the gate's trials on each machine say, and write their figures."""
     sections = []
     for name, some in trials.items():
         figure = f"figures/{name}-gate.png"
         trials_figure(some, name).savefig(new / figure, metadata={"Software": None})
-        sections.append(trials_section(some, name, figure))
-    if sections:
-        _append(sections, new)
+        sections.append(Section(f"The gate on {plain(name)}", trials_section(some, name, figure)))
+    return sections
+
+
+def _history_sections(told: Sequence[Chapter], new: Path) -> list[Section]:
+    """Return how speed moved from run to run on each machine, and write the figures."""
+    sections = []
+    for number, chapter in enumerate(told, 1):
+        paths = {}
+        for place, (what, figure) in enumerate(history_figures(chapter).items(), 1):
+            paths[what] = f"figures/{_safe(chapter.machine)}-history-{number}-{place}.png"
+            figure.savefig(new / paths[what], metadata={"Software": None})
+        title = f"History on {plain(chapter.machine)}, {len(chapter.runs)} runs"
+        sections.append(Section(title, history_section(chapter, paths)))
+    return sections
 
 
 def _bullets(rows: pd.DataFrame) -> str:
@@ -290,23 +427,23 @@ def _readme_fit(curves: Curves) -> str:
     return f"{curves.task}, on {escape(curves.machine)}:\n\n{markdown_table(timed)}"
 
 
-def _section(
-    rows: pd.DataFrame,
-    grown: pd.DataFrame,
-    crossed: pd.DataFrame,
-    stood: pd.DataFrame,
-    run: Run,
-    name: str,
-    drawn: dict[Slice, dict[str, str]],
-    stems: dict[Slice, str],
-) -> str:
-    parts = [f"## {escape(run.machine.slug)}, run {escape(name)}", method_table(run, name)]
-    for part, figures in drawn.items():
-        parts.append(slice_section(rows, part, figures, f"tables/{stems[part]}.csv"))
-    parts += [standing_section(stood), first_call_section(rows)]
-    parts += [price_section(rows), growth_section(grown), crossing_section(crossed)]
+def _section(told: _Told) -> str:
+    """Return what REPORT.md says of one run."""
+    head = f"## {escape(told.run.machine.slug)}, run {escape(told.name)}"
+    parts = [head, method_table(told.run, told.name)]
+    for part, figures in told.figures.items():
+        numbers = f"tables/{told.stems[part]}.csv"
+        parts.append(slice_section(told.rows, part, figures, numbers))
+    return "\n\n".join([*parts, *_findings(told)])
+
+
+def _findings(told: _Told) -> list[str]:
+    """Return what one run found beyond the numbers of its cases."""
+    rows = told.rows
+    parts = [standing_section(told.stood), first_call_section(rows)]
+    parts += [price_section(rows), growth_section(told.grown), crossing_section(told.crossed)]
     parts += [doubt_section(rows), problem_section(rows)]
-    return "\n\n".join(part for part in parts if part)
+    return [part for part in parts if part]
 
 
 def _write_figures(
@@ -321,41 +458,53 @@ def _write_figures(
     if part.stage == "gradient" and (part.of(rows)["kernel"] == HEAVY).any():
         draw["price"] = lambda: price_figure(rows, part)
     draw["roofline"] = lambda: roofline_figure(rows, part, ceilings)
+    return _drawn(draw, f"figures/{stem}", new)
+
+
+def _more_figures(told: _Told, part: Slice, new: Path) -> dict[str, str]:
+    """Draw what only the page shows of a slice."""
+    draw: dict[str, Callable[[], Figure | None]] = {
+        "speed": lambda: speed_figure(told.rows, part),
+        "error": lambda: error_figure(told.rows, part),
+        "trade": lambda: trade_figure(told.rows, part),
+    }
+    return _drawn(draw, f"more/{told.stems[part]}", new)
+
+
+def _drawn(draw: Mapping[str, Callable[[], Figure | None]], stem: str, new: Path) -> dict[str, str]:
+    """Write figures, and return the path of each by what it shows."""
     paths = {}
     for what, make in draw.items():
         figure = make()
         if figure is not None:
-            paths[_WHAT[what]] = f"figures/{stem}-{what}.png"
+            paths[_WHAT[what]] = f"{stem}-{what}.png"
             figure.savefig(new / paths[_WHAT[what]], metadata={"Software": None})
     return paths
 
 
-def _write_tables(
-    rows: pd.DataFrame,
-    grown: pd.DataFrame,
-    crossed: pd.DataFrame,
-    stood: pd.DataFrame,
-    stems: dict[Slice, str],
-    new: Path,
-) -> None:
+def _write_tables(told: _Told, new: Path) -> None:
+    rows = told.rows
     for part in slices(rows):
-        _write_csv(numbers(part.of(rows)), new / "tables" / f"{stems[part]}.csv")
+        stem = told.stems[part]
+        _write_csv(numbers(part.of(rows)), new / "tables" / f"{stem}.csv")
         for what, table in (
             ("price", jacobian_price(part.of(rows))),
-            ("growth", part.of(grown)),
-            ("crossings", part.of(crossed)),
-            ("standing", with_others(part.of(stood))),
+            ("growth", part.of(told.grown)),
+            ("crossings", part.of(told.crossed)),
+            ("standing", with_others(part.of(told.stood))),
             ("without-numbers", problems(part.of(rows))),
         ):
             if len(table):
-                _write_csv(table, new / "tables" / f"{stems[part]}-{what}.csv")
+                _write_csv(table, new / "tables" / f"{stem}-{what}.csv")
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     shown = table.copy()
     for name in shown.select_dtypes(exclude=["number", "bool"]):
-        shown[name] = ["" if pd.isna(value) else plain(value, 1000) for value in shown[name]]
-    shown.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+        texts = {value: plain(value, 1000) for value in shown[name].dropna().unique()}
+        shown[name] = [texts.get(value, "") for value in shown[name]]
+    # Ten times as fast as to_csv, to the same last digit.
+    write_csv(pa.Table.from_pandas(shown, preserve_index=False), path)
 
 
 def _stems(frame: pd.DataFrame) -> dict[Slice, str]:
@@ -364,7 +513,7 @@ def _stems(frame: pd.DataFrame) -> dict[Slice, str]:
     stems: dict[Slice, str] = {}
     for part in slices(frame):
         names = [part.machine, part.run] if several[part.machine] else [part.machine]
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*names, *part[2:]]))[:150]
+        stem = _safe("-".join([*names, *part[2:]]))
         taken = {other.lower() for other in stems.values()}
         count = 2
         unique = stem
@@ -372,6 +521,11 @@ def _stems(frame: pd.DataFrame) -> dict[Slice, str]:
             unique, count = f"{stem}-{count}", count + 1
         stems[part] = unique
     return stems
+
+
+def _safe(name: str) -> str:
+    """Return a name that a file can have anywhere."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:150]
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -411,13 +565,11 @@ def _read(readme: Path) -> str:
 
 
 def _replace(readme: Path, text: str) -> None:
-    temporary = readme.with_name(f".{readme.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(text.encode())
-        shutil.copymode(readme, temporary)
-        os.replace(temporary, readme)
+        with replacing(readme) as unfinished:
+            unfinished.write_bytes(text.encode())
+            shutil.copymode(readme, unfinished)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"a README must be writable: {plain(readme)} is not ({plain(error, 100)}); it is "
             "as it was; free space or check its rights"

@@ -129,7 +129,7 @@ def _draw_roofs(axes: Axes, peak: float | None, over: list[Roof]) -> list[Line2D
     if peak:
         start = max(low, peak / max((roof.rate for roof in over), default=np.inf))
         axes.plot([start, high], [peak, peak], color=GREY, linestyle="-.", linewidth=1.4, zorder=1)
-        text = f"matrix product: {digits(peak / 1e9)} GFLOP/s"
+        text = f"operations: {digits(peak / 1e9)} GFLOP/s"
         entries.append(entry(text, line="-."))
     axes.set_xlim(low, high)
     return entries

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from bench.errors import UserError
+from bench.files import replacing
 from bench.machine import machine_slug
 from bench.measure import paired_ratio
 from bench.ranking import fastest
@@ -101,13 +100,9 @@ def write_rule(runs: Sequence[Path]) -> tuple[Path, int, int | None]:
     part_flops = worth_a_thread()
     head = f'{{"of": {json.dumps(surroundings())},\n"part_flops": {json.dumps(part_flops)},\n'
     text = f'{head}"fastest": [\n{lines}\n]}}\n'
-    unfinished = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise UserError(f"the rule must be writable; {path}: {error.strerror}") from error
     return path, len(found), part_flops

@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from bench.tables import SIZES, SLICE, each, sizes_text
+from bench.tables import AUTO, PEER, SIZES, SLICE, each, sizes_text
 from bench.units import UNKNOWN, format_percent, format_ratio, format_time
 
-AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
 # A floor below this is mostly the dispatch of the call, and says little of the kernel.
 LEAST_FLOORS_S = (20e-6, 1e-3)
 SLOW_FIRST_CALL_S = 0.02  # nothing but a compiler takes so long to get one call ready

@@ -22,6 +22,7 @@ from bench.units import (
 
 SLICE = ["machine", "run", "stage", "device", "dtype"]
 SIZES = ["batch", "in_features", "out_features"]
+AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
 MARK = "†"  # a measured case that something is doubtful about
 _STAGES = ("gradient", "step", "fit")
 _NUMBERS = [

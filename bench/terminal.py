@@ -212,5 +212,5 @@ def _ceilings_table(device: str) -> Table:
     for size, rate in measured.bandwidth_bytes_per_s:
         table.add_row(f"bandwidth, {format_bytes(size)}", f"{rate / 1e9:.4g} GB/s")
     for dtype, rate in measured.flops_per_s.items():
-        table.add_row(f"matrix product, {dtype}", f"{rate / 1e9:.4g} GFLOP/s")
+        table.add_row(f"operations, {dtype}", f"{rate / 1e9:.4g} GFLOP/s")
     return table

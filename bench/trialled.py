@@ -243,7 +243,6 @@ def trials_section(trials: Sequence[Trial], name: str, figure: str) -> str:
     lines = "\n".join(f"* {escape(said, 400)}." for said in facts(trials))
     cases = len(trials[0]["cases"]) if trials else 0
     return (
-        f"## The gate on {escape(name)}\n\n"
         f"How often does a rule fail code that did not change, and how often does it find one case "
         f"of {cases} that was slowed, or any of them where all were ({ALL})? Each trial is a whole "
         f"gate; beside it, on two plain runs of the same trial, the rules of other tools. In "

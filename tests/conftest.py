@@ -1,7 +1,7 @@
 """Shape and type checks on every public function of mlr while the tests run."""
 
-import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,10 @@ if find_spec("beartype") is not None:
 # What was measured for the user of this machine is not what the tests expect.
 os.environ["MLR_RULE"] = str(Path(__file__).with_name("no-rule.json"))
 
+# Tests that run at once do not wait for each other's runs: no number that they take is kept.
+_OWN = tempfile.TemporaryDirectory(prefix="mlr-tests-")
+os.environ["MLR_TIMING_LOCK"] = str(Path(_OWN.name, "timing.lock"))
+
 # A test starts runs of its own, which are no workers of this one: pytest-benchmark would not time.
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[name]
@@ -31,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=1, help="how many runs to kill (default: 1)")
     parser.addoption(
         "--gigabytes", type=float, default=0.2, help="the size of a streamed file (default: 0.2)"
+    )
+    parser.addoption(
+        "--results", type=int, default=5_000, help="results that are stored (default: 5000)"
     )
 
 
@@ -49,12 +56,6 @@ def _same_kernels_after() -> Iterator[None]:
     yield
     KERNELS.clear()
     KERNELS.update(before)
-
-
-def pytest_runtestloop() -> None:
-    """Let collections look through what is new, not through all of torch: weighing takes many."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

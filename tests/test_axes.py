@@ -70,7 +70,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("grid", "huge", "--grid is one of smoke, quick, full, tall, wide; got 'huge'"),
+        ("grid", "huge", "--grid is one of smoke, quick, full, tall, wide, scale; got 'huge'"),
         ("kernel", "matmull", "--kernel takes .*matmul.*; got 'matmull'"),
         ("device", "tpu", "--device takes cpu, cuda; got 'tpu'"),
         ("stage", "backward", "--stage takes gradient, step, fit; got 'backward'"),

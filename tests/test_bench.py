@@ -226,7 +226,7 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--grid", "huge"], "--grid is one of smoke, quick, full, tall, wide; got 'huge'"),
+        (["run", "--grid", "huge"], "--grid is one of smoke, quick, full, tall, wide, scale; got"),
         (["run", "--kernel", "matmull"], "--kernel takes"),
         (["run", "--batch", "9:1:2"], "--batch takes a range"),
         (["run", "--device", "tpu"], "--device takes cpu, cuda; got 'tpu'"),

@@ -24,6 +24,7 @@ def frame_of(
                     **{"machine": "a", "run": "a", "stage": "gradient", "device": "cpu"},
                     **{"dtype": "float64", "kernel": kernel, "baseline": "base"},
                     **held,
+                    "role": "auto" if kernel == "auto" else "kernel",
                     "status": "ok" if speedup else "oom",
                     "speedup": speedup or np.nan,
                     "speedup_low": speedup / width if known else np.nan,
@@ -46,6 +47,11 @@ def test_a_crossing_lies_on_the_line_between_two_sizes(axis: str) -> None:
     letter = {"batch": "m", "in_features": "n", "out_features": "o"}[axis]
     assert text["crossover"] == f"{letter} ≈ 320 (between 100 and 1,000)"
     assert f"{letter} =" not in text["at"]
+
+
+def test_auto_overtakes_nobody() -> None:
+    """It is one of the others."""
+    assert crossings(frame_of({"auto": (8, 4, 2, 1), "b": (1, 2, 4, 8)})).empty
 
 
 def test_leads_weigh_where_between() -> None:

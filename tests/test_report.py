@@ -174,7 +174,7 @@ def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> Non
     )
     write_report([other, again, stored], tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)[1:]
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)[2:]
     assert titles == ["amd-epyc-2-core, run a", "amd-epyc-2-core, run b", "zen, run a"]
     assert set(links(text)) <= set(snapshot(tmp_path / "out"))
     assert "amd-epyc-2-core-b-gradient-cpu-float64-time.png" in text
@@ -404,17 +404,32 @@ def test_sentences_name_several_winners(tmp_path: Path) -> None:
 REPORTING = (
     *("errors", "schema", "store", "units", "tables", "price", "ranking", "power", "scaling"),
     *("crossings", "markdown", "method", "drawing", "figures", "roofline", "report"),
-    *("passes", "deciding", "trialled", "standing", "curved"),
-    *("selecting", "comparing", "showing"),
+    *("passes", "deciding", "trialled", "standing", "curved", "scaled", "network"),
+    *("records", "scalingfigures", "scalingview"),
+    *("selecting", "comparing", "showing", "brief", "maps", "page", "files", "history"),
+    *("shard", "joining"),
 )
 
 
 @pytest.mark.parametrize("name", REPORTING)
 def test_report_code_needs_neither_torch_nor_mlr(name: str) -> None:
-    tree = ast.parse(Path(report.__file__).with_name(f"{name}.py").read_text())
+    folder = Path(report.__file__).parent
+    path = folder / name / "__init__.py" if (folder / name).is_dir() else folder / f"{name}.py"
+    tree = ast.parse(path.read_text())
     nodes = list(ast.walk(tree))
     found = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     found |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
     assert not {one.split(".")[0] for one in found} & {"torch", "mlr", "psutil"}
     ours = {one for one in found if one.split(".")[0] == "bench"}
     assert ours <= {f"bench.{one}" for one in REPORTING}
+
+
+def test_runs_of_one_machine_that_differ_in_a_setting_are_not_summed_up(tmp_path: Path) -> None:
+    runs = [build_run(["step"], ((33, 6, 3),)) for _ in range(2)]
+    runs[0]["settings"]["threads"], runs[1]["settings"]["threads"] = 1, 7
+    paths = [save(run, tmp_path / f"{name}.json") for run, name in zip(runs, "ab", strict=True)]
+    with pytest.raises(UserError, match=r"threads is 1 in a\.json and 7 in b\.json"):
+        write_report(paths, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    runs[1]["machine"]["slug"] = "other"
+    write_report([paths[0], save(runs[1], tmp_path / "c.json")], tmp_path / "out")

@@ -8,23 +8,31 @@ from pathlib import Path
 import pytest
 
 from bench.curved import latest_curves
+from bench.joining import gather, joined
 from bench.report import stale_blocks, write_report
-from bench.store import find_runs, load_frame
+from bench.scaled import latest_scalings
+from bench.store import find_runs, load_frame, load_heads, load_run, runs_frame
 from bench.trialled import read_all
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
 CURVES = latest_curves(RESULTS / "curves")
+SCALINGS = latest_scalings(RESULTS / "scaling")
 MOST_BYTES = 2_000_000
 
 
 def runs_named_in(text: Path) -> list[Path]:
-    """The stored runs that a document was made from; others may have been taken since."""
+    """The stored runs that a document was made from; others may have been taken since.
+
+    Of a run in shards those are all of its parts, though it is named after the newest.
+    """
     names = set(re.findall(r"\b\d{8}T\d{6}Z-\w+-\w+", text.read_text(encoding="utf-8")))
-    found = [path for path in find_runs(RESULTS / "runs") if path.stem in names]
-    assert {path.stem for path in found} == names != set()
-    return found
+    heads = load_heads(find_runs(RESULTS / "runs"))
+    parts = {path: set(one.paths.values()) for one in gather(heads) for path in one.paths.values()}
+    named = {path: re.sub(r"-\d+of\d+$", "", path.stem) for path in heads}
+    assert names & set(named.values()) == names != set()
+    return sorted(set().union(*(parts.get(p, {p}) for p in heads if named[p] in names)))
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +42,14 @@ def runs() -> list[Path]:
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
     trials = read_all(TRIALS)
-    assert stale_blocks(ROOT / "README.md", load_frame(runs), trials=trials, curves=CURVES) == []
+    frame = runs_frame(joined({path: load_run(path) for path in runs}))
+    assert stale_blocks(ROOT / "README.md", frame, trials=trials, curves=CURVES) == []
 
 
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
     runs = runs_named_in(RESULTS / "REPORT.md")
-    paths = write_report(runs, tmp_path / "new", TRIALS, CURVES)
+    history = load_heads(find_runs(RESULTS / "runs"))
+    paths = write_report(runs, tmp_path / "new", TRIALS, CURVES, history=history, scalings=SCALINGS)
     written = {path.relative_to(tmp_path / "new") for path in paths}
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
