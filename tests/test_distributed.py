@@ -7,7 +7,6 @@ import math
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,11 +24,11 @@ from workers import launched, reasons, torchrun
 from mlr import Batches, distributed
 from mlr.distributed.__main__ import main
 from mlr.distributed.checkpoint import Checkpoint, saved
-from mlr.distributed.gloo import network_threads
 from mlr.distributed.workers import SILENCE_S, Workers
 
 HERE = Path(__file__).parent
 FAILING = HERE / "failing_worker.py"
+POLICIES = HERE / "network_policies.py"
 START_S = 45.0  # to start processes that import torch, on a machine that is busy
 MADE = ("--made", "400", "6", "3", "--lr=0.05")
 
@@ -176,23 +175,11 @@ def test_a_fit_that_loses_a_worker_ends_as_if_it_had_not(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the policy is Linux's")
-def test_what_waits_for_a_message_yields_to_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_a_message_yields_to_what_computes() -> None:
     """Gloo's threads that poll run at the lowest policy, those of a later group too; no other."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    where = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for name, value in where.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(distributed.workers, "_hosts", [])
-    with distributed.join() as workers:
-        before = set(network_threads())
-        assert before
-        workers.first(1)
-        after = set(network_threads())
-        assert before < after
-        threads = {int(task.name) for task in Path("/proc/self/task").iterdir()}
-        idle = {one for one in threads if os.sched_getscheduler(one) == os.SCHED_IDLE}
-        assert idle == after
+    done = torchrun(2, POLICIES)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == ["1, then 2, idle True"] * 2
 
 
 def alone() -> Workers:
