@@ -23,11 +23,11 @@ MOST_BYTES = 2_000_000
 
 
 def runs_named_in(text: Path) -> list[Path]:
-    """The stored runs that a document was made from; others may have been taken since.
+    """The stored runs that a document shows; others were taken since, or stand in its history.
 
     Of a run in shards those are all of its parts, though it is named after the newest.
     """
-    names = set(re.findall(r"\b\d{8}T\d{6}Z-\w+-\w+", text.read_text(encoding="utf-8")))
+    names = set(re.findall(r"\brun[ |]+(\d{8}T\d{6}Z-\w+-\w+)", text.read_text(encoding="utf-8")))
     heads = load_heads(find_runs(RESULTS / "runs"))
     parts = {path: set(one.paths.values()) for one in gather(heads) for path in one.paths.values()}
     named = {path: re.sub(r"-\d+of\d+$", "", path.stem) for path in heads}
