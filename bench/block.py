@@ -21,11 +21,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import in_one_line
+from bench.garbage import gc_paused
 from bench.measure import (
     Call,
     PairedRatio,
     Ready,
-    gc_paused,
     paired_ratio,
     repeats_of,
     seconds_per_call,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.drawing import COLOURS, GREY, LINES, label
 from bench.markdown import escape, markdown_table
-from bench.records import load_record
+from bench.records import load_record, newest
 from bench.schema import Above, Amount, Commit, Name, Size, Slug
 from bench.units import UNKNOWN, format_ratio, format_time
 
@@ -97,11 +97,8 @@ def latest_curves(folder: Path) -> list[Curves]:
     Raises:
         UserError: One of the files cannot be read.
     """
-    found: dict[tuple[str, str], Curves] = {}
     loaded = [load_curves(path) for path in sorted(folder.rglob("*.json"))]
-    for one in sorted(loaded, key=lambda one: one.datetime):
-        found[one.machine, str(one.task)] = one
-    return [found[key] for key in sorted(found)]
+    return newest(loaded, lambda one: (one.machine, str(one.task)))
 
 
 def curves_table(curves: Curves) -> pd.DataFrame:

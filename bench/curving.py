@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.errors import in_one_line
+from bench.garbage import gc_paused
 from bench.machine import packages, settings
-from bench.measure import gc_paused, time_slice
+from bench.measure import time_slice
 from mlr.case import DTYPES
 from mlr.data import make_dataset
 from mlr.trainers import TRAINERS, Task, Trainer, Training, closed_form, validation_loss

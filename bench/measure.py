@@ -6,7 +6,6 @@ another in `time` moves no number.
 
 from __future__ import annotations
 
-import gc
 import math
 import random
 import statistics
@@ -18,6 +17,8 @@ from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple, Protocol
 
 import torch
+
+from bench.garbage import gc_paused
 
 Call = Callable[[], Any]
 
@@ -71,18 +72,6 @@ class Spent:
         finally:
             name = f"{what}_s"
             setattr(self, name, getattr(self, name) + perf_counter() - start)
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Keep the garbage collector out of what is timed."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def warm_up(call: Call, device: str, seconds: float = 0.02) -> float:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.measure import Call, gc_paused
+from bench.garbage import gc_paused
+from bench.measure import Call
 from bench.witness import leaving
 from mlr import Kernel, Problem
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +15,14 @@ from bench.store import plain
 
 MOST_BYTES = 2_000_000
 _Record = TypeVar("_Record", bound=BaseModel)
+
+
+class _Dated(Protocol):
+    @property
+    def datetime(self) -> str: ...
+
+
+_DatedRecord = TypeVar("_DatedRecord", bound=_Dated)
 
 
 def load_record(path: Path, model: type[_Record], takes: str, is_what: str) -> _Record:
@@ -39,6 +47,14 @@ def load_record(path: Path, model: type[_Record], takes: str, is_what: str) -> _
         why = error.errors()[0] if isinstance(error, ValidationError) else None
         said = f"{'.'.join(map(str, why['loc']))}: {why['msg']}" if why else str(error)
         raise UserError(f"{is_what}; {plain(path)} is not: {plain(said)}; remove it") from error
+
+
+def newest(
+    records: Iterable[_DatedRecord], kind: Callable[[_DatedRecord], tuple[Any, ...]]
+) -> list[_DatedRecord]:
+    """Return the newest record of each kind, sorted by kind."""
+    found = {kind(one): one for one in sorted(records, key=lambda one: one.datetime)}
+    return [found[key] for key in sorted(found)]
 
 
 def store_record(path: Path, found: Mapping[str, Any], what: str) -> Path:

@@ -21,8 +21,9 @@ import torch.distributed as dist
 from pytest_benchmark.utils import get_commit_info
 
 from bench.errors import UserError
+from bench.garbage import gc_paused
 from bench.machine import machine_info, machine_slug, packages
-from bench.measure import gc_paused, repeats_of, time_parts, time_slice, warm_up
+from bench.measure import repeats_of, time_parts, time_slice, warm_up
 from bench.records import store_record
 from bench.sums import Sums, beyond
 from mlr import Case, Gradient, LinearRegression, Problem, check, get_kernel

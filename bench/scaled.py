@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import stats
 
-from bench.records import load_record
+from bench.records import load_record, newest
 from bench.schema import Above, Amount, Commit, Count, Name, Size, Slug
 
 DDP, STATISTICS = "ddp", "statistics"  # the peers; every other kernel is our own
@@ -143,11 +143,8 @@ def latest_scalings(folder: Path) -> list[Scaling]:
     Raises:
         UserError: One of the files cannot be read.
     """
-    found: dict[tuple[str, str, int], Scaling] = {}
     loaded = [load_scaling(path) for path in sorted(folder.rglob("*.json"))]
-    for one in sorted(loaded, key=lambda one: one.datetime):
-        found[one.machine, one.mode, one.world] = one
-    return [found[key] for key in sorted(found)]
+    return newest(loaded, lambda one: (one.machine, one.mode, one.world))
 
 
 def scaling_name(scaling: Scaling) -> str:

@@ -163,6 +163,14 @@ def play(run: dict[str, Any], kernel: str, role: str) -> None:
         entry |= {"role": role} if entry["kernel"] == kernel else {}
 
 
+def spoil(run: dict[str, Any], text: str) -> None:
+    """Put a text wherever a run has one of its own: a kernel, a failure, settings, machine."""
+    rename(run, "matmul", text)
+    fail(run, run["outcomes"][-1], "crashed", text)
+    run["settings"][text] = text
+    run["machine"]["cpu"] = run["commit_info"]["branch"] = text
+
+
 def save(run: Any, path: Path) -> Path:
     """Store a run, valid or not, as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)

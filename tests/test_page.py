@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import opened
 from playwright.sync_api import expect
-from run_builder import FEW_KERNELS, add_case, build_run, fail, play, rename, save
+from run_builder import FEW_KERNELS, add_case, build_run, fail, play, save, spoil
 
 from bench.drawing import COLOURS
 from bench.page import case_data
@@ -46,10 +46,7 @@ def page(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a run whose every text is an attack."""
     run = build_run(["gradient", "step"], SIZES[:2], kernels=FEW_KERNELS, passes=5)
-    rename(run, "matmul", HOSTILE)
-    fail(run, run["outcomes"][-1], "crashed", HOSTILE)
-    run["settings"][HOSTILE] = HOSTILE
-    run["machine"]["cpu"] = run["commit_info"]["branch"] = HOSTILE
+    spoil(run, HOSTILE)
     run["commit_info"]["id"] = "`|<script>"
     run["settings"]["half"] = "\ud800"
     run["settings"]["much"] = run["outcomes"][-2]["reason"] = HOSTILE * (TEN_MB // len(HOSTILE))

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, rename, save
+from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoil
 
 from bench import report
 from bench.errors import UserError
@@ -186,10 +186,7 @@ def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> Non
 @pytest.mark.usefixtures("quick")
 def test_hostile_text_is_data(tmp_path: Path) -> None:
     run = build_run(["gradient"], [*FEW[:2], (10_000, 6, 3)])
-    rename(run, "matmul", HOSTILE)
-    fail(run, run["outcomes"][-1], "crashed", HOSTILE)
-    run["settings"][HOSTILE] = HOSTILE
-    run["machine"]["cpu"] = run["commit_info"]["branch"] = HOSTILE
+    spoil(run, HOSTILE)
     run["commit_info"]["id"] = "`|<"
     run["settings"]["half"] = "\ud800"
     run["packages"]["<img>"] = "|"
@@ -407,7 +404,7 @@ REPORTING = (
     *("passes", "deciding", "trialled", "standing", "curved", "scaled", "network"),
     *("records", "scalingfigures", "scalingview"),
     *("selecting", "comparing", "showing", "brief", "maps", "page", "files", "history"),
-    *("shard", "joining"),
+    *("shard", "joining", "garbage"),
 )
 
 
