@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import cpuinfo
 import psutil
 import torch
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 from bench.measure import seconds_per_call
 from mlr.case import DTYPES, Case
@@ -45,7 +45,8 @@ def absent(device: str) -> str | None:
 @cache
 def cpu_name() -> str:
     """Name the processor."""
-    return str(cpuinfo.get_cpu_info().get("brand_raw") or platform.processor() or "unknown cpu")
+    found = pytest_benchmark_generate_machine_info()["cpu"].get("brand_raw")
+    return str(found or platform.processor() or "unknown cpu")
 
 
 def gpu_name() -> str | None:
