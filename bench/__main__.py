@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bench.arguments import above_zero, count, duration, formats, shard, share, size
-from bench.axes import add_axes
+from bench.axes import DEFAULT_GRID, add_axes
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def make_parser() -> Parser:
 
     def command(name: str, text: str, run: Callable[[argparse.Namespace], int]) -> Parser:
         added: Parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, default_grid=DEFAULT_GRID)
         return added
 
     run = command("run", "measure the cases, store a run, show where", _run)
     add_axes(run.add_argument)
     run.add_argument(
-        "--passes", type=count, help="fresh processes that time each case (default: 5, smoke 2)"
+        "--passes", type=count, help="processes that time each benchmark (default: 5, smoke 2)"
     )
     run.add_argument("--out", type=Path, default=RESULTS, help="results folder (default: results)")
     run.add_argument("--resume", action="store_true", help="go on with an unfinished run")
@@ -74,8 +74,8 @@ def make_parser() -> Parser:
         "--compare", action="store_true", help="of two runs: is the second faster, case by case?"
     )
     again = command("repeatability", "run several times over: do runs say the same?", _repeat)
-    add_axes(again.add_argument)
-    again.set_defaults(grid="smoke")
+    add_axes(again.add_argument, "smoke")
+    again.set_defaults(default_grid="smoke")
     again.add_argument("--passes", type=count, default=5, help="of each run (default: 5)")
     again.add_argument("--runs", type=count, default=4, help="how many (default: 4)")
     again.add_argument("--out", type=Path, default=RESULTS / "repeatability", help="where to")
@@ -87,8 +87,8 @@ def make_parser() -> Parser:
     gate.add_argument(
         "head", metavar="HEAD", nargs="?", help="the new side (default: the working tree)"
     )
-    add_axes(gate.add_argument)
-    gate.set_defaults(grid="smoke", device="cpu")
+    add_axes(gate.add_argument, "smoke")
+    gate.set_defaults(default_grid="smoke", device="cpu")
     gate.add_argument("--budget", type=duration, default=600.0, help="time for it (default: 10m)")
     gate.add_argument(
         "--tolerance", type=share, default=0.02, help="a slow-down that is let pass (default: 2%%)"
@@ -128,8 +128,8 @@ def make_parser() -> Parser:
     curves.add_argument("--passes", type=count, default=5, help="fresh processes (default: 5)")
     curves.add_argument("--out", type=Path, default=RESULTS / "curves", help="where they are kept")
     scale = command("scale", "under torchrun: what do more workers bring?", _scale)
-    add_axes(scale.add_argument)
-    scale.set_defaults(grid="scale", device="cpu")
+    add_axes(scale.add_argument, "scale")
+    scale.set_defaults(default_grid="scale", device="cpu")
     mode = scale.add_mutually_exclusive_group()
     mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
     mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
@@ -157,13 +157,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _present(axes: Axes) -> Axes:
-    """Put the devices of this machine where the command line names none."""
-    from bench.machine import absent
+def _axes(arguments: argparse.Namespace) -> Axes:
+    """Read the axes, and check them."""
+    from bench.grid import Axes
 
-    if axes.device is not None:
-        return axes
-    return replace(axes, device=tuple(d for d in ("cpu", "cuda") if absent(d) is None))
+    return Axes.parse(lambda name: getattr(arguments, name), arguments.default_grid)
 
 
 def _say(line: str) -> None:
@@ -171,15 +169,16 @@ def _say(line: str) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bench.grid import PASSES, Axes, planned
+    from bench.grid import PASSES, planned, require_supported
     from bench.runner import run_plan
     from bench.splitting import part_of
-    from bench.store import load_frame
-    from bench.terminal import following, print_fastest
+    from bench.store import load_frame, load_run
+    from bench.terminal import following, print_run
     from bench.turnstile import turn
 
-    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    axes = _axes(arguments)
     plan, told = part_of(planned(axes), axes, arguments.shard)
+    require_supported(plan)
     with turn(_say), following(len(plan)) as show:
         path = run_plan(
             plan,
@@ -190,20 +189,21 @@ def _run(arguments: argparse.Namespace) -> int:
             resume=arguments.resume,
             shard=told,
         )
-    print_fastest(load_frame([path]))
+    frame = load_frame([path])
+    print_run(frame, load_run(path).settings)
     print(path)
-    return 0
+    return 1 if frame["status"].isin(["wrong", "crashed"]).any() else 0
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from bench.grid import LONGEST_CALL_S, PASSES, Axes, planned
+    from bench.grid import LONGEST_CALL_S, PASSES, planned
     from bench.machine import absent, machine_slug, measure_ceilings
     from bench.splitting import part_of
     from bench.store import pace
     from bench.terminal import print_plan
     from bench.trial import foretell
 
-    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    axes = _axes(arguments)
     plan, _ = part_of(planned(axes), axes, arguments.shard)
     longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
@@ -283,12 +283,11 @@ def _compare(paths: Sequence[Path], keep: Keep) -> int:
 
 
 def _repeat(arguments: argparse.Namespace) -> int:
-    from bench.grid import Axes
     from bench.machine import machine_slug
     from bench.proving import agreement, agreement_promise, repeat, write_proof
     from bench.terminal import following, print_promises
 
-    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    axes = _axes(arguments)
     with following(0) as show:
         proof = repeat(axes, arguments.runs, arguments.passes, show, steady=not arguments.unsteady)
     apart = agreement(axes)
@@ -301,12 +300,11 @@ def _repeat(arguments: argparse.Namespace) -> int:
 
 def _gate(arguments: argparse.Namespace) -> int:
     from bench.gate import Options, comparable, run_gate
-    from bench.grid import Axes
     from bench.rules import kernel_rules, read_table, rule_of
     from bench.sides import bring, scratch, take
     from bench.verdicts import following, print_verdict, write_verdict
 
-    axes = _present(Axes.parse(lambda name: getattr(arguments, name)))
+    axes = _axes(arguments)
     rule = rule_of(arguments.tolerance, arguments.target, "the gate")
     table = read_table(ROOT / "pyproject.toml")
     options = Options(
@@ -390,13 +388,13 @@ def _scale(arguments: argparse.Namespace) -> int:
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
         os.execve(sys.executable, again, environment(os.environ))  # the allocator reads it at start
 
-    from bench.grid import Axes, cases
+    from bench.grid import cases
     from bench.scale import DEFAULT_KERNELS, measure_scaling
     from bench.terminal import doing
     from bench.turnstile import turn
     from mlr.distributed import WorkerError, join
 
-    axes = Axes.parse(lambda name: getattr(arguments, name))
+    axes = _axes(arguments)
     if axes.device not in (("cpu",), ("cuda",)):
         raise UserError(f"scale takes --device cpu or cuda; got {arguments.device}")
     wanted = cases(replace(axes, stage=("gradient",)))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bench.errors import UserError
 
 MOST_VALUES = 1_000
+DEFAULT_GRID = "headline"
 
 
 class Axis(NamedTuple):
@@ -26,11 +27,15 @@ class Axis(NamedTuple):
 
 
 AXES = (
-    Axis("grid", "which cases: smoke, quick, full, tall, wide or scale (default: quick)", "quick"),
+    Axis(
+        "grid",
+        "smoke, headline, quick, full, tall, wide, scale or single (default: {grid}, or where a "
+        "size is given single: 100 x 16 -> 8 in float64)",
+    ),
     Axis("stage", "gradient,step,fit"),
     Axis("kernel", "kernel names, comma-separated"),
     Axis("device", "cpu,cuda"),
-    Axis("dtype", "float32,float64"),
+    Axis("dtype", "float32,float64, or another that a kernel takes"),
     Axis("batch", "rows m: 33,100 or a geometric range 2^8:2^14:2"),
     Axis("features", "input features n, likewise"),
     Axis("outputs", "output features o, likewise"),
@@ -39,11 +44,17 @@ AXES = (
 )
 
 
-def add_axes(add_option: Callable[..., Any]) -> None:
-    """Add every axis through argparse's `add_argument` or pytest's `addoption`."""
+def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
+    """Add every axis through argparse's `add_argument` or pytest's `addoption`.
+
+    Args:
+        add_option: Adds one.
+        grid: What the help calls the default of `--grid`.
+    """
     for axis in AXES:
         metavar = axis.name.upper().replace("_", "-")
-        add_option(axis.flag, default=axis.default, type=axis.type, metavar=metavar, help=axis.help)
+        text = axis.help.format(grid=grid)
+        add_option(axis.flag, default=axis.default, type=axis.type, metavar=metavar, help=text)
 
 
 def as_arguments(option: Callable[[str], Any]) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pytest_benchmark.utils import get_commit_info
 
 from bench.axes import add_axes
@@ -21,6 +22,7 @@ from bench.machine import Ceilings, absent, machine_info, measure_ceilings, pack
 from bench.measure import Spent, clock_for
 from bench.passes import summarise
 from bench.schema import SCHEMA
+from bench.steady import threads
 from bench.trial import (
     Outcome,
     Rounds,
@@ -30,6 +32,7 @@ from bench.trial import (
     foretell,
     time_once,
 )
+from bench.units import counted
 from bench.witness import leave_if_forked
 from mlr import Case, get_kernel
 
@@ -49,6 +52,7 @@ class Record:
     def __init__(self, axes: Axes, journal: str | None, number: int | None) -> None:
         self.axes = axes
         self.outcomes: dict[str, Outcome] = {}
+        self.results: list[dict[str, Any]] = []
         self.journal = Journal(Path(journal)) if journal else None
         self.number = number
         self.parent = os.getppid()
@@ -135,7 +139,30 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not config.getoption("benchmark_disable"):
         raise pytest.UsageError("benchmarks must run one at a time; got -n: leave it out")
     _require_place(config.getoption("benchmark_json"))
-    config.stash[RECORD] = Record(axes, config.getoption("journal"), config.getoption("pass"))
+    record = Record(axes, config.getoption("journal"), config.getoption("pass"))
+    config.stash[RECORD] = record
+    if record.journal is None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads())  # as in a run; the environment of its processes says so
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what will be measured, and how it differs from a run."""
+    plan = config.stash[PLAN]
+    devices = ", ".join(dict.fromkeys(entry.case.device for entry in plan))
+    return (
+        f"mlr: {counted(len(plan), 'benchmark')} on {devices}, "
+        f"{counted(torch.get_num_threads(), 'thread')}, inputs in cache where they fit\n"
+        "     one process, the memory allocator as found: `python -m bench run` takes several, and "
+        "fixes it"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the stages of which nothing is planned, instead of showing them as skipped."""
+    if not collection_path.name.startswith("bench_"):
+        return None
+    planned_stages = {entry.case.stage for entry in config.stash[PLAN]}
+    return collection_path.stem.removeprefix("bench_") not in planned_stages or None
 
 
 def _require_place(path: str | None) -> None:
@@ -210,17 +237,22 @@ def measure(
         if outcome.status != "ok" or ceilings is None:
             record.end(name, outcome, spent)
             pytest.skip(f"{outcome.status}: {outcome.reason}")
+        failure = found = None
         try:
             found = _pass(entry, outcome, ceilings, timer, spent, record.number)
         except UnmeasuredError as end:
+            failure = f"{end.status}: {end}"
+        if failure is not None:  # outside of the handler, for what it handled is no news
             _forget_time(benchmark)
             record.end(name, outcome, spent)
-            pytest.fail(f"{end.status}: {end}", pytrace=False)
+            pytest.fail(failure, pytrace=False)
         if found is None:
             record.end(name, outcome, spent)
             return
         if record.number is None:
-            benchmark.extra_info.update(summarise(outcome.columns(), [found.columns(1)], None))
+            columns = summarise(outcome.columns(), [found.columns(1)], None)
+            benchmark.extra_info.update(columns)
+            record.results.append({**columns, "median_s": found.median_s})
         record.end(name, outcome, spent, found, benchmark.stats.as_dict(include_data=False))
 
     return take
@@ -284,3 +316,24 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     record = config.stash[RECORD]
     outcomes = [{"fullname": name, **done.columns()} for name, done in record.outcomes.items()]
     output_json.update(schema=SCHEMA, outcomes=outcomes, **record.surroundings())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show what pytest-benchmark's table has no column for: speedup, memory, error, reasons."""
+    record = config.stash[RECORD]
+    measured = {(one["kernel"], *_size(one)): one for one in record.results}
+    rows = [
+        measured.get((one["kernel"], *_size(one)), {**one, "median_s": None})
+        for one in (outcome.columns() for outcome in record.outcomes.values())
+    ]
+    if record.journal is not None or not rows:
+        return
+    from bench.terminal import print_session  # of no use to the processes of a run
+
+    terminalreporter.write_line("")
+    print_session(rows)
+
+
+def _size(columns: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(columns[name] for name in (*_ALIKE, *_SIZES))

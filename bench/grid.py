@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from bench.axes import AXES, names, sizes
+from bench.axes import AXES, DEFAULT_GRID, names, sizes
 from bench.errors import UserError
+from bench.machine import absent
 from mlr import KERNELS, Case, Kernel, KernelFileError, load_installed, load_kernels
-from mlr.case import DTYPES, STAGES
+from mlr.case import STAGES
+
+DEVICES = ("cpu", "cuda")
+BUILT_IN = frozenset(KERNELS)  # before a file or a package of a user's adds to them
 
 
 class Size(NamedTuple):
@@ -23,11 +27,12 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Cases of some stages and dtypes at the same sizes."""
+    """Cases of some stages and dtypes at the same sizes; of all kernels, or of some."""
 
     stages: tuple[str, ...]
     dtypes: tuple[str, ...]
     sizes: tuple[Size, ...]
+    kernels: frozenset[str] | None = None
 
 
 class Planned(NamedTuple):
@@ -56,8 +61,31 @@ TALL = (Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000_000, 6, 3))
 MIDDLE = Size(10_000, 64, 16)  # o² is large and the Jacobian still fits: 1.3 GB in float64
 MANY_OUTPUTS = Size(100, 16, 4_096)  # small but for its Jacobian, which would take 215 GB
 WIDE = Size(10_000, 256, 64)  # the Jacobian would take 84 GB in float64
+SINGLE = Size(100, 16, 8)
 
 GRIDS: dict[str, tuple[Block, ...]] = {
+    # What a first report should say within minutes: the notebook's size, rows, width, and where
+    # the Jacobian ends; by the kernels that a reader asks for first.
+    "headline": (
+        Block(
+            ("gradient",),
+            ("float64",),
+            (NOTEBOOK[1], SINGLE, Size(100, 64, 32), TALL[1], MIDDLE, WIDE),
+            frozenset({"autograd", "matmul", "einsum", "kron_einsum", "one_pass", "auto"}),
+        ),
+        Block(
+            ("step",),
+            ("float64",),
+            (NOTEBOOK[1], TALL[1], TALL[2], WIDE),
+            frozenset(
+                {"torch_nn", "fused_addmm", "kron_update", "one_pass_step", "auto_step"}
+                | {"one_pass_triton", "cuda_graph"}
+            ),
+        ),
+        Block(("fit",), ("float64",), (NOTEBOOK[1],)),
+    ),
+    # The other axes, where the command line gives a size and no grid.
+    "single": (Block(STAGES, ("float64",), (SINGLE,)),),
     "smoke": (
         Block(("gradient", "step"), ("float64",), (NOTEBOOK[0],)),
         Block(("gradient",), ("float64",), (Size(100, 16, 16), MANY_OUTPUTS)),
@@ -108,17 +136,22 @@ GRIDS: dict[str, tuple[Block, ...]] = {
 WITH_PEERS = ("full", "tall", "wide")
 
 # Fresh processes that time each case, where the command line does not say.
-PASSES = {"smoke": 2, "quick": 5, "full": 5, "tall": 5, "wide": 5, "scale": 5}
+PASSES = {name: 2 if name == "smoke" else 5 for name in GRIDS}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
-LONGEST_CALL_S = {"smoke": 0.1, "quick": 0.2, "full": 5.0, "tall": 0.2, "wide": 5.0, "scale": 5.0}
+LONGEST_CALL_S = dict.fromkeys(GRIDS, 5.0) | {
+    "smoke": 0.1,
+    "headline": 0.2,
+    "quick": 0.2,
+    "tall": 0.2,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
     """What the command line puts in place of a grid's axes; None leaves the grid's own."""
 
-    grid: str = "quick"
+    grid: str = DEFAULT_GRID
     stage: tuple[str, ...] | None = None
     kernel: tuple[str, ...] | None = None
     device: tuple[str, ...] | None = None
@@ -130,19 +163,28 @@ class Axes:
     seed: int = 0
 
     @classmethod
-    def parse(cls, option: Callable[[str], Any]) -> Axes:
+    def parse(cls, option: Callable[[str], Any], grid: str = DEFAULT_GRID) -> Axes:
         """Read the options by name and check them all.
+
+        Args:
+            option: Returns the value of an option.
+            grid: What is measured where neither a grid nor a size is given.
 
         Raises:
             UserError: For an unknown grid, kernel, stage, device or dtype, or a range that is none.
         """
         raw = {axis.name: option(axis.name) for axis in AXES}
+        sizes_given = any(raw[name] is not None for name in ("batch", "features", "outputs"))
+        raw["grid"] = raw["grid"] or ("single" if sizes_given else grid)
         if raw["grid"] not in GRIDS:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
         _load(raw["kernel_file"])
-        for name, valid in (("stage", STAGES), ("kernel", sorted(KERNELS)), ("dtype", DTYPES)):
+        dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
+        for name, valid in (("stage", STAGES), ("kernel", sorted(KERNELS)), ("dtype", dtypes)):
             raw[name] = names(raw[name], f"--{name}", tuple(valid))
-        raw["device"] = names(raw["device"], "--device", ("cpu", "cuda"))
+        raw["device"] = names(raw["device"], "--device", DEVICES) or tuple(
+            device for device in DEVICES if absent(device) is None
+        )
         for name in ("batch", "features", "outputs"):
             raw[name] = sizes(raw[name], f"--{name}")
         return cls(**raw)
@@ -162,15 +204,24 @@ def cases(axes: Axes) -> list[Case]:
 
     An axis given on the command line takes the place of the grid's own in every block.
     """
-    found: dict[Case, None] = {}
+    return list(_cases(axes))
+
+
+def _cases(axes: Axes) -> dict[Case, frozenset[str] | None]:
+    """Return the cases, each with the kernels that its blocks name; None where one names none."""
+    found: dict[Case, frozenset[str] | None] = {}
     for block in GRIDS[axes.grid]:
         wanted = [stage for stage in block.stages if axes.stage is None or stage in axes.stage]
-        devices = axes.device or ("cpu", "cuda")
         for stage, device, dtype, size in product(
-            wanted, devices, axes.dtype or block.dtypes, _replaced(block.sizes, axes)
+            wanted,
+            axes.device or DEVICES,
+            axes.dtype or block.dtypes,
+            _replaced(block.sizes, axes),
         ):
-            found[Case(stage, device, dtype, *size, seed=axes.seed)] = None
-    return list(found)
+            case = Case(stage, device, dtype, *size, seed=axes.seed)
+            others, own = found.get(case, frozenset()), block.kernels
+            found[case] = None if others is None or own is None else others | own
+    return found
 
 
 def _replaced(block_sizes: tuple[Size, ...], axes: Axes) -> list[Size]:
@@ -194,16 +245,11 @@ def planned(axes: Axes) -> list[Planned]:
     Raises:
         UserError: If the axes leave nothing to measure.
     """
-    chosen = [
-        k
-        for k in KERNELS.values()
-        if (k.name in axes.kernel if axes.kernel else not k.peer or axes.grid in WITH_PEERS)
-    ]
     plan = [
-        Planned(k, case)
-        for case in cases(axes)
-        for k in chosen
-        if k.stage == case.stage and (axes.kernel or case.device in k.devices)
+        Planned(kernel, case)
+        for case, named in _cases(axes).items()
+        for kernel in KERNELS.values()
+        if kernel.stage == case.stage and _is_wanted(kernel, case, named, axes)
     ]
     if not plan:
         raise UserError(
@@ -211,3 +257,28 @@ def planned(axes: Axes) -> list[Planned]:
             "(see --stage and --kernel)"
         )
     return plan
+
+
+def _is_wanted(kernel: Kernel, case: Case, named: frozenset[str] | None, axes: Axes) -> bool:
+    """Say whether a grid has a kernel on a case; a user's own is in every grid."""
+    if axes.kernel:
+        return kernel.name in axes.kernel
+    if case.device not in kernel.devices:
+        return False
+    if named is not None and kernel.name in BUILT_IN:
+        return kernel.name in named
+    return not kernel.peer or axes.grid in WITH_PEERS
+
+
+def require_supported(plan: Sequence[Planned]) -> None:
+    """Refuse a plan of which nothing can run here.
+
+    Raises:
+        UserError: No kernel takes its case, or its device is absent; with the first reason.
+    """
+    reasons = [kernel.unsupported(case) or absent(case.device) for kernel, case in plan]
+    if None not in reasons:
+        raise UserError(
+            f"a run needs a benchmark that this machine can take; of {len(plan)} planned it can "
+            f"take none ({reasons[0]}); choose another --device, --dtype or --kernel"
+        )

@@ -38,6 +38,7 @@ POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is
 MOST_STARTS = 3  # in a row of a process that is killed before it has done anything
 EXTRA_PASSES = 2  # at most so many more processes for cases that were timed under contention
 EXTRA_SHARE = 0.1  # of the time that the passes took
+NOT_TRIED = ("infeasible", "unsupported")
 SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
 
 
@@ -81,7 +82,7 @@ def run_plan(
     _require_writable(results / "runs", unfinished)
     what = Plan([full_name(entry) for entry in plan], _arguments(axes), passes, shard)
     followed = _reopen(what, unfinished) if resume else _open(what, unfinished)
-    path = None
+    path, empty = None, False
     try:
         with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
             surroundings = environment(os.environ) if steady else dict(os.environ)
@@ -89,14 +90,25 @@ def run_plan(
         followed.note("end")
         show(followed.progress)
         run = followed.compose()
+        empty = all(one["status"] in NOT_TRIED for one in run["outcomes"])
+        if empty:
+            raise _nothing_ran(run["outcomes"])
         path = _store(results, run)
     finally:
         followed.read()  # what ended since the last look
-        if path is not None or not followed.count:  # all of it is stored, or there is nothing
+        if path is not None or empty or not followed.count:  # stored, or nothing there to keep
             followed.journal.path.unlink()
             if not any(unfinished.iterdir()):
                 unfinished.rmdir()
     return path
+
+
+def _nothing_ran(outcomes: list[dict[str, Any]]) -> UserError:
+    first = outcomes[0]
+    return UserError(
+        f"a run needs a benchmark that can run here; none of {len(outcomes)} could, so nothing is "
+        f"stored ({first['kernel']}: {first['reason']}); choose other sizes or kernels, see `plan`"
+    )
 
 
 class Child(NamedTuple):

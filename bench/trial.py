@@ -140,6 +140,7 @@ def foretell(planned: Planned, ceilings: Ceilings | None, longest_s: float) -> O
         longest_s: Seconds that one call may take at the very least.
     """
     kernel, case = planned
+    refused = kernel.unsupported(case)  # whose formulas need not hold
     outcome = Outcome(
         stage=case.stage,
         kernel=kernel.name,
@@ -152,11 +153,11 @@ def foretell(planned: Planned, ceilings: Ceilings | None, longest_s: float) -> O
         role=kernel.role,
         status="ok",
         reason=None,
-        predicted_peak_bytes=kernel.predicted_peak_bytes(case),
-        flops=kernel.predicted_flops(case),
-        bytes_moved=kernel.predicted_bytes_moved(case),
+        predicted_peak_bytes=0 if refused else kernel.predicted_peak_bytes(case),
+        flops=0 if refused else kernel.predicted_flops(case),
+        bytes_moved=0 if refused else kernel.predicted_bytes_moved(case),
     )
-    if (reason := kernel.unsupported(case) or absent(case.device)) is not None:
+    if (reason := refused or absent(case.device)) is not None:
         outcome.status, outcome.reason = "unsupported", reason
     elif (reason := _too_much(planned, outcome, ceilings, longest_s)) is not None:
         outcome.status, outcome.reason = "infeasible", reason

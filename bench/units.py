@@ -82,6 +82,18 @@ def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str
     return f"{digits(ratio)}×{interval}"
 
 
+def format_spread(ratio: float, low: float, high: float) -> str:
+    """Write a ratio with the half of its interval, which is the same up and down on a log scale.
+
+    >>> format_spread(5.7, 5.42, 6.0), format_spread(5.7, np.nan, np.nan)
+    ('5.70× ±5.2 %', '5.70×')
+    """
+    half = (high / low) ** 0.5 - 1
+    return (
+        f"{format_ratio(ratio)} ±{100 * half:.1f} %" if np.isfinite(half) else format_ratio(ratio)
+    )
+
+
 def format_case(batch: int, in_features: int, out_features: int) -> str:
     """Write the sizes of a case.
 
@@ -100,6 +112,15 @@ def format_error(error: float) -> str:
     if not np.isfinite(error):
         return UNKNOWN
     return f"{error:.1e}" if error else "0"
+
+
+def counted(count: object, noun: str, plural: str = "s") -> str:
+    """Write how many there are of something.
+
+    >>> counted(1, "thread"), counted(5, "process", "es")
+    ('1 thread', '5 processes')
+    """
+    return f"{count} {noun}{'' if count == 1 else plural}"
 
 
 def format_percent(part: float) -> str:

@@ -1,6 +1,7 @@
 """Shape and type checks on every public function of mlr while the tests run."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -25,6 +26,9 @@ os.environ["MLR_TIMING_LOCK"] = str(Path(_OWN.name, "timing.lock"))
 # A test starts runs of its own, which are no workers of this one: pytest-benchmark would not time.
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[name]
+
+# A script that starts the tests in its background has them ignore SIGINT, and all they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # At the sizes of the tests a second thread only waits, and on a busy machine it waits long.
 torch.set_num_threads(1)

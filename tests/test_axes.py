@@ -1,12 +1,16 @@
 """Sizes, ranges and names from the command line, and the grids they change."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.axes import AXES, names, sizes
 from bench.errors import UserError
-from bench.grid import GRIDS, Axes, cases, planned
+from bench.grid import GRIDS, Axes, cases, planned, require_supported
+from bench.machine import absent
+from bench.trial import foretell
 
 DEFAULTS = {axis.name: axis.default for axis in AXES}
 
@@ -70,11 +74,12 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("grid", "huge", "--grid is one of smoke, quick, full, tall, wide, scale; got 'huge'"),
+        ("grid", "huge", f"--grid is one of {', '.join(GRIDS)}; got 'huge'"),
         ("kernel", "matmull", "--kernel takes .*matmul.*; got 'matmull'"),
         ("device", "tpu", "--device takes cpu, cuda; got 'tpu'"),
         ("stage", "backward", "--stage takes gradient, step, fit; got 'backward'"),
         ("dtype", "int8", "--dtype takes .*; got 'int8'"),
+        ("dtype", "float16", "--dtype takes float32, float64, bfloat16; got 'float16'"),
         ("kernel_file", "/nowhere/my.py", "a kernel file is a Python file"),
     ],
 )
@@ -97,11 +102,67 @@ def test_a_grid_names_each_case_once(grid: str) -> None:
 
 
 def test_axes_take_the_place_of_the_grids_own() -> None:
-    found = cases(axes(batch="7,11", outputs="2", device="cpu", dtype="float32", stage="gradient"))
+    found = cases(
+        axes(grid="quick", batch="7,11", outputs="2", device="cpu", dtype="float32",
+             stage="gradient")
+    )  # fmt: skip
     assert {case.batch for case in found} == {7, 11}
     assert {case.out_features for case in found} == {2}
     assert {case.dtype for case in found} == {"float32"}
     assert {case.in_features for case in found} > {6, 64}
+
+
+def test_a_size_without_a_grid_takes_the_other_axes_from_one_case() -> None:
+    two_at_four = axes(batch="2^6:2^12:4", kernel="matmul,kron_einsum", device="cpu")
+    assert len(planned(two_at_four)) == 8
+    (case,) = cases(axes(features="5", stage="step", device="cpu"))
+    assert (case.dtype, *case.sizes) == ("float64", 100, 5, 8)
+    replaced = cases(axes(grid="tall", batch="7", device="cpu"))
+    assert len(replaced) == 3 * 2  # the layers and the dtypes of that grid
+
+
+def test_the_default_is_about_sixty_benchmarks_that_a_reader_asks_for_first() -> None:
+    given = axes(device="cpu")
+    plan = planned(given)
+    assert given.grid == "headline"
+    assert 50 <= len(plan) <= 70
+    assert {entry.case.stage for entry in plan} == {"gradient", "step", "fit"}
+    for case in cases(given):
+        names_of = {entry.kernel.name for entry in plan if entry.case == case}
+        assert {entry.kernel.baseline for entry in plan if entry.case == case} <= names_of
+    assert len({entry.case for entry in plan if entry.kernel.name == "kron_einsum"}) > 3
+
+
+def test_a_kernel_of_ones_own_is_in_every_grid(tmp_path: Path) -> None:
+    file = tmp_path / "my.py"
+    file.write_text(
+        "from mlr import kernel\n@kernel(stage='gradient', flops=lambda m, n, o, s: 1, "
+        "workspace=lambda m, n, o, s: 1)\ndef mine(x, delta): ...\n"
+    )
+    given = axes(kernel_file=str(file), device="cpu")
+    of_mine = {entry.case for entry in planned(given) if entry.kernel.name == "mine"}
+    assert of_mine == {case for case in cases(given) if case.stage == "gradient"}
+    named = axes(kernel="outer_sum", device="cpu")  # of no interest to the grid, but named
+    assert {entry.kernel.name for entry in planned(named)} == {"outer_sum"}
+
+
+def test_a_device_that_is_absent_is_planned_only_where_it_is_named() -> None:
+    if absent("cuda") is None:
+        pytest.skip("there is a CUDA device")
+    assert axes().device == ("cpu",)
+    plan = planned(axes(device="cuda", kernel="matmul", batch="7"))
+    assert len(plan) == 1
+    with pytest.raises(UserError, match=r"of 1 planned it can take none \(no CUDA device"):
+        require_supported(plan)
+    require_supported(planned(axes(device="cpu,cuda", kernel="matmul", batch="7")))
+
+
+def test_what_no_kernel_takes_is_foretold_without_its_formula() -> None:
+    """A kernel's formulas need not hold for a dtype that it does not take."""
+    plan = planned(axes(dtype="bfloat16", batch="9", device="cpu"))
+    told = {entry.kernel.name: foretell(entry, None, 1.0) for entry in plan}
+    assert told["one_pass_step"].status == told["auto"].status == "unsupported"
+    assert "takes float32, float64 only" in str(told["one_pass_step"].reason)
 
 
 @pytest.mark.parametrize("grid", ["quick", "full"])

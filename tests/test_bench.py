@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
+from bench.steady import threads
 from bench.store import load_frame, load_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,9 +210,13 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
 ) -> None:
     kernels = f"--kernel={','.join(EXPECTED)}"
     out = f"--out={tmp_path}"
-    assert main(["run", *TINY, f"--kernel-file={kernel_file}", kernels, out]) == 0
+    assert main(["run", *TINY, f"--kernel-file={kernel_file}", kernels, out]) == 1  # some are wrong
     (path,) = (tmp_path / "runs").rglob("*.json")
-    assert capsys.readouterr().out.strip() == str(path)
+    *table, last = capsys.readouterr().out.splitlines()
+    assert last == str(path)
+    assert {line.split()[0] for line in table if line.startswith(" ")} == set(EXPECTED)
+    for _, reason in EXPECTED.values():
+        assert reason is None or any(reason in line for line in table)
     frame = load_frame([path]).set_index("kernel")
     assert set(frame.index) == set(EXPECTED)
     for name, (status, reason) in EXPECTED.items():
@@ -226,7 +231,12 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--grid", "huge"], "--grid is one of smoke, quick, full, tall, wide, scale; got"),
+        (["run", "--grid", "huge"], "--grid is one of headline, single, smoke, quick, full, tall"),
+        (["run", "--dtype", "float16"], "--dtype takes float32, float64, bfloat16; got 'float16'"),
+        (
+            ["run", "--dtype", "bfloat16", "--kernel", "matmul"],
+            "matmul takes float32, float64 only",
+        ),
         (["run", "--kernel", "matmull"], "--kernel takes"),
         (["run", "--batch", "9:1:2"], "--batch takes a range"),
         (["run", "--device", "tpu"], "--device takes cpu, cuda; got 'tpu'"),
@@ -269,3 +279,38 @@ def test_plan_names_what_cannot_run_and_measures_nothing(
     assert "infeasible" in shown
     assert "to run" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_run_of_which_nothing_can_run_is_not_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--batch=10^6", "--features=64", "--outputs=64", "--device=cpu")
+    assert main(["run", *sizes, "--kernel=jacrev", f"--out={tmp_path}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: a run needs a benchmark that can run here; none of 1 could")
+    assert "jacrev: needs " in error
+    assert not list(tmp_path.rglob("*.json*"))
+
+
+def test_a_session_says_what_it_measures_and_what_it_found(tmp_path: Path) -> None:
+    """Three kernels at two sizes are six tests; other stages and absent devices are none."""
+    sizes = ("--batch=7,9", "--features=3", "--outputs=2", "--device=cpu")
+    drawn = f"--benchmark-histogram={tmp_path}/drawn"
+    done = run_pytest(tmp_path, "--kernel=matmul,kron_einsum,jacrev", *sizes, drawn)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "collected 6 items" in done.stdout
+    assert f"6 benchmarks on cpu, {threads()} thread" in done.stdout
+    assert "6 passed in" in done.stdout
+    tables = re.findall(r"^(?:bench_| \w).*", done.stdout, re.MULTILINE)
+    assert max(map(len, tables)) <= 80
+    table = done.stdout[done.stdout.index("speedup ±95 %") :]
+    lines = re.findall(r"^ (\w+) +[\d.,]+ \w+ +[\d.]+× +[\d.]+ \w+ +\S+ +ok", table, re.MULTILINE)
+    assert sorted(lines) == sorted(["matmul", "kron_einsum", "jacrev"] * 2)
+    assert len(list(tmp_path.glob("drawn*.svg"))) == 2
+
+
+def test_a_wrong_kernel_is_one_line_under_pytest(plain_run: dict[str, Any]) -> None:
+    said = plain_run["done"].stdout
+    assert "During handling" not in said
+    assert re.search(r"^ one_element_wrong +– +wrong +– +– +\[\d+\]", said, re.MULTILINE)
+    assert "takes float32 only" in said

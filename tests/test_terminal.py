@@ -1,9 +1,11 @@
 """What a run shows: on a terminal of 80 columns, and on none."""
 
+import re
+
 import pandas as pd
 import pytest
 from rich.console import Console
-from run_builder import build_run
+from run_builder import build_run, fail
 
 from bench import terminal
 from bench.followed import Progress
@@ -28,21 +30,33 @@ def frame() -> pd.DataFrame:
     return runs_frame({"a.json": Run.model_validate(build_run(passes=3))})
 
 
-def test_the_table_at_the_end_fits_and_has_every_case(
+def test_every_benchmark_has_a_line_that_fits(
     screen: None, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.print_fastest(frame)
+    terminal.print_run(frame, {"threads": 1, "passes": 3})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) == 1 + len(frame[frame["status"] == "ok"].drop_duplicates(["stage", "case"]))
-    assert any("1,000,000 × 6 → 3" in line and "fused_addmm" in line for line in lines)
+    shown = [line for line in lines if line.startswith(" ")]
+    assert len(shown) == len(frame)
+    assert (
+        sum("baseline" in line for line in shown)
+        == frame[(frame["status"] == "ok") & (frame["kernel"] == frame["baseline"])].shape[0]
+    )
+    assert "Time: the median of 3 processes, 1 thread, inputs in cache" in "\n".join(lines)
 
 
-def test_no_table_where_no_terminal_is(
-    frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
-) -> None:
-    terminal.print_fastest(frame)
-    assert capsys.readouterr().out == ""
+def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal too; a reason that several share is said once."""
+    run = build_run(passes=3)
+    slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
+    for outcome in list(slow)[:2]:
+        fail(run, outcome, "wrong", wrong)
+    terminal.print_run(runs_frame({"a.json": Run.model_validate(run)}), {})
+    said = capsys.readouterr().out
+    assert said.count(wrong) == 1
+    (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
+    lines = re.findall(rf"^ matmul +– +wrong +– +– +\[{number}\]", said, re.MULTILINE)
+    assert len(lines) == 2
 
 
 def test_progress_fits_and_shows_the_latest(
@@ -59,10 +73,19 @@ def test_progress_fits_and_shows_the_latest(
     assert line.rstrip().endswith("123×")
 
 
-def test_two_lines_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
     with terminal.following(10) as show:
-        show(Progress(10, 10, statuses={"ok": 9, "oom": 1}, passes=5, wall_s=70.0, overhead=0.1))
-    assert capsys.readouterr().err == "10 cases: 9 ok, 1 oom; 5 passes\n1 min 10 s, overhead 10%\n"
+        for done in range(101):
+            left = 100.0 - done
+            show(Progress(100, done, number=done // 50, wall_s=float(done), left_s=left,
+                          statuses={"ok": 9, "oom": 1}, passes=5, overhead=0.1))  # fmt: skip
+    first, *tenths, counts, cost = capsys.readouterr().err.splitlines()
+    assert first == "100 measurements: checks first, then times"
+    assert [line[:5] for line in tenths] == [f"{10 * tenth:3d} %" for tenth in range(1, 10)]
+    assert tenths[1] == " 20 %  20 s, about 1 min 20 s left: 20 of 100, checking results and memory"
+    assert tenths[6] == " 70 %  1 min 10 s, about 30 s left: 70 of 100, process 1"
+    assert counts == "10 benchmarks: 9 ok, 1 oom; 5 processes each"
+    assert cost == "1 min 40 s, overhead 10%"
 
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +93,7 @@ def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) 
     told = [(entry, foretell(entry, None, 1.0)) for entry in planned(axes)]
     terminal.print_plan(told, {}, passes=5, pace_s=2.0)
     said = capsys.readouterr().out
+    assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run\nabout ")
     assert f"about {len(told) * 12 // 60} min" in said  # six times two seconds a case
     terminal.print_plan(told, {}, passes=5, pace_s=None)
     assert "about" not in capsys.readouterr().out
