@@ -177,13 +177,18 @@ def load_kernels(path: str | Path) -> tuple[str, ...]:
     """Run a user's kernel file and return the names of the kernels that it registered.
 
     Raises:
-        KernelFileError: If the file cannot be read, raises, or registers no kernel.
+        KernelFileError: If there is no such file, it is no Python file, raises, or registers no
+            kernel.
     """
     path = Path(path)
+    _require_file(path)
     before = set(KERNELS)
     spec = importlib.util.spec_from_file_location(f"mlr_user_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise KernelFileError(f"a kernel file is a Python file ending in .py; got {str(path)!r}")
+    if spec is None or spec.loader is None:
+        raise KernelFileError(
+            f"a kernel file is a Python file ending in .py; got {str(path)!r}; rename it, or give "
+            "another"
+        )
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except Exception as error:
@@ -209,6 +214,19 @@ def load_installed() -> tuple[str, ...]:
             _forget(before)
             raise KernelFileError(f"entry point {point.name!r}: {_shortly(error)}") from error
     return tuple(name for name in KERNELS if name not in before)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise KernelFileError(
+            f"a kernel file is a Python file that exists; there is no such file as {str(path)!r}; "
+            "check the path"
+        )
+    if not path.is_file():
+        kind = "a directory" if path.is_dir() else "no regular file"
+        raise KernelFileError(
+            f"a kernel file is a Python file; {str(path)!r} is {kind}; give the file itself"
+        )
 
 
 def _forget(keep: set[str]) -> None:

@@ -92,12 +92,25 @@ def test_a_users_mistake_names_their_line_and_leaves_nothing(
     assert before == KERNELS
 
 
-@pytest.mark.parametrize("name", ["missing.py", "folder", "notes.txt"])
-def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing.py", "there is no such file as '.*missing.py'; check"),
+        ("missing.txt", "there is no such file as '.*missing.txt'; check"),
+        ("folder", "'.*folder' is a directory; give the file itself"),
+        ("folder.py", "'.*folder.py' is a directory; give the file itself"),
+        ("notes.txt", r"ending in \.py; got '.*notes.txt'; rename it"),
+    ],
+)
+def test_what_is_no_kernel_file_is_told_for_what_it_is(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    for folder in ("folder", "folder.py"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(KernelFileError, match="a kernel file is a Python file"):
+    with pytest.raises(KernelFileError, match=f"a kernel file is a Python file.*{said}") as caught:
         load_kernels(tmp_path / name)
+    assert "\n" not in str(caught.value)
 
 
 def test_redraw_changes_the_very_tensors(tmp_path: Path) -> None:
