@@ -69,6 +69,11 @@ class LinearRegression(Regression):
         self.w: Tensor = weight.T
         self.b: Tensor = bias
 
+    def __repr__(self) -> str:
+        """Write the call that makes such a model, its parameters left out."""
+        sizes = f"n_features={len(self.w)}, out_features={len(self.b)}"
+        return f"{type(self).__name__}({sizes}, kernel={self.kernel.name!r}, {_place(self.w)})"
+
     @property
     def weight(self) -> Float[Tensor, "n o"]:
         """The current weight `w`, detached; a view, not a copy."""
@@ -199,6 +204,11 @@ class TorchLinearRegression(Regression, nn.Module):
         """The layer's bias, detached; a view, not a copy."""
         return self.layer.bias.detach()
 
+    def extra_repr(self) -> str:
+        """Write what `repr` says of it before its layer and its loss."""
+        n, o = self.weight.shape
+        return f"n_features={n}, n_out_features={o}, {_place(self.weight)}"
+
     def forward(self, x: Float[Tensor, "m n"]) -> Float[Tensor, "m o"]:
         """Return Ŷ = XW + b of shape (m, o), tracked by autograd. Checks nothing."""
         y_pred: Tensor = self.layer(x)
@@ -245,6 +255,11 @@ def _draw(
     )
     weight, bias = (value.to(place, kind) for value in drawn)
     return weight, bias
+
+
+def _place(value: Tensor) -> str:
+    """Return dtype and device as the keywords that a model takes."""
+    return f"dtype='{str(value.dtype).removeprefix('torch.')}', device='{value.device}'"
 
 
 def _gradient_kernel(name: str, like: Tensor) -> Kernel:

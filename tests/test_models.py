@@ -321,3 +321,27 @@ def test_a_kernel_that_is_not_made_for_the_sizes_is_refused(
         LinearRegression(2_000, 1, kernel="one_pass")
     model = LinearRegression(6, 3, kernel="one_pass", dtype="float64")
     assert model.kernel.name == "one_pass"
+
+
+@pytest.mark.parametrize("model_class", SCRATCH)
+def test_a_model_shows_the_call_that_makes_it(model_class):
+    model = model_class(6, 3, kernel="einsum", dtype=torch.float32)
+    assert repr(model) == (
+        f"{model_class.__name__}(n_features=6, out_features=3, kernel='einsum', dtype='float32', "
+        "device='cpu')"
+    )
+    again = eval(repr(model))
+    assert repr(again) == repr(model)
+    assert (again.w.shape, again.w.dtype) == (model.w.shape, model.w.dtype)
+
+
+def test_the_torch_model_shows_itself_as_modules_do():
+    model = TorchLinearRegression(6, 3, dtype=F64)
+    assert repr(model).splitlines() == [
+        "TorchLinearRegression(",
+        "  n_features=6, n_out_features=3, dtype='float64', device='cpu'",
+        "  (layer): Linear(in_features=6, out_features=3, bias=True)",
+        "  (loss): MSELoss()",
+        ")",
+    ]
+    assert "(0): TorchLinearRegression(\n    n_features=6" in repr(nn.Sequential(model))
