@@ -10,17 +10,28 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .case import Case, Gradient, Problem
-from .checks import check_lr, check_matrix, check_rows
+from .checks import check_lr, check_numbers, check_rows, check_shape
 from .registry import Kernel, get_kernel
+
+# How a layer's weight is trained though a step needs it in other memory than the layer's.
+_BY_A_COPY = (
+    "train a copy, w = layer.weight.detach().T.contiguous(), and put it back after the steps, "
+    "layer.weight.copy_(w.T) under torch.no_grad()"
+)
 
 
 def gradient(x: Tensor, delta: Tensor, kernel: str = "auto") -> Gradient:
     """Return ∂L/∂W = Xᵀδ (n, o) and ∂L/∂b = 1ᵀδ (o) by a kernel.
 
+    Every call checks its tensors, for which it reads them through, and `auto` makes its choice in
+    every call. Name the kernel where it is known; for many steps on the same tensors see
+    `bind_step`, which checks and chooses once.
+
     Args:
         x: Inputs X (m, n).
         delta: ∂L/∂Ŷ (m, o), of the dtype and on the device of `x`.
-        kernel: A kernel of stage gradient; `auto` takes what is fastest here.
+        kernel: A kernel of stage gradient; `auto` takes what is fastest here, and costs a choice
+            per call.
 
     Raises:
         ValueError: For shapes, dtypes or devices that do not fit, numbers that are not finite, or a
@@ -43,12 +54,21 @@ def bind_step(
 
     W −= η·∂L/∂W, b −= η·∂L/∂b with L = mean((XW + b − Y)²). Checks, buffers and compilation are
     done with once and for all: the call reads the very tensors given, whatever they hold by then.
+    Nothing is recorded for autograd.
+
+    `nn.Linear` stores its weight as (out, in), the transpose of W: a copy is trained and put back.
+
+        w = layer.weight.detach().T.contiguous()
+        call = bind_step(x, y, w, layer.bias, lr=0.01)
+        ...
+        with torch.no_grad():
+            layer.weight.copy_(w.T)
 
     Args:
         x: Inputs X (m, n).
         y: Targets Y (m, o).
-        weight: W (n, o), changed by every call.
-        bias: b (o), changed by every call.
+        weight: W (n, o), contiguous, changed by every call.
+        bias: b (o), contiguous, changed by every call.
         lr: The learning rate η, in units of the parameters over the gradient.
         kernel: A kernel of stage step; `auto_step` takes what is fastest here.
 
@@ -56,16 +76,9 @@ def bind_step(
         ValueError: As `gradient`; or for tensors that are not contiguous.
     """
     _check(x, "y", y)
-    check_matrix("weight", weight, y.shape[1], x)
-    check_matrix("bias", bias[None], y.shape[1], x)
+    _check_parameters(x, y, weight, bias)
     check_lr(lr)
-    if len(weight) != x.shape[1]:
-        raise ValueError(
-            f"weight must have a row for each of {x.shape[1]} features; got {tuple(weight.shape)}; "
-            "transpose it if it is a layer's"
-        )
-    tensors = {"x": x, "y": y, "weight": weight, "bias": bias}
-    for name, value in tensors.items():
+    for name, value in {"x": x, "y": y}.items():
         if not value.is_contiguous():
             raise ValueError(f"{name} must be contiguous to be bound; call .contiguous() on it")
     taken = _taken(kernel, "step", x, y)
@@ -76,7 +89,9 @@ def bind_step(
         )
     problem = Problem(Case.of("step", x, y))
     problem.lr = float(lr)
-    problem.__dict__.update(tensors, start=Gradient(weight.clone(), bias.clone()))
+    tensors = {"x": x, "y": y, "weight": weight, "bias": bias}
+    problem.__dict__.update({name: value.detach() for name, value in tensors.items()})
+    problem.start = Gradient(problem.weight.clone(), problem.bias.clone())
     return taken.bind(problem)
 
 
@@ -96,14 +111,41 @@ def step(
 
 
 def _check(x: Tensor, name: str, other: Tensor) -> None:
-    check_matrix("x", x, _columns(x), x)
-    check_matrix(name, other, _columns(other), x)
+    remedy = "give it two axes, a single column by .unsqueeze(1)"
+    for called, value, columns in (("x", x, "features"), (name, other, "outputs")):
+        check_shape(called, value, ("rows", columns), remedy)
+        check_numbers(called, value, x, "x")
     check_rows("x", x, name, other)
 
 
-def _columns(value: object) -> int:
-    """Return how many columns it has; 0 for what is no matrix, which the check then says."""
-    return value.shape[-1] if isinstance(value, Tensor) and value.ndim else 0
+def _check_parameters(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Check what a step changes in place: a copy made to please it would be trained in its stead.
+
+    Raises:
+        ValueError: For other shapes, dtypes, devices or memory than a step needs.
+    """
+    n, o = x.shape[1], y.shape[1]
+    if bias is None:
+        raise ValueError(
+            f"bias must be a tensor of shape ({o},); got None; a step always trains one: give "
+            f"x.new_zeros({o})"
+        )
+    stored = f"nn.Linear stores (out, in): {_BY_A_COPY}"
+    check_shape("weight", weight, (n, o), stored, axes=" = (in, out)")
+    check_shape("bias", bias, (o,), "give one number for each output", axes=" = (out,)")
+    for name, value in {"weight": weight, "bias": bias}.items():
+        check_numbers(name, value, x, "x")
+    if not weight.is_contiguous():
+        raise ValueError(
+            "weight must own contiguous (in, out) memory, which a step changes in place; got "
+            f"strides {weight.stride()}; {_BY_A_COPY}"
+        )
+    if not bias.is_contiguous():
+        raise ValueError(
+            "bias must own contiguous memory, which a step changes in place; got strides "
+            f"{bias.stride()}; train a copy, b = bias.detach().contiguous(), and put it back after "
+            "the steps, bias.copy_(b) under torch.no_grad()"
+        )
 
 
 def _taken(name: str, stage: str, x: Tensor, y: Tensor) -> Kernel:

@@ -105,19 +105,56 @@ def check_matrix(name: str, value: Tensor, columns: int, like: Tensor) -> None:
     Raises:
         ValueError: If one of these does not hold.
     """
+    check_shape(name, value, ("rows", columns), "reshape it or make a model of its size")
+    check_numbers(name, value, like, "the model")
+
+
+def check_shape(
+    name: str, value: Tensor, shape: tuple[int | str, ...], remedy: str, axes: str = ""
+) -> None:
+    """Check that a value is a tensor of a shape.
+
+    Args:
+        name: What the message calls it.
+        value: What came.
+        shape: Its sizes; one that is a word, `rows`, may be any.
+        remedy: What the message says is to be done about another shape.
+        axes: What the axes are, ` = (in, out)`, where their sizes alone would not say it.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not isinstance(value, Tensor):
         came = type(value).__name__
         raise ValueError(f"{name} must be a tensor; got {came}; convert it with torch.as_tensor")
-    if value.ndim != 2 or value.shape[1] != columns:
+    fits = len(shape) == value.ndim and all(
+        isinstance(wanted, str) or wanted == came
+        for wanted, came in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        sizes = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
         raise ValueError(
-            f"{name} must have shape (rows, {columns}); got {tuple(value.shape)}; "
-            "reshape it or make a model of its size"
+            f"{name} must have shape {sizes}{axes}; got {tuple(value.shape)}; {remedy}"
         )
+
+
+def check_numbers(name: str, value: Tensor, like: Tensor, whose: str) -> None:
+    """Check a tensor of at least 1 row: dtype and device of `like`, all finite.
+
+    Args:
+        name: What the message calls it.
+        value: What came.
+        like: A tensor of the dtype and on the device that are needed.
+        whose: What the message says that `like` is.
+
+    Raises:
+        ValueError: If one of these does not hold.
+    """
     if value.shape[0] == 0:
         raise ValueError(f"{name} must hold at least 1 row; got {tuple(value.shape)}; add data")
     if (value.dtype, value.device) != (like.dtype, like.device):
         raise ValueError(
-            f"{name} must be {like.dtype} on {like.device} like the model; "
+            f"{name} must be {like.dtype} on {like.device} like {whose}; "
             f"got {value.dtype} on {value.device}; convert it with .to()"
         )
     finite = torch.isfinite(value)

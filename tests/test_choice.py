@@ -1,6 +1,8 @@
 """What `auto` takes, and what a user calls on tensors of their own."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 import mlr
 from mlr import Case, Gradient, choice, compiled, get_kernel
 from mlr import rule as rules
+
+F64 = torch.float64
 
 
 @pytest.fixture(autouse=True)
@@ -152,12 +156,17 @@ def test_steps_on_ones_own_tensors(kernel: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "part"),
     [
-        ({"y": torch.zeros(39, 3, dtype=torch.float64)}, "as many rows"),
-        ({"x": torch.full((40, 5), torch.nan, dtype=torch.float64)}, "must be finite"),
-        ({"weight": torch.zeros(3, 5, dtype=torch.float64)}, r"must have shape \(rows, 3\)"),
-        ({"weight": torch.zeros(6, 3, dtype=torch.float64)}, "a row for each of 5 features"),
-        ({"weight": torch.zeros(3, 5, dtype=torch.float64).T}, "must be contiguous"),
-        ({"bias": torch.zeros(3)}, "must be torch.float64"),
+        ({"y": torch.zeros(39, 3, dtype=F64)}, "as many rows"),
+        ({"y": torch.zeros(40, dtype=F64)}, r"y must have shape \(rows, outputs\); got \(40,\)"),
+        ({"x": torch.full((40, 5), torch.nan, dtype=F64)}, "must be finite"),
+        ({"x": torch.zeros(5, 40, dtype=F64).T}, r"x must be contiguous .* call .contiguous\(\)"),
+        ({"weight": torch.zeros(3, 5, dtype=F64)}, r"shape \(5, 3\) = \(in, out\); got \(3, 5\)"),
+        ({"weight": torch.zeros(6, 3, dtype=F64)}, r"\(6, 3\); nn.Linear stores \(out, in\)"),
+        ({"weight": torch.zeros(3, 5, dtype=F64).T}, r"own contiguous \(in, out\) memory"),
+        ({"weight": torch.zeros(5, 3)}, "weight must be torch.float64 on cpu like x; got"),
+        ({"bias": torch.zeros(3)}, "bias must be torch.float64 on cpu like x"),
+        ({"bias": torch.zeros(1, 3, dtype=F64)}, r"shape \(3,\) = \(out,\); got \(1, 3\)"),
+        ({"bias": torch.zeros(3, 2, dtype=F64)[:, 0]}, "bias must own contiguous memory"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"kernel": "matmul"}, "of stage step is needed"),
         ({"kernel": "none"}, "unknown kernel"),
@@ -168,6 +177,55 @@ def test_a_mistake_is_one_line(changed: dict[str, Any], part: str) -> None:
     with pytest.raises(ValueError, match=part) as error:
         mlr.bind_step(**{**drawn(), "lr": 0.1, **changed})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kernel", ["auto_step", "fused_addmm", "blocked"])
+def test_a_layer_is_trained_as_the_message_says(kernel: str) -> None:
+    """What is told of the layer's own weight is followed to the letter and trains the layer."""
+    x, y, *_ = drawn().values()
+    layer, other = (torch.nn.Linear(5, 3, dtype=torch.float64) for _ in range(2))
+    other.load_state_dict(layer.state_dict())
+    with pytest.raises(ValueError, match="own contiguous") as error:
+        mlr.bind_step(x, y, layer.weight.T, layer.bias, 0.1, kernel)
+    assert "w = layer.weight.detach().T.contiguous(), and" in str(error.value)
+    w = layer.weight.detach().T.contiguous()
+    mlr.step(x, y, w, layer.bias, 0.1, kernel)
+    assert "layer.weight.copy_(w.T) under torch.no_grad()" in str(error.value)
+    with torch.no_grad():
+        layer.weight.copy_(w.T)
+    optimiser = torch.optim.SGD(other.parameters(), lr=0.1)
+    torch.nn.functional.mse_loss(other(x), y).backward()
+    optimiser.step()
+    torch.testing.assert_close(layer.weight, other.weight)
+    torch.testing.assert_close(layer.bias, other.bias)
+
+
+@pytest.mark.parametrize(
+    ("x", "delta", "said"),
+    [
+        ((100, 5), (100,), r"delta must have shape \(rows, outputs\); got \(100,\); .*unsqueeze"),
+        ((5,), (100, 3), r"x must have shape \(rows, features\); got \(5,\)"),
+        ((100, 5), (99, 3), "x and delta must have as many rows"),
+    ],
+)
+def test_a_gradient_says_what_shape_it_needs(
+    x: tuple[int, ...], delta: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        mlr.gradient(torch.zeros(x), torch.zeros(delta))
+
+
+def test_a_step_without_a_bias_is_one_line() -> None:
+    """In a process without the tests' own shape checker, which would be the first to speak."""
+    told = "import mlr, torch; x = torch.zeros(9, 5); mlr.step(x, x[:, :3], x[:5, :3], None, 0.1)"
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == (
+        "ValueError: bias must be a tensor of shape (3,); got None; a step always trains one: give "
+        "x.new_zeros(3)"
+    )
 
 
 def test_a_model_takes_what_is_fastest() -> None:
