@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import os
@@ -10,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from torch import nn
 from workers import launched, reasons, torchrun
 
 from mlr import Batches, distributed
+from mlr.distributed import fingerprint, sharding
 from mlr.distributed.__main__ import main
 from mlr.distributed.checkpoint import Checkpoint, saved
 from mlr.distributed.workers import SILENCE_S, Workers
@@ -206,6 +210,192 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, what: str) -> None
     said = "lr was 0.1 in" if what == "other" else "is none, or damaged"
     with pytest.raises(ValueError, match=said):
         fit(0.2 if what == "other" else 0.1)
+
+
+def test_examples() -> None:
+    assert doctest.testmod(fingerprint).failed == 0
+
+
+Given = Callable[[Workers, torch.Tensor, torch.Tensor, int | None], distributed.Shards]
+
+
+def of_files(folder: Path) -> Given:
+    def files(
+        workers: Workers, x: torch.Tensor, y: torch.Tensor, batch_size: int | None
+    ) -> distributed.Files:
+        if workers.rank == 0 and workers.world == 1:
+            np.save(folder / "x.npy", x.numpy())
+            np.save(folder / "y.npy", y.numpy())
+        return distributed.Files(workers, folder / "x.npy", folder / "y.npy", batch_size)
+
+    return files
+
+
+def owned(
+    workers: Workers, x: torch.Tensor, y: torch.Tensor, batch_size: int | None
+) -> distributed.Own:
+    """All but the last of several workers have two rows or none, and the last has the others."""
+    ends = [min(len(x), 2 * rank) for rank in range(workers.world)] + [len(x)]
+    mine = slice(ends[workers.rank], ends[workers.rank + 1])
+    return distributed.Own(workers, x[mine], y[mine], batch_size)
+
+
+def made(seed: int) -> Given:
+    return lambda workers, x, y, batch_size: distributed.Made(
+        workers, len(x), x.shape[1], y.shape[1], batch_size, seed=seed
+    )
+
+
+def rows(count: int = ROWS) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(8)
+    return tuple(  # type: ignore[return-value]
+        torch.randn(count, columns, generator=draw, dtype=torch.float64)
+        for columns in (FEATURES, OUTPUTS)
+    )
+
+
+def together(
+    world: int, given: Given, x: torch.Tensor, y: torch.Tensor, batch_size: int | None = None
+) -> set[str]:
+    """Return the fingerprints that workers find who have nothing but a store in common."""
+    store = torch.distributed.HashStore()
+
+    def find(rank: int) -> str:
+        workers = Workers(rank, world, torch.device("cpu"), 30.0, store)
+        return given(workers, x, y, batch_size).fingerprint()
+
+    with ThreadPoolExecutor(world) as pool:
+        return set(pool.map(find, range(world)))
+
+
+@pytest.mark.parametrize("batch_size", [None, 25])
+@pytest.mark.parametrize("source", ["files", "owned", "made"])
+def test_a_fingerprint_is_the_same_on_any_number_of_workers(
+    tmp_path: Path, source: str, batch_size: int | None
+) -> None:
+    given = {"files": of_files(tmp_path), "owned": owned, "made": made(4)}[source]
+    found = {world: together(world, given, *rows(), batch_size) for world in (1, 2, 3, 7)}
+    assert all(len(said) == 1 for said in found.values())
+    kinds = {said.pop() for said in found.values()}
+    if source == "owned" and batch_size is not None:  # what a step takes depends on who has it
+        assert len(kinds) == 4
+        assert len({kind.partition(" ")[0] for kind in kinds}) == 1
+    else:
+        assert len(kinds) == 1
+
+
+def doubled(row: int) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    return lambda x, y: y[row].mul_(2)
+
+
+CHANGES = {
+    "all": lambda x, y: y.mul_(100),
+    "first": doubled(0),
+    "last": doubled(-1),
+    "one of x": lambda x, y: x[100, 3].neg_(),
+    "order": lambda x, y: (x.copy_(x.flip(0)), y.copy_(y.flip(0))),
+    "partners": lambda x, y: y.copy_(y.roll(1, 0)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("source", "world"), [("files", 1), ("owned", 1), ("owned", 3)])
+def test_a_fingerprint_tells_other_rows(
+    tmp_path: Path, source: str, world: int, change: str
+) -> None:
+    given = {"files": of_files(tmp_path), "owned": owned}[source]
+    x, y = rows()
+    before = together(world, given, x, y)
+    CHANGES[change](x, y)
+    assert before.isdisjoint(together(world, given, x, y))
+
+
+def test_a_fingerprint_reads_few_of_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, int]] = []
+
+    def counting(held: object, first: int, last: int) -> np.ndarray:
+        read.append((first, last))
+        return np.zeros((last - first, 1))
+
+    monkeypatch.setattr(sharding, "read_rows", counting)
+    given, count = of_files(tmp_path), 2_000_000
+    together(1, given, *(torch.zeros(count, 1) for _ in range(2)))
+    assert sum(last - first for first, last in read) == 2 * fingerprint.MOST_ROWS
+    assert (read[0], read[-1]) == ((0, 1), (count - 1, count))
+
+
+@pytest.mark.parametrize("source", ["files", "owned", "made"])
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "c.npz"
+
+    def fit(given: Given, x: torch.Tensor, y: torch.Tensor, **more: Any) -> None:
+        shards = given(alone(), x, y, 50)
+        model = model_of("matmul", torch.float64)
+        distributed.fit(alone(), model, shards, 3, 0.01, checkpoint=path, **more)
+
+    given = {"files": of_files(tmp_path), "owned": owned, "made": made(4)}[source]
+    x, y = rows()
+    fit(given, x, y)
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"the content of the validation rows was none in .* and is"
+    ):
+        fit(given, x, y, valid=(x, y))
+    said = r"for the same training on the same data; {} was .* in .*c.npz and is .* now; remove it"
+    with pytest.raises(ValueError, match=said.format("rows")):
+        fit(given, x[1:], y[1:])
+    with pytest.raises(ValueError, match=said.format("the content of x and y")) as error:
+        fit(made(5) if source == "made" else given, x, y * 100)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_goes_on_and_not_back(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+
+    def fit(epochs: int) -> int:
+        model = model_of("matmul", torch.float64)
+        shards = made(4)(alone(), *rows(), 50)
+        return len(distributed.fit(alone(), model, shards, epochs, 0.01, checkpoint=path))
+
+    assert [fit(2), fit(4)] == [2, 4]
+    with pytest.raises(ValueError, match=r"is 4 epochs and 0 steps on and epochs is 3; ask for m"):
+        fit(3)
+
+
+def test_a_training_that_is_complete_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*MADE, "--epochs=2", f"--checkpoint={tmp_path / 'c.npz'}"]
+    assert main(arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    when = (tmp_path / "c.npz").stat().st_mtime_ns
+    assert main(arguments) == 0
+    told = f"{tmp_path / 'c.npz'}: the training is complete already; nothing to do\n"
+    assert capsys.readouterr().out == told
+    assert (tmp_path / "c.npz").stat().st_mtime_ns == when
+
+
+def test_workers_go_on_with_the_same_data_and_refuse_other(tmp_path: Path) -> None:
+    """From the checkpoint of one process; the second worker alone has what is new."""
+    x, y = rows()
+    of_files(tmp_path)(alone(), x, y, None)
+    command = [f"--x={tmp_path / 'x.npy'}", f"--y={tmp_path / 'y.npy'}", "--batch-size=90",
+               f"--checkpoint={tmp_path / 'c.npz'}"]  # fmt: skip
+    assert main([*command, "--epochs=3"]) == 0
+    on = torchrun(2, "-m", "mlr.distributed", *command, "--epochs=5")
+    assert on.returncode == 0, on.stderr[-2000:]
+    assert [line.split()[1] for line in on.stdout.splitlines()] == ["3", "4"]
+    y[-1] *= 2
+    of_files(tmp_path)(alone(), x, y, None)
+    refused = torchrun(2, "-m", "mlr.distributed", *command, "--epochs=6")
+    assert refused.returncode != 0
+    said = reasons(refused)
+    assert set(said) == {0, 1}, refused.stderr
+    for one in said.values():
+        assert "the content of x and y was" in one
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(

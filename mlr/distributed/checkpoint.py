@@ -15,6 +15,8 @@ import torch
 
 from ..models import LinearRegression
 from ..training import Epoch
+from .fingerprint import digest
+from .sharding import Piece, Shards
 from .workers import Workers
 
 
@@ -24,6 +26,23 @@ class Checkpoint:
 
     epochs: list[Epoch] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+
+
+def contents(
+    workers: Workers, shards: Shards, valid: Piece | None, path: str | Path | None
+) -> dict[str, str]:
+    """Return what a training is fed with, for its task; nothing where worker 0 keeps no file.
+
+    Raises:
+        ValueError: For rows that cannot be read.
+        WorkerError: Another worker has failed.
+    """
+    if not workers.tell(path is not None)[0]:
+        return {}
+    return {
+        "the content of x and y": shards.fingerprint(),
+        "the content of the validation rows": "none" if valid is None else digest(*valid),
+    }
 
 
 def saved(
@@ -61,17 +80,28 @@ def saved(
 
 
 def restored(
-    workers: Workers, model: LinearRegression, path: str | Path | None, task: Mapping[str, str]
+    workers: Workers,
+    model: LinearRegression,
+    path: str | Path | None,
+    task: Mapping[str, str],
+    epochs: int,
 ) -> Checkpoint:
     """Give every worker the parameters of worker 0, and the state out of its file if it is there.
 
     Raises:
-        ValueError: The file is no checkpoint, or that of another training.
+        ValueError: The file is no checkpoint, or that of another training, or one that has gone
+            further than the epochs that are wanted.
         WorkerError: Another worker has failed.
     """
     state = Checkpoint()
     if workers.rank == 0 and path is not None and Path(path).exists():
         state = _read(model, Path(path), task)
+        if (len(state.epochs), len(state.losses)) > (epochs, 0):
+            raise ValueError(
+                f"a checkpoint is gone on with, not back; {path} is {len(state.epochs)} epochs and "
+                f"{len(state.losses)} steps on and epochs is {epochs}; ask for more, remove it to "
+                "begin anew, or give another"
+            )
     told: Any = workers.tell([state.epochs, state.losses])[0]
     workers.broadcast(model.w.T)
     workers.broadcast(model.b)
@@ -92,8 +122,9 @@ def _read(model: LinearRegression, path: Path, task: Mapping[str, str]) -> Check
     for name, value in task.items():
         if found.get(name) != value:
             raise ValueError(
-                f"a checkpoint is gone on with by the same training; {name} was {found.get(name)} "
-                f"in {path} and is {value}; remove it to begin anew, or give another"
+                "a checkpoint is for the same training on the same data; "
+                f"{name} was {found.get(name, 'not noted')} in {path} and is {value} now; remove "
+                "it to begin anew, or give another"
             )
     model.w.copy_(weight)
     model.b.copy_(bias)

@@ -7,7 +7,6 @@ what each has of its rows is the gradient, however unequal their parts.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -21,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checks import check_count, check_lr
 from ..models import LinearRegression
 from ..training import Epoch, History
-from .checkpoint import restored, saved
+from .checkpoint import contents, restored, saved
+from .fingerprint import digest
 from .sharding import Piece, Shards
 from .workers import Workers
 
@@ -270,12 +270,15 @@ def fit(
         valid: Rows X (v, n) and Y (v, o), the same on all workers, whose loss each epoch ends with.
         method: How a step is taken, see `make_step`; `statistics` takes full batches only.
         checkpoint: A file that worker 0 keeps the state of the training in; where it is there
-            already the training goes on from it, and ends as if it had never been interrupted.
+            already the training goes on from it, and ends as if it had never been interrupted. One
+            of other arguments or other data is refused; of many rows 1,024 at most are compared,
+            evenly spread. The number of workers and the first parameters may be others.
         every: Steps between two checkpoints.
-        verbose: Let worker 0 print each epoch as it ends.
+        verbose: Let worker 0 print each epoch as it ends, or that none was left to do.
 
     Raises:
-        ValueError: For a bad argument, or data of this worker that are bad.
+        ValueError: For a bad argument, data of this worker that are bad, or the checkpoint of
+            another training.
         WorkerError: Another worker has failed or was lost, workers differ in what they were given,
             or the loss is no longer finite.
     """
@@ -299,8 +302,14 @@ def fit(
             f"a model of {n} → {o} features in {model.w.dtype} needs such data; got "
             f"{shards.features} → {shards.outputs} in {shards.dtype}; make a model of their size"
         )
+    if valid is not None:
+        model._check_data("x_valid", valid[0], "y_valid", valid[1])
     task = {name: str(value) for name, value in facts.items()}
-    state = restored(workers, model, checkpoint, task)
+    task |= contents(workers, shards, valid, checkpoint)
+    state = restored(workers, model, checkpoint, task, epochs)
+    complete = len(state.epochs) == epochs
+    if complete and verbose and workers.rank == 0:
+        print(f"{checkpoint}: the training is complete already; nothing to do", flush=True)
     step = make_step(workers, model, float(lr), method)
     for epoch in range(len(state.epochs), epochs):
         for number in range(len(state.losses), len(shards)):
@@ -318,9 +327,9 @@ def fit(
         state.losses.clear()
         if verbose and workers.rank == 0:
             print(state.epochs[-1], flush=True)
-    if checkpoint is not None:
+    if checkpoint is not None and not complete:
         saved(workers, model, checkpoint, task, state)
-    workers.agree(parameters=_digest(model))
+    workers.agree(parameters=digest(model.w, model.b))
     return History(tuple(state.epochs))
 
 
@@ -337,9 +346,3 @@ def _take(workers: Workers, step: Step, shards: Shards, number: int) -> None:
         step.apply()
     else:
         step.loss.fill_(torch.nan)
-
-
-def _digest(model: LinearRegression) -> str:
-    """Return a hash of the parameters' bits."""
-    both = torch.cat([model.w.reshape(-1), model.b]).cpu().contiguous()
-    return hashlib.sha256(both.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..checks import as_dtype, check_count, check_matrix, check_number, check_rows, check_seed
 from ..streaming import look, read_rows
+from .fingerprint import digest, spread, united
 from .workers import Workers
 
 BLOCK_ROWS = 4096  # of data made from a seed, drawn at once
@@ -79,6 +80,29 @@ class Shards(ABC):
         start, total = step * self.batch_size, self.total(step)
         rank, world = self.workers.rank, self.workers.world
         return start + rank * total // world, start + (rank + 1) * total // world
+
+    def fingerprint(self) -> str:
+        """Return what tells the rows of all workers from others of the same sizes and dtype.
+
+        A hash of evenly spread rows, each looked at by the worker that takes it: all rows of few,
+        and of many so few that it costs next to nothing. It is the same on any number of workers,
+        all of whom must come here.
+
+        Raises:
+            ValueError: For rows that cannot be read.
+            WorkerError: Another worker has failed.
+        """
+        row_bytes = (self.features + self.outputs) * self.dtype.itemsize
+        mine = []
+        for row in spread(self.rows, row_bytes):
+            if (at := self._place(row)) is not None:
+                mine.append(digest(*self._read(at, at + 1), place=row))
+        return united(map(str, self.workers.tell(united(mine))))
+
+    def _place(self, row: int) -> int | None:
+        """Return where this worker has a row of all; None where another worker takes it."""
+        first, last = self._own(row // self.batch_size)
+        return row if first <= row < last else None
 
     @abstractmethod
     def _read(self, first: int, last: int) -> Piece:
@@ -162,6 +186,10 @@ class Made(Shards):
         self.truth = first.standard_normal((features, outputs)), first.standard_normal(outputs)
         self._block = lru_cache(maxsize=2)(self._made)
 
+    def fingerprint(self) -> str:
+        """Return what the rows are made from: as good as a hash of them, and no row is made."""
+        return f"made from seed {self.seed} with noise {float(self.noise)}"
+
     def _read(self, first: int, last: int) -> Piece:
         blocks = range(first // BLOCK_ROWS, (last - 1) // BLOCK_ROWS + 1)
         made = [self._block(number) for number in blocks]
@@ -221,6 +249,25 @@ class Own(Shards):
         super().__init__(
             workers, sum(self.counts), x.shape[1], y.shape[1], x.dtype, batch_size, piece_rows
         )
+
+    def fingerprint(self) -> str:
+        """Return a hash of the rows, and how they are shared where that says what a step takes.
+
+        The rows of all workers in the order of their ranks count as one set, which is the same
+        whoever has them. A step of fewer than all takes some of each worker's.
+
+        Raises:
+            WorkerError: Another worker has failed.
+        """
+        found = super().fingerprint()
+        if len(self) == 1:
+            return found
+        return f"{found} shared as {'+'.join(str(count) for count in self.counts if count)}"
+
+    def _place(self, row: int) -> int | None:
+        rank = self.workers.rank
+        at = row - sum(self.counts[:rank])
+        return at if 0 <= at < self.counts[rank] else None
 
     def total(self, step: int) -> int:
         """Return the rows of a step over all workers."""
