@@ -6,11 +6,13 @@ input, and a result that lies in the input's memory.
 
 from __future__ import annotations
 
+import ctypes
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import psutil
@@ -161,21 +163,45 @@ os.register_at_fork(after_in_parent=_count_fork)
 
 @contextmanager
 def _output_kept() -> Iterator[Callable[[], str]]:
-    """Keep what is written to the descriptors 1 and 2 off them, whoever writes it."""
-    said = ""
-    with tempfile.TemporaryFile() as kept:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        held = [os.dup(number) for number in (1, 2)]
-        try:
-            for number in (1, 2):
-                os.dup2(kept.fileno(), number)
+    """Keep off the terminal what is written to it, and return what that was.
+
+    Taken are the descriptors 1 and 2, and those of `sys.stdout` and `sys.stderr`, which are others
+    under pytest's capture; in the place of a stream that has none stands another meanwhile.
+    """
+    said, text = "", io.StringIO()
+    with ExitStack() as streams, tempfile.TemporaryFile() as kept:
+        numbers = {1, 2}
+        for stream, replaced in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
+            try:
+                numbers.add(stream.fileno())
+            except OSError:
+                streams.enter_context(replaced(text))
+        with _redirected(numbers, kept.fileno()):
             yield lambda: said
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, copy in zip((1, 2), held, strict=True):
-                os.dup2(copy, number)
-                os.close(copy)
-            kept.seek(0)
-            said = kept.read(80).decode(errors="replace")
+        kept.seek(0)
+        said = kept.read(80).decode(errors="replace") + text.getvalue()[:80]
+
+
+@contextmanager
+def _redirected(numbers: set[int], target: int) -> Iterator[None]:
+    """Let what is written to some descriptors go to another one."""
+    _flush()
+    held = {number: os.dup(number) for number in numbers}
+    try:
+        for number in numbers:
+            os.dup2(target, number, inheritable=os.get_inheritable(number))
+        yield
+    finally:
+        _flush()
+        for number, copy in held.items():
+            os.dup2(copy, number, inheritable=os.get_inheritable(number))
+            os.close(copy)
+
+
+def _flush() -> None:
+    """Let what Python and C have buffered reach its descriptor."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with suppress(ValueError):  # one that is closed
+            if stream is not None:
+                stream.flush()
+    ctypes.CDLL(None).fflush(None)

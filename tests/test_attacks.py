@@ -33,6 +33,7 @@ CAUGHT = {
     "allocates_in_c": ("ok", "MiB or more outside torch"),
     "leaks": ("ok", "leaks 1000 B with every call"),
     "prints": ("ok", "writes to the terminal: 'look at me"),
+    "prints_by_python": ("ok", "writes to the terminal: 'look at me"),
     "forks": ("ok", "other process(es)"),
     "forks_in_every_call": ("ok", "other process(es)"),
     "raises_on_the_third_call": ("crashed", "RuntimeError: three is enough"),

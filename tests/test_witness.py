@@ -1,8 +1,40 @@
-"""What is told of a call that works on: from what its process takes while nothing is called."""
+"""What is told of a call beside its result: that it works on, that it writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from bench import witness
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Each writes `name`, in its own way, to where a terminal would be.
+WRITERS = """
+import ctypes, os, sys
+from mlr import Gradient, kernel
+
+costs = dict(flops=lambda m, n, o, s: m, workspace=lambda m, n, o, s: 0)
+libc, held = ctypes.CDLL(None), sys.stdout
+
+def writer(name, write):
+    def function(x, delta):
+        write(name)
+        return Gradient(x.T @ delta, delta.sum(0))
+    function.__name__ = name
+    kernel(stage="gradient", **costs)(function)
+
+writer("by_print", print)
+writer("by_print_to_stderr", lambda name: print(name, file=sys.stderr))
+writer("by_descriptor", lambda name: os.write(1, name.encode()))
+writer("by_descriptor_2", lambda name: os.write(2, name.encode()))
+writer("by_c", lambda name: libc.printf(name.encode()))
+writer("by_pythons_first_stream", lambda name: print(name, file=sys.__stdout__))
+writer("by_a_stream_that_was_there_before", lambda name: print(name, file=held))
+writer("not_at_all", lambda name: None)
+"""
 
 
 @pytest.mark.parametrize(
@@ -23,3 +55,25 @@ def test_what_works_on_is_told_from_what_waits(
     assert bool(witness.works_on(lambda: called.append(1))) == said
     assert len(called) == calls
     assert next(left, None) is None
+
+
+@pytest.mark.parametrize("capture", ["fd", "sys", "no"])
+def test_what_a_kernel_writes_is_seen_under_every_capture(tmp_path: Path, capture: str) -> None:
+    (tmp_path / "writers.py").write_text(WRITERS)
+    names = [line.split('"')[1] for line in WRITERS.splitlines() if line.startswith("writer(")]
+    if capture == "sys":  # pytest's own stream, in memory: what has kept hold of it is not seen
+        names.remove("by_a_stream_that_was_there_before")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "bench", f"--kernel-file={tmp_path / 'writers.py'}",
+         "--batch=7", "--features=3", "--outputs=2", "--device=cpu", "--dtype=float64",
+         f"--kernel={','.join(names)}", f"--capture={capture}", "-p", "no:cacheprovider",
+         f"--benchmark-json={tmp_path / 'run.json'}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    run = json.loads((tmp_path / "run.json").read_text())
+    said = {one["kernel"]: "; ".join(one["suspicions"]) for one in run["outcomes"]}
+    assert set(said) == set(names)
+    for name in names:
+        seen = f"writes to the terminal: '{name}" in said[name]
+        assert seen == (name != "not_at_all"), (name, said[name])
