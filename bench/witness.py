@@ -50,14 +50,22 @@ def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:
 def inputs_untouched(problem: Problem) -> Iterator[None]:
     """Hold the inputs after the calls inside against what they were before.
 
+    The values tell what changed them by whatever way: torch, `.data`, NumPy, an address. torch's
+    count of writes to a tensor and its views tells also of one that left the values as they were,
+    or put them back; a write past torch that does so is not seen.
+
     Raises:
-        DeceitError: If one changed.
+        DeceitError: If one changed, or was written to.
     """
-    before = [(name, value, value.clone()) for name, value in inputs_of(problem)]
+    before = [(name, value, value.clone(), value._version) for name, value in inputs_of(problem)]
     yield
-    for name, value, copy in before:
+    for name, value, copy, version in before:
         if not value.equal(copy):
             raise DeceitError(f"changes its input {name}")
+        if value._version != version:
+            raise DeceitError(
+                f"writes to its input {name}, which then has the values it had before"
+            )
 
 
 def require_own_memory(problem: Problem, result: object) -> None:

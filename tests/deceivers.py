@@ -80,6 +80,21 @@ def changes_its_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
 
 
 @gradient
+def writes_equal_values(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    x.mul_(1.0)
+    return honest(x, delta)
+
+
+@gradient
+def borrows_its_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    """Use a part of it as memory, and put back what was there."""
+    found, held = honest(x, delta), delta[:1].clone()
+    delta[:1].zero_()
+    delta[:1].copy_(held)
+    return found
+
+
+@gradient
 def sleeps_when_timed(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     if count("sleeps_when_timed") > 4:
         real_sleep(0.001)

@@ -21,6 +21,8 @@ CAUGHT = {
     "caches_by_version": ("ok", "keeps results for inputs it has seen"),
     "returns_a_view": ("wrong", "its input x"),
     "changes_its_input": ("wrong", "changes its input delta"),
+    "writes_equal_values": ("wrong", "writes to its input x"),
+    "borrows_its_input": ("wrong", "writes to its input delta"),
     "sleeps_when_timed": ("ok", "idle while timed"),
     "works_in_the_first_call_only": ("wrong", "returns what it returned for the first inputs"),
     "goes_on_in_a_thread": ("ok", "works on after it has returned"),

@@ -1,13 +1,17 @@
-"""What is told of a call beside its result: that it works on, that it writes."""
+"""What is told of a call beside its result: that it works on, prints, writes to its input."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import witness
+from mlr import Case, Problem
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +59,32 @@ def test_what_works_on_is_told_from_what_waits(
     assert bool(witness.works_on(lambda: called.append(1))) == said
     assert len(called) == calls
     assert next(left, None) is None
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda x: x.T @ x, None),
+        (lambda x: x.clone().neg_(), None),
+        (lambda x: x.mul_(1.0), "writes to its input x"),
+        (lambda x: torch.add(x, 0.0, out=x), "writes to its input x"),
+        (lambda x: x.detach()[1:].neg_().neg_(), "writes to its input x"),
+        (lambda x: x[0].neg_(), "changes its input x"),
+        (lambda x: x.data.neg_(), "changes its input x"),
+        (lambda x: x.numpy().fill(1.0), "changes its input x"),
+        (lambda x: torch.from_dlpack(x).neg_(), "changes its input x"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["gradient", "step"])
+def test_a_write_to_an_input_is_seen_by_its_value_or_by_torchs_count(
+    stage: str, write: Callable[[torch.Tensor], object], said: str | None
+) -> None:
+    problem = Problem(Case(stage, "cpu", "float64", 7, 3, 2))
+    with (
+        pytest.raises(witness.DeceitError, match=f"^{said}") if said else nullcontext(),
+        witness.inputs_untouched(problem),
+    ):
+        write(problem.x)
 
 
 @pytest.mark.parametrize("capture", ["fd", "sys", "no"])
