@@ -114,7 +114,23 @@ def make_parser() -> Parser:
     trials.add_argument("--count", type=count, default=1, help="how many to add (default: 1)")
     trials.add_argument("--out", type=Path, default=RESULTS / "gate", help="where they are kept")
     rule = command("rule", "let `auto` take what runs found the fastest here", _rule)
-    rule.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    rule.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN", help="stored runs (default: all of them)"
+    )
+    rule.description = (
+        "Write down which kernel was the fastest of each case of stored runs, and how much work is "
+        "worth another thread. mlr reads that from then on in every program of this user on this "
+        "machine: `auto` follows it. It is written to ~/.config/mlr/rule.json "
+        "($XDG_CONFIG_HOME/mlr/rule.json where that is set), or to the file that MLR_RULE names; "
+        "remove the file to undo it."
+    )
+    rule.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="another file, which mlr reads if MLR_RULE names it",
+    )
+    rule.add_argument("--dry-run", action="store_true", help="print it and write nothing")
     curves = command("curves", "train until it fits: how long does each way take?", _curves)
     for name, least, text in (
         ("--rows", 10_000, "training rows"),
@@ -352,14 +368,23 @@ def _trials(arguments: argparse.Namespace) -> int:
 
 
 def _rule(arguments: argparse.Namespace) -> int:
-    from bench.ruling import write_rule
+    from bench.ruling import effect, make_rule, write_rule
     from bench.store import find_runs
+    from mlr.rule import rule_path
 
-    path, count, part_flops = write_rule(arguments.runs or find_runs(RESULTS / "runs"))
+    rule = make_rule(arguments.runs or find_runs(RESULTS / "runs"))
+    path = arguments.out or rule_path()
     threads = "threads were not tried, or did not pay"
-    if part_flops is not None:
-        threads = f"a thread is worth its while from {part_flops:,} operations on"
-    print(f"{path}: the fastest kernel of {count} cases; {threads}")
+    if rule.part_flops is not None:
+        threads = f"a thread is worth its while from {rule.part_flops:,} operations on"
+    told = f"{path}: the fastest kernel of {rule.cases} cases; {threads}"
+    if arguments.dry_run:
+        print(rule.text, end="")
+        _say(f"{told}; nothing is written")
+        return 0
+    write_rule(rule, path)
+    print(told)
+    print(effect(path))
     return 0
 
 

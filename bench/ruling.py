@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -19,7 +20,7 @@ from bench.tables import SIZES
 from mlr import KERNELS, Case, Problem
 from mlr.choice import can_be_chosen
 from mlr.compiled import bind_step
-from mlr.rule import rule_path, surroundings
+from mlr.rule import RULE_VARIABLE, rule_path, surroundings
 
 # Sweeps that threads are tried on: bound by the call, by products, and by memory in turn.
 TRIED = ((6, 3), (32, 4))
@@ -77,14 +78,19 @@ def _parts_win(case: Case, threads: int) -> bool:
     return ratios[len(ratios) * 3 // 4] < 0
 
 
-def write_rule(runs: Sequence[Path]) -> tuple[Path, int, int | None]:
-    """Write the rule of this machine's runs where `mlr` looks for it.
+class Ruling(NamedTuple):
+    """A rule that is made and not yet written: its text, its cases, and what is worth a thread."""
 
-    Returns:
-        The file, how many cases it holds, and what is worth a thread.
+    text: str
+    cases: int
+    part_flops: int | None
+
+
+def make_rule(runs: Sequence[Path]) -> Ruling:
+    """Make the rule of this machine's runs.
 
     Raises:
-        UserError: If no run is of this machine, or the file cannot be written.
+        UserError: If no run is of this machine.
     """
     frame = load_frame(runs)
     slug = machine_slug()
@@ -95,14 +101,32 @@ def write_rule(runs: Sequence[Path]) -> tuple[Path, int, int | None]:
             "`python -m bench run` makes one"
         )
     found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
-    path = rule_path()
     lines = ",\n".join(json.dumps(row) for row in found)
     part_flops = worth_a_thread()
     head = f'{{"of": {json.dumps(surroundings())},\n"part_flops": {json.dumps(part_flops)},\n'
-    text = f'{head}"fastest": [\n{lines}\n]}}\n'
+    return Ruling(f'{head}"fastest": [\n{lines}\n]}}\n', len(found), part_flops)
+
+
+def write_rule(rule: Ruling, path: Path) -> None:
+    """Write a rule into a file, in the place of the one before.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
     try:
         with replacing(path) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+            unfinished.write_text(rule.text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"the rule must be writable; {path}: {error.strerror}") from error
-    return path, len(found), part_flops
+        raise UserError(
+            f"the rule must be writable; {path}: {error.strerror}; name another file by --out"
+        ) from error
+
+
+def effect(path: Path) -> str:
+    """Say who reads a rule in a file, from when on, and how that is undone."""
+    if path.absolute() == rule_path().absolute():
+        return (
+            "mlr reads this file from now on, in every program of this user on this machine; "
+            "remove it to undo"
+        )
+    return f"mlr reads this file only where {RULE_VARIABLE} names it"

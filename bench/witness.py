@@ -1,7 +1,7 @@
 """What a call does beside its result: writes to its input, prints, forks, works on afterwards.
 
-Each finding is a sentence in plain words; none of them by itself makes a result wrong but a changed
-input, and a result that lies in the input's memory.
+Each finding is a sentence in plain words; none of them by itself makes a result wrong but a write
+to an input, and a result that lies in the input's memory.
 """
 
 from __future__ import annotations

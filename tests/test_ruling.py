@@ -57,6 +57,56 @@ def test_a_rule_that_cannot_be_written_is_one_line(
     assert "the rule must be writable" in capsys.readouterr().err
 
 
+def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
+    written, effect = capsys.readouterr().out.splitlines()
+    assert written.startswith(f"{rule}: the fastest kernel of ")
+    assert effect == (
+        "mlr reads this file from now on, in every program of this user on this machine; remove it "
+        "to undo"
+    )
+    rule.unlink()
+    for known in (rules.read_rule, rules.current, choice.chosen):
+        known.cache_clear()
+    assert rules.current() == rules.Rule()
+
+
+def test_a_rule_goes_where_it_is_told(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "elsewhere" / "mine.json"
+    assert main(["rule", str(stored(tmp_path / "run.json")), f"--out={out}"]) == 0
+    assert not rule.exists()
+    assert rules.read_rule(out).fastest
+    written, effect = capsys.readouterr().out.splitlines()
+    assert written.startswith(f"{out}: the fastest kernel of ")
+    assert effect == "mlr reads this file only where MLR_RULE names it"
+
+
+def test_a_dry_run_shows_the_rule_and_writes_nothing(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, before = str(stored(tmp_path / "run.json")), sorted(tmp_path.rglob("*"))
+    assert main(["rule", run, "--dry-run"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"{rule}: the fastest kernel of ")
+    assert shown.err.endswith("; nothing is written\n")
+    assert main(["rule", run]) == 0
+    assert rule.read_text() == shown.out
+
+
+def test_the_help_of_rule_names_the_file_and_the_undo(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["rule", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for part in ("~/.config/mlr/rule.json", "MLR_RULE", "every program of this user",
+                 "remove the file to undo it", "--dry-run"):  # fmt: skip
+        assert part in told
+
+
 def test_a_thread_is_worth_what_it_always_won_from_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that win at some small size by chance, but lose at a larger one, do not count."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
