@@ -32,6 +32,7 @@ from mlr.registry import ENTRY_POINT_GROUP
 PREFIX = "mlr-gate-"
 PACKAGE = "mlr"
 BROUGHT = "kernel-file"  # the folder in a side's copy that holds a user's file
+_RULE = "a side of the gate is a git revision, a wheel or a directory"
 
 
 class Side(NamedTuple):
@@ -130,7 +131,7 @@ def take(text: str | None, folder: Path, root: Path) -> Side:
     folder.mkdir(parents=True)
     place = root if text is None else Path(text or os.devnull)
     commit, origin = None, None
-    if place.is_dir() and (text is None or (place / PACKAGE / "__init__.py").is_file()):
+    if place.is_dir() and (text is None or _has_package(place)):
         origin = place.resolve()
         _copy(origin / PACKAGE, folder / PACKAGE)
     elif place.suffix == ".whl":
@@ -138,12 +139,21 @@ def take(text: str | None, folder: Path, root: Path) -> Side:
     else:
         assert text is not None
         commit = _archive(text, folder, root)
-    if not (folder / PACKAGE / "__init__.py").is_file():
-        raise UserError(
-            f"a side of the gate must hold the package {PACKAGE}; {text or root} has none"
-        )
+    if not _has_package(folder):
+        raise _without_package(text or str(root))
     shown = text if text is not None else "working tree"
     return Side(shown, folder, commit, origin, digest(folder / PACKAGE))
+
+
+def _has_package(place: Path) -> bool:
+    return (place / PACKAGE / "__init__.py").is_file()
+
+
+def _without_package(text: str) -> UserError:
+    return UserError(
+        f"{text!r} has no {PACKAGE}/ package; the gate compares two versions of {PACKAGE}: give a "
+        "revision, a wheel or a directory that has one"
+    )
 
 
 def digest(place: Path) -> str:
@@ -161,6 +171,8 @@ def _copy(package: Path, target: Path) -> None:
 
 
 def _unpack(wheel: Path, folder: Path) -> None:
+    if not wheel.exists():
+        raise UserError(f"a wheel must be a readable zip file; {str(wheel)!r} does not exist")
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.startswith(f"{PACKAGE}/")]
@@ -170,34 +182,66 @@ def _unpack(wheel: Path, folder: Path) -> None:
 
 
 def _archive(text: str, folder: Path, root: Path) -> str:
-    commit = _git(root, text, "rev-parse", "--verify", "--quiet", "--end-of-options",
-                  f"{text}^{{commit}}").decode().strip()  # fmt: skip
-    archive = _git(root, text, "archive", "--format=tar", commit)
+    found = _run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options",
+                     f"{text}^{{commit}}")  # fmt: skip
+    if found.returncode != 0:
+        raise _no_revision(text, root)
+    commit = found.stdout.decode().strip()
+    archive = _git(root, "archive", "--format=tar", commit)
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         wanted = [one for one in files.getmembers() if one.name.startswith(f"{PACKAGE}/")]
         files.extractall(folder, wanted, filter="data")
     return commit
 
 
+def _no_revision(text: str, root: Path) -> UserError:
+    """Say why a text that names neither a wheel nor a copied directory is no revision either."""
+    place = Path(text or os.devnull)
+    if place.is_dir():
+        return _without_package(text)
+    if place.is_file():
+        return UserError(f"{_RULE}; {text!r} is a file, and no wheel: give one ending in .whl")
+    inside = _run_git(root, "rev-parse", "--is-shallow-repository")
+    if inside.returncode != 0:
+        return UserError(
+            f"{_RULE}; {text!r} could only be a revision, and {root} is no git checkout "
+            f"({_last_line(inside)}): give a wheel or a directory"
+        )
+    shallow = inside.stdout.strip() == b"true"
+    remedy = (
+        "the checkout is shallow: `git fetch --unshallow` brings the older revisions, on GitHub "
+        "`fetch-depth: 0`"
+        if shallow
+        else "`git branch --all` and `git log` list the revisions"
+    )
+    return UserError(f"{_RULE}; {text!r} is none of them in {root}: {remedy}")
+
+
 def _committed(root: Path, commit: str, path: Path) -> bytes | None:
     """Return a file as of a commit; None if the commit has none there."""
     name = path.as_posix()
-    if not _git(root, commit, "ls-tree", "--name-only", commit, "--", name):
+    if not _git(root, "ls-tree", "--name-only", commit, "--", name):
         return None
-    return _git(root, commit, "show", f"{commit}:./{name}")
+    return _git(root, "show", f"{commit}:./{name}")
 
 
-def _git(root: Path, text: str, *arguments: str) -> bytes:
-    rule = "a side of the gate is a git revision, a wheel or a directory"
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
-    except OSError as error:
-        raise UserError(f"{rule}; git itself cannot be run: {error.strerror}") from error
+def _git(root: Path, *arguments: str) -> bytes:
+    done = _run_git(root, *arguments)
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        why = f" ({said[-1]})" if said else ""
-        raise UserError(f"{rule}; {text!r} is none that is known here{why}")
+        raise UserError(f"git {arguments[0]} must work in {root}; {_last_line(done)}")
     return done.stdout
+
+
+def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    except OSError as error:
+        raise UserError(f"{_RULE}; git itself cannot be run: {error.strerror}") from error
+
+
+def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1] if said else "it said nothing"
 
 
 def load(folder: Path, name: str) -> ModuleType:

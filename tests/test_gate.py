@@ -161,7 +161,7 @@ def test_the_only_kernel_wrong_or_gone_is_a_failure(
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["no-such-revision"], "'no-such-revision' is none that is known here"),
+        (["no-such-revision"], "'no-such-revision' is none of them"),
         (["HEAD", "--tolerance=5%", "--target=5%"], "the target must be above the tolerance"),
         (["HEAD", "--kernel=none"], "none"),
     ],

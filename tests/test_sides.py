@@ -50,9 +50,43 @@ def test_what_is_no_revision_is_one_clear_line(repository: Path, tmp_path: Path,
     assert "\n" not in str(error.value)
 
 
+def refusal(text: str | Path, folder: Path, root: Path) -> str:
+    """Return the one line that a side is refused with."""
+    with pytest.raises(UserError) as error:
+        take(str(text), folder, root)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
 def test_a_side_without_the_package_is_refused(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must hold the package mlr"):
-        take("HEAD~1", tmp_path / "old", repository)
+    """A revision, another repository, and the wheel of another package."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "README").write_text("a package of another name")
+    commit(other, "first")
+    wheel = tmp_path / "other-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("other/__init__.py", "")
+    for number, text in enumerate(("HEAD~1", other, wheel)):
+        said = refusal(text, tmp_path / str(number), repository)
+        assert said.startswith(f"{str(text)!r} has no mlr/ package; the gate compares two versions")
+
+
+def test_what_is_there_and_no_side_is_said_to_be_there(repository: Path, tmp_path: Path) -> None:
+    said = refusal(repository / "README", tmp_path / "a", repository)
+    assert "README' is a file, and no wheel" in said
+    said = refusal(tmp_path / "none.whl", tmp_path / "b", repository)
+    assert said.endswith("none.whl' does not exist")
+    assert "`git branch --all`" in refusal("no-such-branch", tmp_path / "c", repository)
+
+
+def test_a_revision_needs_a_checkout_that_holds_it(repository: Path, tmp_path: Path) -> None:
+    said = refusal("HEAD", tmp_path / "a", tmp_path)
+    assert f"{tmp_path} is no git checkout (" in said
+    shallow = tmp_path / "shallow"
+    command = ["git", "clone", "-q", "--depth=1", repository.as_uri(), str(shallow)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "`git fetch --unshallow`" in refusal("HEAD~1", tmp_path / "b", shallow)
 
 
 def test_without_git_a_directory_still_does(
