@@ -321,7 +321,7 @@ def _gate(arguments: argparse.Namespace) -> int:
     from bench.verdicts import following, print_verdict, write_verdict
 
     axes = _axes(arguments)
-    rule = rule_of(arguments.tolerance, arguments.target, "the gate")
+    rule = rule_of(arguments.tolerance, arguments.target)
     table = read_table(ROOT / "pyproject.toml")
     options = Options(
         rule=rule,

@@ -32,16 +32,18 @@ class GateTable(_Table):
     kernels: dict[str, KernelTable] = {}
 
 
-def rule_of(tolerance: float, target: float, whose: str) -> Rule:
-    """Make a rule.
+def rule_of(tolerance: float, target: float, kernel: str | None = None) -> Rule:
+    """Make a rule of the command line's two options, or of one kernel's own.
 
     Raises:
         UserError: The target is not above the tolerance: nothing could ever pass.
     """
     if not target > tolerance:
+        where = f" for kernel {kernel} ([tool.mlr.gate.kernels.{kernel}])" if kernel else ""
         raise UserError(
-            f"the target must be above the tolerance, or nothing could pass; {whose} has "
-            f"{target:.2%} and {tolerance:.2%}"
+            f"--target must be above --tolerance, or nothing could pass; got --target "
+            f"{100 * target:g}% and --tolerance {100 * tolerance:g}%{where}: raise the target or "
+            "lower the tolerance"
         )
     return Rule(tolerance=tolerance, target=target)
 

@@ -75,7 +75,13 @@ def test_a_mistake_in_the_table_is_one_line(tmp_path: Path, text: str, part: str
     assert "\n" not in str(error.value)
 
 
-def test_a_target_must_be_above_the_tolerance() -> None:
-    assert rule_of(0.02, 0.05, "the gate") == Rule()
-    with pytest.raises(UserError, match="must be above the tolerance"):
-        rule_of(0.05, 0.05, "the gate")
+def test_a_target_must_be_above_the_tolerance_and_the_line_says_which_is_which(
+    tmp_path: Path,
+) -> None:
+    assert rule_of(0.02, 0.05) == Rule()
+    with pytest.raises(UserError, match=r"got --target 5% and --tolerance 50%: raise the target"):
+        rule_of(0.5, 0.05)
+    path = tmp_path / "pyproject.toml"
+    path.write_text("[tool.mlr.gate.kernels.jacrev]\ntarget = 0.01\n")
+    with pytest.raises(UserError, match=r"--target 1% and --tolerance 2% for kernel jacrev \(\["):
+        kernel_rules(read_table(path), Rule())
