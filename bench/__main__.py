@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from bench.arguments import above_zero, count, duration, formats, shard, share, size
 from bench.axes import DEFAULT_GRID, add_axes
-from bench.errors import UserError
+from bench.errors import UserError, in_one_line, raised_at
 
 if TYPE_CHECKING:
     from bench.grid import Axes
@@ -86,6 +86,11 @@ def make_parser() -> Parser:
     gate.add_argument("base", metavar="BASE", help="the old side: a revision, wheel or directory")
     gate.add_argument(
         "head", metavar="HEAD", nargs="?", help="the new side (default: the working tree)"
+    )
+    gate.epilog = (
+        "Exit status: 0 no slow-down; 1 slower, more memory or operations, wrong, or gone; 2 could "
+        "not measure, one line says why; 3 cannot tell; 4 the machine is too noisy. Python itself "
+        "ends with 1 too where it finds no module bench: run it from the checkout."
     )
     add_axes(gate.add_argument, "smoke")
     gate.set_defaults(default_grid="smoke", device="cpu")
@@ -315,6 +320,18 @@ def _repeat(arguments: argparse.Namespace) -> int:
 
 
 def _gate(arguments: argparse.Namespace) -> int:
+    """Return the gate's exit status, 1 for a regression only: whatever else stops it is 2."""
+    try:
+        return _hold(arguments)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"the gate could not measure: {in_one_line(error)} (at {raised_at(error)})"
+        ) from error
+
+
+def _hold(arguments: argparse.Namespace) -> int:
     from bench.gate import Options, comparable, run_gate
     from bench.rules import kernel_rules, read_table, rule_of
     from bench.sides import bring, scratch, take

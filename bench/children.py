@@ -76,7 +76,8 @@ class Child:
         """Return the next event; `died`, with the case it was at, for a bad end; None for a good.
 
         Raises:
-            UserError: It refuses to begin, or fails before it is at a case.
+            UserError: It refuses to begin, fails before it is at a case, or what it measures
+                prints.
         """
         watch = threading.Timer(LONGEST_CASE_S, self._give_up)
         watch.start()
@@ -87,7 +88,7 @@ class Child:
             watch.cancel()
         if not line.endswith("\n"):
             return self._end()
-        event: Event = json.loads(line)
+        event = _event(line)
         if event["event"] == "refused":
             raise UserError(event["reason"])
         if event["event"] in ("start", "done"):
@@ -121,3 +122,16 @@ class Child:
         except BrokenPipeError:
             pass  # it has died: what it was at is read below
         return self.read() or {"event": "died", "case": self._case, "reason": "it ended early"}
+
+
+def _event(line: str) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not (isinstance(event, dict) and "event" in event):
+        raise UserError(
+            "what a gate measures must print nothing, for its process reports on the standard "
+            f"output; got {line.strip()[:100]!r}: print to sys.stderr"
+        )
+    return event

@@ -29,6 +29,7 @@ from bench.measure import wall_clock
 from bench.sides import Side
 from bench.trial import foretell
 from bench.turns import measure_apart
+from bench.units import counted
 from mlr import Case
 
 MOST_DEATHS = 2  # of blocks at one case, before it counts as one that cannot be measured
@@ -370,9 +371,17 @@ _EXACT: tuple[tuple[str, str, Callable[[Case], int]], ...] = (
 
 
 def comparable(axes: Axes) -> list[Entry]:
-    """Return the planned cases that this machine can hold."""
-    return [
-        Entry(one.kernel.name, one.case)
-        for one in planned(axes)
-        if foretell(one, None, math.inf).status == "ok"
-    ]
+    """Return the planned cases that this machine can hold.
+
+    Raises:
+        UserError: It can hold none of them.
+    """
+    told = [(one, foretell(one, None, math.inf)) for one in planned(axes)]
+    found = [Entry(one.kernel.name, one.case) for one, said in told if said.status == "ok"]
+    if not found:
+        one, said = told[0]
+        raise UserError(
+            f"a gate needs a case that this machine can measure; of {counted(len(told), 'case')} "
+            f"it can none: {one.id} is {said.status}, {said.reason}"
+        )
+    return found

@@ -7,6 +7,15 @@ _TIME_UNITS = (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0))
 _BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 
 
+def counted(count: int, noun: str) -> str:
+    """Write how many there are of something whose plural takes an s.
+
+    >>> counted(1, "case"), counted(1_200, "block")
+    ('1 case', '1,200 blocks')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def digits(value: float) -> str:
     """Write a number with three significant digits, never as a power of ten from 0.001 on.
 

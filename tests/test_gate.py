@@ -240,6 +240,50 @@ def test_an_interpreter_that_cannot_run_is_one_clear_line(
     )
 
 
+@pytest.mark.parametrize("error", [KeyError("old"), OSError(28, "No space left"), SystemExit(1)])
+def test_what_nobody_foresaw_is_one_line_and_never_the_status_of_a_slow_down(
+    error: BaseException,
+    sides: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("bench.gate.run_gate", fails)
+    assert gate(*sides, tmp_path) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the gate could not measure: {type(error).__name__}: ")
+    assert "(at test_gate.py:" in said
+    assert said.count("\n") == 1
+
+
+def test_a_device_that_is_not_there_is_one_clear_line(
+    sides: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("bench.trial.absent", lambda device: f"no {device} on this machine")
+    assert gate(*sides, tmp_path, "--kernel=matmul,einsum") == 2
+    said = capsys.readouterr().err
+    assert "needs a case that this machine can measure; of 2 cases it can none: matmul-" in said
+    assert said.endswith("is unsupported, no cpu on this machine\n")
+
+
+@pytest.mark.parametrize("printed", ["hello", "3"])
+def test_a_side_that_prints_is_one_clear_line(
+    printed: str, sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sides[1] / "mlr" / "gradients.py"
+    path.write_text(path.read_text() + f"\nprint({printed!r})\n")
+    assert gate(*sides, tmp_path, "--kernel=matmul") == 2
+    said = capsys.readouterr().err
+    assert "what a gate measures must print nothing" in said
+    assert f"got {printed!r}" in said
+
+
 MINE = """
 from mlr import Gradient, kernel
 COST = dict(flops=lambda m, n, o, s: 2 * m * n * o, bytes_moved=lambda m, n, o, s: m * n * s,
