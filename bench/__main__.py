@@ -334,7 +334,7 @@ def _gate(arguments: argparse.Namespace) -> int:
 def _hold(arguments: argparse.Namespace) -> int:
     from bench.gate import Options, comparable, run_gate
     from bench.rules import kernel_rules, read_table, rule_of
-    from bench.sides import bring, scratch, take
+    from bench.sides import bring, of_kernel_file, scratch, take
     from bench.verdicts import following, print_verdict, write_verdict
 
     axes = _axes(arguments)
@@ -355,6 +355,8 @@ def _hold(arguments: argparse.Namespace) -> int:
         head = take(arguments.head, folder / "new", ROOT)
         if axes.kernel_file is not None:
             base, head = bring(Path(axes.kernel_file), base, head, ROOT)
+        for note in of_kernel_file(base, head):
+            _say(note)
         verdict = run_gate(comparable(axes), base, head, options, show)
     print_verdict(verdict)
     for path in write_verdict(verdict, base, head, arguments.out):

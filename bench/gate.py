@@ -26,7 +26,7 @@ from bench.deciding import (
 from bench.errors import UserError
 from bench.grid import Axes, planned
 from bench.measure import wall_clock
-from bench.sides import Side
+from bench.sides import Side, of_kernel_file
 from bench.trial import foretell
 from bench.turns import measure_apart
 from bench.units import counted
@@ -86,7 +86,7 @@ class Judged(NamedTuple):
 
 @dataclass
 class Verdict:
-    """What a gate found."""
+    """What a gate found; its notes are sentences on the whole of it."""
 
     cases: list[Judged]
     vanished: list[str]
@@ -96,6 +96,7 @@ class Verdict:
     blocks: int
     wall_s: float
     recorded: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def code(self) -> int:
@@ -224,7 +225,7 @@ def run_gate(
     by_name = {entry.name: entry for entry in planned if entry.name in examined}
     vanished = [k for k in old if k not in new and old[k] in stages and options.wants(k)]
     if not vanished and not any(one.old["status"] == "ok" for one in examined.values()):
-        raise UserError(_nothing_common(examined))
+        raise UserError(_nothing_common(examined, base, head))
     fit = [name for name in by_name if _both_ok(examined[name])]
     rules = {name: options.rules.get(by_name[name].kernel, options.rule) for name in fit}
     timing = _Timing(blocks, by_name, Deciding(rules, thorough=options.thorough), start, show)
@@ -243,6 +244,7 @@ def run_gate(
         blocks=timing.count,
         wall_s=wall_clock() - start,
         recorded=timing.recorded,
+        notes=of_kernel_file(base, head),
     )
 
 
@@ -324,12 +326,19 @@ def _both_ok(one: Examined) -> bool:
     return all(side["status"] == "ok" for side in one)
 
 
-def _nothing_common(examined: Mapping[str, Examined]) -> str:
+def _nothing_common(examined: Mapping[str, Examined], *sides: Side) -> str:
     why = next(
         (side.get("reason") for one in examined.values() for side in one if side.get("reason")),
         "no kernel is on both sides",
     )
-    return f"a gate needs a case that is right on both sides; there is none: {why}"
+    lacking = (
+        f"; {side.lacks} is not in {side.text}: commit it, and give a revision that has it"
+        for side in sides
+        if side.lacks is not None
+    )
+    return (
+        f"a gate needs a case that is right on both sides; there is none: {why}{''.join(lacking)}"
+    )
 
 
 def _faults(entry: Entry, one: Examined, allowed: frozenset[str]) -> tuple[list[str], list[str]]:

@@ -45,6 +45,7 @@ class Side(NamedTuple):
         origin: The directory it was copied from, if it may change meanwhile.
         digest: A hash over the package's files and the user's.
         brought: The user's kernel file that was copied, if it may change meanwhile.
+        lacks: The user's kernel file that the side has no version of, below its checkout.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Side(NamedTuple):
     origin: Path | None
     digest: str
     brought: Path | None = None
+    lacks: Path | None = None
 
     def require_unchanged(self) -> None:
         """Hold what was copied against its copy.
@@ -83,12 +85,12 @@ class Side(NamedTuple):
         target.parent.mkdir()
         if within is not None and self.commit is not None:
             if (text := _committed(root, self.commit, within)) is None:
-                return self
+                return self._replace(lacks=within)
             target.write_bytes(text)
             return self._with(None)
         own = self.origin / within if self.origin and within else None
         if own is not None and not own.is_file() and self.origin == root.resolve():
-            return self
+            return self._replace(lacks=within)
         own = own if own is not None and own.is_file() else kernel_file
         shutil.copyfile(own, target)
         return self._with(own)
@@ -104,6 +106,20 @@ def bring(kernel_file: Path, base: Side, head: Side, root: Path) -> tuple[Side, 
     places = (place for place in (head.origin, root.resolve()) if place is not None)
     within = next((path.relative_to(one) for one in places if path.is_relative_to(one)), None)
     return base.bring(path, within, root), head.bring(path, within, root)
+
+
+def of_kernel_file(base: Side, head: Side) -> list[str]:
+    """Say what a user must know of a kernel file before it is measured: both sides have the same.
+
+    Only what lies in the checkout, or in both of two directories, has a version for each side.
+    """
+    if base.brought is None or base.brought != head.brought:
+        return []
+    return [
+        f"Both sides have the same kernel file, {base.brought}: a change of it cannot be seen. To "
+        "compare two versions of it, commit it to the checkout, or give two directories that "
+        "each hold one."
+    ]
 
 
 @contextmanager

@@ -123,6 +123,8 @@ def print_verdict(verdict: Verdict) -> None:
     if verdict.control is not None and verdict.control.ratio is not None:
         console.print(_control(verdict), highlight=False)
     console.print(headline(verdict), style="bold", highlight=False)
+    for note in verdict.notes:
+        console.print(note, markup=False, highlight=False)
 
 
 def print_trials(trials: Sequence[Trial], mutants: pd.DataFrame, said: Sequence[str]) -> None:
@@ -162,10 +164,11 @@ def as_markdown(verdict: Verdict, base: Side, head: Side) -> str:
         "| " + " | ".join(escape(cell, 300) for cell in row) + " |" for row in _rows(verdict)
     )
     control = f"\n\n{_control(verdict)}." if verdict.control is not None else ""
+    notes = "".join(f"\n\n{escape(note, 400)}" for note in verdict.notes)
     return (
         f"### Gate: {headline(verdict)}\n\n"
         f"New: {escape(_named(head))}. Old: {escape(_named(base))}.\n\n"
-        f"| {' | '.join(COLUMNS)} |\n|{' :--- |' * len(COLUMNS)}\n{rows}{control}\n"
+        f"| {' | '.join(COLUMNS)} |\n|{' :--- |' * len(COLUMNS)}\n{rows}{control}{notes}\n"
     )
 
 
@@ -193,6 +196,7 @@ def as_json(verdict: Verdict, base: Side, head: Side) -> dict[str, Any]:
         "vanished": verdict.vanished,
         "new": verdict.new,
         "control": verdict.control._asdict() if verdict.control is not None else None,
+        "notes": verdict.notes,
         "blocks": verdict.recorded,
         "wall_s": verdict.wall_s,
     }

@@ -318,13 +318,34 @@ def test_a_users_kernel_is_held_against_what_it_was(
     assert told["new"] == ["another"]
     # The same file for both: an unchanged kernel under two versions of the package.
     forget("mine", "another")
-    assert gate(old, new, tmp_path, f"--kernel-file={old / 'mine.py'}", "--kernel=mine") == 3
+    capsys.readouterr()
+    stranger = f"--kernel-file={shutil.copy(old / 'mine.py', tmp_path)}"
+    assert gate(old, new, tmp_path, stranger, "--kernel=mine") == 3
+    shown = capsys.readouterr()
+    for text in (shown.err, (tmp_path / "gate.md").read_text()):
+        assert "Both sides have the same kernel file" in text
     (old / "mine.py").write_text("1 / 0")
     forget("mine")
     assert gate(old, new, tmp_path, *mine, "--kernel=mine") == 2
     error = capsys.readouterr().err
     assert "the old side cannot be used: KernelFileError" in error
     assert "mine.py:1: ZeroDivisionError" in error
+
+
+def test_a_kernel_file_that_one_side_lacks_is_named(
+    sides: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As one in the checkout that is not committed yet."""
+    old, new = sides
+    monkeypatch.setattr("bench.__main__.ROOT", old)
+    (new / "mine.py").write_text(MINE)
+    mine = f"--kernel-file={new / 'mine.py'}"
+    assert gate(old, new, tmp_path, mine, "--kernel=mine") == 2
+    said = capsys.readouterr().err
+    assert f"no kernel is on both sides; mine.py is not in {old}: commit it" in said
 
 
 def blocks_of(runner: int) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 
 import mlr
 from bench.errors import UserError
-from bench.sides import BROUGHT, PREFIX, Side, bring, load, scratch, take
+from bench.sides import BROUGHT, PREFIX, Side, bring, load, of_kernel_file, scratch, take
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -168,6 +168,7 @@ def test_each_side_brings_its_own_version_of_a_kernel_file(repository: Path) -> 
     old, new = both("HEAD", None, path, repository)
     assert "(1 *" in brought(old)[0]
     assert "(2 *" in brought(new)[0]
+    assert of_kernel_file(old, new) == []
     old.require_unchanged()
     path.write_text("# later")
     old.require_unchanged()
@@ -179,6 +180,8 @@ def test_a_kernel_file_that_is_new_is_not_held_against_itself(repository: Path) 
     (repository / "mine.py").write_text(MINE)
     old, new = both("HEAD", None, repository / "mine.py", repository)
     assert (brought(old), len(brought(new))) == ([], 1)
+    assert (old.lacks, new.lacks) == (Path("mine.py"), None)
+    assert of_kernel_file(old, new) == []
 
 
 def test_two_directories_bring_two_versions_and_a_stranger_the_same(
@@ -189,11 +192,14 @@ def test_two_directories_bring_two_versions_and_a_stranger_the_same(
         (tmp_path / name / "mine.py").write_text(name)
     sides = both(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "two/mine.py", repository)
     assert [brought(side) for side in sides] == [["one"], ["two"]]
+    assert of_kernel_file(*sides) == []
     (tmp_path / "mine.py").write_text("neither")
     shutil.rmtree(tmp_path / "old")
     shutil.rmtree(tmp_path / "new")
     sides = both("HEAD", str(tmp_path / "two"), tmp_path / "mine.py", repository)
     assert [brought(side) for side in sides] == [["neither"], ["neither"]]
+    (said,) = of_kernel_file(*sides)
+    assert f"Both sides have the same kernel file, {tmp_path / 'mine.py'}: a change" in said
 
 
 def test_a_users_kernels_join_the_side_that_imports_them(
