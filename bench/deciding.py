@@ -26,6 +26,15 @@ LAST_LOOK = 12  # what is then not settled is confirmed
 # Blocks of confirmation at each look, and the share of the suite's error that it may spend.
 LOOKS = ((8, 0.4), (12, 0.2), (18, 0.2), (26, 0.2))
 THOROUGH = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
+# The fewest blocks that a verdict can rest on: by screening alone, and by the first look after it.
+LEAST_TO_PASS = FIRST_LOOK
+LEAST_TO_FAIL = FIRST_LOOK + LOOKS[0][0]
+
+
+def most_blocks(*, thorough: bool) -> tuple[int, int]:
+    """Return how many blocks the first look at what is suspect takes at most, and the last."""
+    looks = THOROUGH if thorough else LOOKS
+    return LAST_LOOK + looks[0][0], LAST_LOOK + looks[-1][0]
 
 
 class Rule(NamedTuple):

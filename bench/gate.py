@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench.block import NEW, OLD, Entry, Extra, Spec
+from bench.budget import too_short
 from bench.children import Child
 from bench.deciding import (
     CANNOT_TELL,
@@ -244,7 +245,7 @@ def run_gate(
         blocks=timing.count,
         wall_s=wall_clock() - start,
         recorded=timing.recorded,
-        notes=of_kernel_file(base, head),
+        notes=[*of_kernel_file(base, head), *timing.notes()],
     )
 
 
@@ -263,6 +264,8 @@ class _Timing:
         self.start, self.show = start, show
         self.chance = random.Random(blocks.options.seed)
         self.count = 0
+        self.reached_s: list[float] = []
+        self.is_late = False
         self.control: list[float] = []
         self.deaths: Counter[str] = Counter()
         self.died: dict[str, str] = {}
@@ -273,7 +276,9 @@ class _Timing:
         while wanted := self.deciding.wanted():
             stage = "screening" if self.deciding.suspects is None else "confirming"
             self.show(Progress(stage, self.count, len(wanted), len(self.deciding.cases)))
-            if wall_clock() - self.start > self.blocks.options.budget_s:
+            self.reached_s.append(wall_clock() - self.start)
+            self.is_late = self.reached_s[-1] > self.blocks.options.budget_s
+            if self.is_late:
                 break
             self._block(wanted)
         self.deciding.close()
@@ -308,6 +313,13 @@ class _Timing:
         if not self.control:
             return None
         return found_in(self.control, self.blocks.options.rule, CONTROL)
+
+    def notes(self) -> list[str]:
+        """Say what a budget lacked that ended before all was decided."""
+        options = self.blocks.options
+        if not self.is_late:
+            return []
+        return [too_short(options.budget_s, self.reached_s, thorough=options.thorough)]
 
     def is_noisy(self) -> bool:
         """Say whether old against old differs, or could not be told to be alike."""

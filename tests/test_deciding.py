@@ -1,20 +1,25 @@
 """The gate's decisions, held against simulated machines whose truth is known."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from bench.budget import too_short
 from bench.deciding import (
     CANNOT_TELL,
     FASTER,
     FIRST_LOOK,
+    LEAST_TO_FAIL,
+    LEAST_TO_PASS,
     NOT_SLOWER,
     SLOWER,
     Deciding,
     Rule,
     lower_bound,
+    most_blocks,
     p_value,
     upper_bound,
 )
@@ -123,6 +128,42 @@ def test_when_time_is_up_the_rest_is_undecided() -> None:
     deciding.close()
     assert deciding.finding("a").verdict == CANNOT_TELL
     assert deciding.finding("a").blocks == FIRST_LOOK - 1
+
+
+def blocks_of(values: Iterable[float], *, thorough: bool = False) -> tuple[str | None, int]:
+    """Return the verdict on a case with these values, and after how many of them it is reached."""
+    deciding, left = Deciding({"a": Rule()}, thorough=thorough), iter(values)
+    while deciding.wanted():
+        deciding.add({"a": next(left)})
+    case = deciding.cases["a"]
+    return case.verdict, len(case.screened) + len(case.confirmed)
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_no_verdict_rests_on_fewer_blocks_nor_on_more(thorough: bool) -> None:
+    for centre, verdict, blocks in ((0, NOT_SLOWER, LEAST_TO_PASS), (0.2, SLOWER, LEAST_TO_FAIL)):
+        quiet = (centre + step / 1e6 for step in range(100))
+        assert blocks_of(quiet, thorough=thorough) == (verdict, blocks)
+    wild = ((step - 200) * (-1) ** step for step in range(100))
+    assert blocks_of(wild, thorough=thorough) == (CANNOT_TELL, most_blocks(thorough=thorough)[-1])
+
+
+@pytest.mark.parametrize(
+    ("reached_s", "ended", "budget"),
+    [
+        ([9.0], "before the first block: the examination took 9.00 s", "4m"),  # 9 + 20 · 9
+        ([6.0, 10.0, 14.0], "after 2 blocks, of 4.00 s each", "90s"),  # 6 + 20 · 4
+        ([6.0, 10.0], "after 1 block, of 4.00 s each", "90s"),
+        ([5.0, *range(7, 47, 2)], "after 20 blocks, of 2.00 s each", "90s"),  # 5 + 38 · 2
+    ],
+)
+def test_a_budget_that_is_too_small_names_one_that_suffices(
+    reached_s: list[float], ended: str, budget: str
+) -> None:
+    said = too_short(3.0, reached_s, thorough=False)
+    assert said.startswith(f"The budget of 3 s ended {ended}. A case takes at least 6 blocks ")
+    assert "14 to be found slower, and at most 38: " in said
+    assert said.endswith(f"try --budget {budget}.")
 
 
 def test_a_case_that_cannot_be_measured_holds_nothing_up() -> None:

@@ -226,6 +226,17 @@ def test_a_side_that_dies_while_timed_costs_only_its_case(
         assert "while timed: its process ended (aborted)" in told["cases"][0]["notes"][0]
 
 
+def test_a_budget_that_ended_too_soon_says_which_to_try(
+    sides: tuple[Path, Path], tmp_path: Path, two_blocks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["gate", *map(str, sides), *AXES, "--kernel=matmul", two_blocks]
+    assert main([*arguments, f"--out={tmp_path}"]) in (3, 4)
+    note = "The budget of 2 s ended after 2 blocks, of 1.00 s each."
+    assert note in capsys.readouterr().out
+    assert note in (tmp_path / "gate.md").read_text()
+    assert json.loads((tmp_path / "gate.json").read_text())["notes"][0].startswith(note)
+
+
 def test_an_interpreter_that_cannot_run_is_one_clear_line(
     sides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.arguments import count, duration, share
+from bench.arguments import as_duration, count, duration, share
 from bench.deciding import Rule
 from bench.errors import UserError
 from bench.rules import kernel_rules, read_table, rule_of
@@ -16,6 +16,14 @@ from bench.rules import kernel_rules, read_table, rule_of
 )
 def test_a_duration_is_seconds(text: str, seconds: float) -> None:
     assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "10s"), (81, "90s"), (91, "2m"), (3_600, "60m"), (3_601, "1.1h")]
+)
+def test_a_duration_is_written_as_it_is_read(seconds: float, text: str) -> None:
+    assert as_duration(seconds) == text
+    assert duration(text) >= seconds
 
 
 @pytest.mark.parametrize(
