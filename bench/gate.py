@@ -77,12 +77,14 @@ class Judged(NamedTuple):
         finding: What its times say; None where it was not timed.
         faults: What fails it whatever its times say, in sentences.
         notes: What is worth knowing besides.
+        allowed: Whether its kernel may fail.
     """
 
     entry: Entry
     finding: Finding | None
     faults: list[str]
     notes: list[str]
+    allowed: bool = False
 
 
 @dataclass
@@ -306,7 +308,9 @@ class _Timing:
         """Put what is known of a case's times beside what its examination showed."""
         finding = self.deciding.finding(name) if name in self.deciding.cases else None
         died = [f"while timed: {self.died[name]}"] if name in self.died else []
-        return Judged(self.by_name[name], finding, faults, [*notes, *died])
+        entry = self.by_name[name]
+        allowed = entry.kernel in self.blocks.options.allowed
+        return Judged(entry, finding, faults, [*notes, *died], allowed)
 
     def control_finding(self) -> Finding | None:
         """Return what old against old showed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from bench.gate import NOISY, OK, SLOW, UNDECIDED, Judged, Progress, Verdict
 from bench.markdown import escape
 from bench.sides import Side
 from bench.trialled import KINDS, Trial, false_alarms, power, rules_of, shown
+from bench.units import counted
 
 SAID = {
     OK: "no slow-down",
@@ -30,6 +32,8 @@ SAID = {
     UNDECIDED: "cannot tell",
     NOISY: "the machine is too noisy for a verdict",
 }
+FAULTY, UNTIMED = "worse", "not timed"
+WORST_FIRST = (FAULTY, SLOWER, CANNOT_TELL, UNTIMED, FASTER, NOT_SLOWER)
 COLOURS = {SLOWER: "red", FASTER: "green", NOT_SLOWER: "default", CANNOT_TELL: "yellow"}
 
 
@@ -42,26 +46,23 @@ def following() -> Iterator[Callable[[Progress], None]]:
         def show(progress: Progress) -> None:
             status.update(
                 f"{progress.doing}: block {progress.blocks + 1}, {progress.open} of "
-                f"{progress.total} cases open"
+                f"{counted(progress.total, 'case')} open"
             )
 
         yield show
 
 
 def headline(verdict: Verdict) -> str:
-    """Say in one line what came out."""
-    counts = [
-        f"{sum(_verdict(case) == name for case in verdict.cases)} {name}"
-        for name in (SLOWER, NOT_SLOWER, FASTER, CANNOT_TELL, FAULTY, UNTIMED)
-        if any(_verdict(case) == name for case in verdict.cases)
-    ]
-    return (
-        f"{SAID[verdict.code]}: {', '.join(counts)}; {verdict.blocks} blocks, "
-        f"{verdict.wall_s:.0f} s"
-    )
-
-
-FAULTY, UNTIMED = "worse", "not timed"
+    """Say in one line what came out, the worst first."""
+    counts = Counter(map(_verdict, verdict.cases))
+    said = [f"{name} in {counts[name]}" for name in WORST_FIRST if counts[name]]
+    if said:
+        said[0] += f" of {counted(len(verdict.cases), 'case')}"
+    if verdict.vanished:
+        said.insert(0, f"{counted(len(verdict.vanished), 'kernel')} gone")
+    lead = f"{SAID[verdict.code]}: " if verdict.code in (OK, NOISY) else ""
+    blocks = counted(verdict.blocks, "block")
+    return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
 
 def _verdict(case: Judged) -> str:
@@ -87,8 +88,7 @@ def smallest(case: Judged) -> str:
 
 
 def _rows(verdict: Verdict) -> list[tuple[str, str, str, str, str, str]]:
-    order = (FAULTY, SLOWER, CANNOT_TELL, UNTIMED, FASTER, NOT_SLOWER)
-    cases = sorted(verdict.cases, key=lambda case: order.index(_verdict(case)))
+    cases = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(_verdict(case)))
     rows = []
     for case in cases:
         said = "; ".join([*case.faults, *case.notes])
@@ -99,7 +99,11 @@ def _rows(verdict: Verdict) -> list[tuple[str, str, str, str, str, str]]:
     return rows
 
 
-COLUMNS = ("case", "verdict", "new ÷ old (95 %)", "sees", "blocks", "")
+COLUMNS = ("case", "verdict", "new ÷ old (95 %)", "detectable", "blocks", "")
+LEGEND = (
+    "*detectable*: the smallest slow-down that the blocks of this run could have shown; empty "
+    "where they are too few to say."
+)
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -107,7 +111,7 @@ def print_verdict(verdict: Verdict) -> None:
     console = Console()
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in COLUMNS[:-1]:
-        right = name in ("sees", "blocks")
+        right = name in ("detectable", "blocks")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     kinds = {f"-{case.entry.case.device}-{case.entry.case.dtype}" for case in verdict.cases}
     alike = kinds.pop() if len(kinds) == 1 else ""
@@ -134,7 +138,8 @@ def print_trials(trials: Sequence[Trial], mutants: pd.DataFrame, said: Sequence[
         some = [trial for trial in trials if trial["kind"] == kind]
         if not some:
             continue
-        table = Table(title=f"{kind}: {len(some)} trials", title_justify="left", box=None)
+        title = f"{kind}: {counted(len(some), 'trial')}"
+        table = Table(title=title, title_justify="left", box=None)
         for name in ("rule", "false alarms", *(["found"] if share else [])):
             table.add_column(name)
         for rule in rules_of(trials):
@@ -155,7 +160,7 @@ def _control(verdict: Verdict) -> str:
     found = verdict.control
     assert found is not None
     ends = "" if found.low is None else f" ({found.low:.3f}–{found.high:.3f})"
-    return f"old against old: {found.ratio:.3f}{ends} in {found.blocks} blocks"
+    return f"old against old: {found.ratio:.3f}{ends} in {counted(found.blocks, 'block')}"
 
 
 def as_markdown(verdict: Verdict, base: Side, head: Side) -> str:
@@ -168,7 +173,8 @@ def as_markdown(verdict: Verdict, base: Side, head: Side) -> str:
     return (
         f"### Gate: {headline(verdict)}\n\n"
         f"New: {escape(_named(head))}. Old: {escape(_named(base))}.\n\n"
-        f"| {' | '.join(COLUMNS)} |\n|{' :--- |' * len(COLUMNS)}\n{rows}{control}{notes}\n"
+        f"| {' | '.join(COLUMNS)} |\n|{' :--- |' * len(COLUMNS)}\n{rows}\n\n"
+        f"{LEGEND}{control}{notes}\n"
     )
 
 
@@ -203,20 +209,26 @@ def as_json(verdict: Verdict, base: Side, head: Side) -> dict[str, Any]:
 
 
 def as_junit(verdict: Verdict) -> str:
-    """Return JUnit XML: what is slower or worse has failed, what is undecided was skipped."""
+    """Return JUnit XML: what is slower or worse has failed, what is not decided is an error.
+
+    A case that is allowed to fail and so was not timed is skipped.
+    """
     suite = ElementTree.Element("testsuite", name="mlr gate")
+    allowed = {case.entry.name for case in verdict.cases if case.allowed}
     for name, found, measured, _, _, said in _rows(verdict):
         case = ElementTree.SubElement(suite, "testcase", classname="gate", name=_printable(name))
         text = _printable(f"{measured} {said}".strip())
         if found in (SLOWER, FAULTY):
             ElementTree.SubElement(case, "failure", message=text or found).text = found
         elif found in (CANNOT_TELL, UNTIMED):
-            ElementTree.SubElement(case, "skipped", message=f"{found}: {text}".strip(": "))
-    failures, skipped = suite.findall("*/failure"), suite.findall("*/skipped")
+            tag = "skipped" if found == UNTIMED and name in allowed else "error"
+            ElementTree.SubElement(case, tag, message=f"{found}: {text}".strip(": "))
+    counts = Counter(outcome.tag for case in suite for outcome in case)
     suite.attrib |= {
         "tests": str(len(suite)),
-        "failures": str(len(failures)),
-        "skipped": str(len(skipped)),
+        "failures": str(counts["failure"]),
+        "errors": str(counts["error"]),
+        "skipped": str(counts["skipped"]),
         "time": f"{verdict.wall_s:.3f}",
     }
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -22,7 +22,14 @@ from bench.deciding import CANNOT_TELL, SLOWER, Finding
 from bench.gate import Judged, Verdict
 from bench.sides import PREFIX, Side
 from bench.trials import SUITE
-from bench.verdicts import as_benchmarks, as_junit, as_markdown, github_annotations, print_verdict
+from bench.verdicts import (
+    as_benchmarks,
+    as_junit,
+    as_markdown,
+    github_annotations,
+    headline,
+    print_verdict,
+)
 from mlr import KERNELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -438,19 +445,51 @@ def test_the_outputs_say_what_failed_and_what_is_open(
 ) -> None:
     verdict = verdict_of(SLOW, OPEN, FINE)
     suite = ElementTree.fromstring(as_junit(verdict))
-    assert [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "skipped")] == [1, 1]
+    assert [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error")] == [1, 1]
     assert "1.100 (1.080–1.120)" in as_junit(verdict)
     levels = [line.partition(" ")[0] for line in github_annotations(verdict)]
     assert levels == ["::error", "::warning"]
     text = as_markdown(verdict, SIDE, SIDE)
     assert "<script>" not in text
-    assert "1 slower, 1 not slower, 1 cannot tell" in text
+    assert "### Gate: slower in 1 of 3 cases, cannot tell in 1, not slower in 1; 3 blocks" in text
+    assert "| detectable | blocks |" in text
+    assert "*detectable*: the smallest slow-down" in text
     monkeypatch.setenv("COLUMNS", "80")
     print_verdict(verdict)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert "matmul-100x64x32" in shown
     assert "cpu-float64" in shown
+
+
+def test_what_was_not_decided_or_not_timed_is_green_nowhere() -> None:
+    entries = [case.entry for case in verdict_of(OPEN, FINE, FINE, FINE).cases]
+    cases = [
+        Judged(entries[0], OPEN, [], []),
+        Judged(entries[1], None, [], ["was wrong: error 3"]),
+        Judged(entries[2], None, [], ["allowed: wrong: error 3"], allowed=True),
+        Judged(entries[3], FINE, [], []),
+    ]
+    suite = ElementTree.fromstring(as_junit(Verdict(cases, [], [], None, False, 3, 12.0, [])))
+    said = {case.get("name"): [(one.tag, one.get("message")) for one in case] for case in suite}
+    assert said[entries[0].name] == [("error", "cannot tell: 1.010")]
+    assert said[entries[1].name] == [("error", "not timed: was wrong: error 3")]
+    assert said[entries[2].name] == [("skipped", "not timed: allowed: wrong: error 3")]
+    assert said[entries[3].name] == []
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == ["4", "0", "2", "1"]
+
+
+def test_the_headline_does_not_stutter_and_counts_in_plain_english() -> None:
+    assert headline(verdict_of(OPEN, OPEN)) == "cannot tell in 2 of 2 cases; 3 blocks, 12 s"
+    assert headline(verdict_of(FINE)) == "no slow-down: not slower in 1 of 1 case; 3 blocks, 12 s"
+    gone = verdict_of(FINE, SLOW)
+    gone.vanished, gone.blocks = ["matmul"], 1
+    said = "1 kernel gone, slower in 1 of 2 cases, not slower in 1; 1 block, 12 s"
+    assert headline(gone) == said
+    noisy = verdict_of(SLOW)
+    noisy.noisy = True
+    assert headline(noisy).startswith("the machine is too noisy for a verdict: slower in 1 of 1")
 
 
 def test_both_sides_are_files_that_the_plugin_compares(tmp_path: Path) -> None:
