@@ -14,7 +14,10 @@ from bench.tables import SIZES
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
 FREE = {"grid", "passes", "seed", "plan", "shard"}
-FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "no difference seen", "not comparable"
+FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "unchanged", "not compared"
+# Why a case is not compared, where it is not by its status.
+ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
+BASELINE, NO_RATIO = "baseline", "without a baseline"
 _KEY = ["stage", "device", "dtype", "case", *SIZES, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
 
@@ -54,9 +57,12 @@ def differing_setting(a: Run, b: Run) -> tuple[str, str, str] | None:
 def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """Return each case of either run with the ratio of its speedups, b's over a's: above 1, faster.
 
+    `said` is what came out, and `why` the reason where that is `UNKNOWN`.
+
     Both speedups are to the same baseline in the same process, so the ratio holds even where the
     machine was slower on one of the days. `low` and `high` are the ends of its 95 % interval: the
-    half-widths of both, on the logarithm, added in squares. The baseline has no ratio.
+    half-widths of both, on the logarithm, added in squares. The baseline has no ratio, nor has any
+    case that only one of the runs holds or could measure.
     """
     sides = [with_intervals(frame)[[*_KEY, *_VALUES]] for frame in (a, b)]
     table = sides[0].merge(sides[1], on=_KEY, how="outer", suffixes=("_a", "_b"))
@@ -73,4 +79,21 @@ def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     table.loc[timed, "said"] = ALIKE
     table.loc[timed & (table["low"] > 1), "said"] = FASTER
     table.loc[timed & (table["high"] < 1), "said"] = SLOWER
+    table["why"] = _why(table).where(table["said"] == UNKNOWN, "")
     return table.sort_values([*_KEY[:3], *SIZES, "kernel"], ignore_index=True)
+
+
+def moved(table: pd.DataFrame) -> pd.Series:
+    """Say of each compared case of both runs whether its speed, its memory or its status moved."""
+    speed = table["said"].isin([FASTER, SLOWER])
+    memory = table["memory_ratio"].notna() & (table["memory_ratio"] != 1)
+    status = (table["status_a"] != table["status_b"]) & ~table["why"].isin(ONLY_ONE)
+    return speed | memory | status
+
+
+def _why(table: pd.DataFrame) -> pd.Series:
+    """Return why each case is not compared, if it is not."""
+    a, b = table["status_a"], table["status_b"]
+    why = pd.Series(NO_RATIO, table.index).mask(table["kernel"] == table["baseline_a"], BASELINE)
+    why = why.mask(a != "ok", a).mask(a != b, a.astype(str) + " → " + b.astype(str))
+    return why.mask(a.isna(), ONLY_SECOND).mask(b.isna(), ONLY_FIRST)

@@ -9,10 +9,19 @@ import pytest
 from run_builder import build_run, fail, save
 
 from bench.__main__ import main
-from bench.comparing import ALIKE, FASTER, SLOWER, UNKNOWN, compared, require_alike
+from bench.comparing import (
+    ALIKE,
+    FASTER,
+    ONLY_FIRST,
+    SLOWER,
+    UNKNOWN,
+    compared,
+    require_alike,
+)
 from bench.errors import UserError
 from bench.schema import Run
 from bench.selecting import reading
+from bench.showing import print_compared
 from bench.store import load_frame, runs_frame
 
 SIZES = ((33, 6, 3), (1_000, 6, 3))
@@ -52,8 +61,8 @@ def test_what_only_one_run_has_is_not_comparable() -> None:
     second["outcomes"].pop(0)
     second["benchmarks"].pop(0)
     table = compared(frame_of(run_of()), frame_of(second, "b"))
-    assert (table["said"] == UNKNOWN).sum() == 3  # two baselines, one of them gone, and a wrong one
-    assert len(table) == len(frame_of(run_of()))
+    table = table[table["said"] == UNKNOWN]
+    assert sorted(table["why"]) == ["baseline", "ok → wrong", ONLY_FIRST]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +95,55 @@ def test_the_command_tells_what_moved(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "1 faster" in said
     assert main(["report", "--compare", str(paths[0])]) == 2
     assert "takes two runs" in capsys.readouterr().err
+
+
+def shown(first: dict[str, Any], second: dict[str, Any], capsys: Any) -> list[str]:
+    """Return the lines that two runs give on a terminal of 80 columns, none of them longer."""
+    print_compared(compared(frame_of(first), frame_of(second, "b")))
+    lines: list[str] = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "nan" not in "".join(lines)
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_cases_of_one_run_only_are_counted_and_not_listed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = build_run(("step",), ((33, 6, 3), (100, 6, 3)), passes=5)
+    lines = shown(run_of(), other, capsys)
+    per_size = len(other["outcomes"]) // 2
+    assert lines[:2] == [f"only in the {run} run: {per_size} cases" for run in ("first", "second")]
+    assert lines[2] == f"{per_size - 1} unchanged, 1 not compared (1 baseline)"
+    strange = build_run(("step",), ((7, 6, 3),), passes=5)
+    lines = shown(run_of(), strange, capsys)
+    assert lines[2:] == ["No case is in both runs."]
+
+
+def test_the_counts_say_why_a_case_is_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = run_of(), run_of()
+    for run, status in ((first, "ok"), (second, "wrong")):
+        infeasible, wrong = (
+            next(o for o in run["outcomes"] if o["kernel"] == kernel and o["batch"] == 1_000)
+            for kernel in ("kron_update", "matmul_update")
+        )
+        fail(run, infeasible, "infeasible", "too much")
+        if status != "ok":
+            fail(run, wrong, status, "error 3")
+    lines = shown(first, second, capsys)
+    assert lines[1] == "step cpu float64"
+    assert lines[2] == "matmul_update 1,000 × 6 → 3 ok → wrong"
+    counts = "4 unchanged, 4 not compared (2 baselines, 1 infeasible, 1 ok → wrong)"
+    assert lines[3] == counts
+
+
+def test_memory_that_moved_by_little_is_told_in_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    second = run_of()
+    for entry in second["benchmarks"]:
+        if entry["extra_info"]["kernel"] == "fused_addmm":
+            entry["extra_info"]["peak_bytes"] += 8 if entry["extra_info"]["batch"] > 33 else 2_000
+    said = "\n".join(shown(run_of(), second, capsys))
+    assert "+8 B unchanged" in said
+    assert "3.40× unchanged" in said
 
 
 def test_a_filter_keeps_what_fits_all_its_words() -> None:
