@@ -88,6 +88,13 @@ def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[s
     assert cost == "1 min 40 s, overhead 10%"
 
 
+def test_one_case_and_one_pass_are_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.following(1) as show:
+        show(Progress(1, 1, statuses={"ok": 1}, passes=1, wall_s=7.0, contended=1))
+    said = "1 case: 1 ok; 1 pass\n7 s, overhead 0%; 1 take under contention\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
     axes = Axes(grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), stage=("gradient",))
     told = [(entry, foretell(entry, None, 1.0)) for entry in planned(axes)]
