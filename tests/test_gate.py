@@ -29,6 +29,7 @@ from bench.verdicts import (
     github_annotations,
     headline,
     print_verdict,
+    write_verdict,
 )
 from mlr import KERNELS
 
@@ -490,6 +491,18 @@ def test_the_headline_does_not_stutter_and_counts_in_plain_english() -> None:
     noisy = verdict_of(SLOW)
     noisy.noisy = True
     assert headline(noisy).startswith("the machine is too noisy for a verdict: slower in 1 of 1")
+
+
+def test_a_job_on_github_gets_the_verdict_as_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    list(write_verdict(verdict_of(SLOW), SIDE, SIDE, tmp_path / "out"))
+    assert summary.read_text() == "before\n" + (tmp_path / "out" / "gate.md").read_text()
+    assert capsys.readouterr().out.startswith("::error title=gate::")
 
 
 def test_both_sides_are_files_that_the_plugin_compares(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+
+from bench.gate import NOISY, OK, SLOW, UNDECIDED
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,3 +34,15 @@ def test_one_that_does_not_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "ci.yml"
     path.write_text("name: x\non: push\njobs: {a: {steps: [{run: true}]}}\n")
     assert verdict_on(path).returncode != 0
+
+
+def test_the_gates_job_has_its_base_its_summary_and_its_exit_statuses() -> None:
+    text = (ROOT / ".github/workflows/bench.yml").read_text(encoding="utf-8")
+    steps = YAML(typ="safe").load(text)["jobs"]["gate"]["steps"]
+    (checkout,) = (step for step in steps if step.get("uses", "").startswith("actions/checkout"))
+    assert checkout["with"]["fetch-depth"] == 0
+    (gate,) = (step for step in steps if step.get("run", "").startswith("tox -e gate -- "))
+    # What the gate writes to GitHub it knows by these variables.
+    assert gate["env"]["TOX_OVERRIDE"] == "testenv:gate.pass_env=GITHUB_*"
+    for status in (OK, SLOW, 2, UNDECIDED, NOISY):
+        assert f"#   {status} " in text
