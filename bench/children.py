@@ -104,7 +104,7 @@ class Child:
         if code == 0 and self._case is None:
             return None
         if self._case is None:
-            raise UserError(f"the measuring process failed: {self._why(code)}")
+            raise UserError(f"the measuring process of {self._python} failed: {self._why(code)}")
         return {"event": "died", "case": self._case, "reason": self._why(code)}
 
     def _why(self, code: int) -> str:

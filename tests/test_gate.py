@@ -254,9 +254,8 @@ def test_an_interpreter_that_cannot_run_is_one_clear_line(
     other.write_text("#!/bin/sh\necho 'no torch here' >&2\nexit 1\n")
     other.chmod(0o755)
     assert gate(*sides, tmp_path, f"--head-python={other}") == 2
-    assert "the measuring process failed: its process ended (exit status 1): no torch here" in (
-        capsys.readouterr().err
-    )
+    said = f"of {other} failed: its process ended (exit status 1): no torch here"
+    assert f"the measuring process {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyError("old"), OSError(28, "No space left"), SystemExit(1)])
