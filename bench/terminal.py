@@ -84,12 +84,14 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
     cases = sum(last.statuses.values())
     console.print(
-        f"{counted(cases, 'benchmark')}: {counts}; {counted(last.passes, 'process', 'es')} each"
+        f"{counted(cases, 'benchmark')}: {counts}; {counted(last.passes, 'process')} each"
     )
     if last.wall_s:
-        noisy = f"; {last.contended} measurements disturbed by other work" if last.contended else ""
+        noisy = f"; {counted(last.contended, 'measurement')} disturbed by other work"
         again = f", {last.again} repeated" if last.again else ""
-        console.print(f"{_duration(last.wall_s)}, overhead {last.overhead:.0%}{noisy}{again}")
+        console.print(
+            f"{_duration(last.wall_s)}, overhead {last.overhead:.0%}{noisy * bool(last.contended)}{again}"
+        )
 
 
 def _tenths(progress: Progress) -> int:
@@ -190,10 +192,9 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     """Print a run's results, and under which conditions they hold."""
     console = Console()
     print_results(frame, console)
-    threads = settings.get("threads")
-    passes = settings.get("passes")
+    processes = counted(settings["passes"], "process")
     console.print(
-        f"Time: the median of {counted(passes, 'process', 'es')}, {counted(threads, 'thread')}, "
+        f"Time: the median of {processes}, {counted(settings['threads'], 'thread')}, "
         "inputs in cache where they fit. Speedup: over the stage's torch.nn kernel, in alternating "
         "slices of one process, ± its 95 % interval. Peak: bytes held at once beyond the inputs.",
         highlight=False,
@@ -239,7 +240,7 @@ def print_plan(
     if pace_s is not None and counts["to run"]:
         about = _duration(counts["to run"] * (1 + passes) * pace_s)
         console.print(
-            f"about {about} for {counted(passes, 'process', 'es')}, at the {pace_s:.2g} s that a "
+            f"about {about} for {counted(passes, 'process')}, at the {pace_s:.2g} s that a "
             "benchmark took in a process of this machine's last run"
         )
     console.print()

@@ -124,15 +124,6 @@ def format_error(error: float) -> str:
     return f"{error:.1e}" if error else "0"
 
 
-def counted(count: object, noun: str, plural: str = "s") -> str:
-    """Write how many there are of something.
-
-    >>> counted(1, "thread"), counted(5, "process", "es")
-    ('1 thread', '5 processes')
-    """
-    return f"{count} {noun}{'' if count == 1 else plural}"
-
-
 def format_percent(part: float) -> str:
     """Write a part of one in percent.
 

@@ -51,7 +51,7 @@ def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> 
     slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
     for outcome in list(slow)[:2]:
         fail(run, outcome, "wrong", wrong)
-    terminal.print_run(runs_frame({"a.json": Run.model_validate(run)}), {})
+    terminal.print_run(runs_frame({"a.json": Run.model_validate(run)}), {"threads": 1, "passes": 3})
     said = capsys.readouterr().out
     assert said.count(wrong) == 1
     (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
@@ -88,11 +88,13 @@ def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[s
     assert cost == "1 min 40 s, overhead 10%"
 
 
-def test_one_case_and_one_pass_are_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
     with terminal.following(1) as show:
         show(Progress(1, 1, statuses={"ok": 1}, passes=1, wall_s=7.0, contended=1))
-    said = "1 case: 1 ok; 1 pass\n7 s, overhead 0%; 1 take under contention\n"
-    assert capsys.readouterr().err == said
+    first, counts, cost = capsys.readouterr().err.splitlines()
+    assert first.startswith("1 measurement: ")
+    assert counts == "1 benchmark: 1 ok; 1 process each"
+    assert cost == "7 s, overhead 0%; 1 measurement disturbed by other work"
 
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
