@@ -87,11 +87,12 @@ def following(total: int) -> Iterator[Callable[[Progress], None]]:
         f"{counted(cases, 'benchmark')}: {counts}; {counted(last.passes, 'process')} each"
     )
     if last.wall_s:
-        noisy = f"; {counted(last.contended, 'measurement')} disturbed by other work"
-        again = f", {last.again} repeated" if last.again else ""
-        console.print(
-            f"{_duration(last.wall_s)}, overhead {last.overhead:.0%}{noisy * bool(last.contended)}{again}"
-        )
+        cost = [f"{_duration(last.wall_s)}, overhead {last.overhead:.0%}"]
+        if last.contended:
+            cost.append(f"{counted(last.contended, 'measurement')} disturbed by other work")
+        if last.again:
+            cost.append(f"{last.again} repeated")
+        console.print("; ".join(cost))
 
 
 def _tenths(progress: Progress) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_the_gates_job_has_its_base_its_summary_and_its_exit_statuses() -> None:
     (checkout,) = (step for step in steps if step.get("uses", "").startswith("actions/checkout"))
     assert checkout["with"]["fetch-depth"] == 0
     (gate,) = (step for step in steps if step.get("run", "").startswith("tox -e gate -- "))
-    # What the gate writes to GitHub it knows by these variables.
-    assert gate["env"]["TOX_OVERRIDE"] == "testenv:gate.pass_env=GITHUB_*"
+    tox = ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    assert tox["testenv:gate"]["pass_env"] == "GITHUB_*"  # by which it knows where to write
     for status in (OK, SLOW, 2, UNDECIDED, NOISY):
         assert f"#   {status} " in text
