@@ -42,7 +42,7 @@ def test_the_gates_job_has_its_base_its_summary_and_its_exit_statuses() -> None:
     steps = YAML(typ="safe").load(text)["jobs"]["gate"]["steps"]
     (checkout,) = (step for step in steps if step.get("uses", "").startswith("actions/checkout"))
     assert checkout["with"]["fetch-depth"] == 0
-    (gate,) = (step for step in steps if step.get("run", "").startswith("tox -e gate -- "))
+    assert any(step.get("run", "").startswith("tox -e gate -- ") for step in steps)
     tox = ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
     assert tox["testenv:gate"]["pass_env"] == "GITHUB_*"  # by which it knows where to write
