@@ -78,7 +78,7 @@ GRIDS: dict[str, tuple[Block, ...]] = {
             ("float64",),
             (NOTEBOOK[1], TALL[1], TALL[2], WIDE),
             frozenset(
-                {"torch_nn", "fused_addmm", "kron_update", "one_pass_step", "auto_step"}
+                {"torch_nn", "fused_addmm", "one_pass_step", "auto_step"}
                 | {"one_pass_triton", "cuda_graph"}
             ),
         ),
