@@ -71,14 +71,16 @@ def display_crossings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _along(line: pd.DataFrame, axis: str) -> list[dict[str, object]]:
-    columns = ["speedup", "low", "high"]
-    table = line.drop_duplicates(["kernel", axis]).pivot(index=axis, columns="kernel")
-    sizes, best = table.index.to_numpy(), line.groupby(axis)["best"].first().to_numpy()
-    kernels = sorted(line["kernel"].unique())
-    known = {name: table.xs(name, axis=1, level=1)[columns].to_numpy(float).T for name in kernels}
+    best = line.groupby(axis)["best"].first()
+    if len(best) < 2:
+        return []
+    sizes, first_of = best.index.to_numpy(), line.drop_duplicates(["kernel", axis])
+    values = first_of.pivot(index=axis, columns="kernel", values=["speedup", "low", "high"])
+    kernels = sorted(values["speedup"])
+    known = {name: values.xs(name, axis=1, level=1).to_numpy(float).T for name in kernels}
     found: list[dict[str, object]] = []
     for first, second in combinations(kernels, 2):
-        for one, other in pairwise(_leads(sizes, best, known[first], known[second])):
+        for one, other in pairwise(_leads(sizes, best.to_numpy(), known[first], known[second])):
             if one.log * other.log < 0 and (one.fastest or other.fastest):
                 names = (first, second) if one.log > 0 else (second, first)
                 found.append(

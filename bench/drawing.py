@@ -92,22 +92,24 @@ def panels_of(rows: pd.DataFrame) -> list[Panel]:
 
 def _best(rows: pd.DataFrame, axis: str, order: list[str]) -> pd.DataFrame:
     # The rows at those two other sizes that come last in the order; among equals the largest.
-    if rows.empty:
-        return rows
-    others = [name for name in SIZES if name != axis]
-    ranked = rows.assign(ok=rows["status"].eq("ok"), hidden=rows.get("hidden", False))
+    held = [name for name in SIZES if name != axis]
+    hidden = rows["hidden"] if "hidden" in order else [False] * len(rows)
+    groups: dict[tuple[int, int], list[tuple[int, bool, bool]]] = {}
+    for first, second, *row in zip(*(rows[name] for name in [*held, axis]),
+                                   rows["status"] == "ok", hidden, strict=True):  # fmt: skip
+        groups.setdefault((first, second), []).append(tuple(row))
+    counts = {
+        sizes: {"points": len({size for size, _, _ in some}), "ok": sum(ok for _, ok, _ in some),
+                "hidden": sum(unseen for _, _, unseen in some)}
+        for sizes, some in groups.items()
+    }  # fmt: skip
     if "hidden" in order:  # a further panel is worth its room only with something to compare
-        ranked = ranked[ranked.groupby(others)[axis].transform("nunique") > 1]
-    if ranked.empty:
+        counts = {sizes: count for sizes, count in counts.items() if count["points"] > 1}
+    if not counts:
         return rows.iloc[:0]
-    counts = (
-        ranked.groupby(others, as_index=False)
-        .agg(points=(axis, "nunique"), ok=("ok", "sum"), hidden=("hidden", "sum"))
-        .sort_values([*order, *others])
-    )
-    held = [rows[name] == counts[name].iloc[-1] for name in others]
-    best: pd.DataFrame = rows.loc[held[0] & held[1]]
-    return best
+    best = max(counts, key=lambda sizes: (*(counts[sizes][name] for name in order), *sizes))
+    chosen: pd.DataFrame = rows[(rows[held] == list(best)).all(axis=1)]
+    return chosen
 
 
 def lay_out(panels: Sequence[Panel], quantity: str) -> tuple[Figure, list[Axes]]:
