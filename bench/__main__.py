@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -19,8 +19,6 @@ from bench.errors import UserError, in_one_line, raised_at
 
 if TYPE_CHECKING:
     from bench.grid import Axes
-    from bench.schema import Head
-    from bench.selecting import Keep
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -59,9 +57,20 @@ def make_parser() -> Parser:
     plan.add_argument("--passes", type=count, help="as of run")
     plan.add_argument("--shard", type=shard, metavar="I/K", help="as of run")
     report = command("report", "write report.html, REPORT.md, figures and tables", _report)
-    report.add_argument("runs", nargs="*", type=Path, metavar="RUN")
-    report.add_argument("--out", type=Path, default=RESULTS, help="where to (default: results)")
-    report.add_argument("--readme", type=Path, help="a README whose generated parts to renew too")
+    report.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN",
+        help="run files: show these and nothing else (default: all that the results folder has)",
+    )  # fmt: skip
+    report.add_argument(
+        "--out", type=Path, default=RESULTS,
+        help="results folder, as of run: its runs are read, its report/ is written "
+        "(default: results)",
+    )  # fmt: skip
+    report.add_argument(
+        "--readme", type=Path,
+        help="publish: renew the generated parts of this README, and REPORT.md and figures/ of the "
+        "results folder",
+    )  # fmt: skip
     report.add_argument(
         "--format",
         type=formats,
@@ -236,71 +245,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from bench.curved import latest_curves
-    from bench.joining import elsewhere, joined
-    from bench.report import update_readme, write_report, write_table
-    from bench.scaled import latest_scalings
-    from bench.selecting import reading
-    from bench.store import find_runs, load_frame, load_heads, load_run, runs_frame
-    from bench.trialled import read_all
+    from bench import reporting
 
-    keep = reading(arguments.filter)
-    if arguments.compare:
-        return _compare(arguments.runs, keep)
-    stored = arguments.runs or find_runs(RESULTS / "runs")
-    if not stored:
-        raise UserError("a report needs a stored run; found none; `python -m bench run` makes one")
-    for suffix in ("csv", "parquet"):
-        if suffix in arguments.format:
-            print(write_table(keep(load_frame(stored)), arguments.out / f"results.{suffix}"))
-    text = {"html", "md"} & set(arguments.format)
-    if not text and arguments.readme is None:
-        return 0
-    heads = load_heads(stored)
-    runs = arguments.runs or _latest(heads)
-    for line in elsewhere({path: heads[path] for path in runs}):
-        _say(line)
-    trials = sorted((RESULTS / "gate").glob("*.jsonl"))
-    curves = latest_curves(RESULTS / "curves")
-    if text:
-        # A filter leaves a part of each run, which says nothing of how the code moved.
-        history = {} if arguments.filter else heads
-        page = "html" in arguments.format
-        scalings = latest_scalings(RESULTS / "scaling")
-        for path in write_report(
-            runs, arguments.out, trials, curves, keep, page, history, scalings
-        ):
-            print(path)
-    if arguments.readme is not None:
-        frame = runs_frame(joined({path: load_run(path) for path in runs}))
-        update_readme(arguments.readme, frame, trials=read_all(trials), curves=curves)
-    return 0
-
-
-def _latest(heads: Mapping[Path, Head]) -> list[Path]:
-    """Return the runs that a report is made of by default, and say which are left out, and why."""
-    from bench.joining import latest_runs, left_out
-
-    runs, without = latest_runs(heads), left_out(heads)
-    if not runs:
-        raise UserError(f"a report needs a whole run; {'; '.join(without)}")
-    for line in without:
-        _say(f"left out: {line}")
-    return runs
-
-
-def _compare(paths: Sequence[Path], keep: Keep) -> int:
-    from bench.comparing import compared, require_alike
-    from bench.showing import print_compared
-    from bench.store import load_run, runs_frame
-
-    if len(paths) != 2:
-        raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
-    runs = [load_run(path) for path in paths]
-    require_alike(*runs)
-    frames = [keep(runs_frame({path: run})) for path, run in zip(paths, runs, strict=True)]
-    print_compared(compared(*frames))
-    return 0
+    return reporting.run(arguments)
 
 
 def _repeat(arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.drawing import COLOURS, GREY, LINES, label
-from bench.markdown import escape, markdown_table
+from bench.markdown import escape, image, markdown_table
 from bench.records import load_record, newest
 from bench.schema import Above, Amount, Commit, Name, Size, Slug
 from bench.units import UNKNOWN, format_ratio, format_time
@@ -143,22 +143,23 @@ def ratios(base: Trained, one: Trained) -> np.ndarray:
     return quotients
 
 
-def curves_section(curves: Curves, figure: str) -> str:
-    """Return the report's part on the fit curves of one machine and task."""
+def curves_section(curves: Curves, figure: str | None) -> str:
+    """Return the report's part on the fit curves of one machine and task; its figure if any."""
     changed = " with uncommitted changes" if curves.commit_info.dirty else ""
     passes = max((len(one.seconds) for one in curves.trained), default=0)
-    return (
-        f"### How long until it fits: {escape(curves.task)}\n\n"
+    parts = [
+        f"### How long until it fits: {escape(curves.task)}",
         f"Wall time until the loss on validation rows is within {curves.task.within:.0%} of the "
         f"closed form's ({curves.closed_form_loss:.4g}), from the same parameters; what compiles "
         f"has compiled. All learn at the rate η but scikit-learn's, which have rates of their own. "
         f"Each pass is a process of its own and times each trainer {curves.task.repeats} times; "
-        f"the median counts.\n\n"
-        f"![Loss above the closed form's against wall time, by trainer]({figure})\n\n"
-        f"{markdown_table(curves_table(curves), wide=['status'])}\n\n"
+        f"the median counts.",
+        image("Loss above the closed form's against wall time, by trainer", figure),
+        markdown_table(curves_table(curves), wide=["status"]),
         f"Measured on {escape(curves.machine)}, commit {escape(curves.commit_info.id[:10])}"
-        f"{changed}, {passes} passes, {escape(curves.settings.get('threads'))} threads."
-    )
+        f"{changed}, {passes} passes, {escape(curves.settings.get('threads'))} threads.",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def curves_figure(curves: Curves) -> Figure:

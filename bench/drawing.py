@@ -6,6 +6,7 @@ text, never markup: see `label`.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -237,6 +238,15 @@ def put_frame(figure: Figure, question: str, rows: pd.DataFrame, note: str = "")
         where = f"{label(first['machine'])}, commit {label(first['commit'][:10])}{changed}"
         text = f"{note}{where}, run {label(first['run'])}"
         figure.text(0.99, foot / 4, text, ha="right", fontsize=7.5, color=GREY)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, the same bytes for the same figure."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # with one it would be drawn twice
+    figure.savefig(path, metadata={"Software": None})
 
 
 def _apart(values: list[int]) -> list[int]:

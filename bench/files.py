@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,3 +25,29 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def swap(names: Iterable[str], new: Path, folder: Path, old: Path) -> None:
+    """Put files and folders of some names into a folder, in the place of those there.
+
+    Args:
+        names: Which; one that `new` has not is only taken away.
+        new: Where they are, on the same disk.
+        folder: Where they go.
+        old: A folder that is made, for what was there.
+
+    Raises:
+        OSError: One of them cannot be moved; then all is as it was.
+    """
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for name in names:
+            for origin, target in ((folder / name, old / name), (new / name, folder / name)):
+                if os.path.lexists(origin):
+                    os.replace(origin, target)
+                    moved.append((origin, target))
+    except OSError:
+        for origin, target in reversed(moved):
+            os.replace(target, origin)
+        raise

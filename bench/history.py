@@ -7,7 +7,8 @@ each way of measuring has a history of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from bench.comparing import FREE, compared
 from bench.drawing import GREY, Style, entry, kernel_entries, label, put_frame, put_legend, styles
 from bench.joining import gather
-from bench.markdown import escape, markdown_table
+from bench.markdown import escape, image, markdown_table
 from bench.method import flat
 from bench.schema import Head, Run
 from bench.store import moment, runs_frame
@@ -29,6 +30,9 @@ from bench.units import digits, format_ratio
 
 _KEYS = ["stage", "device", "dtype", "kernel"]
 _MOST_RUNS = 12  # of a figure: the newest
+_HOW_DRAWN = """\
+A point is how far a kernel has moved since its line begins; hollow where the interval of its last
+move holds no change. A run that has no case in common with the one before begins a line."""
 
 
 class Chapter(NamedTuple):
@@ -105,18 +109,19 @@ def moves(frame: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
 
 
 def history_section(chapter: Chapter, figures: Mapping[str, str]) -> str:
-    """Return what a history says: its figures, and the changes that are more than noise."""
+    """Return what a history says: its figures, if any, and the changes that are more than noise."""
     changes = chapter.steps[chapter.steps["changed"].astype(bool)]
     count = len(chapter.steps)
     said = (
-        f"{len(chapter.runs)} runs under the same settings, the newest last. A point is how a "
-        "kernel's speed to torch.nn moved since its line begins: from run to run by the geometric "
-        "mean over the cases that both have, with the 95 % interval of that move; hollow where the "
-        "interval holds no change. A run that has no case in common with the one before begins a "
-        f"line. Of {count} moves about {count / 20:.0f} look changed by chance."
+        f"{len(chapter.runs)} runs under the same settings, the newest last. A kernel's speed to "
+        "torch.nn moves from run to run by the geometric mean over the cases that both have, with "
+        f"the 95 % interval of that move. Of {count} moves about {count / 20:.0f} look changed by "
+        "chance."
     )
-    images = [f"![{what}]({path})" for what, path in figures.items()]
-    parts = [said, *images]
+    parts = [said]
+    if figures:
+        parts.append(_HOW_DRAWN)
+        parts += [image(what, path) for what, path in figures.items()]
     if len(changes):
         parts.append(markdown_table(display_changes(changes)))
     return "\n\n".join(parts)
@@ -138,13 +143,13 @@ def display_changes(changes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def history_figures(chapter: Chapter) -> dict[str, Figure]:
-    """Draw each stage, device and dtype that has a move: what it shows, and the figure."""
-    found = {}
+def history_figures(chapter: Chapter) -> dict[str, Callable[[], Figure]]:
+    """Return how to draw each stage, device and dtype that has a move, by what it shows."""
+    found: dict[str, Callable[[], Figure]] = {}
     for key, steps in chapter.steps.groupby(_KEYS[:3]):
         stage, device, dtype = map(str, key)
         name = f"{stage} on {device} in {dtype} on {chapter.machine}: speed from run to run"
-        found[escape(name)] = _figure(chapter, (stage, device, dtype), steps)
+        found[escape(name)] = partial(_figure, chapter, (stage, device, dtype), steps)
     return found
 
 

@@ -86,8 +86,12 @@ def markdown_table(table: pd.DataFrame, wide: Iterable[str] = ()) -> str:
 
 def name_of(part: Slice) -> str:
     """Name a slice in words."""
-    stage = _STAGES.get(part.stage, escape(part.stage))
-    return f"{stage} on {escape(part.device)} in {escape(part.dtype)}"
+    return f"{name_of_stage(part.stage)} on {escape(part.device)} in {escape(part.dtype)}"
+
+
+def name_of_stage(stage: object) -> str:
+    """Name a stage in words."""
+    return _STAGES.get(str(stage), escape(stage))
 
 
 def sentences(frame: pd.DataFrame) -> list[str]:
@@ -95,6 +99,11 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     best = fastest(frame)
     found = [_winners(part, part.of(best)) for part in slices(frame)]
     return [*found, *_prices(frame), *_doubted(frame), _missing(frame)]
+
+
+def run_summary(rows: pd.DataFrame) -> str:
+    """Return `sentences` of one run as a list, below where its numbers come from."""
+    return "\n".join([f"{source(rows)}:\n", *(f"* {said}" for said in sentences(rows))])
 
 
 def source(frame: pd.DataFrame) -> str:
@@ -106,22 +115,25 @@ def source(frame: pd.DataFrame) -> str:
     )
 
 
-def slice_section(
-    frame: pd.DataFrame, part: Slice, figures: Mapping[str, str], numbers: str
-) -> str:
-    """Return the section of one slice: its figures and its table, with a link to the numbers."""
+def slice_section(frame: pd.DataFrame, part: Slice, figures: Mapping[str, str]) -> str:
+    """Return the section of one slice: its figures and its table."""
     rows = part.of(frame)
     table = markdown_table(display(rows))
     marked = [f"{MARK} Something is doubtful about it: see *Look twice*."]
-    notes = [*(marked if doubtful(rows).any() else []), f"[All numbers as CSV]({numbers})"]
+    notes = marked if doubtful(rows).any() else []
     return "\n\n".join([figure_section(part, figures), table, *notes])
 
 
 def figure_section(part: Slice, figures: Mapping[str, str]) -> str:
     """Return the figures of one slice, below its name."""
     name = name_of(part)
-    images = [f"![{name}: {what}]({path})" for what, path in figures.items()]
+    images = [image(f"{name}: {what}", path) for what, path in figures.items()]
     return "\n\n".join([f"### {name}", *images])
+
+
+def image(text: str, path: str | None) -> str:
+    """Return a figure with what it shows; '' without a path."""
+    return f"![{text}]({path})" if path else ""
 
 
 def price_section(frame: pd.DataFrame) -> str:
@@ -149,7 +161,7 @@ def standing_tables(table: pd.DataFrame) -> str:
     parts = []
     for (stage, device), rows in with_others(table).groupby(["stage", "device"]):
         parts += [
-            f"{_STAGES.get(str(stage), escape(stage))} on {escape(device)}, over every dtype:",
+            f"{name_of_stage(stage)} on {escape(device)}, over every dtype:",
             markdown_table(display_standings(rows)),
             markdown_table(display_efficiency(rows)),
         ]

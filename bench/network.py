@@ -163,7 +163,9 @@ def worth_until(one: Scaled, link: Link) -> int | None:
 
     None where the step is still getting shorter at the most workers that are predicted.
     """
-    steps = [predicted_step_s(one, link, workers) for workers in range(1, MOST_WORKERS + 1)]
+    alone_s = median(one.alone_s)
+    workers = range(1, MOST_WORKERS + 1)
+    steps = [_step_s(alone_s / number, one, link, number) for number in workers]
     best = int(np.argmin(steps)) + 1
     return best if best < MOST_WORKERS else None
 

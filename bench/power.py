@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # all of scipy.stats takes half a second to import
 
 Array = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def _interval(
     left = y - y.mean() - middle * centred
     rest = float(left @ left)
     deviation = max(known, float(np.sqrt(rest / (len(x) - 2))))
-    reach = float(stats.t.ppf(0.975, freedom + len(x) - 2)) * deviation
+    reach = float(special.stdtrit(freedom + len(x) - 2, 0.975)) * deviation
     bend = _bend(x, y, known, freedom)
     if bend > EVEN:
         return None
@@ -102,7 +102,7 @@ def _bend(x: Array, y: Array, known: float, freedom: float) -> float:
     left = y - design @ term
     free = len(x) - 3
     deviation = max(known, float(np.sqrt(left @ left / free)) if free else 0.0)
-    reach = float(stats.t.ppf(0.975, max(freedom + free, 1))) * deviation * inverse[0, 0] ** 0.5
+    reach = float(special.stdtrit(max(freedom + free, 1), 0.975)) * deviation * inverse[0, 0] ** 0.5
     change = 2 * float(term[0]) * float(x[-1] - x[0])
     return abs(change) if abs(term[0]) > reach else 0.0
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from bench.price import jacobian_price
 from bench.tables import AUTO, SIZES, SLICE, each, sizes_text
-from bench.units import format_ratio, format_time
+from bench.units import UNKNOWN, format_ratio, format_time
 
 WITHIN = 1.1  # paired ratios of one pass that are nearer than this may be equal
 
@@ -89,6 +89,24 @@ def display_summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def display_fastest(best: pd.DataFrame) -> pd.DataFrame:
+    """Return what `fastest` found as text, by size; what all rows share has no column."""
+    rows = best.sort_values([*SIZES, "device", "machine", "run"], kind="stable")
+    speedup = each(format_ratio, rows, "speedup", "speedup_low", "speedup_high")
+    apart = [name for name in ("device", "machine", "run") if rows[name].nunique() > 1]
+    return pd.DataFrame(
+        {
+            "batch × in → out": sizes_text(rows),
+            "fastest": rows["kernel"],
+            "ties": [_several(also, ", ") or UNKNOWN for also in rows["also"]],
+            "median (q1–q3)": each(format_time, rows, "median_s", "q1_s", "q3_s"),
+            "speedup to torch.nn": speedup.where(rows["kernel"] != rows["baseline"], "baseline"),
+            **{name: rows[name] for name in apart},
+        },
+        dtype=object,
+    )
+
+
 def _spread(group: pd.DataFrame, limit: int) -> pd.DataFrame:
     ordered = group.iloc[np.argsort(group[SIZES].astype(float).prod(axis=1), kind="stable")]
     count = min(limit, len(ordered))
@@ -96,6 +114,11 @@ def _spread(group: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 
 def _tied(kernel: str, also: str) -> str:
-    others = also.split(", ") if also else []
-    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
-    return " ≈ ".join([kernel, *others[:2]]) + more
+    return f"{kernel} ≈ {_several(also, ' ≈ ')}" if also else kernel
+
+
+def _several(also: str, between: str) -> str:
+    """Return the first two names, and how many more there are."""
+    names = also.split(", ")
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return between.join(names[:2]) + more

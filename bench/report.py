@@ -1,104 +1,57 @@
-"""Runs -> REPORT.md, report.html, figures and tables of a folder, and parts of a README.
+"""Runs -> REPORT.md, report.html, figures and tables of a folder.
 
-The only writer of these. What it writes depends on the runs, and the gate's trials, alone.
+The only writer of these. What it writes depends on what is stored alone. What of it a repository
+keeps is the subject of `bench.publishing`.
 """
 
-import os
-import re
-import shutil
+from __future__ import annotations
+
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 import pandas as pd
-import pyarrow as pa
-from matplotlib.figure import Figure
-from pyarrow.csv import write_csv
 
 from bench.brief import SHOWN_BY, briefs
+from bench.catalogue import WHAT, slice_stems
 from bench.comparing import differing_setting
-from bench.crossings import crossings
-from bench.curved import (
-    Curves,
-    by_machine,
-    curves_figure,
-    curves_section,
-    curves_table,
-    in_order,
-    names,
-)
+from bench.curved import Curves
 from bench.errors import UserError
-from bench.figures import memory_figure, price_figure, time_figure
-from bench.files import replacing
-from bench.history import Chapter, alike, chapters, history_figures, history_section
-from bench.joining import elsewhere, joined, sources, united
-from bench.maps import error_figure, speed_figure, trade_figure
-from bench.markdown import (
-    HOW_TO_READ,
-    crossing_section,
-    doubt_section,
-    escape,
-    figure_section,
-    first_call_section,
-    growth_section,
-    markdown_table,
-    name_of,
-    price_section,
-    problem_section,
-    sentences,
-    slice_section,
-    source,
-    standing_section,
-    standing_tables,
-)
-from bench.method import method_table
+from bench.exported import write_csv
+from bench.files import swap
+from bench.gallery import Gallery
+from bench.history import alike, chapters
+from bench.joining import joined, united
+from bench.markdown import HOW_TO_READ, escape, run_summary
+from bench.overview import WHICH, contents, which_section
 from bench.page import Claim, Section, write_page
-from bench.price import HEAVY, jacobian_price
-from bench.ranking import display_summary, summary
-from bench.roofline import roofline_figure
-from bench.scaled import Scaling, scaling_name
-from bench.scaling import scaling
-from bench.scalingfigures import scaling_figures
-from bench.scalingview import scaling_section
-from bench.schema import Ceilings, Head, Run
+from bench.price import jacobian_price
+from bench.publishing import MARK, MOST, candidates, refuse_foreign
+from bench.scaled import Scaling
+from bench.schema import Head, Run
+from bench.sections import (
+    Subjects,
+    Told,
+    figures_of,
+    further_sections,
+    method_sections,
+    run_sections,
+    tell,
+)
 from bench.selecting import EVERYTHING, Keep
-from bench.standing import standings, with_others
+from bench.standing import with_others
 from bench.store import load_run, plain, runs_frame
-from bench.tables import Slice, numbers, problems, slices
-from bench.trialled import Trial, read_all, trials_figure, trials_section, trials_table
+from bench.tables import numbers, problems, slices
+from bench.trialled import read_all
 
-_MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
 NO_HISTORY: Mapping[Path, Head] = MappingProxyType({})
-NO_TRIALS: Mapping[str, Sequence[Trial]] = MappingProxyType({})
 _TITLE = "# The gradient of a multi-output linear layer: what was measured"
 _PIECES = ("figures", "tables", "REPORT.md", "report.html")
-_START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
-_END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
-
-_WHAT = {
-    "time": "time against m, n and o",
-    "memory": "peak memory against m, n and o",
-    "price": "price of the Jacobian over n and o",
-    "roofline": "operations per second under the machine's measured ceilings",
-    "speed": "speed over m, n and o",
-    "error": "error against m, n and o",
-    "trade": "time, memory and error of one case",
-}
-
-
-class _Told(NamedTuple):
-    """What is told of one run, once in REPORT.md and once on the page."""
-
-    rows: pd.DataFrame
-    run: Run
-    name: str
-    grown: pd.DataFrame
-    crossed: pd.DataFrame
-    stood: pd.DataFrame
-    stems: Mapping[Slice, str]
-    figures: Mapping[Slice, Mapping[str, str]]
+_ALL = """\
+`python -m bench report` writes every table of this file as CSV under `results/report/tables`
+(`report/tables` of another results folder) and, beside it, `report.html`: one page with all figures
+and with every case in a table that sorts and filters."""
 
 
 def write_report(
@@ -114,8 +67,9 @@ def write_report(
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
     `REPORT.md`, `report.html`, `figures/` and `tables/` of an earlier report are replaced; anything
-    else in the folder stays. `keep` chooses the cases that are shown, `page` asks for the HTML;
-    `history` are the runs, from the past as well, that show how speed moved with the code.
+    else in the folder stays. `keep` chooses the cases that are shown, `page` asks for the HTML and
+    for the figures that it alone shows; `history` are the runs, from the past as well, that show
+    how speed moved with the code.
 
     Raises:
         UserError: No run, an unreadable one, two of a machine that differ in a setting, one that
@@ -132,30 +86,24 @@ def write_report(
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(out)
+        refuse_foreign(out, _PIECES)
+        frame = keep(runs_frame(loaded))
+        past = ({path: read.get(path) or load_run(path) for path in paths}
+                for paths in alike(history))  # fmt: skip
+        subjects = Subjects(
+            told=_tell(loaded, frame),
+            heads=read,
+            curves=curves,
+            scalings=scalings,
+            trials=read_all(trials),
+            chapters=chapters(map(united, past)),
+        )
         with tempfile.TemporaryDirectory(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
             new = Path(work, "new")
-            for name in ("figures", "tables"):
-                (new / name).mkdir(parents=True)
-            frame = keep(runs_frame(loaded))
-            told = _tell(loaded, frame, new)
-            past = (
-                united({path: read.get(path) or load_run(path) for path in paths})
-                for paths in alike(history)
-            )
-            further = [
-                *_shard_sections(read),
-                *_curve_sections(curves, new),
-                *_scaling_sections(scalings, new),
-                *_trial_sections(read_all(trials), new),
-                *_history_sections(chapters(past), new),
-            ]
-            _write_text(frame, told, further, new)
-            if page:
-                _write_page(frame, told, further, new)
-            _swap(new, out, Path(work, "old"))
+            _write(frame, subjects, new, page)
+            swap(_PIECES, new, out, Path(work, "old"))
     except OSError as error:
         raise UserError(
             f"a report needs a folder it can write: {plain(out)} is none "
@@ -163,107 +111,6 @@ def write_report(
         ) from error
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
-
-
-def write_table(frame: pd.DataFrame, path: Path) -> Path:
-    """Write the tidy frame of every case, as CSV or Parquet by the name's ending.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    try:
-        with replacing(path) as unfinished:
-            if path.suffix == ".csv":
-                _write_csv(frame, unfinished)
-            else:
-                frame.to_parquet(unfinished, index=False)
-    except OSError as error:
-        raise UserError(
-            f"a table needs a folder it can write: {plain(path)} ({plain(error.strerror or error)})"
-            "; free space or give --out"
-        ) from error
-    return path
-
-
-def readme_blocks(
-    frame: pd.DataFrame,
-    figures: str = "results/figures",
-    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
-    curves: Sequence[Curves] = (),
-) -> dict[str, str]:
-    """Return the generated parts of a README by name.
-
-    `summary`, what each run found; `table`, the fastest kernel and the Jacobian's price at a few
-    sizes of each; `standing`, how kernels, `auto`, peers and the floor stand apart in each; `time`,
-    `memory` and `price`, a figure each of the gradient that was measured at the most cases;
-    `source`, where that figure's numbers come from; `fit`, how long each way of training takes on
-    each machine; `gate`, what the trials of the gate say, by machine. `figures` is the path of the
-    report's figures as seen from the README.
-    """
-    runs = [run for _, run in frame.groupby(["machine", "run"])]
-    blocks = {
-        "summary": "\n\n".join(_bullets(run) for run in runs),
-        "table": "\n\n".join(_readme_table(run) for run in _with_gradients(runs)),
-        "standing": "\n\n".join(_readme_standing(run) for run in runs).strip(),
-    }
-    blocks["fit"] = "\n\n".join(map(_readme_fit, curves)) or "No fit curves are stored yet."
-    tables = (trials_table(some, name) for name, some in trials.items())
-    blocks["gate"] = "\n\n".join(tables) or "No trials are stored yet."
-    parts = [part for part in slices(frame) if part.stage == "gradient"]
-    if not parts:
-        return blocks
-    lead = max(
-        parts, key=lambda part: ((part.of(frame)["status"] == "ok").sum(), part.dtype == "float64")
-    )
-    stem = _stems(frame)[lead]
-    for what in ("time", "memory", "price"):
-        text = f"{name_of(lead)}: {_WHAT[what]}"
-        blocks[what] = f"![{text}]({figures}/{stem}-{what}.png)"
-    return blocks | {"source": f"Measured on {source(lead.of(frame))}."}
-
-
-def update_readme(
-    readme: Path,
-    frame: pd.DataFrame,
-    figures: str = "results/figures",
-    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
-    curves: Sequence[Curves] = (),
-) -> bool:
-    """Put the generated blocks between their marks in a README; say whether that changed it.
-
-    Raises:
-        UserError: The README is unreadable or unwritable, or its marks are not in order.
-    """
-    readme = Path(readme)
-    text = _read(readme)
-    blocks = readme_blocks(frame, figures, trials, curves)
-    parts, place = [], 0
-    for name, start, end in _marked(text, readme, blocks):
-        parts += [text[place:start], f"\n{blocks[name]}\n"]
-        place = end
-    new = "".join([*parts, text[place:]])
-    if new != text:
-        _replace(readme, new)
-    return new != text
-
-
-def stale_blocks(
-    readme: Path,
-    frame: pd.DataFrame,
-    figures: str = "results/figures",
-    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
-    curves: Sequence[Curves] = (),
-) -> list[str]:
-    """Return the names of a README's generated blocks that differ from what the frame says.
-
-    Raises:
-        UserError: The README is unreadable, or its marks are not in order.
-    """
-    readme = Path(readme)
-    text = _read(readme)
-    blocks = readme_blocks(frame, figures, trials, curves)
-    found = _marked(text, readme, blocks)
-    return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
 
 
 def _require_alike(loaded: Mapping[Path, Run]) -> None:
@@ -281,62 +128,69 @@ def _require_alike(loaded: Mapping[Path, Run]) -> None:
             )
 
 
-def _tell(loaded: dict[Path, Run], frame: pd.DataFrame, new: Path) -> list[_Told]:
-    """Find out what there is to tell of each run, and write its tables and figures."""
-    stems, told = _stems(frame), []
+def _tell(loaded: Mapping[Path, Run], frame: pd.DataFrame) -> list[Told]:
+    """Find out what there is to tell of each run, by machine and name."""
+    stems, told = slice_stems(frame), []
     for path, run in sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem)):
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        figures = {part: _write_figures(rows, part, stems[part], run, new) for part in slices(rows)}
-        one = _Told(rows, run, path.stem, scaling(rows), crossings(rows), standings(rows), stems,
-                    figures)  # fmt: skip
-        _write_tables(one, new)
-        told.append(one)
+        told.append(tell(rows, run, path.stem, stems))
     return told
 
 
+def _write(frame: pd.DataFrame, subjects: Subjects, new: Path, page: bool) -> None:
+    """Write every piece of a report into a new folder."""
+    for name in ("figures", "tables"):
+        (new / name).mkdir(parents=True)
+    gallery = Gallery(new, figures_of(subjects), page)
+    _draw_published(gallery, candidates(frame, subjects))
+    claims, which = _brief(frame), Section(WHICH, which_section(frame))
+    _write_text(claims, which, subjects, gallery.paths, new)
+    if page:
+        gallery.draw_rest()
+        sections = [Section("How to read it", HOW_TO_READ), which,
+                    *_sections(subjects, gallery.paths, page=True)]  # fmt: skip
+        write_page(frame, claims, sections, new)
+    for one in subjects.told:
+        _write_tables(one, new)
+
+
+def _draw_published(gallery: Gallery, found: Mapping[str, str]) -> None:
+    """Draw the figures of REPORT.md: the first of those that there are, by their short names."""
+    for name, stem in found.items():
+        if len(gallery.paths) < MOST:
+            gallery.draw(stem, name)
+
+
+def _sections(subjects: Subjects, paths: Mapping[str, str], page: bool) -> list[Section]:
+    """Return what follows the overview, with the figures of some paths."""
+    return [
+        *run_sections(subjects.told, paths, tables=not page),
+        *further_sections(subjects, paths),
+        *method_sections(subjects.told),
+    ]
+
+
 def _write_text(
-    frame: pd.DataFrame, told: Sequence[_Told], further: Sequence[Section], new: Path
+    claims: Sequence[Claim], which: Section, subjects: Subjects, paths: Mapping[str, str], new: Path
 ) -> None:
     """Write REPORT.md, the short form of the page."""
-    short = [_bullets(one.rows) if len(one.rows) else f"{escape(one.name)}: nothing was planned."
-             for one in told]  # fmt: skip
-    parts = [
-        _MARK,
-        _TITLE,
-        "## In short",
-        *(claim.text for claim in _brief(frame)),
-        HOW_TO_READ,
-        "## Run by run",
-        *short,
+    short = [run_summary(one.rows) if len(one.rows) else f"{escape(one.name)}: nothing was planned."
+             for one in subjects.told]  # fmt: skip
+    sections = [
+        Section("In short", "\n\n".join(claim.text for claim in claims)),
+        which,
+        Section("How to read it", f"{HOW_TO_READ}\n\n{_ALL}"),
+        Section("Run by run", "\n\n".join(short)),
+        *_sections(subjects, paths, page=False),
     ]
-    parts += [_section(one) for one in told]
-    for one in further:
-        parts += [f"## {escape(one.title)}", one.text]
-    text = "\n\n".join(parts)
+    body = "\n\n".join(f"## {escape(one.title, 400)}\n\n{one.text}" for one in sections)
+    text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
     (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
-
-
-def _write_page(
-    frame: pd.DataFrame, told: Sequence[_Told], further: Sequence[Section], new: Path
-) -> None:
-    """Write report.html, with figures that REPORT.md has no room for."""
-    (new / "more").mkdir()
-    sections = [Section("How to read it", HOW_TO_READ)]
-    for one in told:
-        name = f"{one.run.machine.slug}, run {plain(one.name)}"
-        parts = [figure_section(part, {**_more_figures(one, part, new), **figures})
-                 for part, figures in one.figures.items()]  # fmt: skip
-        sections.append(Section(name, "\n\n".join([*parts, *_findings(one)])))
-    sections += further
-    for one in told:
-        title = f"How {plain(one.name)} was measured"
-        sections.append(Section(title, method_table(one.run, one.name), closed=True))
-    write_page(frame, _brief(frame), sections, new)
 
 
 def _brief(frame: pd.DataFrame) -> list[Claim]:
     """Return the report in five sentences, of each machine where it has several."""
-    found, whats = briefs(frame), [_WHAT[kind] for kind in SHOWN_BY]
+    found, whats = briefs(frame), [WHAT[kind] for kind in SHOWN_BY]
     if len(found) > 1:
         return [
             Claim(f"On {escape(name)}: {' '.join(said)}", whats) for name, said in found.items()
@@ -345,148 +199,11 @@ def _brief(frame: pd.DataFrame) -> list[Claim]:
     return [Claim(text, [what]) for text, what in pairs]
 
 
-def _shard_sections(heads: Mapping[Path, Head]) -> list[Section]:
-    """Return which runs are put together from shards, and which are parts of one."""
-    said = [f"* {escape(line, len(line))}." for line in (*sources(heads), *elsewhere(heads))]
-    return [Section("Runs in shards", "\n".join(said))] if said else []
-
-
-def _curve_sections(curves: Sequence[Curves], new: Path) -> list[Section]:
-    """Return what each machine's fit curves say, and write their figures."""
-    sections = []
-    for machine, some in by_machine(curves).items():
-        said = []
-        for one, name in zip(some, names(some), strict=True):
-            figure = f"figures/{name}-curves.png"
-            curves_figure(one).savefig(new / figure, metadata={"Software": None})
-            said.append(curves_section(one, figure))
-        sections.append(Section(f"Fits on {plain(machine)}", "\n\n".join(said)))
-    return sections
-
-
-def _scaling_sections(scalings: Sequence[Scaling], new: Path) -> list[Section]:
-    """Return what the scaling runs of each machine say, and write their figures."""
-    said: dict[str, list[str]] = {}
-    for one in scalings:
-        paths = {}
-        for what, figure in scaling_figures(one).items():
-            paths[what] = f"figures/{scaling_name(one)}-{what}.png"
-            figure.savefig(new / paths[what], metadata={"Software": None})
-        said.setdefault(one.machine, []).append(scaling_section(one, paths))
-    return [Section(f"Scaling on {plain(machine)}", "\n\n".join(some))
-            for machine, some in said.items()]  # fmt: skip
-
-
-def _trial_sections(trials: Mapping[str, Sequence[Trial]], new: Path) -> list[Section]:
-    """Return what the gate's trials on each machine say, and write their figures."""
-    sections = []
-    for name, some in trials.items():
-        figure = f"figures/{name}-gate.png"
-        trials_figure(some, name).savefig(new / figure, metadata={"Software": None})
-        sections.append(Section(f"The gate on {plain(name)}", trials_section(some, name, figure)))
-    return sections
-
-
-def _history_sections(told: Sequence[Chapter], new: Path) -> list[Section]:
-    """Return how speed moved from run to run on each machine, and write the figures."""
-    sections = []
-    for number, chapter in enumerate(told, 1):
-        paths = {}
-        for place, (what, figure) in enumerate(history_figures(chapter).items(), 1):
-            paths[what] = f"figures/{_safe(chapter.machine)}-history-{number}-{place}.png"
-            figure.savefig(new / paths[what], metadata={"Software": None})
-        title = f"History on {plain(chapter.machine)}, {len(chapter.runs)} runs"
-        sections.append(Section(title, history_section(chapter, paths)))
-    return sections
-
-
-def _bullets(rows: pd.DataFrame) -> str:
-    return "\n".join([f"{source(rows)}:\n", *(f"* {said}" for said in sentences(rows))])
-
-
-def _readme_table(rows: pd.DataFrame) -> str:
-    table = summary(rows)
-    if table.empty:
-        return f"{source(rows)}: no gradient has a time."
-    return f"{markdown_table(display_summary(table))}\n\nMeasured on {source(rows)}."
-
-
-def _with_gradients(runs: Sequence[pd.DataFrame]) -> Sequence[pd.DataFrame]:
-    """Return the runs that measured a gradient; all of them where none did."""
-    return [run for run in runs if (run["stage"] == "gradient").any()] or runs
-
-
-def _readme_standing(rows: pd.DataFrame) -> str:
-    said = standing_tables(standings(rows))
-    return f"{said}\n\nMeasured on {source(rows)}." if said else ""
-
-
-def _readme_fit(curves: Curves) -> str:
-    table = curves_table(curves).drop(columns=["legs", "a leg", "status"])
-    timed = table[[len(one.seconds) > 0 for one in in_order(curves)]]
-    return f"{curves.task}, on {escape(curves.machine)}:\n\n{markdown_table(timed)}"
-
-
-def _section(told: _Told) -> str:
-    """Return what REPORT.md says of one run."""
-    head = f"## {escape(told.run.machine.slug)}, run {escape(told.name)}"
-    parts = [head, method_table(told.run, told.name)]
-    for part, figures in told.figures.items():
-        numbers = f"tables/{told.stems[part]}.csv"
-        parts.append(slice_section(told.rows, part, figures, numbers))
-    return "\n\n".join([*parts, *_findings(told)])
-
-
-def _findings(told: _Told) -> list[str]:
-    """Return what one run found beyond the numbers of its cases."""
-    rows = told.rows
-    parts = [standing_section(told.stood), first_call_section(rows)]
-    parts += [price_section(rows), growth_section(told.grown), crossing_section(told.crossed)]
-    parts += [doubt_section(rows), problem_section(rows)]
-    return [part for part in parts if part]
-
-
-def _write_figures(
-    rows: pd.DataFrame, part: Slice, stem: str, run: Run, new: Path
-) -> dict[str, str]:
-    memory = run.machine.memory_bytes if part.device == "cpu" else None
-    ceilings = run.machine.ceilings.get(part.device, Ceilings())
-    draw: dict[str, Callable[[], Figure | None]] = {
-        "time": lambda: time_figure(rows, part),
-        "memory": lambda: memory_figure(rows, part, memory),
-    }
-    if part.stage == "gradient" and (part.of(rows)["kernel"] == HEAVY).any():
-        draw["price"] = lambda: price_figure(rows, part)
-    draw["roofline"] = lambda: roofline_figure(rows, part, ceilings)
-    return _drawn(draw, f"figures/{stem}", new)
-
-
-def _more_figures(told: _Told, part: Slice, new: Path) -> dict[str, str]:
-    """Draw what only the page shows of a slice."""
-    draw: dict[str, Callable[[], Figure | None]] = {
-        "speed": lambda: speed_figure(told.rows, part),
-        "error": lambda: error_figure(told.rows, part),
-        "trade": lambda: trade_figure(told.rows, part),
-    }
-    return _drawn(draw, f"more/{told.stems[part]}", new)
-
-
-def _drawn(draw: Mapping[str, Callable[[], Figure | None]], stem: str, new: Path) -> dict[str, str]:
-    """Write figures, and return the path of each by what it shows."""
-    paths = {}
-    for what, make in draw.items():
-        figure = make()
-        if figure is not None:
-            paths[_WHAT[what]] = f"{stem}-{what}.png"
-            figure.savefig(new / paths[_WHAT[what]], metadata={"Software": None})
-    return paths
-
-
-def _write_tables(told: _Told, new: Path) -> None:
+def _write_tables(told: Told, new: Path) -> None:
     rows = told.rows
     for part in slices(rows):
         stem = told.stems[part]
-        _write_csv(numbers(part.of(rows)), new / "tables" / f"{stem}.csv")
+        write_csv(numbers(part.of(rows)), new / "tables" / f"{stem}.csv")
         for what, table in (
             ("price", jacobian_price(part.of(rows))),
             ("growth", part.of(told.grown)),
@@ -495,103 +212,4 @@ def _write_tables(told: _Told, new: Path) -> None:
             ("without-numbers", problems(part.of(rows))),
         ):
             if len(table):
-                _write_csv(table, new / "tables" / f"{stem}-{what}.csv")
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    shown = table.copy()
-    for name in shown.select_dtypes(exclude=["number", "bool"]):
-        texts = {value: plain(value, 1000) for value in shown[name].dropna().unique()}
-        shown[name] = [texts.get(value, "") for value in shown[name]]
-    # Ten times as fast as to_csv, to the same last digit.
-    write_csv(pa.Table.from_pandas(shown, preserve_index=False), path)
-
-
-def _stems(frame: pd.DataFrame) -> dict[Slice, str]:
-    """Return a file name for each slice; the run is named where a machine has several."""
-    several = frame.groupby("machine")["run"].nunique() > 1
-    stems: dict[Slice, str] = {}
-    for part in slices(frame):
-        names = [part.machine, part.run] if several[part.machine] else [part.machine]
-        stem = _safe("-".join([*names, *part[2:]]))
-        taken = {other.lower() for other in stems.values()}
-        count = 2
-        unique = stem
-        while unique.lower() in taken:
-            unique, count = f"{stem}-{count}", count + 1
-        stems[part] = unique
-    return stems
-
-
-def _safe(name: str) -> str:
-    """Return a name that a file can have anywhere."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:150]
-
-
-def _refuse_foreign(out: Path) -> None:
-    report = out / "REPORT.md"
-    ours = report.is_file() and report.read_bytes().startswith(_MARK.encode())
-    for name in _PIECES:
-        if not ours and os.path.lexists(out / name):
-            raise UserError(
-                f"a report replaces only an earlier report: {plain(out / name)} is of another "
-                "origin; move it away or give another --out"
-            )
-
-
-def _swap(new: Path, out: Path, old: Path) -> None:
-    old.mkdir()
-    moved: list[tuple[Path, Path]] = []
-    try:
-        for name in _PIECES:
-            for origin, target in ((out / name, old / name), (new / name, out / name)):
-                if os.path.lexists(origin):
-                    os.replace(origin, target)
-                    moved.append((origin, target))
-    except OSError:
-        for origin, target in reversed(moved):
-            os.replace(target, origin)
-        raise
-
-
-def _read(readme: Path) -> str:
-    try:
-        return readme.read_bytes().decode()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"a README must be readable UTF-8 text: {plain(readme)} is not "
-            f"({plain(error, 100)}); give another"
-        ) from error
-
-
-def _replace(readme: Path, text: str) -> None:
-    try:
-        with replacing(readme) as unfinished:
-            unfinished.write_bytes(text.encode())
-            shutil.copymode(readme, unfinished)
-    except OSError as error:
-        raise UserError(
-            f"a README must be writable: {plain(readme)} is not ({plain(error, 100)}); it is "
-            "as it was; free space or check its rights"
-        ) from error
-
-
-def _marked(text: str, readme: Path, blocks: dict[str, str]) -> list[tuple[str, int, int]]:
-    """Return name, start and end of what stands between the marks."""
-    starts, ends = list(_START.finditer(text)), list(_END.finditer(text))
-    found = [(one[1], one.end(), other.start()) for one, other in zip(starts, ends, strict=False)]
-    names = [one[1] for one in starts]
-    edges = [edge for _, start, end in found for edge in (start, end)]
-    matched = names == [one[1] for one in ends] and edges == sorted(edges)
-    if not names or not matched or len(set(names)) < len(names):
-        raise UserError(
-            "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
-            f"-->` on lines of their own: {plain(readme)} has not; put its marks in order"
-        )
-    unknown = sorted(set(names) - set(blocks))
-    if unknown:
-        raise UserError(
-            f"a README's generated blocks are {', '.join(blocks)}: {plain(readme)} has "
-            f"{plain(', '.join(unknown))}; rename or remove it"
-        )
-    return found
+                write_csv(table, new / "tables" / f"{stem}-{what}.csv")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import stats
+from scipy import special
 
 from bench.records import load_record, newest
 from bench.schema import Above, Amount, Commit, Count, Name, Size, Slug
@@ -178,7 +178,7 @@ def ddp_ratio(one: Scaled) -> Ratio | None:
         return None
     half = math.nan
     if len(logs) > 1:
-        half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+        half = special.stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs))
     return Ratio(*np.exp(logs.mean() + np.array([0.0, -half, half])).tolist())
 
 

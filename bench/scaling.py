@@ -161,14 +161,18 @@ def _power(exponent: float) -> str:
 
 def _longest(rows: pd.DataFrame, axis: str) -> pd.DataFrame | None:
     others = [name for name in SIZES if name != axis]
-    lines = [line.drop_duplicates(axis) for _, line in rows.groupby(others)]
-    long = [line for line in lines if len(line) >= FEWEST and _ratio(line[axis]) >= SPAN]
-    # Groups come in the order of the sizes held, and the last of the longest is the largest.
-    return max(reversed(long), key=len).sort_values(axis) if long else None
-
-
-def _ratio(sizes: pd.Series) -> float:
-    return float(sizes.max() / sizes.min())
+    lines: dict[tuple[int, int], list[int]] = {}
+    for *held, size in zip(*(rows[name] for name in [*others, axis]), strict=True):
+        lines.setdefault((held[0], held[1]), []).append(size)
+    sizes = {held: set(line) for held, line in lines.items()}
+    long = {held: len(line) for held, line in sizes.items()
+            if len(line) >= FEWEST and max(line) / min(line) >= SPAN}  # fmt: skip
+    if not long:
+        return None
+    # Of the longest the one at the largest sizes.
+    chosen = max(long, key=lambda held: (long[held], held))
+    line = rows[(rows[others] == list(chosen)).all(axis=1)]
+    return line.drop_duplicates(axis).sort_values(axis)
 
 
 def _of_line(line: pd.DataFrame, axis: str) -> dict[str, object]:

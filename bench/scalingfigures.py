@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,11 +33,11 @@ _PARTS = (
 )
 
 
-def scaling_figures(scaling: Scaling) -> dict[str, Figure]:
-    """Draw what a run has to show: `scaling` and, where there is one, `prediction`."""
-    figures = {"scaling": scaling_figure(scaling)}
+def scaling_figures(scaling: Scaling) -> dict[str, Callable[[], Figure]]:
+    """Return how to draw what a run has to show: `scaling` and, if it has one, `prediction`."""
+    figures: dict[str, Callable[[], Figure]] = {"scaling": partial(scaling_figure, scaling)}
     if len(predictions(scaling, None)):
-        figures["prediction"] = prediction_figure(scaling)
+        figures["prediction"] = partial(prediction_figure, scaling)
     return figures
 
 

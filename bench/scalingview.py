@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bench.markdown import escape, markdown_table
+from bench.markdown import escape, image, markdown_table
 from bench.network import (
     LINKS,
     MOST_WORKERS,
@@ -89,7 +89,7 @@ def scaling_section(scaling: Scaling, figures: Mapping[str, str]) -> str:
 
     Args:
         scaling: The run.
-        figures: The path of each of `scaling_figures`.
+        figures: The path of each of `scaling_figures` that is shown.
     """
     link = fit_link(scaling.exchanges)
     rounds = max((len(one.step_s) for one in scaling.scaled), default=0)
@@ -97,16 +97,18 @@ def scaling_section(scaling: Scaling, figures: Mapping[str, str]) -> str:
     parts = [
         f"### {scaling.mode.capitalize()} scaling over {scaling.world} processes",
         _meaning(scaling),
-        f"![A step's parts, and the all-reduce against its bytes]({figures['scaling']})",
+        image("A step's parts, and the all-reduce against its bytes", figures.get("scaling")),
         markdown_table(scaling_table(scaling), wide=["status"]),
         _ddp_said(scaling),
         " ".join([_link_said(scaling, link), *(_errors_said(scaling, link) if link else [])]),
     ]
-    if "prediction" in figures:
+    predicted = predictions_table(scaling, link)
+    if len(predicted):
+        what = "Prediction: a step's time against the number of workers"
         parts += [
             _prediction_said(scaling),
-            f"![Prediction: a step's time against the number of workers]({figures['prediction']})",
-            markdown_table(predictions_table(scaling, link)),
+            image(what, figures.get("prediction")),
+            markdown_table(predicted),
             markdown_table(link_table(scaling, link)),
         ]
     parts.append(

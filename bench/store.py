@@ -170,7 +170,8 @@ def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
                 f"{plain(path)} share one; give one of them"
             )
         parts.append(_typed(_rows(run, path.stem)))
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+    # A copy has columns of one type in one block, and rows are taken out of it far quicker.
+    return pd.concat(parts[1:] or parts, ignore_index=True).copy()
 
 
 def _typed(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:

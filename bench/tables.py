@@ -58,6 +58,22 @@ def slices(frame: pd.DataFrame) -> list[Slice]:
     return sorted(found, key=lambda s: (*s[:2], rank.get(s.stage, len(rank)), *s[2:]))
 
 
+def lead(frame: pd.DataFrame, stage: str, kernel: str | None = None) -> Slice | None:
+    """Return the slice of a stage with the most measured cases, in float64 among equals.
+
+    With a kernel, of the slices that have it. None where there is no such slice.
+    """
+    rows = frame[frame["stage"] == stage]
+    parts = [
+        part for part in slices(rows) if kernel is None or (part.of(rows)["kernel"] == kernel).any()
+    ]
+
+    def measured(part: Slice) -> tuple[int, bool]:
+        return int((part.of(rows)["status"] == "ok").sum()), part.dtype == "float64"
+
+    return max(parts, key=measured, default=None)
+
+
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a slice as plain numbers: cases from small to large, in each the fastest first.
 

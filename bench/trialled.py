@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import special
 
 from bench.deciding import NOT_SLOWER, SLOWER
 from bench.drawing import GREY, label
 from bench.errors import UserError
-from bench.markdown import escape, markdown_table
+from bench.markdown import escape, image, markdown_table
 from bench.passes import hodges_lehmann
 
 # The share by which one case's new side is slowed in a trial of each kind; in the last, every one.
@@ -49,8 +49,9 @@ def rate(found: Sequence[bool]) -> Rate:
     count, of = sum(found), len(found)
     if not of:
         return Rate(0, 0, 0.0, 1.0)
-    ends = stats.binomtest(count, of).proportion_ci(method="exact")
-    return Rate(count, of, float(ends.low), float(ends.high))
+    low = special.betaincinv(count, of - count + 1, 0.025) if count else 0.0
+    high = special.betaincinv(count + 1, of - count, 0.975) if count < of else 1.0
+    return Rate(count, of, float(low), float(high))
 
 
 def read_trials(path: Path) -> list[dict[str, Any]]:
@@ -190,7 +191,7 @@ def more_needed(trials: Sequence[Trial], most: float = 0.05) -> int:
     still = [t for t in trials if not KINDS[t["kind"]]]
     count, of = false_alarms(still, GATE).hits, len(still)
     more = 0
-    while float(stats.beta.ppf(0.975, count + 1, of + more - count)) > most:
+    while float(special.betaincinv(count + 1, of + more - count, 0.975)) > most:
         more += 1
     return more
 
@@ -237,25 +238,27 @@ def trials_table(trials: Sequence[Trial], name: str) -> str:
     return f"{markdown_table(rates_table(trials))}\n\n{len(trials)} trials on {escape(name)}."
 
 
-def trials_section(trials: Sequence[Trial], name: str, figure: str) -> str:
+def trials_section(trials: Sequence[Trial], name: str, figure: str | None) -> str:
     """Return the report's part on the gate's trials of one machine."""
     mutants, trials = mutants_table(trials), added_to(trials)
     lines = "\n".join(f"* {escape(said, 400)}." for said in facts(trials))
     cases = len(trials[0]["cases"]) if trials else 0
-    return (
+    parts = [
         f"How often does a rule fail code that did not change, and how often does it find one case "
         f"of {cases} that was slowed, or any of them where all were ({ALL})? Each trial is a whole "
         f"gate; beside it, on two plain runs of the same trial, the rules of other tools. In "
-        f"brackets exact 95 % intervals.\n\n"
-        f"![Share of trials failed, by slow-down and rule]({figure})\n\n"
-        f"{markdown_table(rates_table(trials))}\n\n{lines}"
-        f"{_mutants_part(mutants) if len(mutants) else ''}"
-    )
+        f"brackets exact 95 % intervals.",
+        image("Share of trials failed, by slow-down and rule", figure),
+        markdown_table(rates_table(trials)),
+        lines,
+        _mutants_part(mutants) if len(mutants) else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _mutants_part(mutants: pd.DataFrame) -> str:
     return (
-        "\n\nMistakes that people make, each put into one kernel, with another kernel beside it "
+        "Mistakes that people make, each put into one kernel, with another kernel beside it "
         "that has none; its result stays right, so only what it costs can give it away:\n\n"
         f"{markdown_table(mutants)}"
     )

@@ -75,7 +75,7 @@ def test_it_is_measured_like_a_built_in(stored: Path) -> None:
 
 def test_it_is_reported_like_a_built_in(stored: Path, brought: Path) -> None:
     out = brought / "report"
-    done = bench(brought, "bench", "report", f"--out={out}", str(stored))
+    done = bench(brought, "bench", "report", f"--out={brought}", str(stored))
     assert done.returncode == 0, done.stderr
     tables = [pd.read_csv(path) for path in (out / "tables").glob("*-gradient-cpu-float64.csv")]
     assert len(tables) == 1

@@ -168,7 +168,7 @@ def test_every_case_in_one_table(suffix: str, tmp_path: Path) -> None:
     path = save(run_of(), tmp_path / "a.json")
     argv = ["report", str(path), "--format", suffix, "--out", str(tmp_path / "out")]
     assert main([*argv, "--filter", "kernel=fused_addmm"]) == 0
-    (written,) = (tmp_path / "out").iterdir()
+    (written,) = (tmp_path / "out" / "report").iterdir()
     read = pd.read_csv if suffix == "csv" else pd.read_parquet
     table = read(written)
     frame = load_frame([path])
@@ -183,6 +183,6 @@ def test_a_report_of_what_a_filter_leaves(tmp_path: Path) -> None:
     out = tmp_path / "out"
     argv = ["report", str(path), "--out", str(out), "--filter", "kernel=torch_nn,fused_addmm"]
     assert main(argv) == 0
-    text = (out / "REPORT.md").read_text()
+    text = (out / "report" / "REPORT.md").read_text()
     assert "fused_addmm" in text
     assert "matmul_update" not in text

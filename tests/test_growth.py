@@ -23,7 +23,8 @@ import re, sys, time
 from pathlib import Path
 start = time.monotonic()
 from bench.joining import latest_runs
-from bench.report import write_report, write_table
+from bench.exported import write_table
+from bench.report import write_report
 from bench.store import find_runs, load_frame, load_heads
 assert "torch" not in sys.modules
 paths = find_runs(Path(sys.argv[1]))

@@ -73,8 +73,10 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path) -> None:
 
 def test_it_is_in_the_report(tmp_path: Path) -> None:
     paths = [save(run_of(day, faster=day), tmp_path / f"{day}.json") for day in (1, 2)]
-    write_report(paths[-1:], tmp_path / "out", history=load_heads(paths))
+    write_report(paths[-1:], tmp_path / "out", history=load_heads(paths), page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
     assert "## History on here, 2 runs" in text
     assert "2.00×" in text.split("## History")[1]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert 'alt="gradient on cpu in float64 on here: speed from run to run"' in page
     assert (tmp_path / "out" / "figures" / "here-history-1-1.png").is_file()

@@ -4,33 +4,31 @@ import ast
 import errno
 import os
 import re
-import shutil
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoil
 
 from bench import report
 from bench.errors import UserError
 from bench.markdown import escape, markdown_table, sentences
-from bench.report import readme_blocks, stale_blocks, update_readme, write_report
+from bench.overview import WHICH
+from bench.report import write_report
 from bench.store import load_frame
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
 HOSTILE = "a|b`c`<script>alert(1)</script>\n# x\x1b[31m __y__ $z$ ![i](http://e.x) www.e.x"
 
 
-FIGURES = ("time_figure", "memory_figure", "price_figure", "roofline_figure")
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, which has tests of its own."""
-    for name in FIGURES:
-        monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
+    blank_figures(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +36,6 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     run = build_run(["gradient", "step"], FEW, kernels=FEW_KERNELS)
     return save(run, folder / "amd" / "a.json")
-
-
-@pytest.fixture(scope="module")
-def frame(stored: Path) -> pd.DataFrame:
-    return load_frame([stored])
-
-
-def links(text: str) -> list[str]:
-    return re.findall(r"\]\(([^)]+)\)", text)
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_real_report(tmp_path: Path) -> None:
@@ -61,7 +46,7 @@ def test_a_real_report(tmp_path: Path) -> None:
     files = snapshot(tmp_path / "out")
     assert {str(path.relative_to(tmp_path / "out")) for path in written} == set(files)
     text = files["REPORT.md"].decode()
-    assert len(links(text)) == 5
+    assert len(links(text)) == 4
     assert set(links(text)) <= set(files)
     pictures = [content for name, content in files.items() if name.endswith(".png")]
     assert len(pictures) == 4
@@ -172,13 +157,14 @@ def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> Non
         build_run(["gradient"], FEW[:1], device="cuda:0", slug="zen", kernels=FEW_KERNELS),
         tmp_path / "a.json",
     )
-    write_report([other, again, stored], tmp_path / "out")
+    write_report([other, again, stored], tmp_path / "out", page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)[2:]
+    titles = re.findall(r"^## (.*, run .*)$", text, re.MULTILINE)
     assert titles == ["amd-epyc-2-core, run a", "amd-epyc-2-core, run b", "zen, run a"]
     assert set(links(text)) <= set(snapshot(tmp_path / "out"))
-    assert "amd-epyc-2-core-b-gradient-cpu-float64-time.png" in text
-    assert "zen-gradient-cuda-0-float64-time.png" in text
+    figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert "amd-epyc-2-core-b-gradient-cpu-float64-time.png" in figures
+    assert "zen-gradient-cuda-0-float64-time.png" in figures
     csv = pd.read_csv(tmp_path / "out" / "tables" / "zen-gradient-cuda-0-float64.csv")
     assert len(csv) == 3
 
@@ -216,6 +202,56 @@ def test_empty_table_is_still_one() -> None:
     assert markdown_table(pd.DataFrame({"a": [], "b": []})).count("\n") == 1
 
 
+def test_which_kernel_at_which_size_stands_before_the_runs(tmp_path: Path) -> None:
+    laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}
+    near = {"gradient": laws | {"nearly": (9.01e-6, 2.5e-11, "n * o + o")}}
+    runs = [build_run(["gradient"], FEW[:2], kernels=near),
+            build_run(["gradient", "step"], FEW[1:3], kernels=FEW_KERNELS, dtype="float32"),
+            build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, device="cuda:0")]  # fmt: skip
+    paths = [save(run, tmp_path / f"{name}.json") for name, run in zip("abc", runs, strict=True)]
+    write_report(paths, tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert titles[:4] == ["In short", WHICH, "How to read it", "Run by run"]
+    assert titles[-3:] == [f"How {name} was measured" for name in "abc"]
+    section = text.split(f"## {WHICH}")[1].split("\n## ")[0]
+    found = re.findall(r"^(Gradient|Step) (.*):$", section, re.MULTILINE)
+    assert found == [("Gradient", "in float64"), ("Gradient", "on cpu in float32"),
+                     ("Step", "on cpu in float32")]  # fmt: skip
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()
+            if re.match(r"\| \d", line)]  # fmt: skip
+    assert [row[:3] for row in rows] == [
+        ["33 × 6 → 3", "matmul", "nearly"],
+        ["33 × 6 → 3", "matmul", "–"],
+        ["100 × 6 → 3", "matmul", "nearly"],
+        *([size, name, "–"] for name in ("matmul", "fused_addmm")
+          for size in ("100 × 6 → 3", "100 × 6 → 30")),
+    ]  # fmt: skip
+    assert [row[5:] for row in rows[:3]] == [["cpu", "a"], ["cuda:0", "c"], ["cpu", "a"]]
+    assert {len(row) for row in rows[3:]} == {5}  # what they share has no column
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_contents_lead_to_every_section(tmp_path: Path) -> None:
+    run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS)
+    there = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, slug="there")
+    paths = [save(run, tmp_path / "x|<b>_&(1)" / "a_b *c*.json"),
+             save(there, tmp_path / "there" / "a_b *c*.json")]  # fmt: skip
+    write_report(paths, tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    head = text.split("\n## ")[0]
+    led = re.findall(r"^\* \[(.*)\]\(#(.*)\)$", head, re.MULTILINE)
+    assert [title for title, _ in led] == re.findall(r"^## (.*)$", text, re.MULTILINE)
+    seen: list[str] = []
+    for _, title in re.findall(r"^(#+) (.*)$", text, re.MULTILINE):
+        # As GitHub makes them: punctuation gone, spaces to hyphens, a number where one comes again.
+        name = re.sub(r"[^\w\- ]", "", unescape(title).lower()).replace(" ", "-")
+        seen.append(f"{name}-{count}" if (count := seen.count(name)) else name)
+    assert {link for _, link in led} <= set(seen)
+    assert len({link for _, link in led}) == len(led)
+    assert "how-a_b-c-was-measured-1" in seen
+
+
 @pytest.mark.usefixtures("quick")
 def test_little_to_say(tmp_path: Path) -> None:
     empty = build_run([], slug="empty")
@@ -228,10 +264,6 @@ def test_little_to_say(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "REPORT.md").read_text()
     for expected in ("nothing was planned", "no case has a time", "no reason was recorded"):
         assert expected in text
-    # A run without gradients is passed over where another has some.
-    assert readme_blocks(load_frame(runs))["table"].count("no gradient has a time") == 1
-    named = {"summary", "table", "standing", "fit", "gate"}
-    assert set(readme_blocks(load_frame(runs[:1]))) == named
 
 
 @pytest.mark.usefixtures("quick")
@@ -256,8 +288,7 @@ def test_full_disk_keeps_the_old_report(
         with pytest.raises(UserError, match="No space left"):
             write_report([later], out)
         monkeypatch.undo()
-        for name in FIGURES:
-            monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
+        blank_figures(monkeypatch)
         assert snapshot(out) == before
         assert sorted(path.name for path in out.iterdir()) == ["REPORT.md", "figures", "tables"]
 
@@ -311,84 +342,6 @@ def test_neighbours_stay_and_stale_files_go(tmp_path: Path, stored: Path) -> Non
     assert not (tmp_path / "figures" / "old.png").exists()
 
 
-README = """# mlr\r
-<!-- generated: summary -->
-<!-- end: summary -->
-kept
-<!-- generated: time -->
-old
-<!-- end: time -->
-the end"""
-
-
-def test_readme_is_kept_up_to_date(tmp_path: Path, frame: pd.DataFrame) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_bytes(README.encode())
-    assert stale_blocks(readme, frame) == ["summary", "time"]
-    assert update_readme(readme, frame)
-    assert stale_blocks(readme, frame) == []
-    assert not update_readme(readme, frame)
-    text = readme.read_bytes().decode()
-    assert text.startswith("# mlr\r\n")
-    assert text.endswith("the end")
-    assert "kept" in text
-    assert "old" not in text
-    picture = "results/figures/amd-epyc-2-core-gradient-cpu-float64-time.png"
-    assert links(text) == [picture]
-    readme.write_text(text.replace("matmul", "einsum"))
-    assert stale_blocks(readme, frame) == ["summary"]
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-
-
-@pytest.mark.usefixtures("quick")
-def test_readme_figures_are_those_of_the_report(tmp_path: Path, stored: Path) -> None:
-    write_report([stored], tmp_path / "results")
-    blocks = readme_blocks(load_frame([stored]))
-    for name in ("time", "memory", "price"):
-        assert (tmp_path / links(blocks[name])[0]).is_file()
-    assert "amd-epyc-2-core, commit 0123456789" in blocks["source"]
-    assert "Jacobian: time" in blocks["table"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("no marks", "each block once"),
-        ("<!-- generated: time -->\n", "each block once"),
-        ("<!-- end: time -->\n<!-- generated: time -->\n", "each block once"),
-        ("<!-- generated: time -->\n<!-- end: table -->", "each block once"),
-        ("<!-- generated: time -->\n<!-- end: time -->\n" * 2, "each block once"),
-        ("<!-- generated: other -->\n<!-- end: other -->", "blocks are summary, table, standing"),
-    ],
-)
-def test_readme_with_marks_out_of_order(
-    text: str, said: str, tmp_path: Path, frame: pd.DataFrame
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
-    for act in (update_readme, stale_blocks):
-        with pytest.raises(UserError, match=said):
-            act(readme, frame)
-    assert readme.read_text() == text
-    with pytest.raises(UserError, match="readable"):
-        stale_blocks(tmp_path / "none.md", frame)
-
-
-def test_full_disk_keeps_the_readme(
-    tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_bytes(README.encode())
-    monkeypatch.setattr(shutil, "copymode", _full)
-    with pytest.raises(UserError, match="as it was"):
-        update_readme(readme, frame)
-    assert snapshot(tmp_path) == {"README.md": README.encode()}
-
-
-def _full(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
 def test_sentences_name_several_winners(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "einsum")}
     laws["einsum"] = (2e-5, 2e-12, "n * o")
@@ -402,9 +355,9 @@ REPORTING = (
     *("errors", "schema", "store", "units", "tables", "price", "ranking", "power", "scaling"),
     *("crossings", "markdown", "method", "drawing", "figures", "roofline", "report"),
     *("passes", "deciding", "trialled", "standing", "curved", "scaled", "network"),
-    *("records", "scalingfigures", "scalingview"),
+    *("records", "scalingfigures", "scalingview", "catalogue", "exported", "gallery"),
     *("selecting", "comparing", "showing", "brief", "maps", "page", "files", "history"),
-    *("shard", "joining", "garbage"),
+    *("shard", "joining", "garbage", "overview", "publishing", "readme", "reporting", "sections"),
 )
 
 

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from reports import links
 
 from bench.curved import latest_curves
 from bench.joining import gather, joined
-from bench.report import stale_blocks, write_report
+from bench.publishing import MOST, NAMES
+from bench.readme import stale_blocks
+from bench.report import write_report
 from bench.scaled import latest_scalings
 from bench.store import find_runs, load_frame, load_heads, load_run, runs_frame
 from bench.trialled import read_all
@@ -49,12 +52,33 @@ def test_the_readme_is_not_stale(runs: list[Path]) -> None:
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
     runs = runs_named_in(RESULTS / "REPORT.md")
     history = load_heads(find_runs(RESULTS / "runs"))
-    paths = write_report(runs, tmp_path / "new", TRIALS, CURVES, history=history, scalings=SCALINGS)
-    written = {path.relative_to(tmp_path / "new") for path in paths}
+    write_report(runs, tmp_path / "new", TRIALS, CURVES, history=history, scalings=SCALINGS)
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
-    for path in written:
-        assert (RESULTS / path).exists(), path
+    figures = [sorted(path.name for path in (folder / "figures").iterdir())
+               for folder in (tmp_path / "new", RESULTS)]  # fmt: skip
+    assert figures[0] == figures[1]
+    assert len(figures[1]) == MOST
+    assert {f"figures/{name}" for name in figures[1]} == set(links(shown.read_text("utf-8")))
+
+
+def test_what_is_published_has_short_names_and_is_linked_from_where_it_lies() -> None:
+    assert {path.stem for path in (RESULTS / "figures").iterdir()} <= set(NAMES)
+    for text in (ROOT / "README.md", RESULTS / "REPORT.md"):
+        figures = [link for link in links(text.read_text("utf-8")) if link.endswith(".png")]
+        assert figures
+        for link in figures:
+            assert (text.parent / link).is_file(), link
+            assert (text.parent / link).parent == RESULTS / "figures"
+
+
+def test_nothing_derived_is_tracked_but_what_is_published() -> None:
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True,
+                            text=True, check=True).stdout.split()  # fmt: skip
+    stored = ("runs", "gate", "curves", "scaling", "repeatability")
+    derived = [path for path in listed if path.split("/")[1] not in stored]
+    figures = [f"results/figures/{path.name}" for path in (RESULTS / "figures").iterdir()]
+    assert sorted(derived) == sorted(["results/README.md", "results/REPORT.md", *figures])
 
 
 def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
@@ -80,7 +104,7 @@ def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "REPORT.md").exists()
+    assert (tmp_path / "report" / "REPORT.md").exists()
 
 
 def test_every_stored_run_is_valid_and_small() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, save
 
 from bench import __main__ as command
@@ -234,19 +234,16 @@ def test_each_shard_measures_its_cases_and_says_which(measured: Path) -> None:
         assert {outcome.status for outcome in run.outcomes} == {"ok"}
 
 
-def test_the_report_has_them_as_one_run(
-    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(command, "RESULTS", measured)
-    assert command.main(["report", f"--out={tmp_path}", "--format=html,md,csv"]) == 0
+def test_the_report_has_them_as_one_run(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["report", f"--out={measured}", "--format=html,md,csv"]) == 0
     assert capsys.readouterr().err == ""
+    out = measured / "report"
     paths = find_runs(measured)
     newest = max(paths, key=lambda path: load_head(path).datetime)
     name = re.sub(r"-\dof2$", "", newest.stem)
-    text = (tmp_path / "REPORT.md").read_text(encoding="utf-8")
+    text = (out / "REPORT.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.*), run (.*)$", text, re.MULTILINE) == [(newest.parent.name, name)]
-    (table,) = (pd.read_csv(p) for p in (tmp_path / "tables").glob("*-gradient-cpu-float64.csv"))
+    (table,) = (pd.read_csv(p) for p in (out / "tables").glob("*-gradient-cpu-float64.csv"))
     parts = load_frame(paths)
     keys = ["kernel", "batch"]
     both = table.merge(parts, on=keys, suffixes=("", "_part"))
@@ -254,7 +251,7 @@ def test_the_report_has_them_as_one_run(
     for column in ("median_s", "speedup", "peak_bytes", "efficiency", "max_rel_error"):
         shown, stored = both[column].fillna(0), both[f"{column}_part"].fillna(0)
         assert shown.to_numpy() == pytest.approx(stored.to_numpy(), rel=1e-15)
-    exported = pd.read_csv(tmp_path / "results.csv")
+    exported = pd.read_csv(out / "results.csv")
     assert set(exported["run"]) == {path.stem for path in paths}
     assert len(exported) == 4
     (run,) = joined({path: load_run(path) for path in paths}).values()
@@ -285,8 +282,7 @@ def test_the_journal_of_another_shard_is_not_gone_on_with(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing."""
-    for name in ("time_figure", "memory_figure", "price_figure", "roofline_figure"):
-        monkeypatch.setattr(report, name, lambda *_: Figure(figsize=(1, 1)))
+    blank_figures(monkeypatch)
 
 
 def parts_of(total: int, day: int = 1, commit: str = COMMIT, **given: Any) -> list[dict[str, Any]]:
@@ -355,12 +351,11 @@ def test_a_whole_run_beside_them_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_is_missing_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = stored(tmp_path / "runs", parts_of(3))
-    monkeypatch.setattr(command, "RESULTS", tmp_path)
     given = [str(paths[0]), str(paths[2])]
-    assert command.main(["report", f"--out={tmp_path / 'out'}", *given]) == 2
+    assert command.main(["report", f"--out={tmp_path}", *given]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     key = load_head(paths[0]).settings["plan"]
@@ -369,28 +364,27 @@ def test_a_shard_that_is_missing_is_named(
     assert "--shard 2/3" in said
     paths[1].unlink()
     paths[2].unlink()
-    assert command.main(["report", f"--out={tmp_path / 'out'}"]) == 2
+    assert command.main(["report", f"--out={tmp_path}"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "shards 2–3 of 3 of plan" in said
     assert "are missing on amd-epyc-2-core" in said
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.usefixtures("quick")
 def test_by_default_a_run_that_lacks_a_shard_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "RESULTS", tmp_path)
     older = stored(tmp_path / "runs", parts_of(2, 1))
     begun = stored(tmp_path / "runs", parts_of(2, 9, f"{9:040}")[:1])
     assert latest_runs(load_heads([*begun, *older])) == older
-    assert command.main(["report", f"--out={tmp_path / 'out'}", "--format=md"]) == 0
+    assert command.main(["report", f"--out={tmp_path}", "--format=md"]) == 0
     said = capsys.readouterr().err
     assert said.startswith("left out: shard 2 of 2 of plan ")
     assert said.count("\n") == 1
     assert f"shard 2 there is of commit {COMMIT}, the rest of {9:040}" in said
-    text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
+    text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
     assert "20261101T020000Z-01234567-smoke" in text
     assert "20261109" not in text.split("## History")[0]
     # What is older than what stands in its place would not be shown were it whole.
@@ -444,13 +438,10 @@ def test_of_a_shard_that_was_measured_twice_the_newest_counts(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("quick")
-def test_machines_stand_side_by_side(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "RESULTS", tmp_path)
+def test_machines_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here, there = parts_of(3), parts_of(3, slug="zen", settings={"threads": 64})
     stored(tmp_path / "runs", [here[0], here[2], there[1]])
-    assert command.main(["report", f"--out={tmp_path / 'out'}", "--format=md"]) == 0
+    assert command.main(["report", f"--out={tmp_path}", "--format=md"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     key = here[0]["settings"]["plan"]
@@ -458,14 +449,14 @@ def test_machines_stand_side_by_side(
     assert f"on zen is shard 2 of 3 of plan {key}" in "".join(lines)
     assert "elsewhere: shard 2 on zen" in "".join(lines)
     assert "elsewhere: shards 1, 3 on amd-epyc-2-core" in "".join(lines)
-    text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
+    text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
     found = re.findall(r"^## (.*), run (.*)$", text, re.MULTILINE)
     assert found == [("amd-epyc-2-core", "20261101T030000Z-01234567-smoke-1+3of3"),
                      ("zen", "20261101T020000Z-01234567-smoke-2of3")]  # fmt: skip
     section = text.split("## Runs in shards")[1].split("\n## ")[0]
     assert "elsewhere: shard 2 on zen" in section
     assert "put together from" in section
-    tables = {path.name: pd.read_csv(path) for path in (tmp_path / "out" / "tables").iterdir()}
+    tables = {path.name: pd.read_csv(path) for path in (tmp_path / "report" / "tables").iterdir()}
     assert set(tables["zen-gradient-cpu-float64.csv"]["batch"]) == {100}
     assert set(tables["amd-epyc-2-core-gradient-cpu-float64.csv"]["batch"]) == {33, 1_000}
 

@@ -1,0 +1,134 @@
+"""A README's generated parts: kept up to date, and nothing else of it is touched."""
+
+import errno
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from reports import blank_figures, links, snapshot
+from run_builder import FEW_KERNELS, build_run, fail, save
+
+from bench.errors import UserError
+from bench.readme import BLOCKS, check_readme, readme_blocks, stale_blocks, update_readme
+from bench.report import write_report
+from bench.store import load_frame
+
+FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = build_run(["gradient", "step"], FEW, kernels=FEW_KERNELS)
+    return save(run, tmp_path_factory.mktemp("runs") / "amd" / "a.json")
+
+
+@pytest.fixture(scope="module")
+def frame(stored: Path) -> pd.DataFrame:
+    return load_frame([stored])
+
+
+README = """# mlr\r
+<!-- generated: summary -->
+<!-- end: summary -->
+kept
+<!-- generated: time -->
+old
+<!-- end: time -->
+the end"""
+
+
+def test_readme_is_kept_up_to_date(tmp_path: Path, frame: pd.DataFrame) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(README.encode())
+    assert stale_blocks(readme, frame) == ["summary", "time"]
+    assert update_readme(readme, frame)
+    assert stale_blocks(readme, frame) == []
+    assert not update_readme(readme, frame)
+    text = readme.read_bytes().decode()
+    assert text.startswith("# mlr\r\n")
+    assert text.endswith("the end")
+    assert "kept" in text
+    assert "old" not in text
+    assert links(text) == ["results/figures/time-gradient.png"]
+    readme.write_text(text.replace("matmul", "einsum"))
+    assert stale_blocks(readme, frame) == ["summary"]
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_readme_figures_are_those_of_the_report(
+    tmp_path: Path, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank_figures(monkeypatch)
+    write_report([stored], tmp_path / "results")
+    blocks = readme_blocks(load_frame([stored]))
+    for name in ("time", "price"):
+        assert (tmp_path / links(blocks[name])[0]).is_file()
+    assert "amd-epyc-2-core, commit 0123456789" in blocks["source"]
+    assert "Jacobian: time" in blocks["table"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no marks", "each block once"),
+        ("<!-- generated: time -->\n", "each block once"),
+        ("<!-- end: time -->\n<!-- generated: time -->\n", "each block once"),
+        ("<!-- generated: time -->\n<!-- end: table -->", "each block once"),
+        ("<!-- generated: time -->\n<!-- end: time -->\n" * 2, "each block once"),
+        ("<!-- generated: other -->\n<!-- end: other -->", "blocks are summary, table, standing"),
+    ],
+)
+def test_readme_with_marks_out_of_order(
+    text: str, said: str, tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    for act in (update_readme, stale_blocks):
+        with pytest.raises(UserError, match=said):
+            act(readme, frame)
+    with pytest.raises(UserError, match=said):
+        check_readme(readme)
+    assert readme.read_text() == text
+    with pytest.raises(UserError, match="readable"):
+        stale_blocks(tmp_path / "none.md", frame)
+
+
+def test_full_disk_keeps_the_readme(
+    tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(README.encode())
+    monkeypatch.setattr(shutil, "copymode", _full)
+    with pytest.raises(UserError, match="as it was"):
+        update_readme(readme, frame)
+    assert snapshot(tmp_path) == {"README.md": README.encode()}
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_every_block_has_a_text_whatever_is_stored(tmp_path: Path, frame: pd.DataFrame) -> None:
+    runs = {
+        "empty": build_run([], slug="empty"),
+        "failed": build_run(["gradient"], FEW[:1], slug="failed"),
+        "step": build_run(["step"], FEW[:1], slug="step"),
+        "light": build_run(["gradient"], FEW[:1], slug="light",
+                           kernels={"gradient": {"autograd": (1e-4, 1e-11, "n")}}),
+    }  # fmt: skip
+    for outcome in runs["failed"]["outcomes"]:
+        fail(runs["failed"], outcome, "timeout", None)
+    paths = {name: save(run, tmp_path / f"{name}.json") for name, run in runs.items()}
+    # A run without gradients is passed over where another has some.
+    some = readme_blocks(load_frame([paths[name] for name in ("empty", "failed", "step")]))
+    assert some["table"].count("no gradient has a time") == 1
+    light = readme_blocks(load_frame([paths["light"]]))
+    nothing = readme_blocks(load_frame([paths["empty"]]))
+    for blocks in (some, light, nothing, readme_blocks(frame)):
+        assert tuple(blocks) == BLOCKS
+    for name, said in (("time", "No gradient"), ("price", "No Jacobian"), ("fit", "No fit curves"),
+                       ("gate", "No trials"), ("source", "No gradient")):  # fmt: skip
+        assert nothing[name].startswith(f"{said} ")
+    assert links(light["time"]) == ["results/figures/time-gradient.png"]
+    assert links(light["price"]) == []
