@@ -89,6 +89,23 @@ def display_summary(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def display_steps(rows: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
+    """Return the fastest kernel of a slice at a few sizes as text, beside the baseline's time."""
+    table = _spread(fastest(rows), limit)
+    return pd.DataFrame(
+        {
+            "rows × inputs → outputs": sizes_text(table),
+            "fastest kernel": [
+                _tied(*row) for row in table[["kernel", "also"]].itertuples(index=False)
+            ],
+            "time (q1–q3)": each(format_time, table, "median_s", "q1_s", "q3_s"),
+            "torch.nn": each(format_time, table, "baseline_s"),
+            "speedup (95 %)": each(format_ratio, table, "speedup", "speedup_low", "speedup_high"),
+        },
+        dtype=object,
+    )
+
+
 def display_fastest(best: pd.DataFrame) -> pd.DataFrame:
     """Return what `fastest` found as text, by size; what all rows share has no column."""
     rows = best.sort_values([*SIZES, "device", "machine", "run"], kind="stable")

@@ -24,14 +24,14 @@ from bench.markdown import (
     standing_tables,
 )
 from bench.price import HEAVY
-from bench.ranking import display_summary, summary
+from bench.ranking import display_steps, display_summary, summary
 from bench.standing import standings
 from bench.store import plain
-from bench.tables import lead
+from bench.tables import Slice, lead
 from bench.trialled import Trial, trials_table
 
 NO_TRIALS: Mapping[str, Sequence[Trial]] = MappingProxyType({})
-BLOCKS = ("summary", "table", "standing", "time", "price", "source", "fit", "gate")
+BLOCKS = ("summary", "step", "table", "standing", "time", "price", "source", "fit", "gate")
 _START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
 
@@ -44,7 +44,8 @@ def readme_blocks(
 ) -> dict[str, str]:
     """Return the generated parts of a README by name, see `BLOCKS`.
 
-    `summary`, what each run found; `table`, the fastest kernel and the Jacobian's price at a few
+    `summary`, what each run found; `step`, the fastest step at a few sizes of the run that measured
+    the gradient at the most cases; `table`, the fastest kernel and the Jacobian's price at a few
     sizes of each; `standing`, how kernels, `auto`, peers and the floor stand apart in each; `time`
     and `price`, a figure each of the gradient that was measured at the most cases; `source`, where
     that figure's numbers come from; `fit`, how long each way of training takes on each machine;
@@ -55,6 +56,7 @@ def readme_blocks(
     gradient = lead(frame, "gradient")
     blocks = {
         "summary": "\n\n".join(run_summary(run) for run in runs),
+        "step": _steps(frame, gradient),
         "table": "\n\n".join(_table(run) for run in _with_gradients(runs)),
         "standing": "\n\n".join(_standing(run) for run in runs).strip(),
         "time": _figure(frame, "time", f"{figures}/time-gradient.png"),
@@ -63,7 +65,11 @@ def readme_blocks(
         "fit": "\n\n".join(map(_fit, curves)),
         "gate": "\n\n".join(trials_table(some, name) for name, some in trials.items()),
     }
-    lacking = {"fit": "No fit curves are stored yet.", "gate": "No trials are stored yet."}
+    lacking = {
+        "step": "No step is stored yet.",
+        "fit": "No fit curves are stored yet.",
+        "gate": "No trials are stored yet.",
+    }
     lacking |= dict.fromkeys(("time", "source"), "No gradient is stored yet.")
     lacking["price"] = "No Jacobian is stored yet."
     return {name: text or lacking.get(name, "") for name, text in blocks.items()}
@@ -126,6 +132,17 @@ def stale_blocks(
 def _figure(frame: pd.DataFrame, kind: str, path: str) -> str:
     part = lead(frame, "gradient", HEAVY if kind == "price" else None)
     return image(f"{name_of(part)}: {WHAT[kind]}", path) if part else ""
+
+
+def _steps(frame: pd.DataFrame, gradient: Slice | None) -> str:
+    """Return the table of steps of a gradient's run; of the most steps where that run has none."""
+    part = gradient._replace(stage="step", dtype="float64") if gradient else None
+    if part is None or not (part.of(frame)["status"] == "ok").any():
+        part = lead(frame, "step")
+    if part is None:
+        return ""
+    rows = part.of(frame)
+    return f"{markdown_table(display_steps(rows))}\n\nMeasured on {source(rows)}."
 
 
 def _table(rows: pd.DataFrame) -> str:

@@ -23,6 +23,7 @@ from bench.selecting import Keep, reading
 from bench.showing import print_compared
 from bench.store import find_runs, load_frame, load_heads, load_run, plain, runs_frame
 from bench.trialled import read_all
+from bench.units import counted
 
 
 class _Stored(NamedTuple):
@@ -124,7 +125,7 @@ def _publish(readme: Path, results: Path, stored: _Stored) -> str:
     frame = runs_frame(joined({path: load_run(path) for path in stored.runs}))
     figures = Path(os.path.relpath(results / "figures", readme.parent)).as_posix()
     changed = update_readme(readme, frame, figures, read_all(stored.trials), stored.curves)
-    count = _counted(len(published) - 1, "figure")
+    count = counted(len(published) - 1, "figure")
     return (
         f"published {_near(published[0])} and {count} under {_near(results / 'figures')}; "
         f"{_near(readme)} is {'renewed' if changed else 'as it was'}"
@@ -137,7 +138,7 @@ def _said(out: Path, written: Sequence[Path], tables: Sequence[Path]) -> str:
     among = f", {names} among them" if written and tables else ""
     texts = [path for path in written if path.name == "report.html"] or list(written[:1])
     first = (texts or list(tables))[0]
-    count = _counted(len(written) + len(tables), "file")
+    count = counted(len(written) + len(tables), "file")
     return f"wrote {count} under {_near(out)}{among}; open {_near(first)}"
 
 
@@ -157,10 +158,6 @@ def _near(path: Path) -> str:
     whole = Path(os.path.abspath(path))
     here = Path.cwd()
     return plain(whole.relative_to(here) if whole.is_relative_to(here) else path, 1000)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _say(line: str) -> None:

@@ -1,6 +1,7 @@
 """A README's generated parts: kept up to date, and nothing else of it is touched."""
 
 import errno
+import re
 import shutil
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_readme_figures_are_those_of_the_report(
         ("<!-- end: time -->\n<!-- generated: time -->\n", "each block once"),
         ("<!-- generated: time -->\n<!-- end: table -->", "each block once"),
         ("<!-- generated: time -->\n<!-- end: time -->\n" * 2, "each block once"),
-        ("<!-- generated: other -->\n<!-- end: other -->", "blocks are summary, table, standing"),
+        ("<!-- generated: other -->\n<!-- end: other -->", "blocks are summary, step, table, standing"),
     ],
 )
 def test_readme_with_marks_out_of_order(
@@ -132,3 +133,13 @@ def test_every_block_has_a_text_whatever_is_stored(tmp_path: Path, frame: pd.Dat
         assert nothing[name].startswith(f"{said} ")
     assert links(light["time"]) == ["results/figures/time-gradient.png"]
     assert links(light["price"]) == []
+
+
+def test_the_first_table_is_of_steps_which_do_equal_work(frame: pd.DataFrame) -> None:
+    said = readme_blocks(frame)["step"]
+    rows = [line for line in said.splitlines() if "→" in line][1:]
+    assert len(rows) == len(FEW)
+    for row in rows:
+        assert re.search(r"\d (ns|µs|ms|s) +\| [\d.,]+×", row), row
+    gradients = readme_blocks(frame[frame["stage"] == "gradient"])["step"]
+    assert gradients == "No step is stored yet."

@@ -64,7 +64,7 @@ def dearest_at_best(costs: list[int], count: int) -> int:
 # --- the split ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", [grid for grid in GRIDS if grid != "single"])  # of three cases
 @pytest.mark.parametrize("count", [2, 5])
 def test_every_case_is_in_one_shard_with_all_its_kernels(grid: str, count: int) -> None:
     plan, longest_s = planned(axes(grid)), LONGEST_CALL_S[grid]
