@@ -417,5 +417,8 @@ def _machine(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what Ctrl-C clears, it clears too
+    # What Ctrl-C clears, SIGTERM clears too; and a script that starts this in its background has it
+    # ignore SIGINT, and all processes that it starts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

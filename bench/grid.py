@@ -70,7 +70,7 @@ GRIDS: dict[str, tuple[Block, ...]] = {
         Block(
             ("gradient",),
             ("float64",),
-            (NOTEBOOK[1], SINGLE, Size(100, 64, 32), TALL[1], MIDDLE, WIDE),
+            (NOTEBOOK[1], SINGLE, Size(100, 64, 32), Size(1_000, 64, 16), TALL[1], WIDE),
             frozenset({"autograd", "matmul", "einsum", "kron_einsum", "one_pass", "auto"}),
         ),
         Block(

@@ -43,8 +43,12 @@ def resume(folder: Path) -> int:
 
 
 def started_run(folder: Path) -> subprocess.Popen[str]:
-    """Start a run and come back once it has measured two cases."""
-    command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={folder}"]
+    """Start a run and come back once it has measured two cases.
+
+    It starts as in the background of a script, where the shell has it ignore SIGINT.
+    """
+    start = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={folder}"]
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *start]
     runner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + PATIENCE_S
     while len(done(folder)) < 2:
