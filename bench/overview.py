@@ -15,8 +15,8 @@ from bench.tables import slices
 WHICH = "Which kernel at which size"
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 _HOW = """\
-The kernel with the highest speedup at each size that was measured. *Ties* are the kernels that the
-run cannot tell from it, because their 95 % intervals overlap."""
+The kernel with the highest speedup at each size that was measured. *Ties* are kernels that the run
+cannot tell from it: their 95 % intervals overlap, or after a single pass they are within 10 %."""
 
 
 def which_section(frame: pd.DataFrame) -> str:
@@ -24,10 +24,8 @@ def which_section(frame: pd.DataFrame) -> str:
     best = fastest(frame[frame["stage"].isin(["gradient", "step"])])
     if best.empty:
         return "No gradient and no step has a time."
-    kinds = list(dict.fromkeys((part.stage, part.dtype) for part in slices(best)))
     parts = [_HOW]
-    for stage, dtype in kinds:
-        rows = best[(best["stage"] == stage) & (best["dtype"] == dtype)]
+    for (stage, dtype), rows in best.groupby(["stage", "dtype"]):
         alone = slices(rows)[0] if rows["device"].nunique() == 1 else None
         name = name_of(alone) if alone else f"{name_of_stage(stage)} in {escape(dtype)}"
         parts += [f"{name}:", markdown_table(display_fastest(rows))]

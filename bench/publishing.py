@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.catalogue import curves_stem, scaling_stem, trials_stem
@@ -63,7 +64,7 @@ def candidates(frame: pd.DataFrame, subjects: Subjects) -> dict[str, str]:
 def _of_grid(frame: pd.DataFrame, subjects: Subjects, grid: str) -> pd.DataFrame:
     runs = {(one.run.machine.slug, one.name) for one in subjects.told if one.grid == grid}
     keys = zip(frame["machine"], frame["run"], strict=True)
-    return frame[[key in runs for key in keys]]
+    return frame[np.array([key in runs for key in keys], dtype=bool)]
 
 
 def _others(subjects: Subjects) -> dict[str, str]:

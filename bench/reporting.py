@@ -8,6 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
+
+import pandas as pd
 
 from bench.comparing import compared, require_alike
 from bench.curved import Curves, latest_curves
@@ -49,11 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.readme is not None:
         _check_published(arguments)
     every = arguments.runs or _runs_of(results)
-    tables = [
-        write_table(keep(load_frame(every)), out / f"results.{suffix}")
-        for suffix in ("csv", "parquet")
-        if suffix in arguments.format
-    ]
+    suffixes = [suffix for suffix in ("csv", "parquet") if suffix in arguments.format]
+    frame = keep(load_frame(every)) if suffixes else pd.DataFrame()
+    tables = [write_table(frame, out / f"results.{suffix}") for suffix in suffixes]
     written: list[Path] = []
     if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
         stored = _stored(arguments, every)
@@ -123,7 +124,7 @@ def _publish(readme: Path, results: Path, stored: _Stored) -> str:
     """Renew what a repository keeps of a report, and a README; say what was done."""
     published = publish(results / "report", results)
     frame = runs_frame(joined({path: load_run(path) for path in stored.runs}))
-    figures = Path(os.path.relpath(results / "figures", readme.parent)).as_posix()
+    figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
     changed = update_readme(readme, frame, figures, read_all(stored.trials), stored.curves)
     count = counted(len(published) - 1, "figure")
     return (
