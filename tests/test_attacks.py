@@ -57,7 +57,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     names = ",".join([*CAUGHT, *HONEST])
     arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={DECEIVERS}", f"--out={out}"]
     try:
-        assert main(["run", *arguments, *SIZES, f"--kernel={names}", "--passes=2"]) == 0
+        assert main(["run", *arguments, *SIZES, f"--kernel={names}", "--passes=2"]) == 1
     finally:
         patch.undo()
         KERNELS.clear()
