@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from bench import catalogue
+from bench.report import catalogue
 
 
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import runner
-from bench.__main__ import main
-from bench.store import load_frame
+from bench.cli.main import main
+from bench.run import runner
+from bench.store.runs import load_frame
 from mlr import KERNELS
 
 DECEIVERS = Path(__file__).with_name("deceivers.py")

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.axes import AXES, names, sizes
-from bench.errors import UserError
-from bench.grid import GRIDS, Axes, cases, planned, require_supported
-from bench.machine import absent
-from bench.trial import foretell
+from bench.common.errors import UserError
+from bench.machine.info import absent
+from bench.measure.benchmark import foretell
+from bench.plan.grid import GRIDS, Axes, cases, planned, require_supported
+from bench.plan.selection import AXES, names, sizes
 
 DEFAULTS = {axis.name: axis.default for axis in AXES}
 

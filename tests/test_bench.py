@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.__main__ import main
-from bench.steady import threads
-from bench.store import load_frame, load_run
+from bench.cli.main import main
+from bench.machine.environment import threads
+from bench.store.runs import load_frame, load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("--grid=smoke", "--batch=7", "--features=3", "--outputs=2", "--device=cpu")

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from run_builder import build_run, fail, save
 
-from bench.__main__ import main
-from bench.comparing import (
+from bench.analysis.compare import (
     ALIKE,
     FASTER,
     ONLY_FIRST,
@@ -18,11 +17,12 @@ from bench.comparing import (
     compared,
     require_alike,
 )
-from bench.errors import UserError
-from bench.schema import Run
-from bench.selecting import reading
-from bench.showing import print_compared
-from bench.store import load_frame, runs_frame
+from bench.analysis.selecting import reading
+from bench.cli.compared import print_compared
+from bench.cli.main import main
+from bench.common.errors import UserError
+from bench.store.runs import load_frame, runs_frame
+from bench.store.schema import Run
 
 SIZES = ((33, 6, 3), (1_000, 6, 3))
 

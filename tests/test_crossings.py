@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.crossings import crossings, display_crossings
+from bench.analysis.crossover import crossings, display_crossings
 
 SIZES = (10, 100, 1_000, 10_000)
 

@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from bench import curves, curving
-from bench.__main__ import main
-from bench.curved import Curves, curves_figure, curves_section, curves_table, latest_curves, names
-from bench.curving import Wanted, until
-from bench.errors import UserError
+from bench.cli.main import main
+from bench.common.errors import UserError
+from bench.convergence import run as curves
+from bench.convergence import worker as curving
+from bench.convergence.records import (
+    Curves,
+    curves_figure,
+    curves_section,
+    curves_table,
+    latest_curves,
+    names,
+)
+from bench.convergence.worker import Wanted, until
 from mlr.trainers import TRAINERS, closed_form, validation_loss
 
 SMALL = Wanted(rows=450, features=5, outputs=2, dtype="float64", lr=0.1, batch_size=40)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.budget import too_short
-from bench.deciding import (
+from bench.gate.budget import too_short
+from bench.gate.sequential import (
     CANNOT_TELL,
     FASTER,
     FIRST_LOOK,

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename
 
-from bench.drawing import label, panels_of, styles
-from bench.figures import memory_figure, price_figure, time_figure
-from bench.price import price_at_one_batch
-from bench.schema import STATUSES, Run
-from bench.store import runs_frame
-from bench.tables import slices
+from bench.analysis.frame import slices
+from bench.analysis.jacobian import price_at_one_batch
+from bench.report.figures.sizes import memory_figure, price_figure, time_figure
+from bench.report.style import label, panels_of, styles
+from bench.store.runs import runs_frame
+from bench.store.schema import STATUSES, Run
 
 MAKERS = (time_figure, memory_figure, price_figure)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench import runner
-from bench.errors import UserError
-from bench.followed import LONG_FLOOR_S, LONG_PASSES, Followed, Plan
-from bench.journal import JOURNAL_LOST, Journal
+from bench.common.errors import UserError
+from bench.run import runner
+from bench.run.journal import JOURNAL_LOST, Journal
+from bench.run.state import LONG_FLOOR_S, LONG_PASSES, Followed, Plan
 
 QUICK, LONG = "quick", "long"
 

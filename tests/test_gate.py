@@ -17,12 +17,10 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from bench.__main__ import main
-from bench.deciding import CANNOT_TELL, SLOWER, Finding
-from bench.gate import Judged, Verdict
-from bench.sides import PREFIX, Side
-from bench.trials import SUITE
-from bench.verdicts import (
+from bench.cli.main import main
+from bench.experiments.gate_power.experiment import SUITE
+from bench.gate.gate import Judged, Verdict
+from bench.gate.output import (
     as_benchmarks,
     as_junit,
     as_markdown,
@@ -31,6 +29,8 @@ from bench.verdicts import (
     print_verdict,
     write_verdict,
 )
+from bench.gate.sequential import CANNOT_TELL, SLOWER, Finding
+from bench.gate.versions import PREFIX, Side
 from mlr import KERNELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +81,7 @@ def gate(base: Path, head: Path, out: Path, *more: str) -> int:
 def two_blocks(monkeypatch: pytest.MonkeyPatch) -> str:
     """The argument for just two, however slow: every look at the clock is a second later."""
     seconds = count()
-    monkeypatch.setattr("bench.gate.wall_clock", lambda: float(next(seconds)))
+    monkeypatch.setattr("bench.gate.gate.wall_clock", lambda: float(next(seconds)))
     return "--budget=2s"
 
 
@@ -269,7 +269,7 @@ def test_what_nobody_foresaw_is_one_line_and_never_the_status_of_a_slow_down(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("bench.gate.run_gate", fails)
+    monkeypatch.setattr("bench.gate.gate.run_gate", fails)
     assert gate(*sides, tmp_path) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: the gate could not measure: {type(error).__name__}: ")
@@ -283,7 +283,9 @@ def test_a_device_that_is_not_there_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("bench.trial.absent", lambda device: f"no {device} on this machine")
+    monkeypatch.setattr(
+        "bench.measure.benchmark.absent", lambda device: f"no {device} on this machine"
+    )
     assert gate(*sides, tmp_path, "--kernel=matmul,einsum") == 2
     said = capsys.readouterr().err
     assert "needs a case that this machine can measure; of 2 cases it can none: matmul-" in said
@@ -358,7 +360,7 @@ def test_a_kernel_file_that_one_side_lacks_is_named(
 ) -> None:
     """As one in the checkout that is not committed yet."""
     old, new = sides
-    monkeypatch.setattr("bench.__main__.ROOT", old)
+    monkeypatch.setattr("bench.cli.main.ROOT", old)
     (new / "mine.py").write_text(MINE)
     mine = f"--kernel-file={new / 'mine.py'}"
     assert gate(old, new, tmp_path, mine, "--kernel=mine") == 2
@@ -371,7 +373,7 @@ def blocks_of(runner: int) -> list[int]:
     found = []
     for child in psutil.Process(runner).children():
         with suppress(psutil.Error):  # it has ended meanwhile
-            found += [child.pid] if "bench.block" in child.cmdline() else []
+            found += [child.pid] if "bench.gate.worker" in child.cmdline() else []
     return found
 
 

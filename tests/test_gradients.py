@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.block import IN_PLACE
-from bench.memory import peak_bytes
+from bench.gate.worker import IN_PLACE
+from bench.measure.memory import peak_bytes
 from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
 from mlr.reference import oracle_gradient
 

@@ -22,10 +22,10 @@ REPORT = """
 import re, sys, time
 from pathlib import Path
 start = time.monotonic()
-from bench.joining import latest_runs
-from bench.exported import write_table
-from bench.report import write_report
-from bench.store import find_runs, load_frame, load_heads
+from bench.store.shards import latest_runs
+from bench.report.export import write_table
+from bench.report.build import write_report
+from bench.store.runs import find_runs, load_frame, load_heads
 assert "torch" not in sys.modules
 paths = find_runs(Path(sys.argv[1]))
 if sys.argv[3] == "report":

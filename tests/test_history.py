@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench.history import alike, chapters, history_figures, history_section
-from bench.report import write_report
-from bench.store import load_heads, load_run
+from bench.report.build import write_report
+from bench.report.history import alike, chapters, history_figures, history_section
+from bench.store.runs import load_heads, load_run
 
 SIZES = ((33, 6, 3), (100, 6, 3), (1_000, 6, 3))
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from bench import measure
-from bench.conftest import marks_of
-from bench.measure import clock_for, cuda_clock, paired_ratio, seconds_per_call, warm_up
-from bench.memory import peak_bytes
+from bench.measure import timing as measure
+from bench.measure.memory import peak_bytes
+from bench.measure.timing import clock_for, cuda_clock, paired_ratio, seconds_per_call, warm_up
+from bench.run.plugin import marks_of
 from mlr import Case, Kernel, Problem, get_kernel
 
 

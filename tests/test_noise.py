@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bench import noise
-from bench.noise import Look, Noise
+from bench.measure import system_load as noise
+from bench.measure.system_load import Look, Noise
 
 
 def spin(seconds: float) -> None:

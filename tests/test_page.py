@@ -12,10 +12,10 @@ from browser import opened
 from playwright.sync_api import expect
 from run_builder import FEW_KERNELS, add_case, build_run, fail, play, save, spoil
 
-from bench.drawing import COLOURS
-from bench.page import case_data
-from bench.report import write_report
-from bench.store import load_frame
+from bench.report.build import write_report
+from bench.report.html import case_data
+from bench.report.style import COLOURS
+from bench.store.runs import load_frame
 
 SIZES = ((33, 6, 3), (100, 6, 3), (1_000, 6, 3), (100, 64, 16))
 HOSTILE = (

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.passes import common_prior, estimate, hodges_lehmann, quiet, summarise, suspicions
+from bench.stats.passes import common_prior, estimate, hodges_lehmann, quiet, summarise, suspicions
 
 
 def take(number: int = 1, **changed: Any) -> dict[str, Any]:

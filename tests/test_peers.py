@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.grid import Axes, planned
+from bench.plan.grid import Axes, planned
 from mlr import KERNELS, Case, Kernel, Problem, check, get_kernel, peers, registry
 
 PEERS = [kernel for kernel in KERNELS.values() if kernel.peer]

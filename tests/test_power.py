@@ -5,8 +5,8 @@ import doctest
 import numpy as np
 import pytest
 
-from bench import power
-from bench.power import WIDEST, Fit, settled, slope
+from bench.stats import power_law as power
+from bench.stats.power_law import WIDEST, Fit, settled, slope
 
 TRIALS = 100
 

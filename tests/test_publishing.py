@@ -11,11 +11,11 @@ import pytest
 from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, save
 
-from bench.__main__ import main
-from bench.catalogue import slice_stems
-from bench.publishing import MOST, NAMES, candidates
-from bench.sections import Subjects, tell
-from bench.store import load_run, runs_frame
+from bench.cli.main import main
+from bench.report.catalogue import slice_stems
+from bench.report.publishing import MOST, NAMES, candidates
+from bench.report.sections import Subjects, tell
+from bench.store.runs import load_run, runs_frame
 
 STORED = Path(__file__).resolve().parent.parent / "results"
 FEW = ((33, 6, 3), (100, 6, 3))

@@ -10,10 +10,10 @@ import pytest
 from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, build_run, fail, save
 
-from bench.errors import UserError
-from bench.readme import BLOCKS, check_readme, readme_blocks, stale_blocks, update_readme
-from bench.report import write_report
-from bench.store import load_frame
+from bench.common.errors import UserError
+from bench.report.build import write_report
+from bench.report.readme import BLOCKS, check_readme, readme_blocks, stale_blocks, update_readme
+from bench.store.runs import load_frame
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
 

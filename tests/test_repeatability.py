@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.repeatability import TWICE, coverage, spread, verdict
+from bench.experiments.repeatability.analysis import TWICE, coverage, spread, verdict
 
 
 def frame(shift: float, medians: float = 1.0, low: float = 0.98, high: float = 1.02) -> Any:

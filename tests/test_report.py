@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoil
 
-from bench import report
-from bench.errors import UserError
-from bench.markdown import escape, markdown_table, sentences
-from bench.overview import WHICH
-from bench.report import write_report
-from bench.store import load_frame
+from bench.common.errors import UserError
+from bench.report import build as report
+from bench.report.build import write_report
+from bench.report.markdown import escape, markdown_table, sentences
+from bench.report.overview import WHICH
+from bench.store.runs import load_frame
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
 HOSTILE = "a|b`c`<script>alert(1)</script>\n# x\x1b[31m __y__ $z$ ![i](http://e.x) www.e.x"

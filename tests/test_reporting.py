@@ -9,8 +9,8 @@ import pytest
 from reports import blank_figures, snapshot
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench import __main__ as command
-from bench.__main__ import main
+from bench.cli import main as command
+from bench.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FEW = ((33, 6, 3), (100, 6, 3))
@@ -118,7 +118,7 @@ GALLERY = """
 import os, sys
 from pathlib import Path
 from matplotlib.figure import Figure
-from bench import gallery
+from bench.report import gallery
 
 gallery._may_fork = lambda: True
 here = os.getpid()

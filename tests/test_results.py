@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from reports import links
 
-from bench.curved import latest_curves
-from bench.joining import gather, joined
-from bench.publishing import MOST, NAMES
-from bench.readme import stale_blocks
-from bench.report import write_report
-from bench.scaled import latest_scalings
-from bench.store import find_runs, load_frame, load_heads, load_run, moment, runs_frame
-from bench.trialled import read_all
+from bench.convergence.records import latest_curves
+from bench.store.shards import gather, joined
+from bench.report.publishing import MOST, NAMES
+from bench.report.readme import stale_blocks
+from bench.report.build import write_report
+from bench.scaling.records import latest_scalings
+from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
+from bench.experiments.gate_power.analysis import read_all
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

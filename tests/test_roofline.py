@@ -12,10 +12,10 @@ from matplotlib.text import Text
 from run_builder import FEW_KERNELS, build_run, rename
 from test_figures import render
 
-from bench.roofline import points, roofline_figure, roofs
-from bench.schema import Ceilings, Run
-from bench.store import runs_frame
-from bench.tables import slices
+from bench.analysis.frame import slices
+from bench.report.figures.roofline import points, roofline_figure, roofs
+from bench.store.runs import runs_frame
+from bench.store.schema import Ceilings, Run
 
 CEILINGS = Ceilings(
     dispatch_s=1e-6,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.arguments import as_duration, count, duration, share
-from bench.deciding import Rule
-from bench.errors import UserError
-from bench.rules import kernel_rules, read_table, rule_of
+from bench.cli.types import as_duration, count, duration, share
+from bench.common.errors import UserError
+from bench.gate.config import kernel_rules, read_table, rule_of
+from bench.gate.sequential import Rule
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import ruling
-from bench.__main__ import main
+from bench import tune as ruling
+from bench.cli.main import main
 from mlr import Case, choice
 from mlr import rule as rules
 from tests.run_builder import build_run, save

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from bench.__main__ import main
-from bench.journal import Journal
-from bench.store import load_frame
+from bench.cli.main import main
+from bench.run.journal import Journal
+from bench.store.runs import load_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 AXES = ["--grid=smoke", "--stage=gradient", "--batch=7", "--features=3", "--outputs=2"]
@@ -254,7 +254,7 @@ def test_a_child_that_is_killed_costs_nothing(tmp_path: Path) -> None:
 SQUEEZED = """
 import resource, signal, sys
 from pathlib import Path
-from bench.journal import Journal
+from bench.run.journal import Journal
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(Path(sys.argv[1]))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from workers import reasons, torchrun
 
-from bench.__main__ import main
+from bench.cli.main import main
 
 SMALL = ("--batch=100", "--outputs=3", "--dtype=float64", "--rounds=2", "--timeout=20")
 KERNELS = """

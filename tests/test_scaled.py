@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench.errors import UserError
-from bench.network import (
+from bench.common.errors import UserError
+from bench.report.build import write_report
+from bench.scaling.figures import scaling_figures
+from bench.scaling.link_model import (
     LINKS,
     MOST_WORKERS,
     Link,
@@ -22,8 +24,7 @@ from bench.network import (
     step_errors,
     worth_until,
 )
-from bench.report import write_report
-from bench.scaled import (
+from bench.scaling.records import (
     Exchange,
     Scaling,
     ddp_ratio,
@@ -34,8 +35,7 @@ from bench.scaled import (
     scaling_name,
     straggling,
 )
-from bench.scalingfigures import scaling_figures
-from bench.scalingview import (
+from bench.scaling.section import (
     link_table,
     predictions_table,
     scaling_section,

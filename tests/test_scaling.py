@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from run_builder import build_run
 
-from bench import scaling as module
-from bench.scaling import display_scaling, scaling, timed
-from bench.schema import Run
-from bench.store import runs_frame
+from bench.analysis import growth as module
+from bench.analysis.growth import display_scaling, scaling, timed
+from bench.store.runs import runs_frame
+from bench.store.schema import Run
 
 LINES = (
     *((10**k, 16, 8) for k in range(2, 7)),

@@ -22,19 +22,19 @@ import pytest
 from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench import __main__ as command
-from bench import report
-from bench.errors import UserError
-from bench.followed import Plan
-from bench.grid import GRIDS, LONGEST_CALL_S, Axes, Planned, planned
-from bench.history import alike, chapters
-from bench.joining import joined, latest_runs, left_out, united
-from bench.journal import Journal
-from bench.runner import full_name
-from bench.shard import Shard, plan_key
-from bench.splitting import case_costs, part_of, split
-from bench.store import find_runs, load_frame, load_head, load_heads, load_run
-from bench.turnstile import LOCK_VARIABLE, lock_path, turn
+from bench.cli import main as command
+from bench.common.errors import UserError
+from bench.common.shard import Shard, plan_key
+from bench.machine.lock import LOCK_VARIABLE, lock_path, turn
+from bench.plan.grid import GRIDS, LONGEST_CALL_S, Axes, Planned, planned
+from bench.plan.split import case_costs, part_of, split
+from bench.report import build as report
+from bench.report.history import alike, chapters
+from bench.run.journal import Journal
+from bench.run.runner import full_name
+from bench.run.state import Plan
+from bench.store.runs import find_runs, load_frame, load_head, load_heads, load_run
+from bench.store.shards import joined, latest_runs, left_out, united
 from mlr import KERNELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,10 +99,10 @@ class Refuse(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in sys.argv[1].split(","):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
-from bench.grid import Axes, planned
-from bench.runner import full_name
-from bench.shard import Shard
-from bench.splitting import part_of
+from bench.plan.grid import Axes, planned
+from bench.run.runner import full_name
+from bench.common.shard import Shard
+from bench.plan.split import part_of
 for grid in ("full", "tall"):
     axes = Axes(grid=grid, device=("cpu", "cuda"))
     for number in range(1, 6):
@@ -580,7 +580,7 @@ def test_the_history_of_runs_in_shards_is_that_of_the_runs(tmp_path: Path) -> No
 
 HOLD = """
 import sys, time
-from bench.turnstile import turn
+from bench.machine.lock import turn
 with turn(lambda line: print(line, flush=True)):
     with open(sys.argv[1], "a") as file:
         print("in", file=file, flush=True)

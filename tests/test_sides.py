@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import mlr
-from bench.errors import UserError
-from bench.sides import BROUGHT, PREFIX, Side, bring, load, of_kernel_file, scratch, take
+from bench.common.errors import UserError
+from bench.gate.versions import BROUGHT, PREFIX, Side, bring, load, of_kernel_file, scratch, take
 
 ROOT = Path(__file__).resolve().parent.parent
 

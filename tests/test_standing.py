@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from run_builder import build_run, play
 
-from bench.markdown import first_call_section, standing_section
-from bench.schema import Run
-from bench.standing import display_efficiency, display_standings, first_calls, standings
-from bench.store import runs_frame
+from bench.analysis.peers import display_efficiency, display_standings, first_calls, standings
+from bench.report.markdown import first_call_section, standing_section
+from bench.store.runs import runs_frame
+from bench.store.schema import Run
 
 SIZES = ((33, 6, 3), (1_000_000, 6, 3))
 LAW = (1e-5, 1e-10, "m * o")

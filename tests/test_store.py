@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from run_builder import add_case, build_run, rename, save
 
-from bench.errors import UserError
-from bench.joining import latest_runs
-from bench.schema import Run
-from bench.store import (
+from bench.common.errors import UserError
+from bench.store.runs import (
     COLUMNS,
     find_runs,
     load_frame,
@@ -26,6 +24,8 @@ from bench.store import (
     plain,
     write_run,
 )
+from bench.store.schema import Run
+from bench.store.shards import latest_runs
 
 SMALL = ((33, 6, 3), (10_000, 256, 64))
 

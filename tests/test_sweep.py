@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.memory import peak_bytes
+from bench.measure.memory import peak_bytes
 from mlr import Case, Problem, check, compiled, get_kernel, steps
 from mlr.sweep import BLOCK, MOST_PRODUCTS, OutputsBeside, RowsBeside, Source, Tiles, layout
 from mlr.sweep.peak import ROUNDS, multiply_adds

@@ -9,12 +9,10 @@ import pandas as pd
 import pytest
 from run_builder import SIZES, build_run, doubt, fail, rename
 
-from bench import price, ranking, store, tables, units
-from bench.price import display_price, jacobian_price
-from bench.ranking import display_summary, fastest, summary, with_intervals
-from bench.schema import Run
-from bench.store import runs_frame
-from bench.tables import (
+from bench.analysis import frame as tables
+from bench.analysis import jacobian as price
+from bench.analysis import ranking
+from bench.analysis.frame import (
     MARK,
     Slice,
     display,
@@ -24,7 +22,13 @@ from bench.tables import (
     problems,
     slices,
 )
-from bench.units import digits, format_bytes, format_ratio, format_time
+from bench.analysis.jacobian import display_price, jacobian_price
+from bench.analysis.ranking import display_summary, fastest, summary, with_intervals
+from bench.common import units
+from bench.common.units import digits, format_bytes, format_ratio, format_time
+from bench.store import runs as store
+from bench.store.runs import runs_frame
+from bench.store.schema import Run
 
 
 def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:

@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 from run_builder import build_run, fail
 
-from bench import terminal
-from bench.followed import Progress
-from bench.grid import Axes, planned
-from bench.schema import Run
-from bench.store import runs_frame
-from bench.trial import foretell
+from bench.cli import console as terminal
+from bench.measure.benchmark import foretell
+from bench.plan.grid import Axes, planned
+from bench.run.state import Progress
+from bench.store.runs import runs_frame
+from bench.store.schema import Run
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.deciding import CANNOT_TELL, NOT_SLOWER, SLOWER
-from bench.errors import UserError
-from bench.stock import RULES, judge
-from bench.trialled import (
+from bench.common.errors import UserError
+from bench.experiments.gate_power.analysis import (
     ALL,
     GATE,
     MUTANT,
@@ -29,6 +27,8 @@ from bench.trialled import (
     trials_section,
     trials_table,
 )
+from bench.experiments.gate_power.baselines import RULES, judge
+from bench.gate.sequential import CANNOT_TELL, NOT_SLOWER, SLOWER
 
 
 def trial(kind: str, *slower: str, slowed: str | None = None, **changed: Any) -> dict[str, Any]:

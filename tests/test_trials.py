@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bench import trials
-from bench.gate import Options, Progress
-from bench.memory import peak_bytes
-from bench.mutants import MUTANTS, Mutant
-from bench.sides import load
-from bench.trialled import KINDS, MUTANT, mutants_table, read_trials
+from bench.experiments.gate_power import experiment as trials
+from bench.experiments.gate_power.analysis import KINDS, MUTANT, mutants_table, read_trials
+from bench.experiments.gate_power.mutants import MUTANTS, Mutant
+from bench.gate.gate import Options, Progress
+from bench.gate.versions import load
+from bench.measure.memory import peak_bytes
 from mlr import Problem, get_kernel
 
 ROOT = Path(__file__).resolve().parent.parent

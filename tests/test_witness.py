@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import witness
+from bench.measure import side_effects as witness
 from mlr import Case, Problem
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from bench.gate import NOISY, OK, SLOW, UNDECIDED
+from bench.gate.gate import NOISY, OK, SLOW, UNDECIDED
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,0 +1,99 @@
+"""Two runs of one machine -> how each case's speedup and memory moved. Needs no torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..common.errors import UserError
+from ..report.method import flat
+from ..store.runs import plain
+from ..store.schema import Run
+from .frame import SIZES
+from .ranking import with_intervals
+
+# What two runs may differ in and still be compared: what was to be measured, and how often.
+FREE = {"grid", "passes", "seed", "plan", "shard"}
+FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "unchanged", "not compared"
+# Why a case is not compared, where it is not by its status.
+ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
+BASELINE, NO_RATIO = "baseline", "without a baseline"
+_KEY = ["stage", "device", "dtype", "case", *SIZES, "kernel"]
+_VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
+
+
+def require_alike(a: Run, b: Run) -> None:
+    """Refuse two runs that differ in more than their code, packages and cases.
+
+    Raises:
+        UserError: They are of two machines, or a setting differs: its name, and both values.
+    """
+    if a.machine.slug != b.machine.slug:
+        raise UserError(
+            f"two runs are compared on one machine; these are of {plain(a.machine.slug)} and "
+            f"{plain(b.machine.slug)}; `report` shows machines side by side"
+        )
+    differ = differing_setting(a, b)
+    if differ is not None:
+        name, ours, theirs = differ
+        raise UserError(
+            f"two runs are compared under the same settings; {name} was {ours} and is {theirs}; "
+            "measure one of them anew"
+        )
+
+
+def differing_setting(a: Run, b: Run) -> tuple[str, str, str] | None:
+    """Return the first setting that two runs differ in, and both values; None where none is.
+
+    What was to be measured and how often are no settings in this sense, see `FREE`.
+    """
+    ours, theirs = flat(a.settings), flat(b.settings)
+    for name in sorted((ours.keys() & theirs.keys()) - FREE):
+        if ours[name] != theirs[name]:
+            return plain(name), plain(ours[name]), plain(theirs[name])
+    return None
+
+
+def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Return each case of either run with the ratio of its speedups, b's over a's: above 1, faster.
+
+    `said` is what came out, and `why` the reason where that is `UNKNOWN`.
+
+    Both speedups are to the same baseline in the same process, so the ratio holds even where the
+    machine was slower on one of the days. `low` and `high` are the ends of its 95 % interval: the
+    half-widths of both, on the logarithm, added in squares. The baseline has no ratio, nor has any
+    case that only one of the runs holds or could measure.
+    """
+    sides = [with_intervals(frame)[[*_KEY, *_VALUES]] for frame in (a, b)]
+    table = sides[0].merge(sides[1], on=_KEY, how="outer", suffixes=("_a", "_b"))
+    ends = ["speedup_a", "speedup_b", "low_a", "low_b", "high_a", "high_b"]
+    logs = table[ends].astype(float).apply(np.log)
+    centre = logs["speedup_b"] - logs["speedup_a"]
+    reach = np.hypot(logs["high_a"] - logs["low_a"], logs["high_b"] - logs["low_b"]) / 2
+    both = (table["status_a"] == "ok") & (table["status_b"] == "ok")
+    timed = both & (table["kernel"] != table["baseline_a"]) & centre.notna()
+    for name, value in (("ratio", centre), ("low", centre - reach), ("high", centre + reach)):
+        table[name] = pd.Series(np.exp(value), table.index).where(timed)
+    table["memory_ratio"] = (table["peak_bytes_b"] / table["peak_bytes_a"]).where(both)
+    table["said"] = UNKNOWN
+    table.loc[timed, "said"] = ALIKE
+    table.loc[timed & (table["low"] > 1), "said"] = FASTER
+    table.loc[timed & (table["high"] < 1), "said"] = SLOWER
+    table["why"] = _why(table).where(table["said"] == UNKNOWN, "")
+    return table.sort_values([*_KEY[:3], *SIZES, "kernel"], ignore_index=True)
+
+
+def moved(table: pd.DataFrame) -> pd.Series:
+    """Say of each compared case of both runs whether its speed, its memory or its status moved."""
+    speed = table["said"].isin([FASTER, SLOWER])
+    memory = table["memory_ratio"].notna() & (table["memory_ratio"] != 1)
+    status = (table["status_a"] != table["status_b"]) & ~table["why"].isin(ONLY_ONE)
+    return speed | memory | status
+
+
+def _why(table: pd.DataFrame) -> pd.Series:
+    """Return why each case is not compared, if it is not."""
+    a, b = table["status_a"], table["status_b"]
+    why = pd.Series(NO_RATIO, table.index).mask(table["kernel"] == table["baseline_a"], BASELINE)
+    why = why.mask(a != "ok", a).mask(a != b, a.astype(str) + " → " + b.astype(str))
+    return why.mask(a.isna(), ONLY_SECOND).mask(b.isna(), ONLY_FIRST)

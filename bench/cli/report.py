@@ -1,0 +1,165 @@
+"""The command `report`: results folder -> its report, and what of it is published. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pandas as pd
+
+from ..analysis.compare import compared, require_alike
+from ..analysis.selecting import Keep, reading
+from ..common.errors import UserError
+from ..common.units import counted
+from ..convergence.records import Curves, latest_curves
+from ..experiments.gate_power.analysis import read_all
+from ..report.build import NO_HISTORY, write_report
+from ..report.export import write_table
+from ..report.publishing import PUBLISHED, publish, refuse_foreign
+from ..report.readme import check_readme, update_readme
+from ..scaling.records import Scaling, latest_scalings
+from ..store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
+from ..store.schema import Head
+from ..store.shards import elsewhere, joined, latest_runs, left_out
+from .compared import print_compared
+
+
+class _Stored(NamedTuple):
+    """What a report is made of: runs to show, and of a whole results folder all beside them."""
+
+    runs: Sequence[Path]
+    trials: Sequence[Path] = ()
+    curves: Sequence[Curves] = ()
+    scalings: Sequence[Scaling] = ()
+    history: Mapping[Path, Head] = NO_HISTORY
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Report the runs that are named, or those of a results folder; return the exit status.
+
+    Raises:
+        UserError: What is asked for does not go together, or cannot be read or written.
+    """
+    keep = reading(arguments.filter)
+    if arguments.compare:
+        return _compare(arguments.runs, keep)
+    results, out = arguments.out, arguments.out / "report"
+    if arguments.readme is not None:
+        _check_published(arguments)
+    every = arguments.runs or _runs_of(results)
+    suffixes = [suffix for suffix in ("csv", "parquet") if suffix in arguments.format]
+    frame = keep(load_frame(every)) if suffixes else pd.DataFrame()
+    tables = [write_table(frame, out / f"results.{suffix}") for suffix in suffixes]
+    written: list[Path] = []
+    if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
+        stored = _stored(arguments, every)
+        page = "html" in arguments.format
+        written = write_report(
+            stored.runs, out, stored.trials, stored.curves, keep, page, stored.history,
+            stored.scalings,
+        )  # fmt: skip
+    print(_said(out, written, tables))
+    if arguments.readme is not None:
+        print(_publish(arguments.readme, results, stored))
+    return 0
+
+
+def _check_published(arguments: argparse.Namespace) -> None:
+    """Refuse before anything is written what could not be published."""
+    if arguments.filter:
+        raise UserError(
+            "a README shows every case of its runs; got --filter with --readme; leave one of them "
+            "out"
+        )
+    check_readme(arguments.readme)
+    refuse_foreign(arguments.out, PUBLISHED)
+
+
+def _runs_of(results: Path) -> list[Path]:
+    """Return every stored run of a results folder."""
+    folder = results / "runs"
+    found = find_runs(folder) if folder.is_dir() else []
+    if not found:
+        raise UserError(
+            f"a report needs stored runs: {_near(folder)} has none; measure with `python -m bench "
+            f"run --out {_near(results)}`, give the --out of an earlier run, or name its files"
+        )
+    return found
+
+
+def _stored(arguments: argparse.Namespace, every: Sequence[Path]) -> _Stored:
+    """Return what is shown; of runs that are named nothing but these."""
+    heads = load_heads(every)
+    shown = _Stored(arguments.runs or _latest(heads))
+    for line in elsewhere({path: heads[path] for path in shown.runs}):
+        _say(line)
+    if arguments.runs:
+        return shown
+    results = arguments.out
+    return shown._replace(
+        trials=sorted((results / "gate").glob("*.jsonl")),
+        curves=latest_curves(results / "curves"),
+        scalings=latest_scalings(results / "scaling"),
+        # A filter leaves a part of each run, which says nothing of how the code moved.
+        history=NO_HISTORY if arguments.filter else heads,
+    )
+
+
+def _latest(heads: Mapping[Path, Head]) -> list[Path]:
+    """Return the runs that a report is made of by default, and say which are left out, and why."""
+    runs, without = latest_runs(heads), left_out(heads)
+    if not runs:
+        raise UserError(f"a report needs a whole run; {'; '.join(without)}")
+    for line in without:
+        _say(f"left out: {line}")
+    return runs
+
+
+def _publish(readme: Path, results: Path, stored: _Stored) -> str:
+    """Renew what a repository keeps of a report, and a README; say what was done."""
+    published = publish(results / "report", results)
+    frame = runs_frame(joined({path: load_run(path) for path in stored.runs}))
+    figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
+    changed = update_readme(readme, frame, figures, read_all(stored.trials), stored.curves)
+    count = counted(len(published) - 1, "figure")
+    return (
+        f"published {_near(published[0])} and {count} under {_near(results / 'figures')}; "
+        f"{_near(readme)} is {'renewed' if changed else 'as it was'}"
+    )
+
+
+def _said(out: Path, written: Sequence[Path], tables: Sequence[Path]) -> str:
+    """Say how much was written, where, and what to open."""
+    names = " and ".join(path.name for path in tables)
+    among = f", {names} among them" if written and tables else ""
+    texts = [path for path in written if path.name == "report.html"] or list(written[:1])
+    first = (texts or list(tables))[0]
+    count = counted(len(written) + len(tables), "file")
+    return f"wrote {count} under {_near(out)}{among}; open {_near(first)}"
+
+
+def _compare(paths: Sequence[Path], keep: Keep) -> int:
+    """Print how each case of the second of two runs stands to the first."""
+    if len(paths) != 2:
+        raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
+    runs = [load_run(path) for path in paths]
+    require_alike(*runs)
+    frames = [keep(runs_frame({path: run})) for path, run in zip(paths, runs, strict=True)]
+    print_compared(compared(*frames))
+    return 0
+
+
+def _near(path: Path) -> str:
+    """Write a path, from the working directory where it is below it."""
+    whole = Path(os.path.abspath(path))
+    here = Path.cwd()
+    return plain(whole.relative_to(here) if whole.is_relative_to(here) else path, 1000)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

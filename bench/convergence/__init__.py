@@ -1,0 +1,1 @@
+"""Ways of training -> the time that each takes to reach a loss."""

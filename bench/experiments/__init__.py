@@ -1,0 +1,1 @@
+"""What proves the harness itself. Nothing of the harness imports this."""

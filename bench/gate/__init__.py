@@ -1,0 +1,1 @@
+"""Two versions of the code -> a verdict: is the new one slower, larger or wrong?"""

@@ -1,0 +1,121 @@
+"""The axes as options, for pytest and `python -m bench` alike, and how their values parse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ..common.errors import UserError
+
+MOST_VALUES = 1_000
+DEFAULT_GRID = "headline"
+
+
+class Axis(NamedTuple):
+    """One option of the command line."""
+
+    name: str
+    help: str
+    default: Any = None
+    type: Callable[[str], Any] = str
+
+    @property
+    def flag(self) -> str:
+        """The option as typed."""
+        return "--" + self.name.replace("_", "-")
+
+
+AXES = (
+    Axis(
+        "grid",
+        "smoke, headline, quick, full, tall, wide, scale or single (default: {grid}, or where a "
+        "size is given single: 100 x 16 -> 8 in float64)",
+    ),
+    Axis("stage", "gradient,step,fit"),
+    Axis("kernel", "kernel names, comma-separated"),
+    Axis("device", "cpu,cuda"),
+    Axis("dtype", "float32,float64, or another that a kernel takes"),
+    Axis("batch", "rows m: 33,100 or a geometric range 2^8:2^14:2"),
+    Axis("features", "input features n, likewise"),
+    Axis("outputs", "output features o, likewise"),
+    Axis("kernel_file", "a Python file that registers kernels of your own"),
+    Axis("seed", "seed of the inputs (default: 0)", 0, int),
+)
+
+
+def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
+    """Add every axis through argparse's `add_argument` or pytest's `addoption`.
+
+    Args:
+        add_option: Adds one.
+        grid: What the help calls the default of `--grid`.
+    """
+    for axis in AXES:
+        metavar = axis.name.upper().replace("_", "-")
+        text = axis.help.format(grid=grid)
+        add_option(axis.flag, default=axis.default, type=axis.type, metavar=metavar, help=text)
+
+
+def as_arguments(option: Callable[[str], Any]) -> list[str]:
+    """Turn parsed options back into arguments, for a child process."""
+    return [f"{axis.flag}={option(axis.name)}" for axis in AXES if option(axis.name) is not None]
+
+
+def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] | None:
+    """Split a comma-separated list of known names.
+
+    Raises:
+        UserError: For a name that is not known; the line lists the valid ones.
+    """
+    if text is None:
+        return None
+    known, found = tuple(valid), tuple(part.strip() for part in text.split(","))
+    for name in found:
+        if name not in known:
+            raise UserError(f"{flag} takes {', '.join(known)}; got {name!r}")
+    return tuple(dict.fromkeys(found))
+
+
+def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:
+    """Parse a list `33,100`, or a geometric range `first:last:factor` that holds both ends' powers.
+
+    >>> sizes("33,100", "--batch")
+    (33, 100)
+    >>> sizes("2^8:2^11:2", "--batch")
+    (256, 512, 1024, 2048)
+
+    Raises:
+        UserError: For anything else.
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        found += _range(part, flag) if ":" in part else [_size(part, part, flag)]
+    if len(found) > MOST_VALUES:
+        raise UserError(f"{flag} takes at most {MOST_VALUES} sizes; got {len(found)}")
+    return tuple(dict.fromkeys(found))
+
+
+def _range(part: str, flag: str) -> list[int]:
+    ends = part.split(":")
+    if len(ends) != 3:
+        raise UserError(f"{flag} takes a range as first:last:factor, say 2^8:2^14:2; got {part!r}")
+    first, last, factor = (_size(end, part, flag) for end in ends)
+    if factor < 2 or last < first:
+        raise UserError(f"{flag} takes a range that grows by a factor of 2 or more; got {part!r}")
+    count = int(math.log(last / first, factor) + 1e-9) + 1
+    return [first * factor**step for step in range(count)]
+
+
+def _size(text: str, part: str, flag: str) -> int:
+    base, _, power = text.strip().partition("^")
+    if not (text.isascii() and base.isdecimal() and (power.isdecimal() or "^" not in text)):
+        raise UserError(f"{flag} takes sizes like 33, 2^8 or 2^8:2^14:2; got {part!r}")
+    if len(base) > 12 or len(power) > 2:
+        raise UserError(f"{flag} takes sizes up to 10^12; got {part!r}")
+    value: int = int(base) ** int(power or 1)
+    if not 1 <= value <= 10**12:
+        raise UserError(f"{flag} takes sizes from 1 to 10^12; got {part!r}")
+    return value

@@ -1,0 +1,4 @@
+"""Frame -> REPORT.md, report.html, figures, tables, and the generated parts of a README.
+
+Needs no torch.
+"""

@@ -1,0 +1,1 @@
+"""Frame -> figures, each a question that its title asks."""

@@ -1,0 +1,1 @@
+"""A plan -> a stored run: many benchmarks in fresh processes, their journal, the pytest plugin."""

@@ -1,0 +1,1 @@
+"""Workers of torch.distributed -> strong and weak scaling, and a model of the all-reduce."""

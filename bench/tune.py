@@ -1,0 +1,133 @@
+"""Runs of this machine, and a look at its threads -> the rule that `mlr` follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from mlr import KERNELS, Case, Problem
+from mlr.choice import can_be_chosen
+from mlr.compiled import bind_step
+from mlr.rule import RULE_VARIABLE, rule_path, surroundings
+
+from .analysis.frame import SIZES
+from .analysis.ranking import fastest
+from .common.errors import UserError
+from .machine.info import machine_slug
+from .measure.timing import paired_ratio
+from .store.files import replacing
+from .store.runs import load_frame
+
+# Sweeps that threads are tried on: bound by the call, by products, and by memory in turn.
+TRIED = ((6, 3), (32, 4))
+TRIED_ROWS = tuple(2**power for power in range(8, 21))
+QUADS = 12
+CASE = ["stage", "device", "dtype", *SIZES]
+
+
+def rule_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the fastest kernel that `auto` may take, of each case; of several runs the newest's.
+
+    Args:
+        frame: The rows of runs of one machine.
+    """
+    known = [name for name, kernel in KERNELS.items() if can_be_chosen(kernel)]
+    rows = frame[frame["kernel"].isin(known) & frame["stage"].isin(["gradient", "step"])]
+    best = fastest(rows).merge(rows[["run", "datetime"]].drop_duplicates(), on="run")
+    best = best.sort_values("datetime", kind="stable").drop_duplicates(CASE, keep="last")
+    return best.sort_values(CASE)[[*CASE, "kernel"]]
+
+
+def worth_a_thread() -> int | None:
+    """Measure from how many operations on a part of a sweep is worth a thread of its own.
+
+    Sizes are tried from the largest down, one part against one for each thread, in turns; the
+    answer is the work of a part at the least size from which on the parts always win. None where
+    there is one thread only, or where parts do not even win at the largest size.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2:
+        return None
+    found = [_least_part(n, o, threads) for n, o in TRIED]
+    known = [flops for flops in found if flops is not None]
+    return max(known) if len(known) == len(found) else None
+
+
+def _least_part(n: int, o: int, threads: int) -> int | None:
+    least = None
+    for m in reversed(TRIED_ROWS):
+        if not _parts_win(Case("step", "cpu", "float64", m, n, o), threads):
+            break
+        least = 4 * m * n * o // threads
+    return least
+
+
+def _parts_win(case: Case, threads: int) -> bool:
+    """Say whether most quads find a step in parts faster than in one thread; η is 0 throughout."""
+
+    def bound(parts: int) -> Callable[[], None]:
+        problem = Problem(case)
+        inputs = problem.x, problem.y, problem.weight, problem.bias
+        return bind_step(*inputs, 0.0, parts)
+
+    ratios = sorted(paired_ratio(bound(threads), bound(1), case.device, quads=QUADS).log_ratios)
+    return ratios[len(ratios) * 3 // 4] < 0
+
+
+class Ruling(NamedTuple):
+    """A rule that is made and not yet written: its text, its cases, and what is worth a thread."""
+
+    text: str
+    cases: int
+    part_flops: int | None
+
+
+def make_rule(runs: Sequence[Path]) -> Ruling:
+    """Make the rule of this machine's runs.
+
+    Raises:
+        UserError: If no run is of this machine.
+    """
+    frame = load_frame(runs)
+    slug = machine_slug()
+    rows = rule_rows(frame[frame["machine"] == slug])
+    if not len(rows):
+        raise UserError(
+            f"a rule needs a run of this machine, {slug}; found none among {len(runs)}; "
+            "`python -m bench run` makes one"
+        )
+    found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
+    lines = ",\n".join(json.dumps(row) for row in found)
+    part_flops = worth_a_thread()
+    head = f'{{"of": {json.dumps(surroundings())},\n"part_flops": {json.dumps(part_flops)},\n'
+    return Ruling(f'{head}"fastest": [\n{lines}\n]}}\n', len(found), part_flops)
+
+
+def write_rule(rule: Ruling, path: Path) -> None:
+    """Write a rule into a file, in the place of the one before.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    try:
+        with replacing(path) as unfinished:
+            unfinished.write_text(rule.text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the rule must be writable; {path}: {error.strerror}; name another file by --out"
+        ) from error
+
+
+def effect(path: Path) -> str:
+    """Say who reads a rule in a file, from when on, and how that is undone."""
+    if path.absolute() == rule_path().absolute():
+        return (
+            "mlr reads this file from now on, in every program of this user on this machine; "
+            "remove it to undo"
+        )
+    return f"mlr reads this file only where {RULE_VARIABLE} names it"
