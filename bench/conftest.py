@@ -1,5 +1,6 @@
 """pytest's way in: what `pytest bench` finds here is the plugin of `bench.run`."""
 
+from .cli.session import pytest_terminal_summary
 from .run.plugin import (
     measure,
     pytest_addoption,
@@ -10,7 +11,6 @@ from .run.plugin import (
     pytest_ignore_collect,
     pytest_report_header,
     pytest_runtestloop,
-    pytest_terminal_summary,
 )
 
 __all__ = [

@@ -283,13 +283,11 @@ def test_a_device_that_is_not_there_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(
-        "bench.measure.benchmark.absent", lambda device: f"no {device} on this machine"
-    )
+    monkeypatch.setattr("bench.measure.benchmark.absent", lambda device: f"no {device} here")
     assert gate(*sides, tmp_path, "--kernel=matmul,einsum") == 2
     said = capsys.readouterr().err
     assert "needs a case that this machine can measure; of 2 cases it can none: matmul-" in said
-    assert said.endswith("is unsupported, no cpu on this machine\n")
+    assert said.endswith("is unsupported, no cpu here\n")
 
 
 @pytest.mark.parametrize("printed", ["hello", "3"])

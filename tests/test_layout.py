@@ -1,7 +1,6 @@
-"""The import directions of the design, read off the source."""
+"""What the source must not hold; which package imports which is held by `tox -e lint`."""
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,27 +31,11 @@ def test_mlr_imports_itself_relatively_and_never_bench(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sources("bench"), ids=lambda p: p.name)
-def test_bench_imports_no_tests_and_nothing_relatively(path: Path) -> None:
+def test_bench_imports_itself_relatively_and_no_tests(path: Path) -> None:
+    """A wheel can so carry it under another name; a kernel file has no package to start from."""
+    own = {"tests"} if path.name == "doubled_baseline.py" else {"tests", "bench"}
     for name in imports_of(path):
-        assert name.split(".")[0] not in {"tests", ""}, name
-
-
-def test_what_shows_needs_no_torch() -> None:
-    """Follow every import of the report to its end."""
-    allowed = {"pandas", "numpy", "scipy", "matplotlib", "pydantic", "pydantic_core"}
-    allowed |= {"jinja2", "markdown_it", "markupsafe", "PIL", "pyarrow"}
-    left, seen = ["report", "passes"], set()
-    while left:
-        name = left.pop()
-        seen.add(name)
-        module = ROOT / "bench" / name
-        path = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
-        for imported in imports_of(path):
-            top, _, rest = imported.partition(".")
-            assert top in {*allowed, "bench"} or top in sys.stdlib_module_names, (name, imported)
-            if top == "bench" and rest and rest not in seen:
-                left.append(rest)
-    assert {"store", "schema", "tables", "figures", "markdown"} <= seen
+        assert name.split(".")[0] not in own, name
 
 
 @pytest.mark.parametrize("path", sources("bench"), ids=lambda p: p.name)
@@ -60,8 +43,8 @@ def test_only_measure_touches_clocks_and_only_memory_allocators(path: Path) -> N
     text = path.read_text(encoding="utf-8")
     clocks = ("perf_counter", "process_time", "synchronize(", "Event(")
     allocators = ("memory_allocated", "profile(", "tracemalloc", "malloc_trim")
-    allowed = {"measure.py": clocks, "memory.py": (*allocators, "synchronize(")}
+    allowed = {"timing.py": clocks, "memory.py": (*allocators, "synchronize(")}
     for forbidden in {*clocks, *allocators} - set(allowed.get(path.name, ())):
-        if path.name == "machine.py" and forbidden == "memory_allocated":
+        if path.match("machine/info.py") and forbidden == "memory_allocated":
             continue  # how much is free, not what a call takes
         assert forbidden not in text, forbidden

@@ -1,6 +1,5 @@
 """Report: whole or not at all, the same bytes for the same run, text out of a run is data."""
 
-import ast
 import errno
 import os
 import re
@@ -15,7 +14,6 @@ from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoil
 
 from bench.common.errors import UserError
-from bench.report import build as report
 from bench.report.build import write_report
 from bench.report.markdown import escape, markdown_table, sentences
 from bench.report.overview import WHICH
@@ -351,29 +349,6 @@ def test_sentences_name_several_winners(tmp_path: Path) -> None:
     said = sentences(load_frame([save(run, tmp_path / "a.json")]))[0]
     assert "of 4 sizes the fastest is **matmul** at 3 (" in said
     assert "**einsum** at 1 (10,000 × 256 → 64)" in said
-
-
-REPORTING = (
-    *("errors", "schema", "store", "units", "tables", "price", "ranking", "power", "scaling"),
-    *("crossings", "markdown", "method", "drawing", "figures", "roofline", "report"),
-    *("passes", "deciding", "trialled", "standing", "curved", "scaled", "network"),
-    *("records", "scalingfigures", "scalingview", "catalogue", "exported", "gallery"),
-    *("selecting", "comparing", "showing", "brief", "maps", "page", "files", "history"),
-    *("shard", "joining", "garbage", "overview", "publishing", "readme", "reporting", "sections"),
-)
-
-
-@pytest.mark.parametrize("name", REPORTING)
-def test_report_code_needs_neither_torch_nor_mlr(name: str) -> None:
-    folder = Path(report.__file__).parent
-    path = folder / name / "__init__.py" if (folder / name).is_dir() else folder / f"{name}.py"
-    tree = ast.parse(path.read_text())
-    nodes = list(ast.walk(tree))
-    found = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    found |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
-    assert not {one.split(".")[0] for one in found} & {"torch", "mlr", "psutil"}
-    ours = {one for one in found if one.split(".")[0] == "bench"}
-    assert ours <= {f"bench.{one}" for one in REPORTING}
 
 
 def test_runs_of_one_machine_that_differ_in_a_setting_are_not_summed_up(tmp_path: Path) -> None:

@@ -26,12 +26,11 @@ from bench.cli import main as command
 from bench.common.errors import UserError
 from bench.common.shard import Shard, plan_key
 from bench.machine.lock import LOCK_VARIABLE, lock_path, turn
-from bench.plan.grid import GRIDS, LONGEST_CALL_S, Axes, Planned, planned
+from bench.plan.grid import GRIDS, LONGEST_CALL_S, Axes, Planned, full_name, planned
 from bench.plan.split import case_costs, part_of, split
 from bench.report import build as report
 from bench.report.history import alike, chapters
 from bench.run.journal import Journal
-from bench.run.runner import full_name
 from bench.run.state import Plan
 from bench.store.runs import find_runs, load_frame, load_head, load_heads, load_run
 from bench.store.shards import joined, latest_runs, left_out, united
@@ -100,7 +99,7 @@ class Refuse(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
 from bench.plan.grid import Axes, planned
-from bench.run.runner import full_name
+from bench.plan.grid import full_name
 from bench.common.shard import Shard
 from bench.plan.split import part_of
 for grid in ("full", "tall"):

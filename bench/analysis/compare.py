@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError
-from ..report.method import flat
 from ..store.runs import plain
 from ..store.schema import Run
+from ..store.settings import flat
 from .frame import SIZES
 from .ranking import with_intervals
 

@@ -32,8 +32,9 @@ from ..common.units import (
     format_time,
 )
 from ..experiments.repeatability.analysis import Promise
-from ..machine.info import Ceilings, absent, machine_info, measure_ceilings, packages, settings
+from ..machine.info import absent, machine_info, packages, settings
 from ..measure.benchmark import Outcome
+from ..measure.ceilings import Ceilings, measure_ceilings
 from ..plan.grid import Planned
 from ..run.state import Progress
 

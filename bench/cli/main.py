@@ -223,8 +223,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from ..machine.info import absent, machine_slug, measure_ceilings
+    from ..machine.info import absent, machine_slug
     from ..measure.benchmark import foretell
+    from ..measure.ceilings import measure_ceilings
     from ..plan.grid import LONGEST_CALL_S, PASSES, planned
     from ..plan.split import part_of
     from ..store.runs import pace
@@ -328,7 +329,8 @@ def _trials(arguments: argparse.Namespace) -> int:
         read_trials,
     )
     from ..experiments.gate_power.experiment import run_trials
-    from ..gate.output import following, print_trials
+    from ..experiments.gate_power.output import print_trials
+    from ..gate.output import following
 
     with following() as show:
         path = run_trials(arguments.kind, arguments.count, arguments.out, show)

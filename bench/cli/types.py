@@ -48,15 +48,6 @@ def duration(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def as_duration(seconds: float) -> str:
-    """Write at least so many seconds as `duration` reads them: `90s`, `10m`, `1.5h`."""
-    if seconds <= 90:
-        return f"{10 * math.ceil(seconds / 10)}s"
-    if seconds <= 3600:
-        return f"{math.ceil(seconds / 60)}m"
-    return f"{math.ceil(seconds / 360) / 10:g}h"
-
-
 def share(text: str) -> float:
     """Read a share: `2%` or `0.02`.
 

@@ -1,5 +1,7 @@
 """How the numbers of a report are written: with units, three digits, spread in brackets."""
 
+import math
+
 import numpy as np
 
 UNKNOWN = "–"  # where there is no number
@@ -131,3 +133,12 @@ def format_percent(part: float) -> str:
     '43.7 %'
     """
     return f"{digits(100 * part)} %" if np.isfinite(part) else UNKNOWN
+
+
+def as_duration(seconds: float) -> str:
+    """Write at least so many seconds as `duration` reads them: `90s`, `10m`, `1.5h`."""
+    if seconds <= 90:
+        return f"{10 * math.ceil(seconds / 10)}s"
+    if seconds <= 3600:
+        return f"{math.ceil(seconds / 60)}m"
+    return f"{math.ceil(seconds / 360) / 10:g}h"

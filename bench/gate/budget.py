@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..cli.types import as_duration
-from ..common.units import counted, format_time
+from ..common.units import as_duration, counted, format_time
 from .sequential import LEAST_TO_FAIL, LEAST_TO_PASS, most_blocks
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import pandas as pd
 from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 from rich.console import Console
@@ -20,7 +19,6 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from ..common.units import counted
-from ..experiments.gate_power.analysis import KINDS, Trial, false_alarms, power, rules_of, shown
 from ..report.markdown import escape
 from .gate import NOISY, OK, SLOW, UNDECIDED, Judged, Progress, Verdict
 from .sequential import CANNOT_TELL, FASTER, NOT_SLOWER, SLOWER
@@ -129,31 +127,6 @@ def print_verdict(verdict: Verdict) -> None:
     console.print(headline(verdict), style="bold", highlight=False)
     for note in verdict.notes:
         console.print(note, markup=False, highlight=False)
-
-
-def print_trials(trials: Sequence[Trial], mutants: pd.DataFrame, said: Sequence[str]) -> None:
-    """Print how often each rule fails, which mutants were found, and what else the trials say."""
-    console = Console()
-    for kind, share in KINDS.items():
-        some = [trial for trial in trials if trial["kind"] == kind]
-        if not some:
-            continue
-        title = f"{kind}: {counted(len(some), 'trial')}"
-        table = Table(title=title, title_justify="left", box=None)
-        for name in ("rule", "false alarms", *(["found"] if share else [])):
-            table.add_column(name)
-        for rule in rules_of(trials):
-            found = [str(power(some, rule))] if share else []
-            table.add_row(shown(rule), str(false_alarms(some, rule)), *found)
-        console.print(table)
-    if len(mutants):
-        narrow = mutants.drop(columns=["case", "middle half of blocks"])
-        table = Table(*narrow, title="mutants", title_justify="left", box=None)
-        for _, row in narrow.iterrows():
-            table.add_row(*(escape_markup(cell) for cell in row))
-        console.print(table)
-    for line in said:
-        console.print(line, highlight=False)
 
 
 def _control(verdict: Verdict) -> str:

@@ -1,8 +1,8 @@
 """One fresh process of the gate: both sides of `mlr` in it, each case's two calls in turns.
 
 `python -m bench.gate.worker SPEC` prints one JSON line an event: `refused`, where a side cannot be
-used, or `kernels`, what each side has; then `start` before a case and `done` after it. A process that
-dies so names the case it died at.
+used, or `kernels`, what each side has; then `start` before a case and `done` after it. A process
+that dies so names the case it died at.
 """
 
 from __future__ import annotations

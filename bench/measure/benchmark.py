@@ -15,8 +15,9 @@ from mlr import Case, Check, Kernel, Problem, check, get_kernel
 
 from ..common.errors import in_one_line
 from ..common.units import format_bytes, format_time
-from ..machine.info import Ceilings, absent, free_bytes
+from ..machine.info import absent, free_bytes
 from ..plan.grid import Planned
+from .ceilings import Ceilings
 from .memory import is_out_of_memory, weigh
 from .side_effects import (
     DeceitError,

@@ -48,6 +48,12 @@ class Planned(NamedTuple):
         return f"{self.kernel.name}-{self.case.id}"
 
 
+def full_name(entry: Planned) -> str:
+    """Return pytest's id of a planned case, which is its `fullname` in a run file."""
+    stage = entry.case.stage
+    return f"bench/bench_{stage}.py::bench_{stage}[{entry.id}]"
+
+
 def _lattice(batch: int, features: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[Size, ...]:
     return tuple(Size(batch, n, o) for n, o in product(features, outputs))
 

@@ -14,8 +14,7 @@ from mlr import Case
 
 from ..common.errors import UserError
 from ..common.shard import Shard, plan_key
-from ..run.runner import full_name
-from .grid import LONGEST_CALL_S, Axes, Planned
+from .grid import LONGEST_CALL_S, Axes, Planned, full_name
 
 # A kernel's pass over a case on a processor of two cores: what takes the same at any size, the
 # calls, and drawing the inputs and holding the result against the oracle. Fitted to the wall time

@@ -23,9 +23,9 @@ from ..analysis.frame import AUTO, each
 from ..common.units import digits, format_ratio
 from ..store.runs import moment, runs_frame
 from ..store.schema import Head, Run
+from ..store.settings import flat
 from ..store.shards import gather
 from .markdown import escape, image, markdown_table
-from .method import flat
 from .style import GREY, Style, entry, kernel_entries, label, put_frame, put_legend, styles
 
 _KEYS = ["stage", "device", "dtype", "kernel"]

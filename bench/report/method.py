@@ -1,13 +1,12 @@
 """Run -> the table that says how it was measured. Pure; text out of a run is data."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from ..common.units import UNKNOWN, digits, format_bytes, format_percent, format_time
 from ..store.schema import Ceilings, Cost, Run
+from ..store.settings import flat
 from .markdown import markdown_table
 
 
@@ -60,16 +59,3 @@ def _ceilings(device: str, ceilings: Ceilings) -> dict[str, str]:
     for working_set, rate in ceilings.bandwidth_bytes_per_s:
         found[f"{name}: over {format_bytes(working_set)}"] = f"{digits(rate / 1e9)} GB/s"
     return found or {name: UNKNOWN}
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return settings as text, those inside others by a name with dots."""
-    found: dict[str, str] = {}
-    for key, value in sorted(settings.items()):
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        elif value is None or isinstance(value, str):
-            found[f"{prefix}{key}"] = value or "–"
-        else:
-            found[f"{prefix}{key}"] = json.dumps(value)
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mlr import Case, get_kernel
 from ..common.errors import UserError
 from ..common.units import counted
 from ..machine.environment import threads
-from ..machine.info import Ceilings, absent, machine_info, measure_ceilings, packages, settings
+from ..machine.info import absent, machine_info, packages, settings
 from ..measure.benchmark import (
     Outcome,
     Rounds,
@@ -29,6 +29,7 @@ from ..measure.benchmark import (
     foretell,
     time_once,
 )
+from ..measure.ceilings import Ceilings, measure_ceilings
 from ..measure.side_effects import leave_if_forked
 from ..measure.timing import Spent, clock_for
 from ..plan.grid import LONGEST_CALL_S, Axes, Planned, planned
@@ -37,8 +38,8 @@ from ..stats.passes import summarise
 from ..store.schema import SCHEMA
 from .journal import JOURNAL_LOST, Journal
 
-_ALIKE = ("kernel", "stage", "device", "dtype")
-_SIZES = ("batch", "in_features", "out_features")
+ALIKE = ("kernel", "stage", "device", "dtype")
+SIZES = ("batch", "in_features", "out_features")
 PARAMETERS = ("kernel", "device", "dtype", "batch", "in_features", "out_features")
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
@@ -80,9 +81,9 @@ class Record:
     def hopeless(self, outcome: Outcome) -> str | None:
         """Say why a case needs no try: its kernel ran out of memory at no larger a size."""
         for other in self._out_of_memory:
-            alike = all(other[name] == getattr(outcome, name) for name in _ALIKE)
-            if alike and all(other[name] <= getattr(outcome, name) for name in _SIZES):
-                size = "x".join(str(other[name]) for name in _SIZES)
+            alike = all(other[name] == getattr(outcome, name) for name in ALIKE)
+            if alike and all(other[name] <= getattr(outcome, name) for name in SIZES):
+                size = "x".join(str(other[name]) for name in SIZES)
                 return f"not tried: out of memory at {size} already"
         return None
 
@@ -317,24 +318,3 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     record = config.stash[RECORD]
     outcomes = [{"fullname": name, **done.columns()} for name, done in record.outcomes.items()]
     output_json.update(schema=SCHEMA, outcomes=outcomes, **record.surroundings())
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Show what pytest-benchmark's table has no column for: speedup, memory, error, reasons."""
-    record = config.stash[RECORD]
-    measured = {(one["kernel"], *_size(one)): one for one in record.results}
-    rows = [
-        measured.get((one["kernel"], *_size(one)), {**one, "median_s": None})
-        for one in (outcome.columns() for outcome in record.outcomes.values())
-    ]
-    if record.journal is not None or not rows:
-        return
-    from ..cli.console import print_session  # of no use to the processes of a run
-
-    terminalreporter.write_line("")
-    print_session(rows)
-
-
-def _size(columns: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(columns[name] for name in (*_ALIKE, *_SIZES))

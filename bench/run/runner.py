@@ -27,7 +27,7 @@ from ..common.paths import ROOT
 from ..common.shard import Shard
 from ..machine.environment import environment
 from ..machine.info import oom_kills
-from ..plan.grid import Axes, Planned
+from ..plan.grid import Axes, Planned, full_name
 from ..plan.selection import as_arguments
 from ..store.runs import StoredError, write_run
 from .journal import JOURNAL_LOST, Journal
@@ -40,12 +40,6 @@ EXTRA_PASSES = 2  # at most so many more processes for cases that were timed und
 EXTRA_SHARE = 0.1  # of the time that the passes took
 NOT_TRIED = ("infeasible", "unsupported")
 SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
-
-
-def full_name(entry: Planned) -> str:
-    """Return pytest's id of a planned case, which is its `fullname` in a run file."""
-    stage = entry.case.stage
-    return f"bench/bench_{stage}.py::bench_{stage}[{entry.id}]"
 
 
 def run_plan(

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ..common.errors import UserError
 from ..common.shard import plan_key
-from ..report.method import flat
 from .runs import moment, plain
 from .schema import Cost, Head, Run
+from .settings import flat
 
 
 class Sweep(NamedTuple):

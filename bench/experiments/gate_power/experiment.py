@@ -26,8 +26,8 @@ from pytest_benchmark.utils import get_commit_info
 
 from mlr import Case
 
+from ...common.paths import ROOT
 from ...gate.gate import Blocks, Options, Progress, Verdict, run_gate
-from ...gate.process import ROOT
 from ...gate.versions import PACKAGE, scratch, take
 from ...gate.worker import Entry, Extra
 from ...machine.info import machine_slug
