@@ -9,13 +9,13 @@ import pytest
 from reports import links
 
 from bench.convergence.records import latest_curves
-from bench.store.shards import gather, joined
+from bench.experiments.gate_power.analysis import read_all
+from bench.report.build import write_report
 from bench.report.publishing import MOST, NAMES
 from bench.report.readme import stale_blocks
-from bench.report.build import write_report
 from bench.scaling.records import latest_scalings
 from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
-from bench.experiments.gate_power.analysis import read_all
+from bench.store.shards import gather, joined
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
