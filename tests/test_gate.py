@@ -269,7 +269,7 @@ def test_what_nobody_foresaw_is_one_line_and_never_the_status_of_a_slow_down(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("bench.gate.gate.run_gate", fails)
+    monkeypatch.setattr("bench.cli.commands.gate.run_gate", fails)
     assert gate(*sides, tmp_path) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: the gate could not measure: {type(error).__name__}: ")
@@ -358,7 +358,7 @@ def test_a_kernel_file_that_one_side_lacks_is_named(
 ) -> None:
     """As one in the checkout that is not committed yet."""
     old, new = sides
-    monkeypatch.setattr("bench.cli.main.ROOT", old)
+    monkeypatch.setattr("bench.cli.commands.gate.ROOT", old)
     (new / "mine.py").write_text(MINE)
     mine = f"--kernel-file={new / 'mine.py'}"
     assert gate(old, new, tmp_path, mine, "--kernel=mine") == 2

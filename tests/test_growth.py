@@ -77,7 +77,7 @@ def test_many_results(runs: Path, count: int, tmp_path: Path, what: str) -> None
 
 def test_a_report_starts_without_torch() -> None:
     """What help needs is imported at once; torch, where it is not needed, never."""
-    code = "import sys, bench.__main__ as b; b.make_parser(); print('torch' in sys.modules)"
+    code = "import sys, bench.cli.main as b; b.make_parser(); print('torch' in sys.modules)"
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           check=True)  # fmt: skip

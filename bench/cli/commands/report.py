@@ -1,4 +1,4 @@
-"""The command `report`: results folder -> its report, and what of it is published. No torch."""
+"""Write report.html, REPORT.md, figures and tables out of stored runs, without torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from ..analysis.compare import compared, require_alike
-from ..analysis.selecting import Keep, reading
-from ..common.errors import UserError
-from ..common.units import counted
-from ..convergence.records import Curves, latest_curves
-from ..experiments.gate_power.analysis import read_all
-from ..report.build import NO_HISTORY, write_report
-from ..report.export import write_table
-from ..report.publishing import PUBLISHED, publish, refuse_foreign
-from ..report.readme import check_readme, update_readme
-from ..scaling.records import Scaling, latest_scalings
-from ..store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
-from ..store.schema import Head
-from ..store.shards import elsewhere, joined, latest_runs, left_out
-from .compared import print_compared
+from ...analysis.compare import compared, require_alike
+from ...analysis.selecting import Keep, reading
+from ...common.errors import UserError
+from ...common.paths import RESULTS
+from ...common.units import counted
+from ...convergence.records import Curves, latest_curves
+from ...experiments.gate_power.analysis import read_all
+from ...report.build import NO_HISTORY, write_report
+from ...report.export import write_table
+from ...report.publishing import PUBLISHED, publish, refuse_foreign
+from ...report.readme import check_readme, update_readme
+from ...scaling.records import Scaling, latest_scalings
+from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
+from ...store.schema import Head
+from ...store.shards import elsewhere, joined, latest_runs, left_out
+from ..compared import print_compared
+from ..types import formats
 
 
 class _Stored(NamedTuple):
@@ -37,6 +39,35 @@ class _Stored(NamedTuple):
     curves: Sequence[Curves] = ()
     scalings: Sequence[Scaling] = ()
     history: Mapping[Path, Head] = NO_HISTORY
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN",
+        help="run files: show these and nothing else (default: all that the results folder has)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS,
+        help="results folder, as of run: its runs are read, its report/ is written "
+        "(default: results)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--readme", type=Path,
+        help="publish: renew the generated parts of this README, and REPORT.md and figures/ of the "
+        "results folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format",
+        type=formats,
+        default=("html", "md"),
+        help="html,md (the default; html comes with md), and csv or parquet: every case of every "
+        "stored run in one table",
+    )
+    parser.add_argument("--filter", help="only these cases: 'stage=step kernel=matmul batch=33'")
+    parser.add_argument(
+        "--compare", action="store_true", help="of two runs: is the second faster, case by case?"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,52 @@
+"""Let `auto` take what runs found the fastest here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mlr.rule import rule_path
+
+from ...common.paths import RESULTS
+from ...store.runs import find_runs
+from ...tune import effect, make_rule, write_rule
+from ..shared import say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN", help="stored runs (default: all of them)"
+    )
+    parser.description = (
+        "Write down which kernel was the fastest of each case of stored runs, and how much work is "
+        "worth another thread. mlr reads that from then on in every program of this user on this "
+        "machine: `auto` follows it. It is written to ~/.config/mlr/rule.json "
+        "($XDG_CONFIG_HOME/mlr/rule.json where that is set), or to the file that MLR_RULE names; "
+        "remove the file to undo it."
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="another file, which mlr reads if MLR_RULE names it",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print it and write nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    rule = make_rule(arguments.runs or find_runs(RESULTS / "runs"))
+    path = arguments.out or rule_path()
+    threads = "threads were not tried, or did not pay"
+    if rule.part_flops is not None:
+        threads = f"a thread is worth its while from {rule.part_flops:,} operations on"
+    told = f"{path}: the fastest kernel of {rule.cases} cases; {threads}"
+    if arguments.dry_run:
+        print(rule.text, end="")
+        say(f"{told}; nothing is written")
+        return 0
+    write_rule(rule, path)
+    print(told)
+    print(effect(path))
+    return 0

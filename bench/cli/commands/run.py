@@ -1,0 +1,53 @@
+"""Measure the benchmarks of a plan, store a run, print what was found."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...common.paths import RESULTS
+from ...machine.lock import turn
+from ...plan.grid import PASSES, planned, require_supported
+from ...plan.selection import add_axes
+from ...plan.split import part_of
+from ...run.runner import run_plan
+from ...store.runs import load_frame, load_run
+from ..console import following, print_run
+from ..shared import read_axes, say
+from ..types import count, shard
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_axes(parser.add_argument)
+    parser.add_argument(
+        "--passes", type=count, help="processes that time each benchmark (default: 5, smoke 2)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="results folder (default: results)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    parser.add_argument(
+        "--shard", type=shard, metavar="I/K", help="only part I of K, as much work as the others"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    axes = read_axes(arguments)
+    plan, told = part_of(planned(axes), axes, arguments.shard)
+    require_supported(plan)
+    with turn(say), following(len(plan)) as show:
+        path = run_plan(
+            plan,
+            axes,
+            arguments.out,
+            show,
+            passes=arguments.passes or PASSES[axes.grid],
+            resume=arguments.resume,
+            shard=told,
+        )
+    frame = load_frame([path])
+    print_run(frame, load_run(path).settings)
+    print(path)
+    return 1 if frame["status"].isin(["wrong", "crashed"]).any() else 0

@@ -1,0 +1,68 @@
+"""Measure under torchrun what more workers bring."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from ...common.errors import UserError
+from ...common.paths import RESULTS
+from ...plan.selection import add_axes
+from ..shared import read_axes, say
+from ..types import count, duration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_axes(parser.add_argument, "scale")
+    parser.set_defaults(default_grid="scale", device="cpu")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
+    mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
+    parser.add_argument("--rounds", type=count, default=30, help="of each slice (default: 30)")
+    parser.add_argument("--timeout", type=duration, default=60.0, help="in a sum (default: 60s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "scaling", help="where to")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    import os
+    from contextlib import nullcontext
+
+    from ...machine.environment import STEADY, environment
+
+    if "RANK" in os.environ and STEADY.keys() - os.environ.keys():
+        again = [sys.executable, "-m", "bench", *sys.argv[1:]]
+        os.execve(sys.executable, again, environment(os.environ))  # the allocator reads it at start
+
+    from mlr.distributed import WorkerError, join
+
+    from ...machine.lock import turn
+    from ...plan.grid import cases
+    from ...scaling.measure import DEFAULT_KERNELS, measure_scaling
+    from ..console import doing
+
+    axes = read_axes(arguments)
+    if axes.device not in (("cpu",), ("cuda",)):
+        raise UserError(f"scale takes --device cpu or cuda; got {arguments.device}")
+    wanted = cases(replace(axes, stage=("gradient",)))
+    mode, rank = "weak" if arguments.weak else "strong", os.environ.get("RANK", "0")
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
+    try:
+        with (
+            turn(say) if first else nullcontext(),
+            join(axes.device[0], timeout_s=arguments.timeout) as workers,
+        ):
+            quiet = nullcontext(lambda _: None)
+            with doing() if workers.rank == 0 else quiet as show:
+                kernels = axes.kernel or DEFAULT_KERNELS
+                path = measure_scaling(
+                    workers, wanted, kernels, mode, arguments.rounds, arguments.out, show
+                )
+    except (WorkerError, ValueError) as error:
+        raise UserError(f"rank {rank}: {error}; what was measured is stored") from error
+    if path is not None:
+        print(path)
+    return 0
