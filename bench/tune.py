@@ -20,7 +20,7 @@ from .analysis.ranking import fastest
 from .common.errors import UserError
 from .machine.info import machine_slug
 from .measure.timing import paired_ratio
-from .store.files import replacing
+from .store.files import write_whole
 from .store.runs import load_frame
 
 # Sweeps that threads are tried on: bound by the call, by products, and by memory in turn.
@@ -115,8 +115,7 @@ def write_rule(rule: Ruling, path: Path) -> None:
         UserError: If the file cannot be written.
     """
     try:
-        with replacing(path) as unfinished:
-            unfinished.write_text(rule.text, encoding="utf-8")
+        write_whole(path, rule.text)
     except OSError as error:
         raise UserError(
             f"the rule must be writable; {path}: {error.strerror}; name another file by --out"

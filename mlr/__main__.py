@@ -141,6 +141,12 @@ def check_options(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name} goes with --dataset {MADE}; got --dataset {args.dataset}; "
                              "leave it out")  # fmt: skip
         setattr(args, name, size if given is None else given)
+        check_count(f"--{name}", getattr(args, name))
+    if args.dataset == MADE and args.train >= args.samples:
+        raise ValueError(
+            f"--train must leave rows of --samples for validation; got --train {args.train} of "
+            f"--samples {args.samples}; give fewer, or more samples"
+        )
 
 
 def load(args: argparse.Namespace) -> Dataset:

@@ -75,7 +75,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
     ("option", "value", "message"),
     [
         ("grid", "huge", f"--grid is one of {', '.join(GRIDS)}; got 'huge'"),
-        ("kernel", "matmull", "--kernel takes .*matmul.*; got 'matmull'"),
+        ("kernel", "matmull", r"--kernel takes .*; got 'matmull'; did you mean matmul\?"),
         ("device", "tpu", "--device takes cpu, cuda; got 'tpu'"),
         ("stage", "backward", "--stage takes gradient, step, fit; got 'backward'"),
         ("dtype", "int8", "--dtype takes .*; got 'int8'"),

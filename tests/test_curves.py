@@ -184,3 +184,12 @@ def test_a_mistake_is_one_line(argv: list[str], capsys: pytest.CaptureFixture[st
         main(["curves", *argv])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_process_that_takes_too_long_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "LONGEST_PASS_S", 0.2)  # less than it takes to import torch
+    with pytest.raises(UserError, match=r"may take 0\.2 s and took longer, so it was killed"):
+        curves.measure_curves(SMALL, 1, tmp_path, lambda _: None)
+    assert not list(tmp_path.rglob("*"))

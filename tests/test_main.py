@@ -96,7 +96,15 @@ BAD = [
     (["--lr", "1e9"], "training must keep a finite loss; got MSE "),
     (["--batch", "0"], "--batch must be"),
     (["--seed", "-1"], "seed must be an integer from 0"),
-    (["--train", "10100"], "n_train must be an integer from 1 to 10099; got 10100"),
+    (
+        ["--train", "10100"],
+        "--train must leave rows of --samples for validation; got --train 10100",
+    ),
+    (
+        ["--samples", "50"],
+        "--train must leave rows of --samples for validation; got --train 100 of",
+    ),
+    (["--targets", "0"], "--targets must be an integer at least 1; got 0"),
     (["--samples", "1000000000000000"], "data and Jacobian must fit in memory; "),
     (["--samples", "50", "--dataset", "digits"], "--samples goes with --dataset make_regression"),
     (["--what\nis this"], "unrecognized arguments: --what is this"),

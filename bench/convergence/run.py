@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from pytest_benchmark.utils import get_commit_info
@@ -24,6 +25,8 @@ from ..run.runner import how_ended
 from ..store.records import store_record
 from .records import Curves
 from .worker import Wanted
+
+LONGEST_PASS_S = 1_800.0  # of one process, from its start to its end
 
 
 def measure_curves(wanted: Wanted, passes: int, out: Path, show: Callable[[str], None]) -> Path:
@@ -60,13 +63,15 @@ def measure_curves(wanted: Wanted, passes: int, out: Path, show: Callable[[str],
 
 def _pass(wanted: Wanted, show: Callable[[str], None]) -> list[dict[str, Any]]:
     """Run one process and return what it said, line by line."""
-    command = [sys.executable, "-m", "bench.convergence.worker", json.dumps(asdict(wanted))]
+    command = [sys.executable, "-m", f"{__package__}.worker", json.dumps(asdict(wanted))]
     said: list[dict[str, Any]] = []
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         with subprocess.Popen(
             command, cwd=ROOT, env=environment(os.environ), stdout=subprocess.PIPE,
             stderr=log, text=True, start_new_session=True,
         ) as child:  # fmt: skip
+            late = Timer(LONGEST_PASS_S, child.kill)
+            late.start()
             try:
                 assert child.stdout is not None
                 for line in child.stdout:
@@ -75,9 +80,16 @@ def _pass(wanted: Wanted, show: Callable[[str], None]) -> list[dict[str, Any]]:
                     show(f"pass {wanted.number + 1}: {doing}")
                 code = child.wait()
             finally:
+                in_time = late.is_alive()
+                late.cancel()
                 child.kill()
         log.seek(0)
         errors = log.read().strip().splitlines()
+    if not in_time:
+        raise UserError(
+            f"a process of the fit curves may take {LONGEST_PASS_S:g} s and took longer, so it was "
+            "killed; give fewer rows or a higher learning rate"
+        )
     if code != 0:
         last = f": {errors[-1][:300]}" if errors else ""
         raise UserError(f"a process of the fit curves ended badly ({how_ended(code)}){last}")

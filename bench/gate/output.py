@@ -20,6 +20,7 @@ from rich.table import Table
 
 from ..common.units import counted
 from ..report.markdown import escape
+from ..store.files import write_whole
 from .gate import NOISY, OK, SLOW, UNDECIDED, Judged, Progress, Verdict
 from .sequential import CANNOT_TELL, FASTER, NOT_SLOWER, SLOWER
 from .versions import Side
@@ -266,7 +267,6 @@ def as_benchmarks(verdict: Verdict, which: str, side: Side) -> dict[str, Any]:
 
 def write_verdict(verdict: Verdict, base: Side, head: Side, folder: Path) -> Iterable[Path]:
     """Write all of it into a folder, and to GitHub where it asks; yield the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = as_markdown(verdict, base, head)
     files = {
         "gate.json": json.dumps(as_json(verdict, base, head), indent=1),
@@ -277,7 +277,7 @@ def write_verdict(verdict: Verdict, base: Side, head: Side, folder: Path) -> Ite
     }
     for name, content in files.items():
         path = folder / name
-        path.write_text(content, encoding="utf-8")
+        write_whole(path, content)
         yield path
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:

@@ -44,7 +44,7 @@ class Child:
         with self._log.open("wb") as errors:
             try:
                 self._process = subprocess.Popen(
-                    [self._python, "-m", "bench.gate.worker", str(path)],
+                    [self._python, "-m", f"{__package__}.worker", str(path)],
                     cwd=ROOT,
                     env=environment(os.environ),
                     stdin=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ..common.errors import UserError
@@ -73,7 +74,9 @@ def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] 
     known, found = tuple(valid), tuple(part.strip() for part in text.split(","))
     for name in found:
         if name not in known:
-            raise UserError(f"{flag} takes {', '.join(known)}; got {name!r}")
+            near = get_close_matches(name, known, n=1)
+            mean = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{flag} takes {', '.join(known)}; got {name!r}{mean}")
     return tuple(dict.fromkeys(found))
 
 

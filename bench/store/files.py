@@ -27,6 +27,16 @@ def replacing(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, all of it or nothing, in the place of the one before.
+
+    Raises:
+        OSError: The folder or the file cannot be written.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def swap(names: Iterable[str], new: Path, folder: Path, old: Path) -> None:
     """Put files and folders of some names into a folder, in the place of those there.
 

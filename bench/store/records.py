@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..common.errors import UserError
-from .files import replacing
+from .files import write_whole
 from .runs import plain
 
 MOST_BYTES = 2_000_000
@@ -69,8 +69,7 @@ def store_record(path: Path, found: Mapping[str, Any], what: str) -> Path:
         UserError: It cannot be written.
     """
     try:
-        with replacing(path) as unfinished:
-            unfinished.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(found, indent=1) + "\n")
     except OSError as error:
         raise UserError(
             f"{what} need a folder that can be written; {path}: {error.strerror}; give --out"

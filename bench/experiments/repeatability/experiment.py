@@ -20,6 +20,7 @@ from ...measure.timing import Call, repeats_of, time_slice, warm_up
 from ...plan.grid import Axes, planned
 from ...run.runner import run_plan
 from ...run.state import Progress
+from ...store.files import write_whole
 from ...store.runs import load_frame, load_run, plain
 from .analysis import TWICE, Promise, coverage, spread, verdict
 
@@ -158,5 +159,5 @@ def write_proof(
         apart.to_markdown(index=False, floatfmt=".3g"),
     ]
     path = folder / f"{name}.md"
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(text) + "\n")
     return path
