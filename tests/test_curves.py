@@ -21,8 +21,8 @@ from bench.convergence.records import (
     latest_curves,
     names,
 )
+from bench.convergence.trainers import TRAINERS, closed_form, validation_loss
 from bench.convergence.worker import Wanted, until
-from mlr.trainers import TRAINERS, closed_form, validation_loss
 
 SMALL = Wanted(rows=450, features=5, outputs=2, dtype="float64", lr=0.1, batch_size=40)
 

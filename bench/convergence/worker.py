@@ -17,12 +17,12 @@ from typing import Any
 
 from mlr.case import DTYPES
 from mlr.data import make_dataset
-from mlr.trainers import TRAINERS, Task, Trainer, Training, closed_form, validation_loss
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.info import packages, settings
 from ..measure.timing import time_slice
+from .trainers import TRAINERS, Task, Trainer, Training, closed_form, validation_loss
 
 MOST_LEGS = 2_000
 LONGEST_S = 5.0  # of all legs of one training

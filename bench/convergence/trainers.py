@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .case import Case, Gradient, Problem
-from .data import Dataset
-from .models import EinsumLinearRegression, LinearRegression, TorchLinearRegression
-from .registry import get_kernel, needs
-from .training import Regression
+from mlr.case import Case, Gradient, Problem
+from mlr.data import Dataset
+from mlr.models import EinsumLinearRegression, LinearRegression, TorchLinearRegression
+from mlr.registry import get_kernel, needs
+from mlr.training import Regression
 
 STEPS = ("torch_nn", "auto_step", "torch_compile", "jax_jit")  # by step kernels, on all rows
 LEGS_PER_EPOCH = 10  # of mini-batches
