@@ -146,6 +146,7 @@ def finish_panel(axes: Axes, panel: Panel) -> None:
     values = sorted(set(chosen[axis]))
     low, high = values[0], values[-1]
     room = (high / low) ** 0.08 if high > low else 2.0
+    axes.set_autoscalex_on(False)  # matplotlib warns where it has to scale to a single size
     axes.set_xlim(low / room, high * room)
     axes.xaxis.set_major_locator(FixedLocator(_apart(values)))
     axes.xaxis.set_minor_locator(NullLocator())

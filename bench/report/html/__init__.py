@@ -111,7 +111,7 @@ def write_page(
     """
     writer = _Writer(folder)
     environment = Environment(
-        loader=PackageLoader("bench", "page"),
+        loader=PackageLoader(__name__, ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -181,7 +181,7 @@ def _rounded(value: Any) -> float | int | None:
 
 @cache
 def _asset(name: str) -> str:
-    return (files("bench") / "page" / name).read_text(encoding="utf-8")
+    return (files(__name__) / name).read_text(encoding="utf-8")
 
 
 @cache
