@@ -396,7 +396,7 @@ def test_a_gate_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sign: sign
     left = list(tmp_path.glob(f"{PREFIX}*"))
     if sign == signal.SIGKILL:  # what could not be cleared then is cleared by the next
         assert left
-        code = "from bench.sides import scratch\nwith scratch(): pass"
+        code = "from bench.gate.versions import scratch\nwith scratch(): pass"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=surroundings, check=True)
     else:
         assert runner.returncode == 130

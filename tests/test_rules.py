@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.types import as_duration, count, duration, share
+from bench.cli.types import count, duration, share
 from bench.common.errors import UserError
+from bench.common.units import as_duration
 from bench.gate.config import kernel_rules, read_table, rule_of
 from bench.gate.sequential import Rule
 

@@ -29,7 +29,7 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the kernel with the highest paired speedup of each slice and size.
 
-    `auto` is none of them: it is one of the others, and has its place in `bench.standing`.
+    `auto` is none of them: it is one of the others, and has its place in `bench.analysis.peers`.
     `also` names the kernels that this run cannot tell from it: those whose interval reaches into
     the winner's, see `with_intervals`. `baseline_s` is NaN where the baseline has no time.
     """

@@ -1,7 +1,7 @@
 """Runs -> REPORT.md, report.html, figures and tables of a folder.
 
 The only writer of these. What it writes depends on what is stored alone. What of it a repository
-keeps is the subject of `bench.publishing`.
+keeps is the subject of `bench.report.publishing`.
 """
 
 from __future__ import annotations
