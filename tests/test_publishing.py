@@ -13,7 +13,7 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, save
 
 from bench.cli.main import main
 from bench.report.catalogue import slice_stems
-from bench.report.publishing import MOST, NAMES, candidates
+from bench.report.publishing import FIRST, candidates
 from bench.report.sections import Subjects, tell
 from bench.store.runs import load_run, runs_frame
 
@@ -62,7 +62,7 @@ def test_eight_figures_are_published_under_names_that_hold(
     assert len(said) == 2
     assert "8 figures" in said[1]
     figures = {path.name for path in (results / "figures").iterdir()}
-    assert figures == {f"{name}.png" for name in NAMES[:MOST]}
+    assert figures == {f"{name}.png" for name in (*FIRST, "fit-curves", "scaling", "gate")}
     for name in figures:
         assert not [part for part in ("2026", "c0ffee", "amd", "epyc", "quick") if part in name]
     text = (results / "REPORT.md").read_text(encoding="utf-8")
@@ -160,7 +160,7 @@ def subjects_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, S
     for path, run in loaded.items():
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
         told.append(tell(rows, run, path.stem, slice_stems(frame)))
-    return frame, Subjects(told, {}, (), (), {}, ())
+    return frame, Subjects(told, {}, (), ())
 
 
 def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, build_run, fail, save
 
 from bench.common.errors import UserError
+from bench.convergence import section as convergence
+from bench.experiments.gate_power import section as gate_power
 from bench.report.build import write_report
 from bench.report.readme import BLOCKS, check_readme, readme_blocks, stale_blocks, update_readme
 from bench.store.runs import load_frame
@@ -128,6 +130,9 @@ def test_every_block_has_a_text_whatever_is_stored(tmp_path: Path, frame: pd.Dat
     nothing = readme_blocks(load_frame([paths["empty"]]))
     for blocks in (some, light, nothing, readme_blocks(frame)):
         assert tuple(blocks) == BLOCKS
+    others = (convergence.subject([]), gate_power.subject({}))
+    nothing = readme_blocks(load_frame([paths["empty"]]), others=others)
+    assert tuple(nothing) == (*BLOCKS, "fit", "gate")
     for name, said in (("time", "No gradient"), ("price", "No Jacobian"), ("fit", "No fit curves"),
                        ("gate", "No trials"), ("source", "No gradient")):  # fmt: skip
         assert nothing[name].startswith(f"{said} ")

@@ -9,7 +9,7 @@ import pytest
 from reports import blank_figures, snapshot
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench.cli import main as command
+from bench.cli.commands import report as command
 from bench.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,20 +8,17 @@ from pathlib import Path
 import pytest
 from reports import links
 
-from bench.convergence.records import latest_curves
-from bench.experiments.gate_power.analysis import read_all
+from bench.cli.commands.report import others
 from bench.report.build import write_report
-from bench.report.publishing import MOST, NAMES
+from bench.report.publishing import MOST, short_names
 from bench.report.readme import stale_blocks
-from bench.scaling.records import latest_scalings
 from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
 from bench.store.shards import gather, joined
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
-CURVES = latest_curves(RESULTS / "curves")
-SCALINGS = latest_scalings(RESULTS / "scaling")
+OTHERS = others(RESULTS)
 MOST_BYTES = 2_000_000
 
 
@@ -44,9 +41,8 @@ def runs() -> list[Path]:
 
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
-    trials = read_all(TRIALS)
     frame = runs_frame(joined({path: load_run(path) for path in runs}))
-    assert stale_blocks(ROOT / "README.md", frame, trials=trials, curves=CURVES) == []
+    assert stale_blocks(ROOT / "README.md", frame, others=OTHERS) == []
 
 
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
@@ -55,7 +51,7 @@ def test_the_report_is_not_stale(tmp_path: Path) -> None:
     newest = max(moment(heads[path].datetime) for path in runs)
     # A run that was measured since is shown when the next report is published.
     history = {path: head for path, head in heads.items() if moment(head.datetime) <= newest}
-    write_report(runs, tmp_path / "new", TRIALS, CURVES, history=history, scalings=SCALINGS)
+    write_report(runs, tmp_path / "new", OTHERS, history=history)
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
     figures = [sorted(path.name for path in (folder / "figures").iterdir())
@@ -66,7 +62,7 @@ def test_the_report_is_not_stale(tmp_path: Path) -> None:
 
 
 def test_what_is_published_has_short_names_and_is_linked_from_where_it_lies() -> None:
-    assert {path.stem for path in (RESULTS / "figures").iterdir()} <= set(NAMES)
+    assert {path.stem for path in (RESULTS / "figures").iterdir()} <= set(short_names(OTHERS))
     for text in (ROOT / "README.md", RESULTS / "REPORT.md"):
         figures = [link for link in links(text.read_text("utf-8")) if link.endswith(".png")]
         assert figures

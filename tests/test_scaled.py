@@ -40,6 +40,7 @@ from bench.scaling.section import (
     predictions_table,
     scaling_section,
     scaling_table,
+    subject,
 )
 
 KNOWN = Link(8e-6, 11e-6, 2.5e9, 5e-5, 2e-3)
@@ -396,7 +397,7 @@ def test_the_figures_draw_what_there_is() -> None:
 def test_it_is_in_the_report(tmp_path: Path) -> None:
     run = save(build_run(["step"], ((33, 6, 3),), kernels=FEW_KERNELS), tmp_path / "a.json")
     scalings = [scaling(), scaling(mode="weak"), scaling(machine="there")]
-    written = write_report([run], tmp_path / "out", page=True, scalings=scalings)
+    written = write_report([run], tmp_path / "out", [subject(scalings)], page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
     here, there = (text.split(f"## Scaling on {name}")[1] for name in ("here", "there"))
     assert "### Strong scaling over 4" in here

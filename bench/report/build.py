@@ -19,9 +19,6 @@ from ..analysis.jacobian import jacobian_price
 from ..analysis.peers import with_others
 from ..analysis.selecting import EVERYTHING, Keep
 from ..common.errors import UserError
-from ..convergence.records import Curves
-from ..experiments.gate_power.analysis import read_all
-from ..scaling.records import Scaling
 from ..store.files import swap
 from ..store.runs import load_run, plain, runs_frame
 from ..store.schema import Head, Run
@@ -43,6 +40,7 @@ from .sections import (
     run_sections,
     tell,
 )
+from .subject import Subject
 from .summary import SHOWN_BY, briefs
 
 NO_HISTORY: Mapping[Path, Head] = MappingProxyType({})
@@ -57,12 +55,10 @@ and with every case in a table that sorts and filters."""
 def write_report(
     runs: Iterable[Path],
     out: Path,
-    trials: Iterable[Path] = (),
-    curves: Sequence[Curves] = (),
+    others: Sequence[Subject] = (),
     keep: Keep = EVERYTHING,
     page: bool = False,
     history: Mapping[Path, Head] = NO_HISTORY,
-    scalings: Sequence[Scaling] = (),
 ) -> list[Path]:
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
@@ -93,9 +89,7 @@ def write_report(
         subjects = Subjects(
             told=_tell(loaded, frame),
             heads=read,
-            curves=curves,
-            scalings=scalings,
-            trials=read_all(trials),
+            others=others,
             chapters=chapters(map(united, past)),
         )
         with tempfile.TemporaryDirectory(

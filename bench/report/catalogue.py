@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ..analysis.frame import Slice, slices
 from ..analysis.jacobian import HEAVY
-from ..convergence.records import Curves, curves_figure, names
-from ..experiments.gate_power.analysis import Trial, trials_figure
-from ..scaling.figures import scaling_figures
-from ..scaling.records import Scaling, scaling_name
 from ..store.schema import Ceilings, Run
 from .figures.maps import error_figure, speed_figure, trade_figure
 from .figures.roofline import roofline_figure
 from .figures.sizes import memory_figure, price_figure, time_figure
 from .history import Chapter, history_figures
+from .subject import Make
 
-Make = Callable[[], Figure | None]
 # Each kind of figure of a slice, in the order of the page, and how its description ends.
 WHAT = MappingProxyType(
     {
@@ -54,38 +49,13 @@ def slice_figures(rows: pd.DataFrame, part: Slice, run: Run) -> dict[str, Make]:
     return found
 
 
-def further_figures(
-    curves: Sequence[Curves],
-    scalings: Sequence[Scaling],
-    trials: Mapping[str, Sequence[Trial]],
-    chapters: Sequence[Chapter],
-) -> dict[str, Make]:
-    """Return the figures of fits, scaling, the gate's trials and histories by stem."""
-    found: dict[str, Make] = {curves_stem(one): partial(curves_figure, one) for one in curves}
-    for one in scalings:
-        for what, draw in scaling_figures(one).items():
-            found[scaling_stem(one, what)] = draw
-    for name, some in trials.items():
-        found[trials_stem(name)] = partial(trials_figure, some, name)
-    for number, chapter in enumerate(chapters, 1):
-        for place, draw in enumerate(history_figures(chapter).values(), 1):
-            found[history_stem(chapter, number, place)] = draw
-    return found
-
-
-def curves_stem(one: Curves) -> str:
-    """Return the stem of the figure of fit curves."""
-    return f"{names([one])[0]}-curves"
-
-
-def scaling_stem(one: Scaling, what: str) -> str:
-    """Return the stem of a figure of a scaling run."""
-    return f"{scaling_name(one)}-{what}"
-
-
-def trials_stem(machine: str) -> str:
-    """Return the stem of the figure of a machine's trials."""
-    return f"{safe(machine)}-gate"
+def history_makes(chapters: Sequence[Chapter]) -> dict[str, Make]:
+    """Return the figures of histories by stem."""
+    return {
+        history_stem(chapter, number, place): draw
+        for number, chapter in enumerate(chapters, 1)
+        for place, draw in enumerate(history_figures(chapter).values(), 1)
+    }
 
 
 def history_stem(chapter: Chapter, number: int, place: int) -> str:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
-from .catalogue import Make
 from .html import pack
 from .style import save
+from .subject import Make
 
 _PATIENCE_S = 120  # for the second process, once all else is drawn
 

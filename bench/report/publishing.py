@@ -20,21 +20,25 @@ from ..analysis.jacobian import HEAVY
 from ..common.errors import UserError
 from ..store.files import swap
 from ..store.runs import plain
-from .catalogue import curves_stem, scaling_stem, trials_stem
 from .sections import Subjects
+from .subject import Subject
 
 MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
 MOST = 8  # figures that REPORT.md shows
 PUBLISHED = ("REPORT.md", "figures")
-# The short names, the most telling first; the first eight of which there is a figure are shown.
-NAMES = (
-    *("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step"),
-    *("fit-curves", "scaling", "gate", "memory-gradient", "time-step", "roofline-gradient"),
-)
+# The short names, the most telling first; those of other subjects stand between. The first eight of
+# which there is a figure are shown.
+FIRST = ("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step")
+LAST = ("memory-gradient", "time-step", "roofline-gradient")
+
+
+def short_names(others: Iterable[Subject]) -> list[str]:
+    """Return the short names that a figure may have, in their order."""
+    return [*FIRST, *(name for other in others for name in other.published), *LAST]
 
 
 def candidates(frame: pd.DataFrame, subjects: Subjects) -> dict[str, str]:
-    """Return the stem of the figure that each short name may stand for, in the order of `NAMES`.
+    """Return the stem of the figure that each short name may stand for, in their order.
 
     Where several runs or machines have one it is that of the slice with the most measured cases,
     in float64 among equals, and so for fits, scaling and trials.
@@ -53,34 +57,20 @@ def candidates(frame: pd.DataFrame, subjects: Subjects) -> dict[str, str]:
         "time-step-tall": of(tall, "time"),
         "time-step-wide": of(wide, "time"),
         "roofline-step": of(step, "roofline"),
-        **_others(subjects),
         "memory-gradient": of(gradient, "memory"),
         "time-step": of(step, "time") if neither else None,
         "roofline-gradient": of(gradient, "roofline"),
     }
-    return {name: stem for name in NAMES if (stem := found.get(name)) is not None}
+    for other in subjects.others:
+        found |= other.published
+    names = short_names(subjects.others)
+    return {name: stem for name in names if (stem := found.get(name)) is not None}
 
 
 def _of_grid(frame: pd.DataFrame, subjects: Subjects, grid: str) -> pd.DataFrame:
     runs = {(one.run.machine.slug, one.name) for one in subjects.told if one.grid == grid}
     keys = zip(frame["machine"], frame["run"], strict=True)
     return frame[np.array([key in runs for key in keys], dtype=bool)]
-
-
-def _others(subjects: Subjects) -> dict[str, str]:
-    """Return the stems of what is told beside the runs."""
-    found = {}
-    if subjects.curves:
-        most = max(subjects.curves, key=lambda one: (sum(bool(t.seconds) for t in one.trained),
-                                                     one.task.dtype == "float64"))  # fmt: skip
-        found["fit-curves"] = curves_stem(most)
-    if subjects.scalings:
-        widest = max(subjects.scalings, key=lambda one: (sum(c.status == "ok" for c in one.scaled),
-                                                         one.mode == "strong"))  # fmt: skip
-        found["scaling"] = scaling_stem(widest, "scaling")
-    if subjects.trials:
-        found["gate"] = trials_stem(max(subjects.trials, key=lambda m: len(subjects.trials[m])))
-    return found
 
 
 def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
@@ -99,7 +89,7 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def publish(report: Path, results: Path) -> list[Path]:
+def publish(report: Path, results: Path, names: Iterable[str]) -> list[Path]:
     """Copy REPORT.md of a report and its figures of short names into a results folder.
 
     All of it or nothing; they take the place of those of an earlier report. Returns the copies.
@@ -107,13 +97,14 @@ def publish(report: Path, results: Path) -> list[Path]:
     Args:
         report: The folder of the report.
         results: The results folder, on the same disk.
+        names: The short names, see `short_names`.
 
     Raises:
         UserError: What is there is not ours, or the folder cannot be written.
     """
     refuse_foreign(results, PUBLISHED)
-    names = [f"figures/{name}.png" for name in NAMES]
-    shown = ["REPORT.md", *(name for name in names if (report / name).is_file())]
+    figures = [f"figures/{name}.png" for name in names]
+    shown = ["REPORT.md", *(name for name in figures if (report / name).is_file())]
     try:
         with tempfile.TemporaryDirectory(prefix=".published-", dir=report) as work:
             new = Path(work, "new")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import pandas as pd
 
@@ -15,13 +14,10 @@ from ..analysis.jacobian import HEAVY
 from ..analysis.peers import standings
 from ..analysis.ranking import display_steps, display_summary, summary
 from ..common.errors import UserError
-from ..convergence.records import Curves, curves_table, in_order
-from ..experiments.gate_power.analysis import Trial, trials_table
 from ..store.files import replacing
 from ..store.runs import plain
 from .catalogue import WHAT
 from .markdown import (
-    escape,
     image,
     markdown_table,
     name_of,
@@ -29,9 +25,9 @@ from .markdown import (
     source,
     standing_tables,
 )
+from .subject import Subject
 
-NO_TRIALS: Mapping[str, Sequence[Trial]] = MappingProxyType({})
-BLOCKS = ("summary", "step", "table", "standing", "time", "price", "source", "fit", "gate")
+BLOCKS = ("summary", "step", "table", "standing", "time", "price", "source")
 _START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
 
@@ -39,8 +35,7 @@ _END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
 def readme_blocks(
     frame: pd.DataFrame,
     figures: str = "results/figures",
-    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
-    curves: Sequence[Curves] = (),
+    others: Sequence[Subject] = (),
 ) -> dict[str, str]:
     """Return the generated parts of a README by name, see `BLOCKS`.
 
@@ -48,9 +43,8 @@ def readme_blocks(
     the gradient at the most cases; `table`, the fastest kernel and the Jacobian's price at a few
     sizes of each; `standing`, how kernels, `auto`, peers and the floor stand apart in each; `time`
     and `price`, a figure each of the gradient that was measured at the most cases; `source`, where
-    that figure's numbers come from; `fit`, how long each way of training takes on each machine;
-    `gate`, what the trials of the gate say, by machine. `figures` is the path of the published
-    figures as seen from the README.
+    that figure's numbers come from; and those of the other subjects. `figures` is the path of the
+    published figures as seen from the README.
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
     gradient = lead(frame, "gradient")
@@ -62,34 +56,28 @@ def readme_blocks(
         "time": _figure(frame, "time", f"{figures}/time-gradient.png"),
         "price": _figure(frame, "price", f"{figures}/jacobian.png"),
         "source": f"Measured on {source(gradient.of(frame))}." if gradient else "",
-        "fit": "\n\n".join(map(_fit, curves)),
-        "gate": "\n\n".join(trials_table(some, name) for name, some in trials.items()),
     }
-    lacking = {
-        "step": "No step is stored yet.",
-        "fit": "No fit curves are stored yet.",
-        "gate": "No trials are stored yet.",
-    }
-    lacking |= dict.fromkeys(("time", "source"), "No gradient is stored yet.")
-    lacking["price"] = "No Jacobian is stored yet."
+    for other in others:
+        blocks |= other.readme
+    lacking = dict.fromkeys(("time", "source"), "No gradient is stored yet.")
+    lacking |= {"price": "No Jacobian is stored yet.", "step": "No step is stored yet."}
     return {name: text or lacking.get(name, "") for name, text in blocks.items()}
 
 
-def check_readme(readme: Path) -> None:
+def check_readme(readme: Path, others: Sequence[Subject] = ()) -> None:
     """Refuse a README that `update_readme` could not renew.
 
     Raises:
         UserError: It is unreadable, its marks are not in order, or one names no block.
     """
-    _marked(_read(readme), readme)
+    _marked(_read(readme), readme, others)
 
 
 def update_readme(
     readme: Path,
     frame: pd.DataFrame,
     figures: str = "results/figures",
-    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
-    curves: Sequence[Curves] = (),
+    others: Sequence[Subject] = (),
 ) -> bool:
     """Put the generated blocks between their marks in a README; say whether that changed it.
 
@@ -98,8 +86,8 @@ def update_readme(
     """
     readme = Path(readme)
     text = _read(readme)
-    found = _marked(text, readme)
-    blocks = readme_blocks(frame, figures, trials, curves)
+    found = _marked(text, readme, others)
+    blocks = readme_blocks(frame, figures, others)
     parts, place = [], 0
     for name, start, end in found:
         parts += [text[place:start], f"\n{blocks[name]}\n"]
@@ -114,8 +102,7 @@ def stale_blocks(
     readme: Path,
     frame: pd.DataFrame,
     figures: str = "results/figures",
-    trials: Mapping[str, Sequence[Trial]] = NO_TRIALS,
-    curves: Sequence[Curves] = (),
+    others: Sequence[Subject] = (),
 ) -> list[str]:
     """Return the names of a README's generated blocks that differ from what the frame says.
 
@@ -124,8 +111,8 @@ def stale_blocks(
     """
     readme = Path(readme)
     text = _read(readme)
-    found = _marked(text, readme)
-    blocks = readme_blocks(frame, figures, trials, curves)
+    found = _marked(text, readme, others)
+    blocks = readme_blocks(frame, figures, others)
     return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
 
 
@@ -162,12 +149,6 @@ def _standing(rows: pd.DataFrame) -> str:
     return f"{said}\n\nMeasured on {source(rows)}." if said else ""
 
 
-def _fit(curves: Curves) -> str:
-    table = curves_table(curves).drop(columns=["legs", "a leg", "status"])
-    timed = table[[len(one.seconds) > 0 for one in in_order(curves)]]
-    return f"{curves.task}, on {escape(curves.machine)}:\n\n{markdown_table(timed)}"
-
-
 def _read(readme: Path) -> str:
     try:
         return readme.read_bytes().decode()
@@ -190,8 +171,9 @@ def _replace(readme: Path, text: str) -> None:
         ) from error
 
 
-def _marked(text: str, readme: Path) -> list[tuple[str, int, int]]:
+def _marked(text: str, readme: Path, others: Sequence[Subject]) -> list[tuple[str, int, int]]:
     """Return name, start and end of what stands between the marks."""
+    blocks = [*BLOCKS, *(name for other in others for name in other.readme)]
     starts, ends = list(_START.finditer(text)), list(_END.finditer(text))
     found = [(one[1], one.end(), other.start()) for one, other in zip(starts, ends, strict=False)]
     names = [one[1] for one in starts]
@@ -202,10 +184,10 @@ def _marked(text: str, readme: Path) -> list[tuple[str, int, int]]:
             "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
             f"-->` on lines of their own: {plain(readme)} has not; put its marks in order"
         )
-    unknown = sorted(set(names) - set(BLOCKS))
+    unknown = sorted(set(names) - set(blocks))
     if unknown:
         raise UserError(
-            f"a README's generated blocks are {', '.join(BLOCKS)}: {plain(readme)} has "
+            f"a README's generated blocks are {', '.join(blocks)}: {plain(readme)} has "
             f"{plain(', '.join(unknown))}; rename or remove it"
         )
     return found

@@ -15,24 +15,10 @@ from ..analysis.crossover import crossings
 from ..analysis.frame import Slice, slices
 from ..analysis.growth import scaling
 from ..analysis.peers import standings
-from ..convergence.records import Curves, by_machine, curves_section
-from ..experiments.gate_power.analysis import Trial, trials_section
-from ..scaling.figures import scaling_figures
-from ..scaling.records import Scaling
-from ..scaling.section import scaling_section
 from ..store.runs import plain
 from ..store.schema import Head, Run
 from ..store.shards import elsewhere, sources
-from .catalogue import (
-    WHAT,
-    Make,
-    curves_stem,
-    further_figures,
-    history_stem,
-    scaling_stem,
-    slice_figures,
-    trials_stem,
-)
+from .catalogue import WHAT, history_makes, history_stem, slice_figures
 from .history import Chapter, history_figures, history_section
 from .html import Section
 from .markdown import (
@@ -48,8 +34,7 @@ from .markdown import (
     standing_section,
 )
 from .method import method_table
-
-Paths = Mapping[str, str]  # of figures, by stem
+from .subject import Make, Paths, Subject
 
 
 class Told(NamedTuple):
@@ -86,9 +71,7 @@ class Subjects(NamedTuple):
 
     told: Sequence[Told]
     heads: Mapping[Path, Head]
-    curves: Sequence[Curves]
-    scalings: Sequence[Scaling]
-    trials: Mapping[str, Sequence[Trial]]
+    others: Sequence[Subject]
     chapters: Sequence[Chapter]
 
 
@@ -110,9 +93,9 @@ def figures_of(subjects: Subjects) -> dict[str, Make]:
         for part in slices(one.rows)
         for kind, make in slice_figures(one.rows, part, one.run).items()
     }
-    return found | further_figures(
-        subjects.curves, subjects.scalings, subjects.trials, subjects.chapters
-    )
+    for other in subjects.others:
+        found |= other.figures
+    return found | history_makes(subjects.chapters)
 
 
 def run_sections(told: Iterable[Told], paths: Paths, tables: bool) -> list[Section]:
@@ -135,9 +118,7 @@ def further_sections(subjects: Subjects, paths: Paths) -> list[Section]:
     """Return what is told beside the runs."""
     return [
         *_shard_sections(subjects.heads),
-        *_curve_sections(subjects.curves, paths),
-        *_scaling_sections(subjects.scalings, paths),
-        *_trial_sections(subjects.trials, paths),
+        *(section for other in subjects.others for section in other.sections(paths)),
         *_history_sections(subjects.chapters, paths),
     ]
 
@@ -154,35 +135,6 @@ def _shard_sections(heads: Mapping[Path, Head]) -> list[Section]:
     """Return which runs are put together from shards, and which are parts of one."""
     said = [f"* {escape(line, len(line))}." for line in (*sources(heads), *elsewhere(heads))]
     return [Section("Runs in shards", "\n".join(said))] if said else []
-
-
-def _curve_sections(curves: Sequence[Curves], paths: Paths) -> list[Section]:
-    return [
-        Section(
-            f"Fits on {plain(machine)}",
-            "\n\n".join(curves_section(one, paths.get(curves_stem(one))) for one in some),
-        )
-        for machine, some in by_machine(curves).items()
-    ]
-
-
-def _scaling_sections(scalings: Sequence[Scaling], paths: Paths) -> list[Section]:
-    said: dict[str, list[str]] = {}
-    for one in scalings:
-        stems = {what: scaling_stem(one, what) for what in scaling_figures(one)}
-        shown = {what: paths[stem] for what, stem in stems.items() if stem in paths}
-        said.setdefault(one.machine, []).append(scaling_section(one, shown))
-    return [Section(f"Scaling on {plain(machine)}", "\n\n".join(some))
-            for machine, some in said.items()]  # fmt: skip
-
-
-def _trial_sections(trials: Mapping[str, Sequence[Trial]], paths: Paths) -> list[Section]:
-    return [
-        Section(
-            f"The gate on {plain(name)}", trials_section(some, name, paths.get(trials_stem(name)))
-        )
-        for name, some in trials.items()
-    ]
 
 
 def _history_sections(told: Sequence[Chapter], paths: Paths) -> list[Section]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,11 @@ from ..common.units import (
     format_ratio,
     format_time,
 )
+from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
+from ..report.subject import Paths, Subject
+from ..store.runs import plain
+from .figures import scaling_figures
 from .link_model import (
     LINKS,
     MOST_WORKERS,
@@ -38,6 +43,7 @@ from .records import (
     efficiency,
     largest,
     median,
+    scaling_name,
     speedups,
     straggling,
 )
@@ -258,3 +264,35 @@ def _quartiles(values: Sequence[float]) -> list[float]:
         return [math.nan]
     found: list[float] = np.quantile(values, [0.5, 0.25, 0.75]).tolist()
     return found
+
+
+def subject(scalings: Sequence[Scaling]) -> Subject:
+    """Return what a report tells of scaling runs; it shows that of the most cases, strong ones."""
+    published = {}
+    if scalings:
+        widest = max(scalings, key=lambda one: (sum(c.status == "ok" for c in one.scaled),
+                                                one.mode == "strong"))  # fmt: skip
+        published["scaling"] = _stem(widest, "scaling")
+    return Subject(
+        sections=partial(_sections, scalings),
+        figures={
+            _stem(one, what): draw
+            for one in scalings
+            for what, draw in scaling_figures(one).items()
+        },
+        published=published,
+    )
+
+
+def _stem(one: Scaling, what: str) -> str:
+    return f"{scaling_name(one)}-{what}"
+
+
+def _sections(scalings: Sequence[Scaling], paths: Paths) -> list[Section]:
+    said: dict[str, list[str]] = {}
+    for one in scalings:
+        stems = {what: _stem(one, what) for what in scaling_figures(one)}
+        shown = {what: paths[stem] for what, stem in stems.items() if stem in paths}
+        said.setdefault(one.machine, []).append(scaling_section(one, shown))
+    return [Section(f"Scaling on {plain(machine)}", "\n\n".join(some))
+            for machine, some in said.items()]  # fmt: skip

@@ -17,13 +17,17 @@ from ...analysis.selecting import Keep, reading
 from ...common.errors import UserError
 from ...common.paths import RESULTS
 from ...common.units import counted
-from ...convergence.records import Curves, latest_curves
+from ...convergence import section as convergence
+from ...convergence.records import latest_curves
+from ...experiments.gate_power import section as gate_power
 from ...experiments.gate_power.analysis import read_all
 from ...report.build import NO_HISTORY, write_report
 from ...report.export import write_table
-from ...report.publishing import PUBLISHED, publish, refuse_foreign
+from ...report.publishing import PUBLISHED, publish, refuse_foreign, short_names
 from ...report.readme import check_readme, update_readme
-from ...scaling.records import Scaling, latest_scalings
+from ...report.subject import Subject
+from ...scaling import section as scaling
+from ...scaling.records import latest_scalings
 from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
 from ...store.schema import Head
 from ...store.shards import elsewhere, joined, latest_runs, left_out
@@ -35,9 +39,7 @@ class _Stored(NamedTuple):
     """What a report is made of: runs to show, and of a whole results folder all beside them."""
 
     runs: Sequence[Path]
-    trials: Sequence[Path] = ()
-    curves: Sequence[Curves] = ()
-    scalings: Sequence[Scaling] = ()
+    others: Sequence[Subject] = ()
     history: Mapping[Path, Head] = NO_HISTORY
 
 
@@ -80,34 +82,32 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         return _compare(arguments.runs, keep)
     results, out = arguments.out, arguments.out / "report"
+    beside = () if arguments.runs else others(results)
     if arguments.readme is not None:
-        _check_published(arguments)
+        _check_published(arguments, beside)
     every = arguments.runs or _runs_of(results)
     suffixes = [suffix for suffix in ("csv", "parquet") if suffix in arguments.format]
     frame = keep(load_frame(every)) if suffixes else pd.DataFrame()
     tables = [write_table(frame, out / f"results.{suffix}") for suffix in suffixes]
     written: list[Path] = []
     if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
-        stored = _stored(arguments, every)
+        stored = _stored(arguments, every)._replace(others=beside)
         page = "html" in arguments.format
-        written = write_report(
-            stored.runs, out, stored.trials, stored.curves, keep, page, stored.history,
-            stored.scalings,
-        )  # fmt: skip
+        written = write_report(stored.runs, out, beside, keep, page, stored.history)
     print(_said(out, written, tables))
     if arguments.readme is not None:
         print(_publish(arguments.readme, results, stored))
     return 0
 
 
-def _check_published(arguments: argparse.Namespace) -> None:
+def _check_published(arguments: argparse.Namespace, beside: Sequence[Subject]) -> None:
     """Refuse before anything is written what could not be published."""
     if arguments.filter:
         raise UserError(
             "a README shows every case of its runs; got --filter with --readme; leave one of them "
             "out"
         )
-    check_readme(arguments.readme)
+    check_readme(arguments.readme, beside)
     refuse_foreign(arguments.out, PUBLISHED)
 
 
@@ -131,14 +131,17 @@ def _stored(arguments: argparse.Namespace, every: Sequence[Path]) -> _Stored:
         _say(line)
     if arguments.runs:
         return shown
-    results = arguments.out
-    return shown._replace(
-        trials=sorted((results / "gate").glob("*.jsonl")),
-        curves=latest_curves(results / "curves"),
-        scalings=latest_scalings(results / "scaling"),
-        # A filter leaves a part of each run, which says nothing of how the code moved.
-        history=NO_HISTORY if arguments.filter else heads,
-    )
+    # A filter leaves a part of each run, which says nothing of how the code moved.
+    return shown._replace(history=NO_HISTORY if arguments.filter else heads)
+
+
+def others(results: Path) -> list[Subject]:
+    """Return what a results folder has beside its runs."""
+    return [
+        convergence.subject(latest_curves(results / "curves")),
+        scaling.subject(latest_scalings(results / "scaling")),
+        gate_power.subject(read_all(sorted((results / "gate").glob("*.jsonl")))),
+    ]
 
 
 def _latest(heads: Mapping[Path, Head]) -> list[Path]:
@@ -153,10 +156,10 @@ def _latest(heads: Mapping[Path, Head]) -> list[Path]:
 
 def _publish(readme: Path, results: Path, stored: _Stored) -> str:
     """Renew what a repository keeps of a report, and a README; say what was done."""
-    published = publish(results / "report", results)
+    published = publish(results / "report", results, short_names(stored.others))
     frame = runs_frame(joined({path: load_run(path) for path in stored.runs}))
     figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
-    changed = update_readme(readme, frame, figures, read_all(stored.trials), stored.curves)
+    changed = update_readme(readme, frame, figures, stored.others)
     count = counted(len(published) - 1, "figure")
     return (
         f"published {_near(published[0])} and {count} under {_near(results / 'figures')}; "
