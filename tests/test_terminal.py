@@ -88,6 +88,20 @@ def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[s
     assert cost == "1 min 40 s, overhead 10%"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (119.7, "2 min 0 s"),
+        (3_725, "62 min 5 s"),
+    ],
+)
+def test_no_minute_has_sixty_seconds(seconds: float, text: str) -> None:
+    assert terminal._duration(seconds) == text
+
+
 def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
     with terminal.following(1) as show:
         show(Progress(1, 1, statuses={"ok": 1}, passes=1, wall_s=7.0, contended=1))
