@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from ..run.plugin import ALIKE, RECORD, SIZES
+from ..run.plugin import RECORD
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Show what pytest-benchmark's table has no column for: speedup, memory, error, reasons."""
     record = config.stash[RECORD]
-    measured = {(one["kernel"], *_size(one)): one for one in record.results}
     rows = [
-        measured.get((one["kernel"], *_size(one)), {**one, "median_s": None})
-        for one in (outcome.columns() for outcome in record.outcomes.values())
+        record.results.get(name, {**outcome.columns(), "median_s": None})
+        for name, outcome in record.outcomes.items()
     ]
     if record.journal is not None or not rows:
         return
@@ -25,7 +23,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     terminalreporter.write_line("")
     print_session(rows)
-
-
-def _size(columns: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(columns[name] for name in (*ALIKE, *SIZES))

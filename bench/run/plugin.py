@@ -38,8 +38,8 @@ from ..stats.passes import summarise
 from ..store.schema import SCHEMA
 from .journal import JOURNAL_LOST, Journal
 
-ALIKE = ("kernel", "stage", "device", "dtype")
-SIZES = ("batch", "in_features", "out_features")
+_ALIKE = ("kernel", "stage", "device", "dtype")
+_SIZES = ("batch", "in_features", "out_features")
 PARAMETERS = ("kernel", "device", "dtype", "batch", "in_features", "out_features")
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
@@ -54,7 +54,7 @@ class Record:
     def __init__(self, axes: Axes, journal: str | None, number: int | None) -> None:
         self.axes = axes
         self.outcomes: dict[str, Outcome] = {}
-        self.results: list[dict[str, Any]] = []
+        self.results: dict[str, dict[str, Any]] = {}
         self.journal = Journal(Path(journal)) if journal else None
         self.number = number
         self.parent = os.getppid()
@@ -81,9 +81,9 @@ class Record:
     def hopeless(self, outcome: Outcome) -> str | None:
         """Say why a case needs no try: its kernel ran out of memory at no larger a size."""
         for other in self._out_of_memory:
-            alike = all(other[name] == getattr(outcome, name) for name in ALIKE)
-            if alike and all(other[name] <= getattr(outcome, name) for name in SIZES):
-                size = "x".join(str(other[name]) for name in SIZES)
+            alike = all(other[name] == getattr(outcome, name) for name in _ALIKE)
+            if alike and all(other[name] <= getattr(outcome, name) for name in _SIZES):
+                size = "x".join(str(other[name]) for name in _SIZES)
                 return f"not tried: out of memory at {size} already"
         return None
 
@@ -254,7 +254,7 @@ def measure(
         if record.number is None:
             columns = summarise(outcome.columns(), [found.columns(1)], None)
             benchmark.extra_info.update(columns)
-            record.results.append({**columns, "median_s": found.median_s})
+            record.results[name] = {**columns, "median_s": found.median_s}
         record.end(name, outcome, spent, found, benchmark.stats.as_dict(include_data=False))
 
     return take

@@ -13,7 +13,8 @@ from ...gate.gate import Options, comparable, run_gate
 from ...gate.output import following, print_verdict, write_verdict
 from ...gate.versions import bring, of_kernel_file, scratch, take
 from ...plan.selection import add_axes
-from ..shared import read_axes, say
+from ..say import say
+from ..shared import read_axes
 from ..types import duration, share
 
 

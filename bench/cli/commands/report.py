@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,14 +31,14 @@ from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, ru
 from ...store.schema import Head
 from ...store.shards import elsewhere, joined, latest_runs, left_out
 from ..compared import print_compared
+from ..say import say
 from ..types import formats
 
 
 class _Stored(NamedTuple):
-    """What a report is made of: runs to show, and of a whole results folder all beside them."""
+    """Which runs are shown, and of a whole results folder those whose history is."""
 
     runs: Sequence[Path]
-    others: Sequence[Subject] = ()
     history: Mapping[Path, Head] = NO_HISTORY
 
 
@@ -91,12 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     tables = [write_table(frame, out / f"results.{suffix}") for suffix in suffixes]
     written: list[Path] = []
     if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
-        stored = _stored(arguments, every)._replace(others=beside)
+        stored = _stored(arguments, every)
         page = "html" in arguments.format
         written = write_report(stored.runs, out, beside, keep, page, stored.history)
     print(_said(out, written, tables))
     if arguments.readme is not None:
-        print(_publish(arguments.readme, results, stored))
+        print(_publish(arguments.readme, results, stored.runs, beside))
     return 0
 
 
@@ -128,7 +127,7 @@ def _stored(arguments: argparse.Namespace, every: Sequence[Path]) -> _Stored:
     heads = load_heads(every)
     shown = _Stored(arguments.runs or _latest(heads))
     for line in elsewhere({path: heads[path] for path in shown.runs}):
-        _say(line)
+        say(line)
     if arguments.runs:
         return shown
     # A filter leaves a part of each run, which says nothing of how the code moved.
@@ -150,16 +149,16 @@ def _latest(heads: Mapping[Path, Head]) -> list[Path]:
     if not runs:
         raise UserError(f"a report needs a whole run; {'; '.join(without)}")
     for line in without:
-        _say(f"left out: {line}")
+        say(f"left out: {line}")
     return runs
 
 
-def _publish(readme: Path, results: Path, stored: _Stored) -> str:
+def _publish(readme: Path, results: Path, runs: Sequence[Path], beside: Sequence[Subject]) -> str:
     """Renew what a repository keeps of a report, and a README; say what was done."""
-    published = publish(results / "report", results, short_names(stored.others))
-    frame = runs_frame(joined({path: load_run(path) for path in stored.runs}))
+    published = publish(results / "report", results, short_names(beside))
+    frame = runs_frame(joined({path: load_run(path) for path in runs}))
     figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
-    changed = update_readme(readme, frame, figures, stored.others)
+    changed = update_readme(readme, frame, figures, beside)
     count = counted(len(published) - 1, "figure")
     return (
         f"published {_near(published[0])} and {count} under {_near(results / 'figures')}; "
@@ -193,7 +192,3 @@ def _near(path: Path) -> str:
     whole = Path(os.path.abspath(path))
     here = Path.cwd()
     return plain(whole.relative_to(here) if whole.is_relative_to(here) else path, 1000)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from mlr.rule import rule_path
 from ...common.paths import RESULTS
 from ...store.runs import find_runs
 from ...tune import effect, make_rule, write_rule
-from ..shared import say
+from ..say import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,10 @@ from ...plan.grid import PASSES, planned, require_supported
 from ...plan.selection import add_axes
 from ...plan.split import part_of
 from ...run.runner import run_plan
-from ...store.runs import load_frame, load_run
+from ...store.runs import load_run, runs_frame
 from ..console import following, print_run
-from ..shared import read_axes, say
+from ..say import say
+from ..shared import read_axes
 from ..types import count, shard
 
 
@@ -47,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             resume=arguments.resume,
             shard=told,
         )
-    frame = load_frame([path])
-    print_run(frame, load_run(path).settings)
+    stored = load_run(path)
+    frame = runs_frame({path: stored})
+    print_run(frame, stored.settings)
     print(path)
     return 1 if frame["status"].isin(["wrong", "crashed"]).any() else 0

@@ -10,7 +10,8 @@ from pathlib import Path
 from ...common.errors import UserError
 from ...common.paths import RESULTS
 from ...plan.selection import add_axes
-from ..shared import read_axes, say
+from ..say import say
+from ..shared import read_axes
 from ..types import count, duration
 
 
