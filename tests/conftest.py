@@ -35,7 +35,7 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the costly tests be made costlier: `pytest tests/test_runner.py -k kill --kills 20`."""
+    """Let the costly tests be made costlier: `pytest tests/bench/run -k kill --kills 20`."""
     parser.addoption("--kills", type=int, default=1, help="how many runs to kill (default: 1)")
     parser.addoption(
         "--gigabytes", type=float, default=0.2, help="the size of a streamed file (default: 0.2)"

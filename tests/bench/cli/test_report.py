@@ -1,0 +1,151 @@
+"""The command `report`: about the folder or the runs that it is given, and nothing beside them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from reports import blank_figures, snapshot
+from run_builder import FEW_KERNELS, build_run, save
+
+from bench.cli.commands import report as command
+from bench.cli.main import main
+
+FEW = ((33, 6, 3), (100, 6, 3))
+BESIDE = ("## The gate on", "## Fits on", "## Scaling on", "## History on")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing."""
+    blank_figures(monkeypatch)
+
+
+def stored(results: Path, name: str, day: int = 1, slug: str = "mine") -> Path:
+    at = f"2026-11-{day:02}T05:00:00+00:00"
+    run = build_run(["gradient"], FEW, kernels=FEW_KERNELS, slug=slug, datetime=at)
+    return save(run, results / "runs" / slug / f"{name}.json")
+
+
+@pytest.mark.usefixtures("quick")
+def test_it_reads_the_runs_of_its_folder_and_nothing_of_the_projects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(tmp_path, "first")
+    before = snapshot(tmp_path)
+    assert main(["report", f"--out={tmp_path}", "--format=md"]) == 0
+    assert capsys.readouterr().err == ""
+    text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
+    assert "## mine, run first" in text
+    assert not [title for title in BESIDE if title in text]
+    written = snapshot(tmp_path).keys() - before.keys()
+    assert {name.split("/")[0] for name in written} == {"report"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_lies_beside_the_runs_is_shown_unless_runs_are_named(tmp_path: Path) -> None:
+    for name in ("gate", "curves", "scaling"):
+        shutil.copytree(ROOT / "results" / name, tmp_path / name)
+    paths = [stored(tmp_path, "first", 1), stored(tmp_path, "second", 2)]
+    report = tmp_path / "report" / "REPORT.md"
+    assert main(["report", f"--out={tmp_path}", "--format=md"]) == 0
+    text = report.read_text(encoding="utf-8")
+    assert [title for title in BESIDE if title in text] == list(BESIDE)
+    assert "## mine, run second" in text
+    assert main(["report", str(paths[0]), f"--out={tmp_path}", "--format=md"]) == 0
+    text = report.read_text(encoding="utf-8")
+    assert not [title for title in BESIDE if title in text]
+    assert "## mine, run first" in text
+    assert "run second" not in text
+
+
+@pytest.mark.parametrize("made", ["", "runs", "runs/mine"])
+def test_a_folder_without_runs_is_one_line(
+    made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "R" / made).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "--out=R"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: a report needs stored runs: R/runs has none; measure with ")
+    assert "`python -m bench run --out R`" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "R" / "report").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
+    stored(tmp_path / "results", "first")
+
+    def said(*more: str) -> str:
+        assert main(["report", *more]) == 0
+        return capsys.readouterr().out
+
+    # Four figures, the page's three more, a table and its price, and the two texts.
+    assert said() == "wrote 11 files under results/report; open results/report/report.html\n"
+    assert len(snapshot(tmp_path / "results" / "report")) == 11
+    assert said("--format=md") == (
+        "wrote 7 files under results/report; open results/report/REPORT.md\n"
+    )
+    assert said("--format=csv,md,parquet") == (
+        "wrote 9 files under results/report, results.csv and results.parquet among them; "
+        "open results/report/REPORT.md\n"
+    )
+    assert said("--format=parquet") == (
+        "wrote 1 file under results/report; open results/report/results.parquet\n"
+    )
+
+
+def test_a_second_process_draws_the_same(tmp_path: Path) -> None:
+    """In a process of its own the command has no torch, and may start another to draw with."""
+    for name in ("here", "there"):
+        stored(tmp_path / name, "first")
+    argv = [sys.executable, "-m", "bench", "report", f"--out={tmp_path / 'there'}"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert main(["report", f"--out={tmp_path / 'here'}"]) == 0
+    assert snapshot(tmp_path / "there") == snapshot(tmp_path / "here")
+
+
+GALLERY = """
+import os, sys
+from pathlib import Path
+from matplotlib.figure import Figure
+from bench.report import gallery
+
+gallery._may_fork = lambda: True
+here = os.getpid()
+
+def draw(place):
+    if place == 3 and os.getpid() != here:
+        sys.argv[2] == "dies" and os.kill(os.getpid(), 9)
+        raise OSError("no room there")
+    return Figure(figsize=(1, 1)) if place != 5 else None
+
+folder = Path(sys.argv[1])
+(folder / "figures").mkdir(parents=True)
+makes = {str(place): (lambda place=place: draw(place)) for place in range(8)}
+drawn = gallery.Gallery(folder, makes, page=True)
+assert drawn.draw("0", "short")
+drawn.draw_rest()
+assert drawn.paths == {"0": "figures/short.png"} | {
+    str(place): f"figures/{place}.png" for place in (1, 2, 3, 4, 6, 7)}
+assert all((folder / path).stat().st_size > 100 for path in drawn.paths.values())
+assert len(list((folder / "packed").iterdir())) == 7
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux does a second process draw")
+@pytest.mark.parametrize("how", ["fails", "dies"])
+def test_what_a_second_process_could_not_draw_is_drawn(how: str, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", GALLERY, str(tmp_path / "out"), how]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""

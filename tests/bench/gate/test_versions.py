@@ -1,0 +1,247 @@
+"""Where the two sides of a gate come from, and that both live in one process."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+import mlr
+from bench.common.errors import UserError
+from bench.gate.versions import BROUGHT, PREFIX, Side, bring, load, of_kernel_file, scratch, take
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A checkout of two commits: without the package, and with it."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "README").write_text("nothing yet")
+    commit(root, "empty")
+    shutil.copytree(ROOT / "mlr", root / "mlr", ignore=shutil.ignore_patterns("__pycache__"))
+    commit(root, "package")
+    return root
+
+
+def commit(root: Path, message: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", message]):
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+
+
+def test_a_revision_is_taken_as_it_was_committed(repository: Path, tmp_path: Path) -> None:
+    (repository / "mlr" / "metrics.py").write_text("broken after the commit")
+    side = take("HEAD", tmp_path / "old", repository)
+    assert side.commit is not None
+    assert len(side.commit) == 40
+    assert "def mape" in (side.folder / "mlr" / "metrics.py").read_text()
+    side.require_unchanged()  # a revision cannot change
+
+
+@pytest.mark.parametrize("text", ["no-such-branch", "--help", "HEAD:mlr", "; rm -rf x", ""])
+def test_what_is_no_revision_is_one_clear_line(repository: Path, tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="is a git revision, a wheel or a directory") as error:
+        take(text, tmp_path / "old", repository)
+    assert "\n" not in str(error.value)
+
+
+def refusal(text: str | Path, folder: Path, root: Path) -> str:
+    """Return the one line that a side is refused with."""
+    with pytest.raises(UserError) as error:
+        take(str(text), folder, root)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_side_without_the_package_is_refused(repository: Path, tmp_path: Path) -> None:
+    """A revision, another repository, and the wheel of another package."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "README").write_text("a package of another name")
+    commit(other, "first")
+    wheel = tmp_path / "other-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("other/__init__.py", "")
+    for number, text in enumerate(("HEAD~1", other, wheel)):
+        said = refusal(text, tmp_path / str(number), repository)
+        assert said.startswith(f"{str(text)!r} has no mlr/ package; the gate compares two versions")
+
+
+def test_what_is_there_and_no_side_is_said_to_be_there(repository: Path, tmp_path: Path) -> None:
+    said = refusal(repository / "README", tmp_path / "a", repository)
+    assert "README' is a file, and no wheel" in said
+    said = refusal(tmp_path / "none.whl", tmp_path / "b", repository)
+    assert said.endswith("none.whl' does not exist")
+    assert "`git branch --all`" in refusal("no-such-branch", tmp_path / "c", repository)
+
+
+def test_a_revision_needs_a_checkout_that_holds_it(repository: Path, tmp_path: Path) -> None:
+    said = refusal("HEAD", tmp_path / "a", tmp_path)
+    assert f"{tmp_path} is no git checkout (" in said
+    shallow = tmp_path / "shallow"
+    command = ["git", "clone", "-q", "--depth=1", repository.as_uri(), str(shallow)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "`git fetch --unshallow`" in refusal("HEAD~1", tmp_path / "b", shallow)
+
+
+def test_without_git_a_directory_still_does(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="git itself cannot be run"):
+        take("HEAD", tmp_path / "old", repository)
+    assert take(str(repository), tmp_path / "new", tmp_path).commit is None
+
+
+def test_a_wheel_is_unpacked_and_nothing_but_its_package(tmp_path: Path) -> None:
+    wheel = tmp_path / "mlr-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path in (ROOT / "mlr").rglob("*.py"):
+            archive.write(path, path.relative_to(ROOT))
+        archive.writestr("../escaped.py", "")
+        archive.writestr("mlr/../../escaped.py", "")
+    side = take(str(wheel), tmp_path / "a" / "b", ROOT)
+    assert (side.folder / "mlr" / "registry.py").is_file()
+    assert not list(tmp_path.glob("escaped.py")) + list((tmp_path / "a").glob("escaped.py"))
+    wheel.write_bytes(b"no zip")
+    with pytest.raises(UserError, match="a wheel must be a readable zip file"):
+        take(str(wheel), tmp_path / "c", ROOT)
+
+
+def test_a_tree_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Path) -> None:
+    side = take(None, tmp_path / "new", repository)
+    assert side.text == "working tree"
+    side.require_unchanged()
+    path = repository / "mlr" / "gradients.py"
+    path.write_text(path.read_text() + "\n# later\n")
+    with pytest.raises(UserError, match="must stay as it is while it is measured"):
+        side.require_unchanged()
+
+
+def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
+    before = dict(mlr.KERNELS)
+    shutil.copytree(ROOT / "mlr", tmp_path / "mlr")
+    text = (tmp_path / "mlr" / "gradients.py").read_text()
+    (tmp_path / "mlr" / "gradients.py").write_text(text.replace("def outer_sum(", "def other("))
+    try:
+        old, new = load(ROOT, "mlr_test_old"), load(tmp_path, "mlr_test_new")
+        assert old.KERNELS["einsum"] is not new.KERNELS["einsum"]
+        assert "outer_sum" in old.KERNELS
+        assert "outer_sum" not in new.KERNELS
+        assert before == mlr.KERNELS
+    finally:
+        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
+            del sys.modules[name]
+
+
+MINE = """
+import mlr
+from mlr import Gradient, kernel
+@kernel(stage="gradient", flops=lambda m, n, o, s: 1, bytes_moved=lambda m, n, o, s: 1,
+        workspace=lambda m, n, o, s: 0)
+def mine(x, delta):
+    return Gradient(VERSION * x.T @ delta, delta.sum(0))
+SEEN = mlr
+"""
+
+
+def brought(side: Side) -> list[str]:
+    return [path.read_text() for path in (side.folder / BROUGHT).glob("*")]
+
+
+def both(base: str | None, head: str | None, path: Path, root: Path) -> tuple[Side, Side]:
+    old, new = (take(t, root.parent / n, root) for t, n in ((base, "old"), (head, "new")))
+    return bring(path, old, new, root)
+
+
+def test_each_side_brings_its_own_version_of_a_kernel_file(repository: Path) -> None:
+    path = repository / "my" / "kernels.py"
+    path.parent.mkdir()
+    path.write_text(MINE.replace("VERSION", "1"))
+    commit(repository, "mine")
+    path.write_text(MINE.replace("VERSION", "2"))
+    old, new = both("HEAD", None, path, repository)
+    assert "(1 *" in brought(old)[0]
+    assert "(2 *" in brought(new)[0]
+    assert of_kernel_file(old, new) == []
+    old.require_unchanged()
+    path.write_text("# later")
+    old.require_unchanged()
+    with pytest.raises(UserError, match=r"kernels\.py changed"):
+        new.require_unchanged()
+
+
+def test_a_kernel_file_that_is_new_is_not_held_against_itself(repository: Path) -> None:
+    (repository / "mine.py").write_text(MINE)
+    old, new = both("HEAD", None, repository / "mine.py", repository)
+    assert (brought(old), len(brought(new))) == ([], 1)
+    assert (old.lacks, new.lacks) == (Path("mine.py"), None)
+    assert of_kernel_file(old, new) == []
+
+
+def test_two_directories_bring_two_versions_and_a_stranger_the_same(
+    repository: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(repository / "mlr", tmp_path / name / "mlr")
+        (tmp_path / name / "mine.py").write_text(name)
+    sides = both(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "two/mine.py", repository)
+    assert [brought(side) for side in sides] == [["one"], ["two"]]
+    assert of_kernel_file(*sides) == []
+    (tmp_path / "mine.py").write_text("neither")
+    shutil.rmtree(tmp_path / "old")
+    shutil.rmtree(tmp_path / "new")
+    sides = both("HEAD", str(tmp_path / "two"), tmp_path / "mine.py", repository)
+    assert [brought(side) for side in sides] == [["neither"], ["neither"]]
+    (said,) = of_kernel_file(*sides)
+    assert f"Both sides have the same kernel file, {tmp_path / 'mine.py'}: a change" in said
+
+
+def test_a_users_kernels_join_the_side_that_imports_them(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a file, and those of an installed package."""
+    (tmp_path / "mine.py").write_text(MINE.replace("VERSION", "1"))
+    packages = tmp_path / "packages"
+    (packages / "offering-1.dist-info").mkdir(parents=True)
+    (packages / "offering-1.dist-info" / "METADATA").write_text("Name: offering\nVersion: 1\n")
+    (packages / "offering-1.dist-info" / "entry_points.txt").write_text(
+        "[mlr.kernels]\noffering = offering\n"
+    )
+    text = MINE.replace("def mine", "def offered").replace("VERSION", "1")
+    (packages / "offering.py").write_text(text)
+    monkeypatch.syspath_prepend(str(packages))
+    before = dict(mlr.KERNELS)
+    sides = both("HEAD", None, tmp_path / "mine.py", repository)
+    try:
+        for side, name in zip(sides, ("mlr_test_old", "mlr_test_new"), strict=True):
+            module = load(side.folder, name)
+            for kernel in ("mine", "offered"):
+                assert module.KERNELS[kernel].function.__globals__["SEEN"] is module
+        assert sys.modules["mlr"] is mlr
+        assert "offering" not in sys.modules
+        assert before == mlr.KERNELS
+    finally:
+        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
+            del sys.modules[name]
+
+
+def test_what_a_killed_gate_left_is_cleared_and_a_living_ones_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = tmp_path / f"{PREFIX}999999999-abc"
+    living = tmp_path / f"{PREFIX}{os.getppid()}-abc"
+    foreign = tmp_path / f"{PREFIX}notes"
+    for folder in (dead, living, foreign):
+        (folder / "old").mkdir(parents=True)
+    with scratch() as mine:
+        assert mine.is_dir()
+        assert not dead.exists()
+        assert living.exists()
+        assert foreign.exists()
+    assert not mine.exists()

@@ -1,0 +1,194 @@
+"""Publishing: REPORT.md and at most eight figures, under names that hold; checked, then written."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from paths import ROOT
+from reports import blank_figures, links, snapshot
+from run_builder import FEW_KERNELS, KERNELS, build_run, save
+
+from bench.cli.main import main
+from bench.report.catalogue import slice_stems
+from bench.report.publishing import FIRST, candidates
+from bench.report.sections import Subjects, tell
+from bench.store.runs import load_run, runs_frame
+
+STORED = ROOT / "results"
+FEW = ((33, 6, 3), (100, 6, 3))
+README = """# mine
+<!-- generated: price -->
+<!-- end: price -->
+kept
+<!-- generated: time -->
+<!-- end: time -->
+"""
+
+
+def run_of(grid: str, stages: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    run = build_run(stages, given.pop("sizes", FEW), kernels=FEW_KERNELS, **given)
+    run["settings"]["grid"] = grid
+    return run
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A results folder with every subject, below a folder whose name a link must quote."""
+    blank_figures(monkeypatch)
+    folder = tmp_path / "my results"
+    for grid, stages in (("quick", ("gradient", "step")), ("tall", ("step",)), ("wide", ("step",))):
+        run = run_of(grid, stages)
+        run["commit_info"]["id"] = "c0ffee" + "0" * 34
+        save(run, folder / "runs" / "amd-epyc-2-core" / f"20261123T050000Z-c0ffee00-{grid}.json")
+    for name in ("gate", "curves", "scaling"):
+        shutil.copytree(STORED / name, folder / name)
+    (tmp_path / "README.md").write_text(README)
+    return folder
+
+
+def publish(results: Path, *more: str) -> int:
+    readme = results.parent / "README.md"
+    return main(["report", f"--out={results}", f"--readme={readme}", "--format=md", *more])
+
+
+def test_eight_figures_are_published_under_names_that_hold(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(results) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert "8 figures" in said[1]
+    figures = {path.name for path in (results / "figures").iterdir()}
+    assert figures == {f"{name}.png" for name in (*FIRST, "fit-curves", "scaling", "gate")}
+    for name in figures:
+        assert not [part for part in ("2026", "c0ffee", "amd", "epyc", "quick") if part in name]
+    text = (results / "REPORT.md").read_text(encoding="utf-8")
+    assert text == (results / "report" / "REPORT.md").read_text(encoding="utf-8")
+    assert sorted(links(text)) == sorted(f"figures/{name}" for name in figures)
+    for folder in (results, results / "report"):
+        assert all((folder / link).is_file() for link in links(text))
+    assert text.count("results/report/tables") == 1
+    readme = (results.parent / "README.md").read_text(encoding="utf-8")
+    assert links(readme) == [f"my%20results/figures/{n}.png" for n in ("jacobian", "time-gradient")]
+    assert all((results.parent / unquote(link)).is_file() for link in links(readme))
+    assert "kept" in readme
+
+
+def test_publishing_again_changes_nothing_and_takes_stale_figures_away(results: Path) -> None:
+    assert publish(results) == 0
+    before = snapshot(results.parent)
+    (results / "figures" / "old.png").write_text("stale")
+    assert publish(results) == 0
+    assert snapshot(results.parent) == before
+
+
+def test_a_plain_report_leaves_all_but_its_own_folder_as_it_was(results: Path) -> None:
+    assert publish(results) == 0
+    save(run_of("full", ("gradient",), datetime="2026-11-25T05:00:00+00:00"),
+         results / "runs" / "amd-epyc-2-core" / "20261125T050000Z-c0ffee00-full.json")  # fmt: skip
+
+    def kept() -> dict[str, bytes]:
+        whole = snapshot(results.parent)
+        return {name: held for name, held in whole.items() if "my results/report/" not in name}
+
+    before, report = kept(), (results / "report" / "REPORT.md").read_bytes()
+    assert main(["report", f"--out={results}", "--format=md,csv"]) == 0
+    assert kept() == before
+    assert (results / "report" / "REPORT.md").read_bytes() != report
+
+
+@pytest.mark.parametrize(
+    ("readme", "more", "said"),
+    [
+        (None, (), "must be readable"),
+        ("no marks", (), "each block once"),
+        ("<!-- generated: memory -->\n<!-- end: memory -->\n", (), "has memory; rename or remove"),
+        (README, ("--filter=stage=step",), "got --filter with --readme"),
+        (README, ("--out=elsewhere",), "elsewhere/REPORT.md is of another origin"),
+    ],
+)
+def test_it_is_checked_before_anything_is_written(
+    readme: str | None, more: tuple[str, ...], said: str, results: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = results.parent / "README.md"
+    file.unlink()
+    if readme is not None:
+        file.write_text(readme)
+    monkeypatch.chdir(results.parent)
+    Path("elsewhere").mkdir()
+    Path("elsewhere", "REPORT.md").write_text("mine")
+    before = snapshot(results.parent)
+    assert publish(results, *more) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert snapshot(results.parent) == before
+
+
+@pytest.mark.parametrize("call", [1, 3, 4])
+def test_a_full_disk_keeps_what_was_published(
+    call: int, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish(results) == 0
+    names = ("REPORT.md", "figures")
+    before = {name: held for name, held in snapshot(results).items() if name.startswith(names)}
+    real, done = os.replace, []
+
+    def replace(origin: Any, target: Any) -> None:
+        done.extend([origin] if "published" in f"{origin} {target}" else [])
+        if len(done) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(origin, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        assert publish(results) == 2
+    assert "No space left on device); what was published stays" in capsys.readouterr().err
+    after = {name: held for name, held in snapshot(results).items() if name.startswith(names)}
+    assert after == before
+
+
+def subjects_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, Subjects]:
+    paths = [save(run, folder / run["machine"]["slug"] / f"{name}.json") for name, run in runs]
+    loaded = {path: load_run(path) for path in paths}
+    frame = runs_frame(loaded)
+    told = []
+    for path, run in loaded.items():
+        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
+        told.append(tell(rows, run, path.stem, slice_stems(frame)))
+    return frame, Subjects(told, {}, (), ())
+
+
+def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:
+    wider = (*FEW, (1_000, 6, 3))
+    frame, subjects = subjects_of(
+        ("a", run_of("quick", ("gradient",), sizes=wider, dtype="float32", slug="one")),
+        ("b", run_of("quick", ("gradient",), sizes=wider, slug="two")),
+        ("c", run_of("tall", ("step",), slug="one")),
+        ("d", run_of("tall", ("step",), sizes=wider, slug="two")),
+        ("e", run_of("smoke", ("step",), sizes=(*wider, (2_000, 6, 3)), slug="three")),
+        folder=tmp_path,
+    )
+    assert candidates(frame, subjects) == {
+        "jacobian": "two-b-gradient-cpu-float64-price",
+        "time-gradient": "two-b-gradient-cpu-float64-time",
+        "time-step-tall": "two-d-step-cpu-float64-time",
+        "roofline-step": "three-step-cpu-float64-roofline",
+        "memory-gradient": "two-b-gradient-cpu-float64-memory",
+        "time-step": "three-step-cpu-float64-time",
+        "roofline-gradient": "two-b-gradient-cpu-float64-roofline",
+    }
+
+
+def test_what_is_not_stored_has_no_figure(tmp_path: Path) -> None:
+    light = {"gradient": {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}}
+    run = build_run(["gradient"], FEW, kernels=light)
+    found = candidates(*subjects_of(("a", run), folder=tmp_path))
+    assert set(found) == {"time-gradient", "memory-gradient", "roofline-gradient"}
+    empty = candidates(*subjects_of(("b", build_run([], slug="none")), folder=tmp_path))
+    assert empty == {}

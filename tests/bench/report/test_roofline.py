@@ -1,0 +1,116 @@
+"""Roofline: the ceilings that were measured, and every case under them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from reports import render
+from run_builder import FEW_KERNELS, build_run, rename
+
+from bench.analysis.frame import slices
+from bench.report.figures.roofline import points, roofline_figure, roofs
+from bench.store.runs import runs_frame
+from bench.store.schema import Ceilings, Run
+
+CEILINGS = Ceilings(
+    dispatch_s=1e-6,
+    bandwidth_bytes_per_s=[[1e9, 2e10], [1e4, 3e10], [1e6, 8e10]],
+    flops_per_s={"float64": 8e10, "float32": 1.6e11},
+)
+
+
+def frame_of(run: dict[str, Any]) -> pd.DataFrame:
+    return runs_frame({Path("a.json"): Run.model_validate(run)})
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return frame_of(build_run(["gradient"], kernels=FEW_KERNELS))
+
+
+def drawn(frame: pd.DataFrame, ceilings: Ceilings) -> Figure:
+    figure = roofline_figure(frame, slices(frame)[0], ceilings)
+    assert figure is not None
+    return figure
+
+
+def lines(figure: Figure) -> list[Line2D]:
+    return [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]
+
+
+def words(figure: Figure) -> str:
+    texts = [one for one in figure.findobj(match=Text) if isinstance(one, Text)]
+    return "\n".join(text.get_text() for text in texts)
+
+
+def test_roofs_are_the_largest_working_set_and_the_best() -> None:
+    assert roofs(CEILINGS) == [(1e9, 2e10), (1e6, 8e10)]
+    assert roofs(Ceilings(bandwidth_bytes_per_s=[[1e4, 2e10], [1e9, 2e10]])) == [(1e9, 2e10)]
+    assert roofs(Ceilings()) == []
+
+
+def test_the_roofs_rise_to_the_peak_of_the_dtype(frame: pd.DataFrame) -> None:
+    figure = drawn(frame, CEILINGS)
+    large, best, peak = lines(figure)
+    for line, rate in ((large, 2e10), (best, 8e10)):
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        assert y / x == pytest.approx(rate)
+        assert y[-1] == pytest.approx(8e10)
+    assert set(np.asarray(peak.get_ydata(), dtype=float)) == {8e10}
+    assert figure.axes[0].get_xlim()[0] <= 1 / 4
+    for said in ("20.0 GB/s over 954 MiB", "80.0 GB/s over 977 KiB", "80.0 GFLOP/s", "commit 0123"):
+        assert said in words(figure)
+
+
+def test_every_measured_case_is_a_point(frame: pd.DataFrame) -> None:
+    ok = frame[frame["status"] == "ok"]
+    table = points(frame, CEILINGS)
+    assert len(table) == len(ok) < len(frame)
+    assert table["rate"].to_numpy() == pytest.approx((ok["flops"] / ok["median_s"]).to_numpy())
+    figure = drawn(frame, CEILINGS)
+    marks = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "None"]
+    assert sum(np.size(line.get_xdata()) for line in marks) == len(ok)
+    x, y = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    assert table["intensity"].between(*x).all()
+    assert table["rate"].between(*y).all()
+
+
+def test_hollow_where_dispatch_is_the_bound(frame: pd.DataFrame) -> None:
+    table = points(frame, CEILINGS)
+    least = np.maximum(frame["flops"] / 8e10, frame["bytes_moved"] / 8e10)[table.index]
+    assert (table["by_dispatch"] == (least < 1e-6)).all()
+    assert 0 < table["by_dispatch"].sum() < len(table)
+    assert "hollow" in words(drawn(frame, CEILINGS))
+    without = CEILINGS.model_copy(update={"dispatch_s": None})
+    assert not points(frame, without)["by_dispatch"].any()
+    assert "hollow" not in words(drawn(frame, without))
+
+
+def test_no_ceiling_or_no_case_is_no_figure(frame: pd.DataFrame) -> None:
+    part = slices(frame)[0]
+    other = Ceilings(dispatch_s=1e-6, flops_per_s={"float32": 1e11})
+    assert roofline_figure(frame, part, Ceilings()) is None
+    assert roofline_figure(frame, part, other) is None
+    for lost in ({"flops": np.nan}, {"bytes_moved": 0.0}, {"status": "wrong"}):
+        assert roofline_figure(frame.assign(**lost), part, CEILINGS) is None
+
+
+def test_one_ceiling_is_enough(frame: pd.DataFrame) -> None:
+    only_peak = Ceilings(flops_per_s={"float64": 8e10})
+    only_bandwidth = Ceilings(bandwidth_bytes_per_s=[[1e9, 2e10]])
+    assert len(lines(drawn(frame, only_peak))) == len(lines(drawn(frame, only_bandwidth))) == 1
+    for ceilings in (CEILINGS, only_peak, only_bandwidth):
+        assert render(drawn(frame.iloc[:1], ceilings))
+
+
+def test_hostile_names_are_drawn_as_text() -> None:
+    run = build_run(["gradient"], [(33, 6, 3)], kernels=FEW_KERNELS)
+    rename(run, "matmul", r"_$\frac{$ |<b>\n" + "\n\x1b[31m日本" + "x" * 900)
+    run["commit_info"]["id"] = "$\\bad"
+    frame = frame_of(run)
+    assert render(drawn(frame, CEILINGS))

@@ -1,0 +1,316 @@
+"""The benchmarks as a user runs them: real pytest processes, real files, kernels that misbehave."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paths import ROOT
+
+from bench.cli.main import main
+from bench.machine.environment import threads
+from bench.store.runs import load_frame, load_run
+
+TINY = ("--grid=smoke", "--batch=7", "--features=3", "--outputs=2", "--device=cpu")
+
+MISBEHAVING = """
+import os
+from mlr import Gradient, kernel
+
+costs = dict(
+    flops=lambda m, n, o, s: m, bytes_moved=lambda m, n, o, s: m, workspace=lambda m, n, o, s: 0
+)
+seen = []
+
+@kernel(stage="gradient", **costs)
+def right(x, delta):
+    return Gradient(x.T @ delta, delta.sum(0))
+
+@kernel(stage="gradient", **costs)
+def one_element_wrong(x, delta):
+    weight = x.T @ delta
+    weight[0, 0] += 1e-6
+    return Gradient(weight, delta.sum(0))
+
+@kernel(stage="gradient", **costs)
+def remembers_its_first_answer(x, delta):
+    if not seen:
+        seen.append(Gradient(x.T @ delta, delta.sum(0)))
+    return seen[0]
+
+@kernel(stage="gradient", **costs)
+def raises(x, delta):
+    raise KeyError("no such thing\\nat all")
+
+@kernel(stage="gradient", **costs)
+def takes_a_terabyte(x, delta):
+    x.new_empty(2**37).zero_()
+
+@kernel(stage="gradient", **costs)
+def aborts(x, delta):
+    os.abort()
+
+@kernel(stage="gradient", **(costs | dict(workspace=lambda m, n, o, s: 2**50)))
+def wants_a_petabyte(x, delta):
+    return Gradient(x.T @ delta, delta.sum(0))
+
+@kernel(stage="gradient", dtypes=("float32",), **costs)
+def single_precision_only(x, delta):
+    return Gradient(x.T @ delta, delta.sum(0))
+"""
+EXPECTED = {
+    "right": ("ok", None),
+    "one_element_wrong": ("wrong", "against the oracle"),
+    "remembers_its_first_answer": ("wrong", "returns what it returned for the first inputs; error"),
+    "raises": ("crashed", "KeyError: 'no such thing"),
+    "takes_a_terabyte": ("oom", "can't allocate memory"),
+    "aborts": ("crashed", "its process ended: aborted"),
+    "wants_a_petabyte": ("infeasible", "1.00 PiB"),
+    "single_precision_only": ("unsupported", "takes float32 only"),
+    "autograd": ("ok", None),
+}
+
+
+@pytest.fixture(scope="module")
+def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("user") / "mine.py"
+    path.write_text(MISBEHAVING)
+    return path
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", *arguments]
+    storage = f"--benchmark-storage=file://{folder}/storage"
+    return subprocess.run(
+        [*command, storage], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory: pytest.TempPathFactory, kernel_file: Path) -> dict[str, Any]:
+    """One `pytest bench` in which some kernels are wrong, with its file and its output."""
+    folder = tmp_path_factory.mktemp("plain")
+    kernels = ",".join(name for name in EXPECTED if name != "aborts")
+    done = run_pytest(
+        folder,
+        *TINY,
+        f"--kernel-file={kernel_file}",
+        f"--kernel={kernels}",
+        f"--benchmark-json={folder / 'run.json'}",
+        "--benchmark-autosave",
+        "--benchmark-group-by=param:dtype",
+        "--benchmark-columns=min,median",
+    )
+    return {"folder": folder, "done": done, "path": folder / "run.json"}
+
+
+def test_a_wrong_kernel_fails_its_test_and_carries_no_time(plain_run: dict[str, Any]) -> None:
+    done, run = plain_run["done"], json.loads(plain_run["path"].read_text())
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert {entry["params"]["kernel"] for entry in run["benchmarks"]} == {"right", "autograd"}
+    table = done.stdout[done.stdout.index("benchmark 'dtype=float64'") :]
+    table = table[: table.index("Legend")]
+    assert "right" in table
+    assert "wrong" not in table
+    assert "remembers" not in table
+
+
+def test_every_planned_case_has_its_status(plain_run: dict[str, Any]) -> None:
+    run = json.loads(plain_run["path"].read_text())
+    found = {outcome["kernel"]: outcome for outcome in run["outcomes"]}
+    assert set(found) == set(EXPECTED) - {"aborts"}
+    for name, outcome in found.items():
+        status, reason = EXPECTED[name]
+        assert outcome["status"] == status, name
+        assert (reason is None) == (outcome["reason"] is None), name
+        assert reason is None or reason in outcome["reason"], outcome["reason"]
+        assert "\n" not in (outcome["reason"] or "")
+
+
+def test_a_plain_run_is_a_run_file(plain_run: dict[str, Any]) -> None:
+    frame = load_frame([plain_run["path"]])
+    row = frame.set_index("kernel").loc["right"]
+    assert row["peak_bytes"] == (3 * 2 + 2) * 8
+    assert row["predicted_peak_bytes"] == row["peak_bytes"]
+    assert 0 <= row["max_rel_error"] < 1e-15
+    assert row["speedup"] > 0
+    assert row["efficiency"] > 0
+    assert row["rounds"] <= 1_000
+    run = load_run(plain_run["path"])
+    assert run.model_dump()["settings"]["threads"] >= 1
+
+
+def test_parameters_are_strings_and_integers(plain_run: dict[str, Any]) -> None:
+    assert "UNSERIALIZABLE" not in plain_run["path"].read_text()
+
+
+def test_pytest_benchmarks_own_tools_read_it(plain_run: dict[str, Any]) -> None:
+    (saved,) = (plain_run["folder"] / "storage").rglob("*.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", str(plain_run["path"]), str(saved)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bench_gradient[right-cpu-float64-7x3x2]" in done.stdout
+
+
+def test_its_flags_go_on_working(plain_run: dict[str, Any], kernel_file: Path) -> None:
+    arguments = (*TINY, f"--kernel-file={kernel_file}", "--kernel=right,autograd")
+    done = run_pytest(
+        plain_run["folder"],
+        *arguments,
+        *("--benchmark-only", "--benchmark-compare", "--benchmark-min-rounds=7"),
+        *("--benchmark-max-time=0.001", "--benchmark-sort=name"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Comparing against benchmarks from" in done.stdout + done.stderr
+    off = run_pytest(plain_run["folder"], *arguments, "--benchmark-disable")
+    assert off.returncode == 0, off.stdout
+    assert "2 passed" in off.stdout
+
+
+def test_a_bad_axis_ends_pytest_before_anything_is_measured(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, "--kernel=matmull")
+    assert done.returncode == 4
+    assert "ERROR: --kernel takes" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_the_readmes_kernel_is_measured_as_it_stands(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my.py").write_text(re.findall(r"```python\n(# my\.py\n.*?)```", readme, re.S)[0])
+    done = run_pytest(
+        tmp_path, *TINY, f"--kernel-file={tmp_path}/my.py", "--kernel=transposed,autograd"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bench_gradient[transposed-cpu-float64-7x3x2]" in done.stdout
+
+
+def test_a_result_file_without_a_folder_is_refused_first(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, *TINY, f"--benchmark-json={tmp_path}/none/run.json")
+    assert done.returncode == 4
+    assert "--benchmark-json needs a folder that can be written" in done.stderr
+
+
+def test_benchmarks_refuse_to_run_in_parallel(tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    done = run_pytest(tmp_path, *TINY, "-n2")
+    assert done.returncode == 4
+    assert "one at a time" in done.stderr
+
+
+def test_run_stores_every_outcome_and_a_crash_costs_one_case(
+    tmp_path: Path, kernel_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernels = f"--kernel={','.join(EXPECTED)}"
+    out = f"--out={tmp_path}"
+    assert main(["run", *TINY, f"--kernel-file={kernel_file}", kernels, out]) == 1  # some are wrong
+    (path,) = (tmp_path / "runs").rglob("*.json")
+    *table, last = capsys.readouterr().out.splitlines()
+    assert last == str(path)
+    assert {line.split()[0] for line in table if line.startswith(" ")} == set(EXPECTED)
+    for _, reason in EXPECTED.values():
+        assert reason is None or any(reason in line for line in table)
+    frame = load_frame([path]).set_index("kernel")
+    assert set(frame.index) == set(EXPECTED)
+    for name, (status, reason) in EXPECTED.items():
+        assert frame.loc[name, "status"] == status, name
+        assert reason is None or reason in frame.loc[name, "reason"]
+    assert frame["median_s"].notna().sum() == 2
+    for take in (t for entry in load_run(path).benchmarks for t in entry.takes):
+        assert not take.model_extra  # nothing but the schema's columns, each once
+    assert list(tmp_path.rglob("*")) == [tmp_path / "runs", path.parent, path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--grid", "huge"], "--grid is one of headline, single, smoke, quick, full, tall"),
+        (["run", "--dtype", "float16"], "--dtype takes float32, float64, bfloat16; got 'float16'"),
+        (
+            ["run", "--dtype", "bfloat16", "--kernel", "matmul"],
+            "matmul takes float32, float64 only",
+        ),
+        (["run", "--kernel", "matmull"], "--kernel takes"),
+        (["run", "--batch", "9:1:2"], "--batch takes a range"),
+        (["run", "--device", "tpu"], "--device takes cpu, cuda; got 'tpu'"),
+        (["run", "--kernel-file", "/nowhere.py"], "a kernel file is a Python file"),
+        (["run", *TINY, "--kernel", "matmul", "--out", "/proc/nowhere"], "must be writable"),
+        (["plan", "--features", "0"], "--features takes sizes"),
+        (["report", "/nowhere.json"], "/nowhere.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["measure"], ["run", "--gird", "smoke"], ["run", "--seed", "x"]]
+)
+def test_a_bad_command_line_is_one_line_and_exit_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+
+
+def test_plan_names_what_cannot_run_and_measures_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--grid=smoke", "--stage=gradient", "--kernel=jacrev,matmul", "--batch=10^6"]
+    assert main(["plan", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "infeasible" in shown
+    assert "to run" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_run_of_which_nothing_can_run_is_not_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--batch=10^6", "--features=64", "--outputs=64", "--device=cpu")
+    assert main(["run", *sizes, "--kernel=jacrev", f"--out={tmp_path}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: a run needs a benchmark that can run here; none of 1 could")
+    assert "jacrev: needs " in error
+    assert not list(tmp_path.rglob("*.json*"))
+
+
+def test_a_session_says_what_it_measures_and_what_it_found(tmp_path: Path) -> None:
+    """Three kernels at two sizes are six tests; other stages and absent devices are none."""
+    sizes = ("--batch=7,9", "--features=3", "--outputs=2", "--device=cpu")
+    drawn = f"--benchmark-histogram={tmp_path}/drawn"
+    done = run_pytest(tmp_path, "--kernel=matmul,kron_einsum,jacrev", *sizes, drawn)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "collected 6 items" in done.stdout
+    assert f"6 benchmarks on cpu, {threads()} thread" in done.stdout
+    assert "6 passed in" in done.stdout
+    tables = re.findall(r"^(?:bench_| \w).*", done.stdout, re.MULTILINE)
+    assert max(map(len, tables)) <= 80
+    table = done.stdout[done.stdout.index("speedup ±95 %") :]
+    lines = re.findall(r"^ (\w+) +[\d.,]+ \w+ +[\d.]+× +[\d.]+ \w+ +\S+ +ok", table, re.MULTILINE)
+    assert sorted(lines) == sorted(["matmul", "kron_einsum", "jacrev"] * 2)
+    assert len(list(tmp_path.glob("drawn*.svg"))) == 2
+
+
+def test_a_wrong_kernel_is_one_line_under_pytest(plain_run: dict[str, Any]) -> None:
+    said = plain_run["done"].stdout
+    assert "During handling" not in said
+    assert re.search(r"^ one_element_wrong +– +wrong +– +– +\[\d+\]", said, re.MULTILINE)
+    assert "takes float32 only" in said

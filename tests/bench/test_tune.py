@@ -1,0 +1,127 @@
+"""From stored runs to the rule that `auto` follows."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from run_builder import build_run, save
+
+from bench import tune as ruling
+from bench.cli.main import main
+from mlr import Case, choice
+from mlr import rule as rules
+
+
+@pytest.fixture
+def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "settings" / "rule.json"
+    monkeypatch.setenv(rules.RULE_VARIABLE, str(path))
+    monkeypatch.setattr(ruling, "machine_slug", lambda: "here")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for known in (rules.read_rule, rules.current, choice.chosen, choice.gradient_for):
+        known.cache_clear()
+    return path
+
+
+def stored(path: Path, when: str = "2026-01-01T00:00:00+00:00", machine: str = "here") -> Path:
+    run = build_run(["gradient", "step"], ((33, 6, 3), (10_000, 256, 64)))
+    run["machine"]["slug"], run["datetime"] = machine, when
+    return save(run, path)
+
+
+def test_auto_follows_what_a_run_found(rule: Path, tmp_path: Path) -> None:
+    run = stored(tmp_path / "run.json")
+    assert main(["rule", str(run)]) == 0
+    found = {one.stage: one for one in rules.read_rule(rule).fastest if one.sizes == (33, 6, 3)}
+    assert found["step"].kernel == "fused_addmm"
+    assert choice.chosen(Case("step", "cpu", "float64", 40, 6, 3)).name == "fused_addmm"
+    assert choice.chosen(Case("gradient", "cpu", "float64", 33, 6, 3)).name == "matmul"
+
+
+def test_a_run_of_another_machine_makes_no_rule(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stored(tmp_path / "run.json", machine="elsewhere")
+    assert main(["rule", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert "a rule needs a run of this machine, here; found none" in error
+    assert error.count("\n") == 1
+    assert not rule.exists()
+
+
+def test_a_rule_that_cannot_be_written_is_one_line(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule.parent.write_text("a file where a folder is needed")
+    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 2
+    assert "the rule must be writable" in capsys.readouterr().err
+
+
+def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
+    written, effect = capsys.readouterr().out.splitlines()
+    assert written.startswith(f"{rule}: the fastest kernel of ")
+    assert effect == (
+        "mlr reads this file from now on, in every program of this user on this machine; remove it "
+        "to undo"
+    )
+    rule.unlink()
+    for known in (rules.read_rule, rules.current, choice.chosen):
+        known.cache_clear()
+    assert rules.current() == rules.Rule()
+
+
+def test_a_rule_goes_where_it_is_told(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "elsewhere" / "mine.json"
+    assert main(["rule", str(stored(tmp_path / "run.json")), f"--out={out}"]) == 0
+    assert not rule.exists()
+    assert rules.read_rule(out).fastest
+    written, effect = capsys.readouterr().out.splitlines()
+    assert written.startswith(f"{out}: the fastest kernel of ")
+    assert effect == "mlr reads this file only where MLR_RULE names it"
+
+
+def test_a_dry_run_shows_the_rule_and_writes_nothing(
+    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, before = str(stored(tmp_path / "run.json")), sorted(tmp_path.rglob("*"))
+    assert main(["rule", run, "--dry-run"]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"{rule}: the fastest kernel of ")
+    assert shown.err.endswith("; nothing is written\n")
+    assert main(["rule", run]) == 0
+    assert rule.read_text() == shown.out
+
+
+def test_the_help_of_rule_names_the_file_and_the_undo(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["rule", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for part in ("~/.config/mlr/rule.json", "MLR_RULE", "every program of this user",
+                 "remove the file to undo it", "--dry-run"):  # fmt: skip
+        assert part in told
+
+
+def test_a_thread_is_worth_what_it_always_won_from_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that win at some small size by chance, but lose at a larger one, do not count."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    wins = {case_m: case_m >= 2**14 or case_m == 2**9 for case_m in ruling.TRIED_ROWS}
+    monkeypatch.setattr(ruling, "_parts_win", lambda case, threads: wins[case.batch])
+    assert ruling.worth_a_thread() == 4 * 2**14 * 32 * 4 // 2  # the larger of both shapes
+    monkeypatch.setattr(ruling, "_parts_win", lambda case, threads: case.out_features == 3)
+    assert ruling.worth_a_thread() is None
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert ruling.worth_a_thread() is None
+
+
+def test_the_rule_holds_what_a_thread_is_worth(
+    rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ruling, "worth_a_thread", lambda: 12_345)
+    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
+    assert rules.current().part_flops == 12_345

@@ -1,0 +1,6 @@
+"""Where the tests find the repository and the files beside them."""
+
+from pathlib import Path
+
+HELPERS = Path(__file__).resolve().parent
+ROOT = HELPERS.parents[1]

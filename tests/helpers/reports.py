@@ -1,0 +1,35 @@
+"""What tests of reports share: blank figures, what a folder holds, what a text links to."""
+
+import re
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from bench.report import catalogue
+
+
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing of REPORT.md's figures, which has tests of its own."""
+    for name in ("time_figure", "memory_figure", "price_figure", "roofline_figure"):
+        monkeypatch.setattr(catalogue, name, lambda *_: Figure(figsize=(1, 1)))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return what a folder holds, by path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def links(text: str) -> list[str]:
+    """Return the files that a text links to; links to its own sections have a test of their own."""
+    return re.findall(r"\]\(([^)#][^)]*)\)", text)
+
+
+def render(figure: Figure) -> bytes:
+    stream = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(stream, format="png", dpi=40)
+    return stream.getvalue()

@@ -1,0 +1,129 @@
+"""What the checkout shows is what its stored runs say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from reports import links
+
+from bench.cli.commands.report import others
+from bench.report.build import write_report
+from bench.report.publishing import MOST, short_names
+from bench.report.readme import stale_blocks
+from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
+from bench.store.shards import gather, joined
+
+RESULTS = ROOT / "results"
+TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
+OTHERS = others(RESULTS)
+MOST_BYTES = 2_000_000
+
+
+def runs_named_in(text: Path) -> list[Path]:
+    """The stored runs that a document shows; others were taken since, or stand in its history.
+
+    Of a run in shards those are all of its parts, though it is named after the newest.
+    """
+    names = set(re.findall(r"\brun[ |]+(\d{8}T\d{6}Z-\w+-\w+)", text.read_text(encoding="utf-8")))
+    heads = load_heads(find_runs(RESULTS / "runs"))
+    parts = {path: set(one.paths.values()) for one in gather(heads) for path in one.paths.values()}
+    named = {path: re.sub(r"-\d+of\d+$", "", path.stem) for path in heads}
+    assert names & set(named.values()) == names != set()
+    return sorted(set().union(*(parts.get(p, {p}) for p in heads if named[p] in names)))
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Path]:
+    return runs_named_in(ROOT / "README.md")
+
+
+def test_the_readme_is_not_stale(runs: list[Path]) -> None:
+    frame = runs_frame(joined({path: load_run(path) for path in runs}))
+    assert stale_blocks(ROOT / "README.md", frame, others=OTHERS) == []
+
+
+def test_the_report_is_not_stale(tmp_path: Path) -> None:
+    runs = runs_named_in(RESULTS / "REPORT.md")
+    heads = load_heads(find_runs(RESULTS / "runs"))
+    newest = max(moment(heads[path].datetime) for path in runs)
+    # A run that was measured since is shown when the next report is published.
+    history = {path: head for path, head in heads.items() if moment(head.datetime) <= newest}
+    write_report(runs, tmp_path / "new", OTHERS, history=history)
+    fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
+    assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
+    figures = [sorted(path.name for path in (folder / "figures").iterdir())
+               for folder in (tmp_path / "new", RESULTS)]  # fmt: skip
+    assert figures[0] == figures[1]
+    assert len(figures[1]) == MOST
+    assert {f"figures/{name}" for name in figures[1]} == set(links(shown.read_text("utf-8")))
+
+
+def test_what_is_published_has_short_names_and_is_linked_from_where_it_lies() -> None:
+    assert {path.stem for path in (RESULTS / "figures").iterdir()} <= set(short_names(OTHERS))
+    for text in (ROOT / "README.md", RESULTS / "REPORT.md"):
+        figures = [link for link in links(text.read_text("utf-8")) if link.endswith(".png")]
+        assert figures
+        for link in figures:
+            assert (text.parent / link).is_file(), link
+            assert (text.parent / link).parent == RESULTS / "figures"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asks git, and this is no checkout")
+def test_nothing_derived_is_tracked_but_what_is_published() -> None:
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True,
+                            text=True, check=True).stdout.split()  # fmt: skip
+    stored = ("runs", "gate", "curves", "scaling", "repeatability")
+    derived = [path for path in listed if path.split("/")[1] not in stored]
+    figures = [f"results/figures/{path.name}" for path in (RESULTS / "figures").iterdir()]
+    assert sorted(derived) == sorted(["results/README.md", "results/REPORT.md", *figures])
+
+
+def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bench_gradient[matmul-cpu-float64-33x6x3]" in done.stdout
+
+
+def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:
+    # A finder that refuses them, as where they are not installed; SciPy asks sys.modules for torch.
+    without = (
+        "import sys, importlib.abc\n"
+        "class Refuse(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'mlr', 'sklearn'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+    )
+    report = f"sys.argv = ['bench', 'report', {str(runs[0])!r}, '--out', {str(tmp_path)!r}]; "
+    script = without + report + "import runpy; runpy.run_module('bench', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "REPORT.md").exists()
+
+
+def test_every_stored_run_is_valid_and_small() -> None:
+    for path in find_runs(RESULTS / "runs"):
+        load_frame([path])
+        assert path.stat().st_size < MOST_BYTES, path
+        assert path.parent.name == load_frame([path])["machine"].iloc[0], path
+
+
+def test_stored_trials_are_small() -> None:
+    assert all(path.stat().st_size < MOST_BYTES for path in TRIALS)
+
+
+def test_a_quick_run_shows_the_jacobians_price_and_its_limit(runs: list[Path]) -> None:
+    frame = load_frame(runs)
+    middle = frame[frame["case"] == "10000x64x16"].set_index(["dtype", "kernel"]).loc["float64"]
+    kron = middle.loc["kron_einsum"]
+    assert kron["status"] == "ok"
+    assert kron["peak_bytes"] == kron["predicted_peak_bytes"] > 2**30
+    wide = frame[(frame["case"] == "10000x256x64") & (frame["kernel"] == "kron_einsum")]
+    assert set(wide["status"]) <= {"infeasible", "ok"}
+    assert wide["reason"].notna().any()

@@ -1,0 +1,234 @@
+"""The compiled sweep: right at every layout, and within its bounds by whatever lies around them."""
+
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import torch
+from paths import ROOT
+
+from bench.measure.memory import peak_bytes
+from mlr import Case, Problem, check, compiled, get_kernel, steps
+from mlr.sweep import BLOCK, MOST_PRODUCTS, OutputsBeside, RowsBeside, Source, Tiles, layout
+from mlr.sweep.peak import ROUNDS, multiply_adds
+
+KERNELS = ["one_pass", "one_pass_step"]
+NARROW = [(1, 1), (1, 3), (6, 3), (5, 2), (2, 1), (40, 1)]
+WIDE = [(16, 8), (32, 4), (31, 3), (17, 9), (3, 33), (64, 16)]
+TILED = [(256, 64), (130, 9), (67, 100), (9, 130), (1_024, 33)]  # whole tiles, and parts of one
+ROWS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5]
+LANE_ROWS = [2_047, 2_048, 2_049, 4_111]  # about a block where a vector holds 16 rows
+
+
+def stage_of(name: str) -> str:
+    return get_kernel(name).stage
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", NARROW + WIDE + TILED, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_every_layout_agrees_with_the_oracle(name: str, dtype: str, size: tuple[int, int]) -> None:
+    kernel = get_kernel(name)
+    by_rows = isinstance(layout(10**6, *size, dtype, compiled.vector_bytes()), RowsBeside)
+    for m in ROWS + LANE_ROWS * by_rows:
+        problem = Problem(Case(kernel.stage, "cpu", dtype, m, *size))
+        assert check(kernel, problem, kernel.bind(problem)).reason is None, m
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_machines_with_narrower_vectors_agree(
+    vector_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(compiled, "compiled", compiled.compiled.__wrapped__)
+    sizes = NARROW + WIDE + TILED
+    if vector_bytes == 16:  # where code is long and takes long to compile
+        sizes = sizes[::2]
+    for name, dtype, size in product(KERNELS, ["float32", "float64"], sizes):
+        kernel = get_kernel(name)
+        case = Case(kernel.stage, "cpu", dtype, BLOCK + 35, *size)
+        if kernel.unsupported(case) is None:
+            problem = Problem(case)
+            assert check(kernel, problem, kernel.bind(problem)).reason is None, case
+
+
+def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -> None:
+    for n, o, lanes in ((6, 3, 16), (5, 2, 16), (1, 1, 16), (6, 1, 16)):
+        assert layout(10**6, n, o, "float32", 64) == RowsBeside(n, o, lanes)
+        assert isinstance(layout(33, n, o, "float32", 64), OutputsBeside)  # too few for the lanes
+    for n, o, dtype in ((6, 3, "float64"), (32, 4, "float32"), (16, 8, "float32")):
+        assert isinstance(layout(10**6, n, o, dtype, 64), OutputsBeside)
+    assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputsBeside)  # 16 registers
+
+
+def test_the_layout_fills_vectors_and_wastes_none() -> None:
+    for n, o, dtype, width in product((1, 6, 32, 64), (1, 3, 8, 33), ("float32", "float64"),
+                                      (16, 32, 64)):  # fmt: skip
+        t = OutputsBeside.of(n, o, dtype, width)
+        size = int(dtype[-2:]) // 8
+        assert t.width * size <= width
+        assert t.vectors * t.lanes >= o
+        assert t.groups * t.beside >= n
+        assert t.vectors == 1 or t.beside == 1
+
+
+# Inputs that end where a page ends that may not be touched, and outputs between canaries.
+GUARDED = """
+import ctypes, mmap, sys
+import torch
+from mlr import compiled
+libc = ctypes.CDLL(None, use_errno=True)
+PAGE = mmap.PAGESIZE
+kept = []
+
+def at_the_edge(values):
+    size = values.numel() * values.element_size()
+    whole = -(-size // PAGE) * PAGE
+    room = mmap.mmap(-1, whole + PAGE)
+    kept.append(room)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    assert libc.mprotect(ctypes.c_void_p(start + whole), PAGE, 0) == 0  # 0: PROT_NONE
+    found = torch.frombuffer(room, dtype=values.dtype, count=values.numel(), offset=whole - size)
+    return found.view(values.shape).copy_(values)
+
+SIZES = (1, 1), (6, 3), (5, 2), (31, 3), (32, 4), (40, 1), (17, 9), (3, 33), (130, 9), (67, 100)
+for dtype in (torch.float32, torch.float64):
+    for n, o in SIZES:
+        for m in (1, 7, 8, 9, 33, 512, 513):
+            shapes = (m, n), (m, o), (n, o), (o,)
+            x, y, w, b = (at_the_edge(torch.randn(*shape, dtype=dtype)) for shape in shapes)
+            expected = w - 0.5 * x.T @ (x @ w + b - y)
+            compiled.bind_step(x, y, w, b, 0.5)()
+            assert torch.allclose(w, expected, rtol=1e-2, atol=1e-2)
+            compiled.gradient(x, y)
+print("within bounds")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages by Linux's mprotect")
+def test_nothing_behind_the_inputs_is_read() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "within bounds", (done.returncode, done.stderr[-500:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_lies_around_the_rows_changes_nothing_and_is_not_changed(dtype: torch.dtype) -> None:
+    """NaN before and behind: in a register beside the last row it must not reach a sum."""
+    sizes = [*product((6, 32, 31), (3, 4, 1)), (130, 9), (67, 100)]
+    for (n, o), m in product(sizes, (9, 33, 512)):
+        around = torch.full((m + 20, n), torch.nan, dtype=dtype)
+        behind = torch.full((m + 20, o), torch.nan, dtype=dtype)
+        x, delta = around[10:-10], behind[10:-10]
+        x.normal_()
+        delta.normal_()
+        weight, bias = x.new_full((n + 2, o), 7.0), x.new_full((o + 2,), 7.0)
+        found = compiled.gradient(x, delta)
+        assert torch.isfinite(found.weight).all()
+        assert torch.isfinite(found.bias).all()
+        compiled.bind_step(x, delta, weight[1:-1], bias[1:-1], 0.1)()
+        assert torch.isfinite(weight).all()
+        for edge in (weight[0], weight[-1], bias[:1], bias[-1:]):
+            assert (edge == 7.0).all()
+
+
+def test_its_memory_does_not_grow_with_the_rows() -> None:
+    for name, dtype in product(KERNELS, ("float32", "float64")):
+        kernel = get_kernel(name)
+        for m, n, o, most in ((1_000_000, 6, 3, 1_000), (100_000, 128, 20, 250_000)):
+            cases = [Case(kernel.stage, "cpu", dtype, rows, n, o) for rows in (1_000, m)]
+            few, many = (peak_bytes(kernel, Problem(case)) for case in cases)
+            assert few == many < most, name
+
+
+@pytest.mark.parametrize("size", [(1_000_000, 6, 3), (200_000, 96, 32)])
+def test_sums_in_float32_stay_exact_over_many_rows(size: tuple[int, int, int]) -> None:
+    """At a million rows the error is that of rounding the result, and no more than matmul's."""
+    problem = Problem(Case("gradient", "cpu", "float32", *size))
+    errors = {
+        name: check(get_kernel(name), problem, get_kernel(name).bind(problem)).error
+        for name in ("one_pass", "matmul")
+    }
+    assert errors["one_pass"] <= max(errors["matmul"], torch.finfo(torch.float32).eps / 2)
+
+
+def test_threads_share_the_rows_and_agree_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "PART_FLOPS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    kernel = get_kernel("one_pass_step")
+    for n, o in ((6, 3), (130, 9)):
+        found = []
+        for _ in range(3):
+            problem = Problem(Case("step", "cpu", "float64", 1_001, n, o))
+            assert compiled.parts_of(1_001, n, o) == 3
+            assert check(kernel, problem, kernel.bind(problem)).reason is None
+            found.append(problem.weight.clone())
+        assert all(torch.equal(found[0], other) for other in found)
+
+
+def test_one_thread_serves_few_rows_and_all_serve_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert compiled.parts_of(100, 6, 3) == 1
+    assert compiled.parts_of(10_000_000, 6, 3) == 4
+
+
+def test_rows_of_one_layout_are_compiled_once() -> None:
+    few, some, many = (compiled.compiled("step", m, 6, 3, "float32") for m in (33, 1_000, 10**6))
+    assert many is some
+    by_rows = isinstance(layout(1_000, 6, 3, "float32", compiled.vector_bytes()), RowsBeside)
+    assert (few is not some) == by_rows
+
+
+def test_its_source_can_be_read() -> None:
+    text = Source("step", layout(33, 6, 3, "float64", 64), "float64").text()
+    for name in ("sweep", "finish", "call"):
+        assert f'define void @"{name}_step_float64_6x3_outputs4x1"' in text
+    assert compiled.compiled("step", 33, 6, 3, "float64").source.startswith("; ModuleID")
+
+
+def test_what_would_leave_vectors_empty_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled, "vector_bytes", lambda: 64)
+    reason = get_kernel("one_pass").unsupported(Case("gradient", "cpu", "float64", 10, 2_000, 3))
+    assert reason is not None
+    assert f"above {MOST_PRODUCTS:,} outputs fill at least half a vector of 8; got" in reason
+    for o in (4, 1_000):
+        taken = Case("gradient", "cpu", "float64", 10, 2_000, o)
+        assert get_kernel("one_pass").unsupported(taken) is None
+
+
+def test_a_wide_weight_is_taken_tile_by_tile() -> None:
+    for n, o, dtype, width in product((128, 1_000), (16, 33, 250), ("float32", "float64"),
+                                      (16, 32, 64)):  # fmt: skip
+        t = layout(1_000, n, o, dtype, width)
+        assert isinstance(t, Tiles)
+        assert sum(tile.outputs * tile.many for tile in t.tiles) == o
+        for tile in t.tiles:
+            assert tile.outputs <= tile.vectors * t.lanes < tile.outputs + t.lanes
+            assert tile.vectors * tile.at_once <= t.held
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_peak_is_of_multiply_adds_that_are_really_done(dtype: str) -> None:
+    """Each sum tends to s = s/2 + 1 = 2, in as many rounds as are counted."""
+    text, operations = multiply_adds(dtype, 64)
+    held = text.count("= call <")
+    assert operations == 2 * ROUNDS * held * 64 // (int(dtype[-2:]) // 8)
+    bound = compiled.bind_multiply_adds(dtype)
+    bound.call()
+    sums = bound.operations // (2 * ROUNDS * bound.totals.numel())
+    assert bound.operations == 2 * ROUNDS * sums * bound.totals.numel() > 0
+    assert (bound.totals == 2 * sums).all()
+
+
+def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BLOCK_BYTES", 1_000)
+    kernel = get_kernel("blocked")
+    for dtype, m in product(("float32", "float64"), (1, 15, 16, 17, 100, 1_001)):
+        problem = Problem(Case("step", "cpu", dtype, m, 6, 3))
+        assert check(kernel, problem, kernel.bind(problem)).reason is None, m
+        case = problem.case
+        assert peak_bytes(kernel, Problem(case)) == kernel.predicted_peak_bytes(case)

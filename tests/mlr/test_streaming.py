@@ -1,0 +1,201 @@
+"""Training on files larger than memory: the same numbers as in memory, and bounded memory."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from paths import ROOT
+
+from mlr import Batches, LinearRegression, TorchLinearRegression
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    source = np.random.default_rng(0)
+    paths = tmp_path / "x.npy", tmp_path / "y.npy"
+    for path, columns in zip(paths, (5, 2), strict=True):
+        np.save(path, source.standard_normal((103, columns)))
+    return paths
+
+
+def model(kind: type = LinearRegression, **more: Any) -> Any:
+    return kind(5, 2, dtype="float64", generator=torch.Generator().manual_seed(1), **more)
+
+
+@pytest.mark.parametrize("kind", [LinearRegression, TorchLinearRegression])
+def test_a_stream_trains_to_the_same_numbers(files: tuple[Path, Path], kind: type) -> None:
+    x, y = (torch.from_numpy(np.load(path)) for path in files)
+    whole, streamed = model(kind), model(kind)
+    expected = whole.fit(x, y, 3, 0.1, 20, x[:9], y[:9])
+    found = streamed.fit_batches(Batches(*files, 20), 3, 0.1, x[:9], y[:9])
+    assert torch.equal(streamed.weight, whole.weight)
+    assert torch.equal(streamed.bias, whole.bias)
+    for one, other in zip(found, expected, strict=True):
+        assert one.mse == pytest.approx(other.mse, rel=1e-14)
+        assert one.mse_valid == other.mse_valid
+
+
+def test_any_pairs_do(files: tuple[Path, Path]) -> None:
+    x, y = (torch.from_numpy(np.load(path)) for path in files)
+    batches = list(zip(x.split(20), y.split(20), strict=True))
+    found = [model() for _ in range(3)]
+    found[0].fit_batches(batches, 2, 0.1)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=20)
+    found[1].fit_batches(loader, 2, 0.1)
+    mapped = (np.load(path, mmap_mode="r") for path in files)
+    found[2].fit_batches(Batches(*mapped, 20), 2, 0.1)
+    assert all(torch.equal(found[0].weight, other.weight) for other in found)
+
+
+def test_a_part_of_a_mapping_is_that_part(files: tuple[Path, Path]) -> None:
+    x, y = (np.load(path, mmap_mode="r") for path in files)
+    ((first, second),) = Batches(x[10:30], y[20:50][:20], 100)
+    assert np.array_equal(first.numpy(), x[10:30])
+    assert np.array_equal(second.numpy(), y[20:40])
+
+
+def test_batches_are_counted_and_converted(files: tuple[Path, Path]) -> None:
+    batches = Batches(*files, 50, dtype="float32")
+    shapes = [(x.shape, y.shape, x.dtype) for x, y in batches]
+    assert len(batches) == len(shapes) == 3
+    assert shapes[-1] == ((3, 5), (3, 2), torch.float32)
+
+
+def bad(path: Path, what: str) -> None:
+    if what == "missing":
+        path.unlink()
+    elif what == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif what == "text":
+        path.write_text("1,2,3")
+    elif what == "empty":
+        path.write_bytes(b"")
+    elif what == "pickled":
+        np.save(path, np.array([[{}]], dtype=object))
+    elif what == "flat":
+        np.save(path, np.zeros(103))
+    elif what == "whole":
+        np.save(path, np.zeros((103, 5), dtype=np.int64))
+    elif what == "fortran":
+        np.save(path, np.asfortranarray(np.zeros((103, 5))))
+    elif what == "swapped":
+        np.save(path, np.zeros((103, 5), dtype=">f8"))
+    elif what == "none":
+        np.save(path, np.zeros((0, 5)))
+    elif what == "rows":
+        np.save(path, np.zeros((102, 5)))
+
+
+@pytest.mark.parametrize(
+    ("what", "part"),
+    [
+        ("missing", "No such file"), ("cut", "must be a .npy file of numbers"),
+        ("text", "must be a .npy file of numbers"), ("empty", "must be a .npy file of numbers"),
+        ("pickled", "must be a .npy file of numbers"), ("flat", "C-ordered matrix"),
+        ("whole", "floating-point"), ("fortran", "C-ordered"), ("swapped", "C-ordered"),
+        ("none", "at least 1 row"), ("rows", "as many rows"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_one_line(files: tuple[Path, Path], what: str, part: str) -> None:
+    bad(files[0], what)
+    with pytest.raises(ValueError, match=part) as error:
+        Batches(*files, 20)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_one_line(files: tuple[Path, Path]) -> None:
+    batches = iter(Batches(*files, 20))
+    next(batches)
+    files[0].write_bytes(files[0].read_bytes()[:2_000])
+    with pytest.raises(ValueError, match="it ends before") as error:
+        list(batches)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_batch_ends_the_training_with_its_number(files: tuple[Path, Path]) -> None:
+    x, y = (torch.from_numpy(np.load(path)) for path in files)
+    pairs = list(zip(x.split(20), y.split(20), strict=True))
+    x[45, 3] = torch.nan
+    trained = model()
+    with pytest.raises(ValueError, match="X of batch 2 must be finite"):
+        trained.fit_batches(pairs, 1, 0.1)
+    expected = model()
+    expected.fit_batches(pairs[:2], 1, 0.1)
+    assert torch.equal(trained.weight, expected.weight)
+
+
+class Given:
+    """Batches as some loader gives them: no type says what they are."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin anew."""
+        return iter(self.batches)
+
+
+@pytest.mark.parametrize(
+    ("batches", "part"),
+    [
+        (Given(), "at least one"),
+        (Given((torch.zeros(2, 5, dtype=torch.float64),)), "a pair X, Y"),
+        (Given(torch.zeros(2, 5)), "a pair X, Y; got Tensor as batch 0"),
+        (iter([1]), "iterable anew for each of 2 epochs"),
+    ],
+)
+def test_batches_that_are_none_are_one_line(batches: Any, part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        model().fit_batches(batches, 2, 0.1)
+
+
+STREAMED = """
+import sys
+from pathlib import Path
+from mlr import Batches, LinearRegression
+
+def most_resident():  # of this program: getrusage's own figure outlives the exec that started it
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+before = most_resident()
+batches = Batches(sys.argv[1], sys.argv[2], 10_000)
+model = LinearRegression(batches.x.columns, batches.y.columns, dtype="float64")
+history = model.fit_batches(batches, 1, 0.01)
+grown = most_resident() - before
+print(before + grown, grown, history[-1].mse)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts resident memory as Linux does")
+def test_a_large_file_is_streamed_in_little_memory(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """`pytest tests/mlr/test_streaming.py -k large --gigabytes 4` takes files of that size."""
+    gigabytes = pytestconfig.getoption("gigabytes")
+    features, outputs = 32, 4
+    rows = int(gigabytes * 1e9 / 8 / (features + outputs))
+    source = np.random.default_rng(0)
+    paths = tmp_path / "x.npy", tmp_path / "y.npy"
+    for path, columns in zip(paths, (features, outputs), strict=True):
+        room = np.lib.format.open_memmap(path, "w+", np.float64, (rows, columns))
+        block = source.standard_normal((min(rows, 100_000), columns))
+        for first in range(0, rows, len(block)):
+            room[first : first + len(block)] = block[: rows - first]
+        del room
+    done = subprocess.run(
+        [sys.executable, "-c", STREAMED, *map(str, paths)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    resident, grown, _ = map(float, done.stdout.split())
+    print(f"{gigabytes} GB: {resident / 1e9:.2f} GB resident, {grown / 1e6:.0f} MB of it for it")
+    assert sum(path.stat().st_size for path in paths) > 0.99e9 * gigabytes
+    assert resident < 1e9
+    assert grown < 1e8
+    for path in paths:
+        path.unlink()
