@@ -11,22 +11,22 @@ import pandas as pd
 import torch
 
 from mlr import KERNELS, Case, Problem
-from mlr.choice import can_be_chosen
-from mlr.compiled import bind_step
-from mlr.rule import RULE_VARIABLE, rule_path, surroundings
+from mlr.dispatch import is_selectable
+from mlr.one_pass.bind import bind_step
+from mlr.tuning import TABLE_VARIABLE, hardware, table_path
 
 from .analysis.frame import SIZES
 from .analysis.ranking import fastest
 from .common.errors import UserError
 from .machine.info import machine_slug
-from .measure.timing import paired_ratio
+from .measure.paired import paired_ratio
 from .store.files import write_whole
 from .store.runs import load_frame
 
 # Sweeps that threads are tried on: bound by the call, by products, and by memory in turn.
 TRIED = ((6, 3), (32, 4))
 TRIED_ROWS = tuple(2**power for power in range(8, 21))
-QUADS = 12
+BLOCKS = 12
 CASE = ["stage", "device", "dtype", *SIZES]
 
 
@@ -36,7 +36,7 @@ def rule_rows(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: The rows of runs of one machine.
     """
-    known = [name for name, kernel in KERNELS.items() if can_be_chosen(kernel)]
+    known = [name for name, kernel in KERNELS.items() if is_selectable(kernel)]
     rows = frame[frame["kernel"].isin(known) & frame["stage"].isin(["gradient", "step"])]
     best = fastest(rows).merge(rows[["run", "datetime"]].drop_duplicates(), on="run")
     best = best.sort_values("datetime", kind="stable").drop_duplicates(CASE, keep="last")
@@ -68,14 +68,14 @@ def _least_part(n: int, o: int, threads: int) -> int | None:
 
 
 def _parts_win(case: Case, threads: int) -> bool:
-    """Say whether most quads find a step in parts faster than in one thread; η is 0 throughout."""
+    """Say whether most blocks find a step in parts faster than in one thread; η is 0 throughout."""
 
     def bound(parts: int) -> Callable[[], None]:
         problem = Problem(case)
         inputs = problem.x, problem.y, problem.weight, problem.bias
         return bind_step(*inputs, 0.0, parts)
 
-    ratios = sorted(paired_ratio(bound(threads), bound(1), case.device, quads=QUADS).log_ratios)
+    ratios = sorted(paired_ratio(bound(threads), bound(1), case.device, blocks=BLOCKS).log_ratios)
     return ratios[len(ratios) * 3 // 4] < 0
 
 
@@ -104,7 +104,7 @@ def make_rule(runs: Sequence[Path]) -> Ruling:
     found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
     lines = ",\n".join(json.dumps(row) for row in found)
     part_flops = worth_a_thread()
-    head = f'{{"of": {json.dumps(surroundings())},\n"part_flops": {json.dumps(part_flops)},\n'
+    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
     return Ruling(f'{head}"fastest": [\n{lines}\n]}}\n', len(found), part_flops)
 
 
@@ -124,9 +124,9 @@ def write_rule(rule: Ruling, path: Path) -> None:
 
 def effect(path: Path) -> str:
     """Say who reads a rule in a file, from when on, and how that is undone."""
-    if path.absolute() == rule_path().absolute():
+    if path.absolute() == table_path().absolute():
         return (
             "mlr reads this file from now on, in every program of this user on this machine; "
             "remove it to undo"
         )
-    return f"mlr reads this file only where {RULE_VARIABLE} names it"
+    return f"mlr reads this file only where {TABLE_VARIABLE} names it"

@@ -1,12 +1,12 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
 from . import gradients, peers, steps
-from .calls import bind_step, gradient, step
 from .case import Case, Gradient, Problem
 from .data import Dataset, load_dataset, make_dataset
+from .functional import bind_step, gradient, step
 from .metrics import mape
 from .models import EinsumLinearRegression, History, LinearRegression, TorchLinearRegression
-from .reference import Check, check, tolerance
+from .oracle import Check, check, tolerance
 from .registry import (
     KERNELS,
     Kernel,

@@ -219,7 +219,7 @@ class Problem:
             layer.bias.copy_(self.start.bias)
         return layer
 
-    def twin(self) -> Problem:
+    def share_inputs(self) -> Problem:
         """Return another problem on the very same input tensors, with parameters of its own."""
         other = Problem(self.case)
         other.seed = self.seed
@@ -227,7 +227,7 @@ class Problem:
             other.__dict__[name] = getattr(self, name)
         return other
 
-    def keep_elsewhere(
+    def set_parameter_accessors(
         self, read: Callable[[], Gradient], write: Callable[[Gradient], None]
     ) -> None:
         """Let a kernel keep the parameters where no tensor can view them.
@@ -250,7 +250,7 @@ class Problem:
         self.weight.copy_(self.start.weight)
         self.bias.copy_(self.start.bias)
 
-    def redraw(self, seed: int) -> None:
+    def resample(self, seed: int) -> None:
         """Draw other inputs into the very same tensors, and reset the parameters.
 
         A kernel that was right only for the inputs it was first checked on is so found out.

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+DEVICE_TYPES = ("cpu", "cuda")  # nothing else lists them
 DTYPE_NAMES = ("float16", "bfloat16", "float32", "float64")
 SEED_LIMIT = 2**32
 
@@ -41,14 +42,17 @@ def as_device(device: torch.device | str | None) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError):
         found = torch.device("meta")
-    if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"a device is cpu, cuda or cuda:N; got {str(device)!r}; choose one")
+    if found.type not in DEVICE_TYPES:
+        valid = f"{', '.join(DEVICE_TYPES)} or {DEVICE_TYPES[-1]}:N"
+        raise ValueError(f"a device is {valid}; got {str(device)!r}; choose one")
     if found.type == "cpu":
         return found
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    module = torch.get_device_module(found.type)
+    count = module.device_count() if module.is_available() else 0
     if (found.index or 0) >= count:
         raise ValueError(
-            f"a CUDA device must exist and torch sees {count} here; got {str(device)!r}; use cpu"
+            f"a {found.type.upper()} device must exist and torch sees {count} here; "
+            f"got {str(device)!r}; use cpu"
         )
     return found
 

@@ -21,8 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from . import choice, compiled
+from . import dispatch
 from .case import Gradient, least_bytes
+from .one_pass import bind
 from .registry import kernel
 
 X = Float[Tensor, "m n"]
@@ -42,8 +43,8 @@ def _kron(x: Tensor, eye: Tensor) -> Tensor:
 def matmul(x: X, delta: Delta) -> Gradient:
     """Multiply once: ∂L/∂W = Xᵀδ, ∂L/∂b = Σ_p δ_p.
 
-    Materialises nothing: BLAS reads the transpose as a flag. What the derivation by hand ends in,
-    and the first choice at any size.
+    Materialises nothing: BLAS reads the transpose as a flag. What the derivation by hand ends in;
+    `auto` takes it where `one_pass` does not take the case.
     """
     return Gradient(x.T @ delta, delta.sum(0))
 
@@ -206,32 +207,32 @@ def autograd(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    workspace=partial(compiled.part_bytes, "gradient"),
+    workspace=partial(bind.partial_sum_bytes, "gradient"),
     devices=("cpu",),
-    refuses=compiled.too_lean,
+    unsupported_reason=bind.outputs_too_few,
 )
 def one_pass(x: X, delta: Delta) -> Gradient:
     """Read each row of X and δ once, and add xᵀδ and δ to sums in registers: compiled for n and o.
 
     Materialises nothing but the sums, in float64, and where W is wide a block of δ. The first
     choice but for a few outputs of many features: a product of BLAS is made for wide matrices, and
-    takes several times as long for narrow ones. Written in LLVM's IR by `mlr.sweep`, which prints
-    it: `mlr.sweep.Source(...).text()`.
+    takes several times as long for narrow ones. Written in LLVM's IR by
+    `mlr.one_pass.codegen`, whose `Source(...).text()` prints it.
     """
-    return compiled.gradient(x, delta)
+    return bind.gradient(x, delta)
 
 
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
     workspace=lambda m, n, o, s: 0,
-    stands_for=choice.chosen,
+    delegates_to=dispatch.select_kernel,
 )
 def auto(x: X, delta: Delta) -> Gradient:
-    """Take the kernel that was the fastest on this machine at the nearest size: see `mlr.choice`.
+    """Take the kernel that was the fastest on this machine at the nearest size: see `mlr.dispatch`.
 
     Costs what that kernel costs, and a look into a table. The one to use where sizes vary.
     """
-    taken = choice.gradient_for(x.device, x.dtype, *x.shape, delta.shape[1])
-    found: Gradient = taken.function(x, delta)
+    selected = dispatch.select_gradient_kernel(x.device, x.dtype, *x.shape, delta.shape[1])
+    found: Gradient = selected.function(x, delta)
     return found

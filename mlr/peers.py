@@ -71,7 +71,7 @@ def _contraction(delta: torch.Size, x: torch.Size) -> Callable[..., Tensor]:
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + 2 * min(m, n) * o * o + m * o,
     workspace=lambda m, n, o, s: (o * o + min(m, n) * o - o) * s,
-    refuses=needs("opt_einsum"),
+    unsupported_reason=needs("opt_einsum"),
     peer=True,
 )
 def opt_einsum_factored(x: X, delta: Delta) -> Gradient:
@@ -88,7 +88,7 @@ def opt_einsum_factored(x: X, delta: Delta) -> Gradient:
     stage="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
-    refuses=_needs_compiler,
+    unsupported_reason=_needs_compiler,
     peer=True,
 )
 def torch_compile(problem: Problem) -> Callable[[], None]:
@@ -117,8 +117,8 @@ def torch_compile(problem: Problem) -> Callable[[], None]:
     stage="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
-    refuses=_needs_compiler,
-    own_parameters=True,
+    unsupported_reason=_needs_compiler,
+    owns_parameters=True,
     peer=True,
 )
 def torch_compile_nn(problem: Problem) -> Callable[[], None]:
@@ -181,7 +181,7 @@ def numpy_step(problem: Problem) -> Callable[[], None]:
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
-    refuses=needs("scipy"),
+    unsupported_reason=needs("scipy"),
     peer=True,
 )
 def scipy_blas(problem: Problem) -> Callable[[], None]:
@@ -213,8 +213,8 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     stage="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: 0,
-    refuses=needs("jax"),
-    own_parameters=True,
+    unsupported_reason=needs("jax"),
+    owns_parameters=True,
     peer=True,
 )
 def jax_jit(problem: Problem) -> Callable[[], None]:
@@ -246,7 +246,7 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
         return Gradient(*(torch.utils.dlpack.from_dlpack(value).clone() for value in held))
 
     write(Gradient(problem.weight, problem.bias))
-    problem.keep_elsewhere(read, write)
+    problem.set_parameter_accessors(read, write)
     with jax.enable_x64(True):
         x, y = taken(problem.x), taken(problem.y)
         compiled = jax.jit(update, donate_argnums=(2, 3)).lower(x, y, *held).compile()

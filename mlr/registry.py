@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .case import DTYPES, FIT_EPOCHS, STAGES, Case, Problem, least_bytes
+from .checks import DEVICE_TYPES
 
 BASELINES = {"gradient": "autograd", "step": "torch_nn", "fit": "TorchLinearRegression"}
 ENTRY_POINT_GROUP = "mlr.kernels"
@@ -35,10 +36,11 @@ class Kernel:
         workspace: Bytes held at peak beyond inputs and outputs.
         devices: Device types it runs on.
         dtypes: Dtypes it takes.
-        refuses: Says why it does not take a case, whatever its device and dtype; None if it does.
-        stands_for: Returns the kernel that does its work on a case, and whose costs it then has.
-        own_parameters: Whether a step kernel keeps parameters of its own, in a module or elsewhere,
-            and not in the tensors of the problem.
+        unsupported_reason: Says why it does not take a case, whatever its device and dtype; None if
+            it does.
+        delegates_to: Returns the kernel that does its work on a case, and whose costs it then has.
+        owns_parameters: Whether a step kernel keeps parameters of its own, in a module or
+            elsewhere, and not in the tensors of the problem.
         peer: Whether it is the work of others, held beside ours.
     """
 
@@ -50,9 +52,9 @@ class Kernel:
     workspace: Formula
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
-    refuses: Callable[[Case], str | None] | None = None
-    stands_for: Callable[[Case], Kernel] | None = None
-    own_parameters: bool = False
+    unsupported_reason: Callable[[Case], str | None] | None = None
+    delegates_to: Callable[[Case], Kernel] | None = None
+    owns_parameters: bool = False
     peer: bool = False
 
     @property
@@ -63,7 +65,7 @@ class Kernel:
     @property
     def role(self) -> str:
         """What it is in a report: `auto`, which chooses among others, a `peer`, or a `kernel`."""
-        return "auto" if self.stands_for else "peer" if self.peer else "kernel"
+        return "auto" if self.delegates_to else "peer" if self.peer else "kernel"
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""
@@ -75,7 +77,7 @@ class Kernel:
             return f"{self.name} runs on {', '.join(self.devices)} only"
         if case.dtype not in self.dtypes:
             return f"{self.name} takes {', '.join(self.dtypes)} only"
-        return self.refuses(case) if self.refuses else None
+        return self.unsupported_reason(case) if self.unsupported_reason else None
 
     def predicted_flops(self, case: Case) -> int:
         """Predict the floating-point operations of one call."""
@@ -95,11 +97,11 @@ class Kernel:
         return workspace + (n * o + o) * case.itemsize
 
     def _worker(self, case: Case) -> Kernel:
-        return self.stands_for(case) if self.stands_for else self
+        return self.delegates_to(case) if self.delegates_to else self
 
 
 def needs(package: str) -> Callable[[Case], str | None]:
-    """Return a kernel's `refuses` that says how to install a package where it is missing."""
+    """Return an `unsupported_reason` that says how to install a package where it is missing."""
 
     def missing(case: Case) -> str | None:
         if find_spec(package) is not None:
@@ -118,11 +120,11 @@ def kernel(
     flops: Formula,
     workspace: Formula,
     bytes_moved: Formula | None = None,
-    devices: tuple[str, ...] = ("cpu", "cuda"),
+    devices: tuple[str, ...] = DEVICE_TYPES,
     dtypes: tuple[str, ...] = ("float32", "float64"),
-    refuses: Callable[[Case], str | None] | None = None,
-    stands_for: Callable[[Case], Kernel] | None = None,
-    own_parameters: bool = False,
+    unsupported_reason: Callable[[Case], str | None] | None = None,
+    delegates_to: Callable[[Case], Kernel] | None = None,
+    owns_parameters: bool = False,
     peer: bool = False,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
@@ -150,7 +152,7 @@ def kernel(
         moved = bytes_moved or partial(least_bytes, stage)
         KERNELS[name] = Kernel(
             name, stage, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
-            refuses, stands_for, own_parameters, peer,
+            unsupported_reason, delegates_to, owns_parameters, peer,
         )  # fmt: skip
         return function
 

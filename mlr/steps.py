@@ -12,10 +12,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from . import choice, compiled, programs
+from . import dispatch
 from .case import Case, Gradient, Problem, least_bytes
 from .gradients import kron_einsum, matmul
+from .one_pass import bind
 from .registry import kernel, needs
+from .triton_kernels import launch
 
 BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
 TRITON_PRODUCTS = 1_024  # n·o in the registers of one program
@@ -36,7 +38,7 @@ def _three_of_m(m: int, o: int, s: int) -> int:
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 6 * m * o + n * o + o,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o + 1) * s),
-    own_parameters=True,
+    owns_parameters=True,
 )
 def torch_nn(problem: Problem) -> Callable[[], None]:
     """Step with `nn.Linear`, `nn.MSELoss` and `torch.optim.SGD`; the baseline.
@@ -129,9 +131,9 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=sweep_flops,
-    workspace=partial(compiled.part_bytes, "step"),
+    workspace=partial(bind.partial_sum_bytes, "step"),
     devices=("cpu",),
-    refuses=compiled.too_lean,
+    unsupported_reason=bind.outputs_too_few,
 )
 def one_pass_step(problem: Problem) -> Callable[[], None]:
     """Step in one sweep: each row's residual is made, used for both sums, and dropped in registers.
@@ -139,9 +141,9 @@ def one_pass_step(problem: Problem) -> Callable[[], None]:
     Reads X and Y once and materialises nothing that grows with m: the sums of n·o + o numbers, in
     float64, one set a thread. Where W is wide the residuals of a block of rows stay in the cache
     instead, with a copy of W. The first choice on the CPU but for a few outputs of many features.
-    Compiled for n and o when it is bound; written in LLVM's IR by `mlr.sweep`, which prints it.
+    Compiled for n and o when it is bound; written in LLVM's IR by `mlr.one_pass.codegen`.
     """
-    return compiled.bind_step(
+    return bind.bind_step(
         problem.x, problem.y, problem.weight, problem.bias, 2 * problem.lr / problem.y.numel()
     )
 
@@ -192,14 +194,14 @@ def blocked(problem: Problem) -> Callable[[], None]:
     stage="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o,
     workspace=lambda m, n, o, s: 0,
-    stands_for=choice.chosen,
+    delegates_to=dispatch.select_kernel,
 )
 def auto_step(problem: Problem) -> Callable[[], None]:
     """Step with the kernel that was the fastest on this machine at the nearest size.
 
-    See `mlr.choice`. It is chosen when it is bound, so a call is that kernel's own.
+    See `mlr.dispatch`. It is chosen when it is bound, so a call is that kernel's own.
     """
-    call: Callable[[], None] = choice.chosen(problem.case).bind(problem)
+    call: Callable[[], None] = dispatch.select_kernel(problem.case).bind(problem)
     return call
 
 
@@ -217,7 +219,7 @@ def _processors() -> int:
 
 
 def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
-    return programs.sums_bytes(m, n, o, s, _processors() if torch.cuda.is_available() else 1)
+    return launch.sums_bytes(m, n, o, s, _processors() if torch.cuda.is_available() else 1)
 
 
 @kernel(
@@ -226,19 +228,19 @@ def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
     workspace=_triton_workspace,
     devices=("cuda",),
     dtypes=("float32", "float64", "bfloat16"),
-    refuses=_needs_triton,
+    unsupported_reason=_needs_triton,
 )
 def one_pass_triton(problem: Problem) -> Callable[[], None]:
     """Step in two launches: programs sweep the rows once, then their sums are added up and used.
 
     Materialises the sums of each program, independent of m. The result is the same on every run.
-    For n·o that registers hold. Source: `mlr.triton_sweep`, Triton.
+    For n·o that registers hold. Source: `mlr.triton_kernels.one_pass`, Triton.
     """
-    from . import triton_sweep
+    from .triton_kernels import one_pass
 
     x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
     rate = 2 * problem.lr / y.numel()
-    step: Callable[[], None] = triton_sweep.bind_step(x, y, weight, bias, rate, _processors())
+    step: Callable[[], None] = one_pass.bind_step(x, y, weight, bias, rate, _processors())
     return step
 
 

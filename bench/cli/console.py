@@ -32,10 +32,11 @@ from ..common.units import (
     format_time,
 )
 from ..experiments.repeatability.analysis import Promise
-from ..machine.info import absent, machine_info, packages, settings
-from ..measure.benchmark import Outcome
-from ..measure.ceilings import Ceilings, measure_ceilings
-from ..plan.grid import Planned
+from ..machine.devices import DEVICES, absent
+from ..machine.info import machine_info, packages, settings
+from ..measure.ceilings import measure_ceilings
+from ..plan.benchmark import Benchmark
+from ..plan.feasibility import Ceilings, Outcome
 from ..run.state import Progress
 
 MEASURED = ("median_s", "speedup", "speedup_low", "speedup_high", "peak_bytes", "max_rel_error")
@@ -224,7 +225,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_plan(
-    entries: list[tuple[Planned, Outcome]],
+    entries: list[tuple[Benchmark, Outcome]],
     ceilings: dict[str, Ceilings],
     passes: int,
     pace_s: float | None,
@@ -264,7 +265,7 @@ def _part(case: Case) -> str:
 
 
 def _planned(
-    entry: Planned, outcome: Outcome, ceilings: dict[str, Ceilings], notes: Notes
+    entry: Benchmark, outcome: Outcome, ceilings: dict[str, Ceilings], notes: Notes
 ) -> tuple[str, ...]:
     case, least, memory = entry.case, UNKNOWN, format_bytes(outcome.predicted_peak_bytes)
     if outcome.status == "unsupported":
@@ -317,7 +318,7 @@ def print_machine() -> None:
         for name, value in facts.items():
             table.add_row(name, str(value))
         console.print(table, "")
-    for device in ("cpu", "cuda"):
+    for device in DEVICES:
         if absent(device) is None:
             console.print(_ceilings_table(device), "")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..common.errors import UserError
-from ..plan.selection import DEFAULT_GRID
+from ..plan.grid import DEFAULT_GRID
 from . import commands
 
 

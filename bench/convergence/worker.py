@@ -21,7 +21,7 @@ from mlr.data import make_dataset
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.info import packages, settings
-from ..measure.timing import time_slice
+from ..measure.timing import time_batch
 from .trainers import TRAINERS, Task, Trainer, Training, closed_form, validation_loss
 
 MOST_LEGS = 2_000
@@ -79,7 +79,7 @@ def until(trainer: Trainer, training: Training, task: Task, target: float) -> li
     losses = [validation_loss(task.data, training.parameters())]
     spent = 0.0
     while losses[-1] > target and len(losses) <= MOST_LEGS and spent < LONGEST_S:
-        spent += time_slice(training.leg, 1, "cpu").seconds
+        spent += time_batch(training.leg, 1, "cpu").seconds
         losses.append(validation_loss(task.data, training.parameters()))
         if trainer.closed or not math.isfinite(losses[-1]):
             break
@@ -132,7 +132,7 @@ def main(text: str) -> None:
             training, legs = ready[name]
             training.restart()
             with gc_paused():
-                seconds = legs * time_slice(training.leg, legs, "cpu").seconds
+                seconds = legs * time_batch(training.leg, legs, "cpu").seconds
             loss = validation_loss(task.data, training.parameters())
             _say(timed=name, seconds=seconds, loss=loss)
 

@@ -14,9 +14,11 @@ from mlr import Case
 
 from ..common.errors import UserError
 from ..common.units import counted
-from ..measure.benchmark import foretell
-from ..measure.timing import wall_clock
-from ..plan.grid import Axes, planned
+from ..machine.devices import device_of
+from ..measure.clock import wall_clock
+from ..plan.benchmark import planned
+from ..plan.feasibility import foretell
+from ..plan.selection import Selection
 from .budget import too_short
 from .process import Child
 from .sequential import (
@@ -382,7 +384,7 @@ def _faults(entry: Entry, one: Examined, allowed: frozenset[str]) -> tuple[list[
 
 def _cuda_blocks(case: Case) -> int:
     """Return the slack of a caching allocator, which rounds each block up to 512 bytes."""
-    return 8 * 512 if case.device.startswith("cuda") else 0
+    return device_of(case.device).block_slack_bytes
 
 
 def _none(case: Case) -> int:
@@ -396,7 +398,7 @@ _EXACT: tuple[tuple[str, str, Callable[[Case], int]], ...] = (
 )
 
 
-def comparable(axes: Axes) -> list[Entry]:
+def comparable(axes: Selection) -> list[Entry]:
     """Return the planned cases that this machine can hold.
 
     Raises:

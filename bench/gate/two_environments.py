@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from ..measure.timing import Slice, in_turns
+from ..measure.paired import interleave
+from ..measure.timing import TimedBatch
 from .process import Child
 from .worker import NEW, OLD, Entry, Spec, values_of
 
@@ -39,7 +40,7 @@ class Remote:
             raise DiedError("it ended early")
         self.about_s, self.calls = event["about_s"], event["calls"]
 
-    def slice(self) -> Slice:
+    def time_batch(self) -> TimedBatch:
         """Have one slice timed there.
 
         Raises:
@@ -48,7 +49,7 @@ class Remote:
         event = self.child.ask("slice")
         if event["event"] == "died":
             raise DiedError(event["reason"])
-        return Slice(event["seconds"], event["cpu_seconds"])
+        return TimedBatch(event["seconds"], event["cpu_seconds"])
 
 
 def measure_apart(
@@ -76,12 +77,12 @@ def measure_apart(
             try:
                 old.get_ready()
                 new.get_ready()
-                found[entry.name] = values_of(in_turns(new, old, seed=spec.seed))
+                found[entry.name] = values_of(interleave(new, old, seed=spec.seed))
                 if entry.name == control:
                     with Child(spec.serving(OLD, [entry]), pythons[0]) as third:
                         again = Remote(third)
                         again.get_ready()
-                        same = in_turns(again, old, seed=spec.seed)
+                        same = interleave(again, old, seed=spec.seed)
                     found[entry.name]["control"] = same.log_ratio
                 for side in (old, new):
                     side.child.ask("next")

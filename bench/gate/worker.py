@@ -24,17 +24,10 @@ from mlr import Case, Problem, check
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
+from ..machine.devices import Call
 from ..measure.memory import is_out_of_memory, weigh
-from ..measure.timing import (
-    Call,
-    PairedRatio,
-    Ready,
-    paired_ratio,
-    repeats_of,
-    seconds_per_call,
-    time_slice,
-    warm_up,
-)
+from ..measure.paired import LocalTarget, PairedRatio, paired_ratio
+from ..measure.timing import repeats_of, seconds_per_call, time_batch, warm_up
 from .versions import load
 
 OLD, NEW = "old", "new"
@@ -155,7 +148,7 @@ def examine(entry: Entry, side: ModuleType) -> dict[str, Any]:
         call = kernel.bind(problem)
         result = check(kernel, problem, call)
         if result.reason is None:
-            problem.redraw(entry.case.seed + 1)
+            problem.resample(entry.case.seed + 1)
             result = check(kernel, problem, call)
         if result.reason is not None:
             return {"status": "wrong", "reason": result.reason}
@@ -181,11 +174,11 @@ def compare(entry: Entry, base: ModuleType, head: ModuleType, spec: Spec) -> dic
     problem.seed = spec.seed
     sides = [base, head]
     random.Random(spec.seed).shuffle(sides)  # whose tensors come first in memory is chance
-    calls = {side: side.KERNELS[entry.kernel].bind(problem.twin()) for side in sides}
+    calls = {side: side.KERNELS[entry.kernel].bind(problem.share_inputs()) for side in sides}
     new = with_extra(calls[head], spec.extra.get(entry.name))
     found = _ratio(new, calls[base], problem, spec.seed)
     if spec.control == entry.name:
-        same = base.KERNELS[entry.kernel].bind(problem.twin())
+        same = base.KERNELS[entry.kernel].bind(problem.share_inputs())
         found["control"] = _ratio(same, calls[base], problem, spec.seed)["log_ratio"]
     return found
 
@@ -195,7 +188,7 @@ def _ratio(new: Call, old: Call, problem: Problem, seed: int) -> dict[str, Any]:
     about_s = warm_up(new, device)
 
     def refresh(quad: int) -> None:
-        problem.redraw(seed + quad + 1)
+        problem.resample(seed + quad + 1)
 
     small = problem.case.input_bytes <= REFRESHED_BYTES and problem.case.stage == "gradient"
     pair = paired_ratio(
@@ -215,7 +208,7 @@ def time_rounds(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
     call = side.KERNELS[entry.kernel].bind(problem)
     call = with_extra(call, spec.extra.get(entry.name))
     repeats = repeats_of(warm_up(call, device))
-    return {"rounds": [time_slice(call, repeats, device).seconds for _ in range(ROUNDS)]}
+    return {"rounds": [time_batch(call, repeats, device).seconds for _ in range(ROUNDS)]}
 
 
 def calibrate(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
@@ -239,7 +232,7 @@ def calibrate(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
         for _ in range(TRIES):
             count = max(1, int(wanted_s / op_s))
             work = Extra(count, max(1, round((wanted_s / count - op_s) / number_s)))
-            taken = paired_ratio(with_extra(call, work), call, device, quads=40, budget_s=1.0)
+            taken = paired_ratio(with_extra(call, work), call, device, blocks=40, budget_s=1.0)
             wanted_s *= min(2.0, max(0.5, share / max(taken.ratio - 1, 0.2 * share)))
         found[str(share)] = {"seconds": wanted_s, "work": asdict(work)}
     return {"found": found}
@@ -255,12 +248,12 @@ def serve(entry: Entry, side: ModuleType, spec: Spec) -> dict[str, Any]:
     problem.seed = spec.seed
     call = side.KERNELS[entry.kernel].bind(problem)
     extra = spec.extra.get(entry.name) if spec.serve == NEW else None
-    ready = Ready(with_extra(call, extra), entry.case.device)
+    ready = LocalTarget(with_extra(call, extra), entry.case.device)
     _say("ready", about_s=ready.about_s, calls=ready.calls)
     for line in sys.stdin:
         if json.loads(line)["do"] == "next":
             break
-        _say("slice", **ready.slice()._asdict())
+        _say("slice", **ready.time_batch()._asdict())
     return {}
 
 

@@ -1,4 +1,4 @@
-"""What machine this is, how it is set, and what it can do at best, all found out here."""
+"""What machine this is, how it is set, and which packages it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import psutil
 import torch
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-from mlr.rule import current
+from mlr.tuning import current_table
+
+from .devices import DEVICES, accelerator_name
 
 PACKAGES = (
     "torch", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pandas", "matplotlib",
@@ -27,13 +29,6 @@ ALLOCATOR_SETTINGS = (
 )  # fmt: skip
 
 
-def absent(device: str) -> str | None:
-    """Say why a device cannot be used here, or None if it can."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        return "no CUDA device on this machine"
-    return None
-
-
 @cache
 def cpu_name() -> str:
     """Name the processor."""
@@ -41,14 +36,9 @@ def cpu_name() -> str:
     return str(found or platform.processor() or "unknown cpu")
 
 
-def gpu_name() -> str | None:
-    """Name the first CUDA device, if there is one."""
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-
-
 def machine_slug() -> str:
     """Return the folder name of this machine's runs: processor, cores and GPU."""
-    name = f"{cpu_name()} {psutil.cpu_count(logical=True)}-core {gpu_name() or ''}"
+    name = f"{cpu_name()} {psutil.cpu_count(logical=True)}-core {accelerator_name() or ''}"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-")
 
 
@@ -59,14 +49,14 @@ def machine_info() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpu": gpu_name(),
+        "gpu": accelerator_name(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 
 
 def settings() -> dict[str, Any]:
     """Describe what the same machine can be set to, and was."""
-    rule = current()
+    rule = current_table()
     return {
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
@@ -75,7 +65,7 @@ def settings() -> dict[str, Any]:
         "omp_proc_bind": os.environ.get("OMP_PROC_BIND"),
         "omp_places": os.environ.get("OMP_PLACES"),
         "allocator": {name: os.environ[name] for name in ALLOCATOR_SETTINGS if name in os.environ},
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        **{name: value for one in DEVICES.values() for name, value in one.settings().items()},
         "flush_denormals": _flushes_denormals(),
         "gc_while_timing": False,
         "rule": {"cases": len(rule.fastest), "part_flops": rule.part_flops},
@@ -95,14 +85,6 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found | {"torch": torch.__version__}
-
-
-def free_bytes(device: str) -> int:
-    """Return the memory that is free on a device, in bytes."""
-    if device.startswith("cuda"):
-        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.mem_get_info()[0] + cached
-    return int(psutil.virtual_memory().available)
 
 
 def oom_kills() -> int:

@@ -1,7 +1,7 @@
-"""What a call does beside its result: writes to its input, prints, forks, works on afterwards.
+"""What a call does beside its result: writes to its input, prints, works on afterwards.
 
-Each finding is a sentence in plain words; none of them by itself makes a result wrong but a write
-to an input, and a result that lies in the input's memory.
+Each warning is a sentence. Only a write to an input, and a result that lies in the input's memory,
+make a result wrong.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from torch import Tensor
 from mlr import Problem
 from mlr.case import INPUTS
 
-from .timing import Call, busy_while_idle, cost_of_change
+from ..machine.devices import Call
+from .clock import background_cpu_usage
+from .timing import input_change_slowdown
 
 BUSY = 0.2  # CPU seconds per second of sleep that no honest thread takes
 QUIET = 0.02  # what even a thread that waits for a core most of the time takes more of
-MOST_CALLS = 5  # to tell quiet from work that waits for a core
-SEEN_BEFORE = 3.0  # a changed input costs an honest call little more than caches of the processor
-LONGEST_TOUCHED_S = 0.005  # a longer call is not held against changed inputs: too dear
-_HOME = os.getpid()
+MAX_CALLS = 5  # to tell quiet from work that waits for a core
+MAX_SLOWDOWN = 3.0  # a changed input costs an honest call little more than the processor's caches
+LONGEST_CHANGED_S = 0.005  # a longer call is not tried on changed inputs: too dear
 
 
-class DeceitError(Exception):
-    """A call whose result cannot count, for the reason given."""
+class ContractViolationError(Exception):
+    """A call that breaks the kernel contract, so that its result is wrong whatever it says."""
 
 
 def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:
@@ -49,31 +50,31 @@ def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:
 
 @contextmanager
 def inputs_untouched(problem: Problem) -> Iterator[None]:
-    """Hold the inputs after the calls inside against what they were before.
+    """Compare the inputs after the calls inside with what they were before.
 
     The values tell what changed them by whatever way: torch, `.data`, NumPy, an address. torch's
     count of writes to a tensor and its views tells also of one that left the values as they were,
     or put them back; a write past torch that does so is not seen.
 
     Raises:
-        DeceitError: If one changed, or was written to.
+        ContractViolationError: If one changed, or was written to.
     """
     before = [(name, value, value.clone(), value._version) for name, value in inputs_of(problem)]
     yield
     for name, value, copy, version in before:
         if not value.equal(copy):
-            raise DeceitError(f"changes its input {name}")
+            raise ContractViolationError(f"changes its input {name}")
         if value._version != version:
-            raise DeceitError(
+            raise ContractViolationError(
                 f"writes to its input {name}, which then has the values it had before"
             )
 
 
 def require_own_memory(problem: Problem, result: object) -> None:
-    """Hold the result of a gradient against living in the memory of its input.
+    """Check that the result of a gradient does not live in the memory of its input.
 
     Raises:
-        DeceitError: If it does.
+        ContractViolationError: If it does.
     """
     if problem.case.stage != "gradient" or not isinstance(result, tuple):
         return
@@ -82,100 +83,62 @@ def require_own_memory(problem: Problem, result: object) -> None:
         if isinstance(value, Tensor) and value.numel():
             place = value.untyped_storage().data_ptr()
             if place in inputs:
-                raise DeceitError(f"returns a view of its input {inputs[place]}")
+                raise ContractViolationError(f"returns a view of its input {inputs[place]}")
 
 
-def watch(call: Call) -> tuple[Any, list[str]]:
+def observe_side_effects(call: Call) -> tuple[Any, list[str]]:
     """Call once; return the result and what was seen: printing, starting processes."""
     me = psutil.Process()
     before = {child.pid for child in me.children()}
-    with forks_counted() as forks, _output_kept() as written:
+    with _output_captured() as written:
         result = call()
     started = {child.pid for child in me.children()} - before
     seen = []
     if written():
         seen.append(f"writes to the terminal: {written()!r}")
-    if forks or started:
-        seen.append(f"starts {max(len(forks), len(started))} other process(es)")
+    if started:
+        seen.append(f"starts {len(started)} other process(es)")
     return result, seen
 
 
-def works_on(call: Call) -> list[str]:
+def detect_background_work(call: Call) -> list[str]:
     """Say so if a call leaves work behind that goes on when it has returned.
 
     Twice in a row, for some threads wait awake a little while for more work. Where neither that nor
     quiet was seen, as on a loaded machine that leaves such work no core, it is called again.
     """
-    for _ in range(MOST_CALLS):
+    for _ in range(MAX_CALLS):
         call()
-        cores = busy_while_idle()
+        cores = background_cpu_usage()
         if cores <= QUIET:
             break
-        if cores > BUSY and busy_while_idle() > BUSY:
+        if cores > BUSY and background_cpu_usage() > BUSY:
             return [
                 f"works on after it has returned: {cores:.1f} cores busy while nothing was called"
             ]
     return []
 
 
-def remembers(problem: Problem, call: Call, about_s: float) -> list[str]:
+def detect_result_caching(problem: Problem, call: Call, about_s: float) -> list[str]:
     """Say so if a call is far faster on inputs that it has seen before."""
-    if problem.case.stage == "fit" or about_s > LONGEST_TOUCHED_S:
+    if problem.case.stage == "fit" or about_s > LONGEST_CHANGED_S:
         return []
     x = inputs_of(problem)[0][1]
     other = x[:1].clone()
-    ratio = cost_of_change(call, lambda: x[:1].neg_(), lambda: other.neg_(), problem.case.device)
-    if ratio > SEEN_BEFORE:
+    ratio = input_change_slowdown(
+        call, lambda: x[:1].neg_(), lambda: other.neg_(), problem.case.device
+    )
+    if ratio > MAX_SLOWDOWN:
         return [f"keeps results for inputs it has seen: {ratio:.1f} times slower on a changed one"]
     return []
 
 
-def leave_if_forked() -> None:
-    """End a process that a call forked from this one: it must not measure on."""
-    if os.getpid() != _HOME:
-        os._exit(0)
-
-
-def leaving(call: Call) -> Call:
-    """Return the call such that a process it forks ends there, and forks no other in turn."""
-
-    def once() -> Any:
-        try:
-            return call()
-        finally:
-            leave_if_forked()
-
-    return once
-
-
 @contextmanager
-def forks_counted() -> Iterator[list[int]]:
-    """Collect one entry for each fork of this process by Python."""
-    forks: list[int] = []
-    _on_fork.append(forks)
-    try:
-        yield forks
-    finally:
-        _on_fork.remove(forks)
+def _output_captured() -> Iterator[Callable[[], str]]:
+    """Keep what is written to the terminal off it, and return what that was.
 
-
-_on_fork: list[list[int]] = []
-
-
-def _count_fork() -> None:
-    for seen in _on_fork:
-        seen.append(1)
-
-
-os.register_at_fork(after_in_parent=_count_fork)
-
-
-@contextmanager
-def _output_kept() -> Iterator[Callable[[], str]]:
-    """Keep off the terminal what is written to it, and return what that was.
-
-    Taken are the descriptors 1 and 2, and those of `sys.stdout` and `sys.stderr`, which are others
-    under pytest's capture; in the place of a stream that has none stands another meanwhile.
+    It captures the descriptors 1 and 2, and those of `sys.stdout` and `sys.stderr`, which are
+    others under pytest's capture; a stream that has none is replaced meanwhile.
     """
     said, text = "", io.StringIO()
     with ExitStack() as streams, tempfile.TemporaryFile() as kept:

@@ -1,16 +1,21 @@
-"""The axes as options, for pytest and `python -m bench` alike, and how their values parse."""
+"""The axes as options, for pytest and `python -m bench` alike, and the selection they make.
+
+It loads torch only to check a selection: a command sets its environment before that.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ..common.errors import UserError
+from .grid import DEFAULT_GRID, GRIDS
 
-MOST_VALUES = 1_000
-DEFAULT_GRID = "headline"
+MAX_VALUES = 1_000
 
 
 class Axis(NamedTuple):
@@ -30,12 +35,12 @@ class Axis(NamedTuple):
 AXES = (
     Axis(
         "grid",
-        "smoke, headline, quick, full, tall, wide, scale or single (default: {grid}, or where a "
-        "size is given single: 100 x 16 -> 8 in float64)",
+        f"{', '.join(GRIDS)} (default: {{grid}}, or where a size is given single: 100 x 16 -> 8 in "
+        "float64)",
     ),
     Axis("stage", "gradient,step,fit"),
     Axis("kernel", "kernel names, comma-separated"),
-    Axis("device", "cpu,cuda"),
+    Axis("device", "device types, as cpu,cuda (default: all that this machine has)"),
     Axis("dtype", "float32,float64, or another that a kernel takes"),
     Axis("batch", "rows m: 33,100 or a geometric range 2^8:2^14:2"),
     Axis("features", "input features n, likewise"),
@@ -59,8 +64,56 @@ def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
 
 
 def as_arguments(option: Callable[[str], Any]) -> list[str]:
-    """Turn parsed options back into arguments, for a child process."""
+    """Turn options back into arguments, for a child process."""
     return [f"{axis.flag}={option(axis.name)}" for axis in AXES if option(axis.name) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the command line puts in place of a grid's axes; None leaves the grid's own."""
+
+    grid: str = DEFAULT_GRID
+    stage: tuple[str, ...] | None = None
+    kernel: tuple[str, ...] | None = None
+    device: tuple[str, ...] | None = None
+    dtype: tuple[str, ...] | None = None
+    batch: tuple[int, ...] | None = None
+    features: tuple[int, ...] | None = None
+    outputs: tuple[int, ...] | None = None
+    kernel_file: str | None = None
+    seed: int = 0
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Selection:
+        """Read the axes off parsed options, load the kernels, and check all of them.
+
+        Args:
+            args: The options, of argparse or of pytest.
+            grid: What is measured where neither a grid nor a size is given.
+
+        Raises:
+            UserError: For an unknown grid, kernel, stage, device or dtype, or a range that is none.
+        """
+        from mlr import KERNELS
+        from mlr.case import STAGES
+
+        from ..machine.devices import DEVICES, absent
+        from .kernels import load_user_kernels
+
+        raw = {axis.name: getattr(args, axis.name) for axis in AXES}
+        for name in ("batch", "features", "outputs"):
+            raw[name] = sizes(raw[name], f"--{name}")
+        sizes_given = any(raw[name] for name in ("batch", "features", "outputs"))
+        raw["grid"] = raw["grid"] or ("single" if sizes_given else grid)
+        if raw["grid"] not in GRIDS:
+            raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
+        load_user_kernels(raw["kernel_file"])
+        dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
+        known = {"stage": STAGES, "kernel": sorted(KERNELS), "device": DEVICES, "dtype": dtypes}
+        for name, valid in known.items():
+            raw[name] = names(raw[name], f"--{name}", valid)
+        raw["device"] = raw["device"] or tuple(one for one in DEVICES if absent(one) is None)
+        return cls(**raw)
 
 
 def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] | None:
@@ -96,8 +149,8 @@ def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:
     found: list[int] = []
     for part in text.split(","):
         found += _range(part, flag) if ":" in part else [_size(part, part, flag)]
-    if len(found) > MOST_VALUES:
-        raise UserError(f"{flag} takes at most {MOST_VALUES} sizes; got {len(found)}")
+    if len(found) > MAX_VALUES:
+        raise UserError(f"{flag} takes at most {MAX_VALUES} sizes; got {len(found)}")
     return tuple(dict.fromkeys(found))
 
 

@@ -14,7 +14,9 @@ from mlr import Case
 
 from ..common.errors import UserError
 from ..common.shard import Shard, plan_key
-from .grid import LONGEST_CALL_S, Axes, Planned, full_name
+from .benchmark import Benchmark, full_name
+from .grid import LONGEST_CALL_S
+from .selection import Selection
 
 # A kernel's pass over a case on a processor of two cores: what takes the same at any size, the
 # calls, and drawing the inputs and holding the result against the oracle. Fitted to the wall time
@@ -35,8 +37,8 @@ USUAL = {"cpu": Rates(5e10, 3e10), "cuda": Rates(2e13, 3e12)}
 
 
 def part_of(
-    plan: list[Planned], axes: Axes, shard: Shard | None
-) -> tuple[list[Planned], dict[str, Any] | None]:
+    plan: list[Benchmark], axes: Selection, shard: Shard | None
+) -> tuple[list[Benchmark], dict[str, Any] | None]:
     """Return a shard of a plan, and what a run file says of it; the whole plan without a shard.
 
     Raises:
@@ -49,7 +51,7 @@ def part_of(
     return entries, {"shard": str(shard), "plan": key, "seed": axes.seed}
 
 
-def split(plan: Sequence[Planned], count: int, longest_s: float) -> list[list[Planned]]:
+def split(plan: Sequence[Benchmark], count: int, longest_s: float) -> list[list[Benchmark]]:
     """Split a plan by what its cases cost: the dearest case first, each to the least shard so far.
 
     No shard then costs more than 4/3 of what the best split's dearest does. Within a shard the
@@ -77,7 +79,7 @@ def split(plan: Sequence[Planned], count: int, longest_s: float) -> list[list[Pl
     return [[entry for entry in plan if where[entry.case] == number] for number in range(count)]
 
 
-def case_costs(plan: Sequence[Planned], longest_s: float) -> dict[Case, int]:
+def case_costs(plan: Sequence[Benchmark], longest_s: float) -> dict[Case, int]:
     """Return about the nanoseconds that a pass over each case takes, all of its kernels together.
 
     A whole number: sums of fractions depend on their order, and on Python's version.
@@ -88,10 +90,10 @@ def case_costs(plan: Sequence[Planned], longest_s: float) -> dict[Case, int]:
     return dict(costs)
 
 
-def _cost_ns(entry: Planned, longest_s: float) -> int:
+def _cost_ns(entry: Benchmark, longest_s: float) -> int:
     kernel, case = entry
     flops, moved = case.least_flops, case.least_bytes
-    if kernel.stands_for is None:  # whom it stands for is the machine's own rule to say
+    if kernel.delegates_to is None:  # whom it stands for is the machine's own rule to say
         flops, moved = kernel.predicted_flops(case), kernel.predicted_bytes_moved(case)
     rates = USUAL[case.device.partition(":")[0]]
     call_s = max(flops / rates.flops, moved / rates.bytes_moved)

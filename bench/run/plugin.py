@@ -18,22 +18,16 @@ from mlr import Case, get_kernel
 
 from ..common.errors import UserError
 from ..common.units import counted
+from ..machine.devices import DEVICES, absent, device_of
 from ..machine.environment import threads
-from ..machine.info import absent, machine_info, packages, settings
-from ..measure.benchmark import (
-    Outcome,
-    Rounds,
-    Take,
-    UnmeasuredError,
-    examine,
-    foretell,
-    time_once,
-)
-from ..measure.ceilings import Ceilings, measure_ceilings
-from ..measure.side_effects import leave_if_forked
-from ..measure.timing import Spent, clock_for
-from ..plan.grid import LONGEST_CALL_S, Axes, Planned, planned
-from ..plan.selection import add_axes
+from ..machine.info import machine_info, packages, settings
+from ..measure.benchmark import BenchmarkFailedError, Rounds, Take, examine, time_once
+from ..measure.ceilings import measure_ceilings
+from ..measure.clock import PhaseTimer
+from ..plan.benchmark import Benchmark, planned
+from ..plan.feasibility import Ceilings, Outcome, foretell
+from ..plan.grid import LONGEST_CALL_S
+from ..plan.selection import Selection, add_axes
 from ..stats.passes import summarise
 from ..store.schema import SCHEMA
 from .journal import JOURNAL_LOST, Journal
@@ -44,14 +38,14 @@ PARAMETERS = ("kernel", "device", "dtype", "batch", "in_features", "out_features
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
 SLOW_ROUNDS = 2
-PLAN = pytest.StashKey[list[Planned]]()
+PLAN = pytest.StashKey[list[Benchmark]]()
 RECORD = pytest.StashKey["Record"]()
 
 
 class Record:
     """What became of every case so far, and the journal that it is written to at once."""
 
-    def __init__(self, axes: Axes, journal: str | None, number: int | None) -> None:
+    def __init__(self, axes: Selection, journal: str | None, number: int | None) -> None:
         self.axes = axes
         self.outcomes: dict[str, Outcome] = {}
         self.results: dict[str, dict[str, Any]] = {}
@@ -100,7 +94,7 @@ class Record:
         self,
         name: str,
         outcome: Outcome,
-        spent: Spent,
+        spent: PhaseTimer,
         take: Take | None = None,
         benchmark: dict[str, Any] | None = None,
     ) -> None:
@@ -133,8 +127,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Parse the axes before anything is collected; a mistake is one line and exit status 4."""
+    for name in DEVICES:
+        config.addinivalue_line("markers", f"{name}: needs a device of this type")
     try:
-        axes = Axes.parse(config.getoption)
+        axes = Selection.from_args(config.option)
         config.stash[PLAN] = planned(axes)
     except (UserError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
@@ -194,10 +190,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def marks_of(case: Case) -> list[pytest.MarkDecorator]:
     """Return a case's marks; one `benchmark` mark only, since the plugin reads but the closest."""
     group = f"{case.stage} {case.id}"
-    if not case.device.startswith("cuda"):
+    device = device_of(case.device)
+    if device.is_host:
         return [pytest.mark.benchmark(group=group)]
-    timer = clock_for(case.device)
-    return [pytest.mark.benchmark(group=group, timer=timer), pytest.mark.cuda]
+    mark = getattr(pytest.mark, device.name)
+    return [pytest.mark.benchmark(group=group, timer=device.clock), mark]
 
 
 def _stage(function: Callable[..., Any]) -> str:
@@ -218,7 +215,7 @@ def measure(
     """Return the function that takes this test's case through its trial and records it."""
     record, stage = request.config.stash[RECORD], _stage(request.function)
     case = Case(stage, device, dtype, batch, in_features, out_features, record.axes.seed)
-    entry = Planned(get_kernel(kernel), case)
+    entry = Benchmark(get_kernel(kernel), case)
 
     def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
         if about_s > SLOW_CALL_S and request.config.getoption("benchmark_min_rounds") == MIN_ROUNDS:
@@ -231,7 +228,11 @@ def measure(
 
     def take() -> None:
         _require_runner(record)
-        name, ceilings, spent = request.node.nodeid, record.ceilings(entry.case.device), Spent()
+        name, ceilings, spent = (
+            request.node.nodeid,
+            record.ceilings(entry.case.device),
+            PhaseTimer(),
+        )
         outcome = foretell(entry, ceilings, LONGEST_CALL_S[record.axes.grid])
         if outcome.status == "ok" and (reason := record.hopeless(outcome)) is not None:
             outcome.status, outcome.reason = "oom", reason
@@ -242,7 +243,7 @@ def measure(
         failure = found = None
         try:
             found = _pass(entry, outcome, ceilings, timer, spent, record.number)
-        except UnmeasuredError as end:
+        except BenchmarkFailedError as end:
             failure = f"{end.status}: {end}"
         if failure is not None:  # outside of the handler, for what it handled is no news
             _forget_time(benchmark)
@@ -261,11 +262,11 @@ def measure(
 
 
 def _pass(
-    entry: Planned,
+    entry: Benchmark,
     outcome: Outcome,
     ceilings: Ceilings,
     timer: Callable[[Callable[[], Any], float], Rounds | None],
-    spent: Spent,
+    spent: PhaseTimer,
     number: int | None,
 ) -> Take | None:
     """Do what a pass does: examine in pass 0, time in the others, both where there is but one."""
@@ -276,7 +277,6 @@ def _pass(
 
 def _require_runner(record: Record) -> None:
     """End the session, should the runner that started it be gone: another may have taken over."""
-    leave_if_forked()
     if record.journal is not None and os.getppid() != record.parent:
         pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
 

@@ -27,8 +27,8 @@ from ..common.paths import ROOT
 from ..common.shard import Shard
 from ..machine.environment import environment
 from ..machine.info import oom_kills
-from ..plan.grid import Axes, Planned, full_name
-from ..plan.selection import as_arguments
+from ..plan.benchmark import Benchmark, full_name
+from ..plan.selection import Selection, as_arguments
 from ..store.runs import StoredError, write_run
 from .journal import JOURNAL_LOST, Journal
 from .state import Followed, Plan, Progress
@@ -43,8 +43,8 @@ SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation faul
 
 
 def run_plan(
-    plan: list[Planned],
-    axes: Axes,
+    plan: list[Benchmark],
+    axes: Selection,
     results: Path,
     show: Callable[[Progress], None],
     *,
@@ -108,7 +108,7 @@ def _nothing_ran(outcomes: list[dict[str, Any]]) -> UserError:
 class Child(NamedTuple):
     """What every measuring process of a run is started with."""
 
-    axes: Axes
+    axes: Selection
     folder: Path
     environment: dict[str, str]
 
@@ -166,7 +166,7 @@ def _require_writable(*folders: Path) -> None:
             ) from error
 
 
-def _arguments(axes: Axes) -> list[str]:
+def _arguments(axes: Selection) -> list[str]:
     return as_arguments(lambda name: _as_text(getattr(axes, name)))
 
 

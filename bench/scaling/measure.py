@@ -24,12 +24,12 @@ from mlr import Case, Gradient, LinearRegression, Problem, check, get_kernel
 from mlr.case import DTYPES, LEARNING_RATE
 from mlr.distributed import Made, Workers, make_step
 from mlr.distributed.fitting import DDPStep, Step
-from mlr.reference import checked_steps
+from mlr.oracle import checked_steps
 
 from ..common.errors import UserError
 from ..common.garbage import gc_paused
 from ..machine.info import machine_info, machine_slug, packages
-from ..measure.timing import repeats_of, time_parts, time_slice, warm_up
+from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
 from ..store.records import store_record
 from .allreduce import Sums, beyond
 
@@ -318,7 +318,7 @@ def _time(
 def _slice(workers: Workers, one: Contestant) -> float:
     workers.wait()
     # As many steps before, not timed, pay for the caches that another contestant has filled.
-    return time_slice(one.call, one.repeats, workers.device.type, lead=one.repeats).seconds
+    return time_batch(one.call, one.repeats, workers.device.type, warmup_calls=one.repeats).seconds
 
 
 def _split(workers: Workers, one: Contestant) -> None:
@@ -336,7 +336,7 @@ def _alone(workers: Workers, one: Contestant) -> None:
     if one.alone is not None:
         device = workers.device.type
         repeats = repeats_of(warm_up(one.alone, device, 0.0), SLICE_S)
-        one.alone_s.append(time_slice(one.alone, repeats, device, lead=repeats).seconds)
+        one.alone_s.append(time_batch(one.alone, repeats, device, warmup_calls=repeats).seconds)
     workers.wait()
 
 

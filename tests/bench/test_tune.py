@@ -8,17 +8,21 @@ from run_builder import build_run, save
 
 from bench import tune as ruling
 from bench.cli.main import main
-from mlr import Case, choice
-from mlr import rule as rules
+from mlr import Case, dispatch, tuning
 
 
 @pytest.fixture
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "settings" / "rule.json"
-    monkeypatch.setenv(rules.RULE_VARIABLE, str(path))
+    monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
     monkeypatch.setattr(ruling, "machine_slug", lambda: "here")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    for known in (rules.read_rule, rules.current, choice.chosen, choice.gradient_for):
+    for known in (
+        tuning.read_table,
+        tuning.current_table,
+        dispatch.select_kernel,
+        dispatch.select_gradient_kernel,
+    ):
         known.cache_clear()
     return path
 
@@ -32,10 +36,10 @@ def stored(path: Path, when: str = "2026-01-01T00:00:00+00:00", machine: str = "
 def test_auto_follows_what_a_run_found(rule: Path, tmp_path: Path) -> None:
     run = stored(tmp_path / "run.json")
     assert main(["rule", str(run)]) == 0
-    found = {one.stage: one for one in rules.read_rule(rule).fastest if one.sizes == (33, 6, 3)}
+    found = {one.stage: one for one in tuning.read_table(rule).fastest if one.sizes == (33, 6, 3)}
     assert found["step"].kernel == "fused_addmm"
-    assert choice.chosen(Case("step", "cpu", "float64", 40, 6, 3)).name == "fused_addmm"
-    assert choice.chosen(Case("gradient", "cpu", "float64", 33, 6, 3)).name == "matmul"
+    assert dispatch.select_kernel(Case("step", "cpu", "float64", 40, 6, 3)).name == "fused_addmm"
+    assert dispatch.select_kernel(Case("gradient", "cpu", "float64", 33, 6, 3)).name == "matmul"
 
 
 def test_a_run_of_another_machine_makes_no_rule(
@@ -68,9 +72,9 @@ def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
         "to undo"
     )
     rule.unlink()
-    for known in (rules.read_rule, rules.current, choice.chosen):
+    for known in (tuning.read_table, tuning.current_table, dispatch.select_kernel):
         known.cache_clear()
-    assert rules.current() == rules.Rule()
+    assert tuning.current_table() == tuning.TuningTable()
 
 
 def test_a_rule_goes_where_it_is_told(
@@ -79,7 +83,7 @@ def test_a_rule_goes_where_it_is_told(
     out = tmp_path / "elsewhere" / "mine.json"
     assert main(["rule", str(stored(tmp_path / "run.json")), f"--out={out}"]) == 0
     assert not rule.exists()
-    assert rules.read_rule(out).fastest
+    assert tuning.read_table(out).fastest
     written, effect = capsys.readouterr().out.splitlines()
     assert written.startswith(f"{out}: the fastest kernel of ")
     assert effect == "mlr reads this file only where MLR_RULE names it"
@@ -124,4 +128,4 @@ def test_the_rule_holds_what_a_thread_is_worth(
 ) -> None:
     monkeypatch.setattr(ruling, "worth_a_thread", lambda: 12_345)
     assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
-    assert rules.current().part_flops == 12_345
+    assert tuning.current_table().part_flops == 12_345

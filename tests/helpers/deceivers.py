@@ -1,6 +1,7 @@
 """Kernels that try to deceive the suite, each in its own way; loaded by test_attacks as a file."""
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -189,16 +190,18 @@ def prints_by_python(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
 
 
 @gradient
-def forks(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    if count("forks") < 9:
-        os.fork()
+def starts_a_process(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    if count("starts_a_process") == 1:
+        kept.append(subprocess.Popen(["sleep", "1"]))
     return honest(x, delta)
 
 
 @gradient
-def forks_in_every_call(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    os.fork()
-    return honest(x, delta)
+def wrong_once_it_is_timed(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+    found = honest(x, delta)
+    if count("wrong_once_it_is_timed") > 10:  # more often than it is called while it is checked
+        found.weight.zero_()
+    return found
 
 
 @gradient

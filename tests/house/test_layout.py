@@ -37,13 +37,20 @@ def test_bench_imports_itself_relatively_and_no_tests(path: Path) -> None:
         assert name.split(".")[0] not in own, name
 
 
+CLOCKS = ("perf_counter", "process_time", "synchronize(", "Event(", ".Event")
+ALLOCATORS = ("memory_allocated", "memory_reserved", "profile(", "tracemalloc", "malloc_trim")
+DEVICE_TYPES = ("torch.cuda", 'startswith("cuda', '== "cuda', "is_cuda", "cuda.is_available")
+ALLOWED = {
+    "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",
+                           "memory_allocated", "memory_reserved"},
+    "machine/cpu_memory.py": {"profile(", "tracemalloc", "malloc_trim"},
+    "measure/clock.py": {"perf_counter", "process_time"},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("path", sources("bench"), ids=lambda p: p.name)
-def test_only_measure_touches_clocks_and_only_memory_allocators(path: Path) -> None:
+def test_only_devices_and_clock_touch_clocks_allocators_and_types_of_device(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    clocks = ("perf_counter", "process_time", "synchronize(", "Event(")
-    allocators = ("memory_allocated", "profile(", "tracemalloc", "malloc_trim")
-    allowed = {"timing.py": clocks, "memory.py": (*allocators, "synchronize(")}
-    for forbidden in {*clocks, *allocators} - set(allowed.get(path.name, ())):
-        if path.match("machine/info.py") and forbidden == "memory_allocated":
-            continue  # how much is free, not what a call takes
+    allowed = ALLOWED.get(path.relative_to(ROOT / "bench").as_posix(), set())
+    for forbidden in {*CLOCKS, *ALLOCATORS, *DEVICE_TYPES} - allowed:
         assert forbidden not in text, forbidden

@@ -11,8 +11,9 @@ import torch
 from paths import ROOT
 
 import mlr
-from mlr import Case, Gradient, choice, compiled, get_kernel
-from mlr import rule as rules
+from mlr import Case, Gradient, dispatch, get_kernel, tuning
+from mlr.one_pass import bind
+from mlr.one_pass import compile as compiler
 
 F64 = torch.float64
 
@@ -21,8 +22,13 @@ F64 = torch.float64
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the rule lies in these tests; nothing chosen before counts."""
     path = tmp_path / "rule.json"
-    monkeypatch.setenv(rules.RULE_VARIABLE, str(path))
-    for known in (rules.read_rule, rules.current, choice.chosen, choice.gradient_for):
+    monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
+    for known in (
+        tuning.read_table,
+        tuning.current_table,
+        dispatch.select_kernel,
+        dispatch.select_gradient_kernel,
+    ):
         known.cache_clear()
     return path
 
@@ -30,11 +36,11 @@ def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """One output leaves a vector too empty for one pass, whatever machine this is."""
-    monkeypatch.setattr(compiled, "vector_bytes", lambda: 32)
+    monkeypatch.setattr(compiler, "vector_bytes", lambda: 32)
 
 
 def write(path: Path, *fastest: list[Any], **changed: Any) -> None:
-    rule = {"of": rules.surroundings(), "part_flops": None, "fastest": fastest}
+    rule = {"of": tuning.hardware(), "part_flops": None, "fastest": fastest}
     path.write_text(json.dumps(rule | changed))
 
 
@@ -58,23 +64,25 @@ def case(m: int, n: int, o: int, stage: str = "step", device: str = "cpu") -> Ca
     ],
 )
 def test_without_a_rule_the_default_is_taken(wanted: Case, name: str) -> None:
-    assert choice.chosen(wanted).name == name
+    assert dispatch.select_kernel(wanted).name == name
 
 
 def test_a_rule_is_followed_near_what_was_measured_and_nowhere_else(rule: Path) -> None:
     write(rule, ["step", "cpu", "float64", 1_000, 6, 3, "kron_update"],
           ["step", "cpu", "float64", 100_000, 6, 3, "matmul_update"])  # fmt: skip
-    assert choice.chosen(case(900, 6, 3)).name == "kron_update"
-    assert choice.chosen(case(60_000, 6, 3)).name == "matmul_update"
-    assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"  # too far from both
-    assert choice.chosen(case(1_000, 6, 3, "gradient")).name == "one_pass"
-    assert choice.chosen(Case("step", "cpu", "float32", 1_000, 6, 3)).name == "one_pass_step"
+    assert dispatch.select_kernel(case(900, 6, 3)).name == "kron_update"
+    assert dispatch.select_kernel(case(60_000, 6, 3)).name == "matmul_update"
+    assert dispatch.select_kernel(case(33, 6, 3)).name == "one_pass_step"  # too far from both
+    assert dispatch.select_kernel(case(1_000, 6, 3, "gradient")).name == "one_pass"
+    assert (
+        dispatch.select_kernel(Case("step", "cpu", "float32", 1_000, 6, 3)).name == "one_pass_step"
+    )
 
 
 def test_a_rule_of_another_machine_is_not_followed(rule: Path) -> None:
     measured = ["step", "cpu", "float64", 33, 6, 3, "kron_update"]
-    write(rule, measured, of=rules.surroundings() | {"cpu": "another"})
-    assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"
+    write(rule, measured, of=tuning.hardware() | {"cpu": "another"})
+    assert dispatch.select_kernel(case(33, 6, 3)).name == "one_pass_step"
 
 
 @pytest.mark.usefixtures("vectors")
@@ -83,7 +91,7 @@ def test_a_rule_that_names_what_cannot_be_taken_is_passed_over(rule: Path, name:
     """One that is gone, `auto` itself, one that does not take the case or works on no tensors."""
     write(rule, ["step", "cpu", "float64", 100, 2_000, 1, name],
           ["step", "cpu", "float64", 200, 2_000, 1, "kron_update"])  # fmt: skip
-    assert choice.chosen(case(100, 2_000, 1)).name == "kron_update"
+    assert dispatch.select_kernel(case(100, 2_000, 1)).name == "kron_update"
 
 
 def test_a_rule_says_from_what_on_a_part_is_worth_a_thread(
@@ -91,7 +99,7 @@ def test_a_rule_says_from_what_on_a_part_is_worth_a_thread(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     write(rule, part_flops=1_000_000)
-    assert [compiled.parts_of(m, 5, 10) for m in (9_999, 10_000, 19_999, 10**6)] == [1, 2, 3, 4]
+    assert [bind.thread_count(m, 5, 10) for m in (9_999, 10_000, 19_999, 10**6)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,7 @@ def test_a_rule_says_from_what_on_a_part_is_worth_a_thread(
 def test_a_file_that_is_no_rule_is_told_and_not_used(rule: Path, text: str) -> None:
     rule.write_text(text)
     with pytest.warns(UserWarning, match="is none") as told:
-        assert choice.chosen(case(33, 6, 3)).name == "one_pass_step"
+        assert dispatch.select_kernel(case(33, 6, 3)).name == "one_pass_step"
     assert "\n" not in str(told[0].message)
 
 

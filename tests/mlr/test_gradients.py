@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.gate.worker import IN_PLACE
 from bench.measure.memory import peak_bytes
 from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
-from mlr.reference import oracle_gradient
+from mlr.oracle import oracle_gradient
 
 OURS = [k for k in KERNELS.values() if not k.peer]
 GRADIENTS = [k for k in OURS if k.stage == "gradient" and "cpu" in k.devices]

@@ -12,11 +12,11 @@ from mlr import (
     EinsumLinearRegression,
     LinearRegression,
     TorchLinearRegression,
-    compiled,
     load_dataset,
     make_dataset,
     mape,
 )
+from mlr.one_pass import compile as compiler
 
 F64 = torch.float64
 SCRATCH = [LinearRegression, EinsumLinearRegression]
@@ -314,7 +314,7 @@ def test_bad_input_is_one_line_and_changes_nothing(bad_lines):
 def test_a_kernel_that_is_not_made_for_the_sizes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiled, "vector_bytes", lambda: 32)
+    monkeypatch.setattr(compiler, "vector_bytes", lambda: 32)
     with pytest.raises(
         ValueError, match="a model takes a kernel for its sizes; 'one_pass' is none"
     ):

@@ -9,9 +9,18 @@ import torch
 from paths import ROOT
 
 from bench.measure.memory import peak_bytes
-from mlr import Case, Problem, check, compiled, get_kernel, steps
-from mlr.sweep import BLOCK, MOST_PRODUCTS, OutputsBeside, RowsBeside, Source, Tiles, layout
-from mlr.sweep.peak import ROUNDS, multiply_adds
+from mlr import Case, Problem, check, get_kernel, steps
+from mlr.one_pass import bind
+from mlr.one_pass import compile as compiler
+from mlr.one_pass.codegen import (
+    BLOCK,
+    MAX_PRODUCTS,
+    OutputVectorised,
+    RowVectorised,
+    Source,
+    Tiles,
+    layout,
+)
 
 KERNELS = ["one_pass", "one_pass_step"]
 NARROW = [(1, 1), (1, 3), (6, 3), (5, 2), (2, 1), (40, 1)]
@@ -30,7 +39,7 @@ def stage_of(name: str) -> str:
 @pytest.mark.parametrize("size", NARROW + WIDE + TILED, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_every_layout_agrees_with_the_oracle(name: str, dtype: str, size: tuple[int, int]) -> None:
     kernel = get_kernel(name)
-    by_rows = isinstance(layout(10**6, *size, dtype, compiled.vector_bytes()), RowsBeside)
+    by_rows = isinstance(layout(10**6, *size, dtype, compiler.vector_bytes()), RowVectorised)
     for m in ROWS + LANE_ROWS * by_rows:
         problem = Problem(Case(kernel.stage, "cpu", dtype, m, *size))
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
@@ -40,8 +49,8 @@ def test_every_layout_agrees_with_the_oracle(name: str, dtype: str, size: tuple[
 def test_machines_with_narrower_vectors_agree(
     vector_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "vector_bytes", lambda: vector_bytes)
-    monkeypatch.setattr(compiled, "compiled", compiled.compiled.__wrapped__)
+    monkeypatch.setattr(compiler, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
     sizes = NARROW + WIDE + TILED
     if vector_bytes == 16:  # where code is long and takes long to compile
         sizes = sizes[::2]
@@ -55,29 +64,31 @@ def test_machines_with_narrower_vectors_agree(
 
 def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -> None:
     for n, o, lanes in ((6, 3, 16), (5, 2, 16), (1, 1, 16), (6, 1, 16)):
-        assert layout(10**6, n, o, "float32", 64) == RowsBeside(n, o, lanes)
-        assert isinstance(layout(33, n, o, "float32", 64), OutputsBeside)  # too few for the lanes
+        assert layout(10**6, n, o, "float32", 64) == RowVectorised(n, o, lanes)
+        assert isinstance(
+            layout(33, n, o, "float32", 64), OutputVectorised
+        )  # too few for the lanes
     for n, o, dtype in ((6, 3, "float64"), (32, 4, "float32"), (16, 8, "float32")):
-        assert isinstance(layout(10**6, n, o, dtype, 64), OutputsBeside)
-    assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputsBeside)  # 16 registers
+        assert isinstance(layout(10**6, n, o, dtype, 64), OutputVectorised)
+    assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputVectorised)  # 16 registers
 
 
 def test_the_layout_fills_vectors_and_wastes_none() -> None:
     for n, o, dtype, width in product((1, 6, 32, 64), (1, 3, 8, 33), ("float32", "float64"),
                                       (16, 32, 64)):  # fmt: skip
-        t = OutputsBeside.of(n, o, dtype, width)
+        t = OutputVectorised.of(n, o, dtype, width)
         size = int(dtype[-2:]) // 8
         assert t.width * size <= width
         assert t.vectors * t.lanes >= o
-        assert t.groups * t.beside >= n
-        assert t.vectors == 1 or t.beside == 1
+        assert t.groups * t.features_per_vector >= n
+        assert t.vectors == 1 or t.features_per_vector == 1
 
 
 # Inputs that end where a page ends that may not be touched, and outputs between canaries.
 GUARDED = """
 import ctypes, mmap, sys
 import torch
-from mlr import compiled
+from mlr.one_pass import bind
 libc = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
 kept = []
@@ -99,9 +110,9 @@ for dtype in (torch.float32, torch.float64):
             shapes = (m, n), (m, o), (n, o), (o,)
             x, y, w, b = (at_the_edge(torch.randn(*shape, dtype=dtype)) for shape in shapes)
             expected = w - 0.5 * x.T @ (x @ w + b - y)
-            compiled.bind_step(x, y, w, b, 0.5)()
+            bind.bind_step(x, y, w, b, 0.5)()
             assert torch.allclose(w, expected, rtol=1e-2, atol=1e-2)
-            compiled.gradient(x, y)
+            bind.gradient(x, y)
 print("within bounds")
 """
 
@@ -125,10 +136,10 @@ def test_what_lies_around_the_rows_changes_nothing_and_is_not_changed(dtype: tor
         x.normal_()
         delta.normal_()
         weight, bias = x.new_full((n + 2, o), 7.0), x.new_full((o + 2,), 7.0)
-        found = compiled.gradient(x, delta)
+        found = bind.gradient(x, delta)
         assert torch.isfinite(found.weight).all()
         assert torch.isfinite(found.bias).all()
-        compiled.bind_step(x, delta, weight[1:-1], bias[1:-1], 0.1)()
+        bind.bind_step(x, delta, weight[1:-1], bias[1:-1], 0.1)()
         assert torch.isfinite(weight).all()
         for edge in (weight[0], weight[-1], bias[:1], bias[-1:]):
             assert (edge == 7.0).all()
@@ -155,14 +166,14 @@ def test_sums_in_float32_stay_exact_over_many_rows(size: tuple[int, int, int]) -
 
 
 def test_threads_share_the_rows_and_agree_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "PART_FLOPS", 1)
+    monkeypatch.setattr(bind, "PART_FLOPS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     kernel = get_kernel("one_pass_step")
     for n, o in ((6, 3), (130, 9)):
         found = []
         for _ in range(3):
             problem = Problem(Case("step", "cpu", "float64", 1_001, n, o))
-            assert compiled.parts_of(1_001, n, o) == 3
+            assert bind.thread_count(1_001, n, o) == 3
             assert check(kernel, problem, kernel.bind(problem)).reason is None
             found.append(problem.weight.clone())
         assert all(torch.equal(found[0], other) for other in found)
@@ -170,14 +181,16 @@ def test_threads_share_the_rows_and_agree_bit_for_bit(monkeypatch: pytest.Monkey
 
 def test_one_thread_serves_few_rows_and_all_serve_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert compiled.parts_of(100, 6, 3) == 1
-    assert compiled.parts_of(10_000_000, 6, 3) == 4
+    assert bind.thread_count(100, 6, 3) == 1
+    assert bind.thread_count(10_000_000, 6, 3) == 4
 
 
 def test_rows_of_one_layout_are_compiled_once() -> None:
-    few, some, many = (compiled.compiled("step", m, 6, 3, "float32") for m in (33, 1_000, 10**6))
+    few, some, many = (
+        compiler.compile_kernel("step", m, 6, 3, "float32") for m in (33, 1_000, 10**6)
+    )
     assert many is some
-    by_rows = isinstance(layout(1_000, 6, 3, "float32", compiled.vector_bytes()), RowsBeside)
+    by_rows = isinstance(layout(1_000, 6, 3, "float32", compiler.vector_bytes()), RowVectorised)
     assert (few is not some) == by_rows
 
 
@@ -185,16 +198,16 @@ def test_its_source_can_be_read() -> None:
     text = Source("step", layout(33, 6, 3, "float64", 64), "float64").text()
     for name in ("sweep", "finish", "call"):
         assert f'define void @"{name}_step_float64_6x3_outputs4x1"' in text
-    assert compiled.compiled("step", 33, 6, 3, "float64").source.startswith("; ModuleID")
+    assert compiler.compile_kernel("step", 33, 6, 3, "float64").source.startswith("; ModuleID")
 
 
 def test_what_would_leave_vectors_empty_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiled, "vector_bytes", lambda: 64)
+    monkeypatch.setattr(compiler, "vector_bytes", lambda: 64)
     reason = get_kernel("one_pass").unsupported(Case("gradient", "cpu", "float64", 10, 2_000, 3))
     assert reason is not None
-    assert f"above {MOST_PRODUCTS:,} outputs fill at least half a vector of 8; got" in reason
+    assert f"above {MAX_PRODUCTS:,} outputs fill at least half a vector of 8; got" in reason
     for o in (4, 1_000):
         taken = Case("gradient", "cpu", "float64", 10, 2_000, o)
         assert get_kernel("one_pass").unsupported(taken) is None
@@ -209,19 +222,6 @@ def test_a_wide_weight_is_taken_tile_by_tile() -> None:
         for tile in t.tiles:
             assert tile.outputs <= tile.vectors * t.lanes < tile.outputs + t.lanes
             assert tile.vectors * tile.at_once <= t.held
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_peak_is_of_multiply_adds_that_are_really_done(dtype: str) -> None:
-    """Each sum tends to s = s/2 + 1 = 2, in as many rounds as are counted."""
-    text, operations = multiply_adds(dtype, 64)
-    held = text.count("= call <")
-    assert operations == 2 * ROUNDS * held * 64 // (int(dtype[-2:]) // 8)
-    bound = compiled.bind_multiply_adds(dtype)
-    bound.call()
-    sums = bound.operations // (2 * ROUNDS * bound.totals.numel())
-    assert bound.operations == 2 * ROUNDS * sums * bound.totals.numel() > 0
-    assert (bound.totals == 2 * sums).all()
 
 
 def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:

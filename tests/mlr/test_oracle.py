@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlr import Case, Problem, check, get_kernel, reference
+from mlr import Case, Problem, check, get_kernel, oracle
 
 
 def case(m: int = 50) -> Case:
@@ -11,9 +11,9 @@ def case(m: int = 50) -> Case:
 
 
 def test_a_step_that_takes_long_is_checked_once() -> None:
-    assert reference.checked_steps(case()) == 3
-    assert reference.checked_steps(Case("step", "cpu", "float32", 100_000, 1_024, 256)) == 1
-    assert reference.checked_steps(Case("step", "cpu", "float32", 10_000, 1_024, 256)) == 3
+    assert oracle.checked_steps(case()) == 3
+    assert oracle.checked_steps(Case("step", "cpu", "float32", 100_000, 1_024, 256)) == 1
+    assert oracle.checked_steps(Case("step", "cpu", "float32", 10_000, 1_024, 256)) == 3
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -21,7 +21,7 @@ def test_an_update_that_is_off_by_a_hair_is_found(
     large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if large:
-        monkeypatch.setattr(reference, "LARGE_FLOPS", 1.0)
+        monkeypatch.setattr(oracle, "LARGE_FLOPS", 1.0)
     kernel, problem = get_kernel("fused_addmm"), Problem(case())
     step = kernel.bind(problem)
     assert check(kernel, problem, step).ok
@@ -36,6 +36,6 @@ def test_an_update_that_is_off_by_a_hair_is_found(
 
 
 def test_one_step_has_less_room_than_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    three = reference.tolerance(case())
-    monkeypatch.setattr(reference, "LARGE_FLOPS", 1.0)
-    assert reference.tolerance(case()) < three
+    three = oracle.tolerance(case())
+    monkeypatch.setattr(oracle, "LARGE_FLOPS", 1.0)
+    assert oracle.tolerance(case()) < three

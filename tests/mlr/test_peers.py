@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.plan.grid import Axes, planned
+from bench.plan.benchmark import planned
+from bench.plan.selection import Selection
 from mlr import KERNELS, Case, Kernel, Problem, check, get_kernel, peers, registry
 
 PEERS = [kernel for kernel in KERNELS.values() if kernel.peer]
@@ -18,7 +19,7 @@ def test_agrees_with_the_oracle_also_on_other_inputs(kernel: Kernel, dtype: str,
         pytest.skip(reason)
     call = kernel.bind(problem)
     assert check(kernel, problem, call).reason is None
-    problem.redraw(99)  # the very same tensors hold other numbers
+    problem.resample(99)  # the very same tensors hold other numbers
     assert check(kernel, problem, call).reason is None
 
 
@@ -49,11 +50,11 @@ def test_each_case_compiles_a_code_of_its_own() -> None:
 
 
 def test_peers_are_run_where_they_are_named_or_belong() -> None:
-    def names(axes: Axes) -> set[str]:
+    def names(axes: Selection) -> set[str]:
         return {entry.kernel.name for entry in planned(axes)} & {kernel.name for kernel in PEERS}
 
-    assert names(Axes(grid="quick", device=("cpu",))) == set()
+    assert names(Selection(grid="quick", device=("cpu",))) == set()
     steps = {kernel.name for kernel in PEERS if kernel.stage == "step"}
-    assert names(Axes(grid="tall", device=("cpu",))) == steps
-    assert names(Axes(grid="full", device=("cpu",))) == {kernel.name for kernel in PEERS}
-    assert names(Axes(grid="quick", device=("cpu",), kernel=("numpy_step",))) == {"numpy_step"}
+    assert names(Selection(grid="tall", device=("cpu",))) == steps
+    assert names(Selection(grid="full", device=("cpu",))) == {kernel.name for kernel in PEERS}
+    assert names(Selection(grid="quick", device=("cpu",), kernel=("numpy_step",))) == {"numpy_step"}

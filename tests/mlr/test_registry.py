@@ -116,7 +116,7 @@ def test_what_is_no_kernel_file_is_told_for_what_it_is(
 def test_redraw_changes_the_very_tensors(tmp_path: Path) -> None:
     problem = Problem(Case("gradient", "cpu", "float64", 5, 3, 2))
     x, before = problem.x, problem.x.clone()
-    problem.redraw(1)
+    problem.resample(1)
     assert problem.x is x
     assert not x.equal(before)
     assert x.equal(Problem(Case("gradient", "cpu", "float64", 5, 3, 2, seed=1)).x)

@@ -13,7 +13,7 @@ from mlr import Case, get_kernel
 # Against float64; the tolerance is the rounding of the result, of sums of products near one.
 INTERPRETED = """
 import torch
-from mlr import triton_sweep
+from mlr.triton_kernels import one_pass
 
 for name, unit in (("float32", 2**-24), ("float64", 2**-53), ("bfloat16", 2**-9)):
     dtype = getattr(torch, name)
@@ -26,12 +26,12 @@ for name, unit in (("float32", 2**-24), ("float64", 2**-53), ("bfloat16", 2**-9)
         x, y, w, b = (value.double() for value in given)
         rate, residual = 0.2 / (m * o), x @ w + b - y
         expected = w - rate * x.T @ residual, b - rate * residual.sum(0)
-        triton_sweep.bind_step(*given, rate, 3)()
+        one_pass.bind_step(*given, rate, 3)()
         for found, right in zip(given[2:], expected, strict=True):
             error = ((found.double() - right).abs() / (right.abs() + 1)).max().item()
             assert error < 8 * unit, (name, m, n, o, error)
         again = [value.to(dtype) for value in (x, y, w, b)]
-        triton_sweep.bind_step(*again, rate, 3)()
+        one_pass.bind_step(*again, rate, 3)()
         assert torch.equal(again[2], given[2])
 print("agrees")
 """

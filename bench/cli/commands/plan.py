@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 
 from ...common.paths import RESULTS
-from ...machine.info import absent, machine_slug
-from ...measure.benchmark import foretell
+from ...machine.devices import absent
+from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
-from ...plan.grid import LONGEST_CALL_S, PASSES, planned
+from ...plan.benchmark import planned
+from ...plan.feasibility import foretell
+from ...plan.grid import LONGEST_CALL_S, PASSES
 from ...plan.selection import add_axes
 from ...plan.split import part_of
 from ...store.runs import pace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mlr.rule import rule_path
+from mlr.tuning import table_path
 
 from ...common.paths import RESULTS
 from ...store.runs import find_runs
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     rule = make_rule(arguments.runs or find_runs(RESULTS / "runs"))
-    path = arguments.out or rule_path()
+    path = arguments.out or table_path()
     threads = "threads were not tried, or did not pay"
     if rule.part_flops is not None:
         threads = f"a thread is worth its while from {rule.part_flops:,} operations on"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...common.paths import RESULTS
 from ...machine.lock import turn
-from ...plan.grid import PASSES, planned, require_supported
+from ...plan.benchmark import planned, require_supported
+from ...plan.grid import PASSES
 from ...plan.selection import add_axes
 from ...plan.split import part_of
 from ...run.runner import run_plan

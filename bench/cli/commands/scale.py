@@ -40,14 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from mlr.distributed import WorkerError, join
 
+    from ...machine.devices import DEVICES
     from ...machine.lock import turn
-    from ...plan.grid import cases
+    from ...plan.benchmark import cases
     from ...scaling.measure import DEFAULT_KERNELS, measure_scaling
     from ..console import doing
 
     axes = read_axes(arguments)
-    if axes.device not in (("cpu",), ("cuda",)):
-        raise UserError(f"scale takes --device cpu or cuda; got {arguments.device}")
+    if axes.device not in [(name,) for name in DEVICES]:
+        raise UserError(f"scale takes --device {' or '.join(DEVICES)}; got {arguments.device}")
     wanted = cases(replace(axes, stage=("gradient",)))
     mode, rank = "weak" if arguments.weak else "strong", os.environ.get("RANK", "0")
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all

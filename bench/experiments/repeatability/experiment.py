@@ -16,8 +16,10 @@ from torch.utils.benchmark import Timer
 
 from mlr import Case, Problem, check, load_kernels
 
-from ...measure.timing import Call, repeats_of, time_slice, warm_up
-from ...plan.grid import Axes, planned
+from ...machine.devices import Call
+from ...measure.timing import repeats_of, time_batch, warm_up
+from ...plan.benchmark import planned
+from ...plan.selection import Selection
 from ...run.runner import run_plan
 from ...run.state import Progress
 from ...store.files import write_whole
@@ -47,7 +49,7 @@ class Proof(NamedTuple):
 
 
 def repeat(
-    axes: Axes, count: int, passes: int, show: Callable[[Progress], None], steady: bool = True
+    axes: Selection, count: int, passes: int, show: Callable[[Progress], None], steady: bool = True
 ) -> Proof:
     """Run the same cases several times over, one run after another, and compare the runs.
 
@@ -79,11 +81,11 @@ def repeat(
     return Proof(table, known, verdict(table, known), where, run.settings)
 
 
-def _kernels(axes: Axes) -> set[str]:
+def _kernels(axes: Selection) -> set[str]:
     return {entry.kernel.name for entry in planned(axes)} - {TWICE}
 
 
-def agreement(axes: Axes) -> pd.DataFrame:
+def agreement(axes: Selection) -> pd.DataFrame:
     """Time calls with this suite's slices and with torch's Timer, in turns, in this process.
 
     Returns:
@@ -104,9 +106,9 @@ def _agree(case: Case, name: str, call: Call) -> dict[str, Any]:
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     logs, theirs = [], []
     for _ in range(QUADS):
-        ours = [time_slice(call, repeats, case.device, lead=1).seconds]
+        ours = [time_batch(call, repeats, case.device, warmup_calls=1).seconds]
         other = [float(timer.timeit(repeats).mean) for _ in range(2)]
-        ours.append(time_slice(call, repeats, case.device, lead=1).seconds)
+        ours.append(time_batch(call, repeats, case.device, warmup_calls=1).seconds)
         logs.append(math.log(statistics.mean(ours) / statistics.mean(other)))
         theirs += other
     return {

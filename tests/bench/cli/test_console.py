@@ -8,8 +8,9 @@ from rich.console import Console
 from run_builder import build_run, fail
 
 from bench.cli import console as terminal
-from bench.measure.benchmark import foretell
-from bench.plan.grid import Axes, planned
+from bench.plan.benchmark import planned
+from bench.plan.feasibility import foretell
+from bench.plan.selection import Selection
 from bench.run.state import Progress
 from bench.store.runs import runs_frame
 from bench.store.schema import Run
@@ -112,7 +113,9 @@ def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
-    axes = Axes(grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), stage=("gradient",))
+    axes = Selection(
+        grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), stage=("gradient",)
+    )
     told = [(entry, foretell(entry, None, 1.0)) for entry in planned(axes)]
     terminal.print_plan(told, {}, passes=5, pace_s=2.0)
     said = capsys.readouterr().out

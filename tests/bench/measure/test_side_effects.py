@@ -1,43 +1,37 @@
 """What is told of a call beside its result: that it works on, prints, writes to its input."""
 
-import json
+import ctypes
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
+from typing import TextIO
 
 import pytest
 import torch
-from paths import ROOT
 
-from bench.measure import side_effects as witness
+from bench.measure import side_effects
+from bench.measure.side_effects import (
+    ContractViolationError,
+    detect_background_work,
+    inputs_untouched,
+    observe_side_effects,
+)
 from mlr import Case, Problem
 
-# Each writes `name`, in its own way, to where a terminal would be.
-WRITERS = """
-import ctypes, os, sys
-from mlr import Gradient, kernel
-
-costs = dict(flops=lambda m, n, o, s: m, workspace=lambda m, n, o, s: 0)
-libc, held = ctypes.CDLL(None), sys.stdout
-
-def writer(name, write):
-    def function(x, delta):
-        write(name)
-        return Gradient(x.T @ delta, delta.sum(0))
-    function.__name__ = name
-    kernel(stage="gradient", **costs)(function)
-
-writer("by_print", print)
-writer("by_print_to_stderr", lambda name: print(name, file=sys.stderr))
-writer("by_descriptor", lambda name: os.write(1, name.encode()))
-writer("by_descriptor_2", lambda name: os.write(2, name.encode()))
-writer("by_c", lambda name: libc.printf(name.encode()))
-writer("by_pythons_first_stream", lambda name: print(name, file=sys.__stdout__))
-writer("by_a_stream_that_was_there_before", lambda name: print(name, file=held))
-writer("not_at_all", lambda name: None)
-"""
+LIBC = ctypes.CDLL(None)
+# Each writes its name, in its own way, to where a terminal would be.
+WRITERS: dict[str, Callable[[str, TextIO], object]] = {
+    "by_print": lambda name, _: print(name),
+    "by_print_to_stderr": lambda name, _: print(name, file=sys.stderr),
+    "by_descriptor": lambda name, _: os.write(1, name.encode()),
+    "by_descriptor_2": lambda name, _: os.write(2, name.encode()),
+    "by_c": lambda name, _: LIBC.printf(name.encode()),
+    "by_pythons_first_stream": lambda name, _: print(name, file=sys.__stdout__),
+    "by_a_stream_that_was_there_before": lambda name, held: print(name, file=held),
+    "not_at_all": lambda name, _: None,
+}
 
 
 @pytest.mark.parametrize(
@@ -47,15 +41,15 @@ writer("not_at_all", lambda name: None)
         ([1.0, 1.0], True, 1),
         ([1.0, 0.0, 0.0], False, 2),  # waits awake for a little while, then sleeps
         ([0.1, 0.4, 0.18, 0.3, 0.25], True, 3),  # wants a core, and seldom gets one
-        ([0.1] * witness.MOST_CALLS, False, witness.MOST_CALLS),
+        ([0.1] * side_effects.MAX_CALLS, False, side_effects.MAX_CALLS),
     ],
 )
 def test_what_works_on_is_told_from_what_waits(
     monkeypatch: pytest.MonkeyPatch, cores: list[float], said: bool, calls: int
 ) -> None:
     left, called = iter(cores), []
-    monkeypatch.setattr(witness, "busy_while_idle", lambda: next(left))
-    assert bool(witness.works_on(lambda: called.append(1))) == said
+    monkeypatch.setattr(side_effects, "background_cpu_usage", lambda: next(left))
+    assert bool(detect_background_work(lambda: called.append(1))) == said
     assert len(called) == calls
     assert next(left, None) is None
 
@@ -80,29 +74,32 @@ def test_a_write_to_an_input_is_seen_by_its_value_or_by_torchs_count(
 ) -> None:
     problem = Problem(Case(stage, "cpu", "float64", 7, 3, 2))
     with (
-        pytest.raises(witness.DeceitError, match=f"^{said}") if said else nullcontext(),
-        witness.inputs_untouched(problem),
+        pytest.raises(ContractViolationError, match=f"^{said}") if said else nullcontext(),
+        inputs_untouched(problem),
     ):
         write(problem.x)
 
 
+@pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("capture", ["fd", "sys", "no"])
-def test_what_a_kernel_writes_is_seen_under_every_capture(tmp_path: Path, capture: str) -> None:
-    (tmp_path / "writers.py").write_text(WRITERS)
-    names = [line.split('"')[1] for line in WRITERS.splitlines() if line.startswith("writer(")]
+def test_what_a_call_writes_is_seen_under_every_capture(
+    name: str, capture: str, request: pytest.FixtureRequest
+) -> None:
+    unseen = {"not_at_all"}
     if capture == "sys":  # pytest's own stream, in memory: what has kept hold of it is not seen
-        names.remove("by_a_stream_that_was_there_before")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench", f"--kernel-file={tmp_path / 'writers.py'}",
-         "--batch=7", "--features=3", "--outputs=2", "--device=cpu", "--dtype=float64",
-         f"--kernel={','.join(names)}", f"--capture={capture}", "-p", "no:cacheprovider",
-         f"--benchmark-json={tmp_path / 'run.json'}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:]
-    run = json.loads((tmp_path / "run.json").read_text())
-    said = {one["kernel"]: "; ".join(one["suspicions"]) for one in run["outcomes"]}
-    assert set(said) == set(names)
-    for name in names:
-        seen = f"writes to the terminal: '{name}" in said[name]
-        assert seen == (name != "not_at_all"), (name, said[name])
+        request.getfixturevalue("capsys")
+        unseen.add("by_a_stream_that_was_there_before")
+    manager = request.config.pluginmanager.getplugin("capturemanager")
+    with manager.global_and_fixture_disabled() if capture == "no" else nullcontext():
+        held = sys.stdout
+        _, seen = observe_side_effects(lambda: WRITERS[name](name, held))
+    assert len(seen) == (name not in unseen)
+    assert all(one.startswith(f"writes to the terminal: '{name}") for one in seen)
+
+
+def test_a_process_that_a_call_starts_is_seen() -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    _, seen = observe_side_effects(lambda: started.append(subprocess.Popen(["sleep", "60"])))
+    started[0].kill()
+    started[0].wait()
+    assert seen == ["starts 1 other process(es)"]

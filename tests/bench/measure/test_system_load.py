@@ -1,12 +1,14 @@
 """What others take of the machine is seen, and what this process takes is not held against it."""
 
-import multiprocessing
+import subprocess
+import sys
 import time
 
 import pytest
 
-from bench.measure import system_load as noise
-from bench.measure.system_load import Look, Noise
+from bench.measure.system_load import MAX_OTHER_CPU, MAX_STEAL, LoadSnapshot, is_contended
+
+SPIN = "print(flush=True)\nwhile True: pass"
 
 
 def spin(seconds: float) -> None:
@@ -16,28 +18,28 @@ def spin(seconds: float) -> None:
 
 
 def test_another_process_is_seen() -> None:
-    other = multiprocessing.get_context("spawn").Process(target=spin, args=(60.0,))
-    other.start()
+    other = subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()  # it has started
     try:
-        time.sleep(3)
-        before = Look(gpu=False)
-        spin(1.0)
-        seen = Look(gpu=False).since(before)
+        before = LoadSnapshot("cpu")
+        spin(0.5)
+        seen = LoadSnapshot("cpu").delta(before)
     finally:
         other.kill()
-        other.join()
-    assert seen.contended
-    assert seen.others > 0.3 or (seen.steal or 0) > noise.MOST_STEAL
+        other.wait()
+    assert seen["contended"]
+    assert seen["others"] > 0.3 or (seen["steal"] or 0) > MAX_STEAL
 
 
 def test_what_it_takes_itself_does_not_count() -> None:
-    before = Look(gpu=False)
+    before = LoadSnapshot("cpu")
     before.busy, before.own, before.at = before.busy - 3.0, before.own - 3.0, before.at - 1.5
-    assert Look(gpu=False).since(before).others < noise.MOST_OTHERS
+    assert LoadSnapshot("cpu").delta(before)["others"] < MAX_OTHER_CPU
 
 
 @pytest.mark.parametrize(
-    ("steal", "others", "throttled", "contended"),
+    ("steal", "other_cpu", "throttled", "contended"),
     [
         (0.0, 0.0, None, False),
         (None, 0.0, False, False),
@@ -46,15 +48,18 @@ def test_what_it_takes_itself_does_not_count() -> None:
         (0.0, 0.0, True, True),
     ],
 )
-def test_when_a_pass_is_contended(
-    steal: float | None, others: float, throttled: bool | None, contended: bool
+def test_when_a_sample_is_contended(
+    steal: float | None, other_cpu: float, throttled: bool | None, contended: bool
 ) -> None:
-    seen = Noise(steal, others, 0.0, None, None, throttled)
-    assert seen.contended is contended
-    assert seen.columns()["contended"] is contended
+    assert is_contended(steal, other_cpu, throttled) is contended
 
 
-def test_a_machine_without_nvml_says_nothing_of_its_gpu() -> None:
-    noise._nvml.cache_clear()
-    if noise._nvml() is None:
-        assert noise._gpu_state() == (None, None)
+@pytest.mark.parametrize(("earlier", "now", "both"), [(True, False, True), (False, False, False)])
+def test_a_throttled_accelerator_is_seen_at_either_end(
+    earlier: bool, now: bool, both: bool
+) -> None:
+    before, after = LoadSnapshot("cpu"), LoadSnapshot("cpu")
+    before.device = before.device._replace(throttled=earlier)
+    after.device = after.device._replace(throttled=now, mhz=1_980.0)
+    seen = after.delta(before)
+    assert (seen["gpu_throttled"], seen["gpu_mhz"]) == (both, 1_980.0)

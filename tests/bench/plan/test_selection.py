@@ -1,22 +1,24 @@
 """Sizes, ranges and names from the command line, and the grids they change."""
 
+import argparse
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.common.errors import UserError
-from bench.machine.info import absent
-from bench.measure.benchmark import foretell
-from bench.plan.grid import GRIDS, Axes, cases, planned, require_supported
-from bench.plan.selection import AXES, names, sizes
+from bench.machine.devices import absent
+from bench.plan.benchmark import cases, planned, require_supported
+from bench.plan.feasibility import foretell
+from bench.plan.grid import GRIDS
+from bench.plan.selection import AXES, Selection, names, sizes
 
 DEFAULTS = {axis.name: axis.default for axis in AXES}
 
 
-def axes(**given_axes: object) -> Axes:
-    return Axes.parse(lambda name: {**DEFAULTS, **given_axes}[name])
+def axes(**given_axes: object) -> Selection:
+    return Selection.from_args(argparse.Namespace(**DEFAULTS | given_axes))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,7 @@ def test_what_is_no_size_is_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=20))
 def test_any_text_is_sizes_or_a_clear_line(text: str) -> None:
     try:
@@ -58,6 +61,7 @@ def test_any_text_is_sizes_or_a_clear_line(text: str) -> None:
     assert all(1 <= value <= 10**12 for value in found)
 
 
+@settings(max_examples=50)
 @given(first=st.integers(1, 1000), factor=st.integers(2, 10), steps=st.integers(0, 8))
 def test_a_range_holds_every_power_up_to_its_end(first: int, factor: int, steps: int) -> None:
     last = first * factor**steps
@@ -157,7 +161,7 @@ def test_a_device_that_is_absent_is_planned_only_where_it_is_named() -> None:
     require_supported(planned(axes(device="cpu,cuda", kernel="matmul", batch="7")))
 
 
-def test_what_no_kernel_takes_is_foretold_without_its_formula() -> None:
+def test_what_no_kernel_takes_is_predicted_without_its_formula() -> None:
     """A kernel's formulas need not hold for a dtype that it does not take."""
     plan = planned(axes(dtype="bfloat16", batch="9", device="cpu"))
     told = {entry.kernel.name: foretell(entry, None, 1.0) for entry in plan}

@@ -27,7 +27,9 @@ from bench.cli import main as command
 from bench.common.errors import UserError
 from bench.common.shard import Shard, plan_key
 from bench.machine.lock import LOCK_VARIABLE, lock_path, turn
-from bench.plan.grid import GRIDS, LONGEST_CALL_S, Axes, Planned, full_name, planned
+from bench.plan.benchmark import Benchmark, full_name, planned
+from bench.plan.grid import GRIDS, LONGEST_CALL_S
+from bench.plan.selection import Selection
 from bench.plan.split import case_costs, part_of, split
 from bench.report import build as report
 from bench.report.history import alike, chapters
@@ -44,11 +46,11 @@ PATIENCE_S = 120
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def axes(grid: str = "smoke", **given: Any) -> Axes:
-    return Axes(grid=grid, device=("cpu",), **given)
+def axes(grid: str = "smoke", **given: Any) -> Selection:
+    return Selection(grid=grid, device=("cpu",), **given)
 
 
-def cost_of(part: Iterable[Planned], costs: dict[Any, int]) -> int:
+def cost_of(part: Iterable[Benchmark], costs: dict[Any, int]) -> int:
     return sum(costs[case] for case in {entry.case for entry in part})
 
 
@@ -98,12 +100,13 @@ class Refuse(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in sys.argv[1].split(","):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
-from bench.plan.grid import Axes, planned
-from bench.plan.grid import full_name
+from bench.plan.benchmark import planned
+from bench.plan.selection import Selection
+from bench.plan.benchmark import full_name
 from bench.common.shard import Shard
 from bench.plan.split import part_of
 for grid in ("full", "tall"):
-    axes = Axes(grid=grid, device=("cpu", "cuda"))
+    axes = Selection(grid=grid, device=("cpu", "cuda"))
     for number in range(1, 6):
         part, told = part_of(planned(axes), axes, Shard(number, 5))
         print(told, [full_name(entry) for entry in part])
@@ -125,13 +128,13 @@ def test_the_split_is_the_same_in_every_process_and_without_peers(tmp_path: Path
 def test_the_split_asks_neither_the_rule_of_this_machine_nor_the_order_of_the_axes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def parts(given: Axes) -> list[set[str]]:
+    def parts(given: Selection) -> list[set[str]]:
         return [{full_name(e) for e in part} for part in split(planned(given), 3, 5.0)]
 
     before = parts(axes("quick"))
     for name, kernel in list(KERNELS.items()):
-        if kernel.stands_for:
-            other = dataclasses.replace(kernel, stands_for=lambda _: KERNELS["jacrev"])
+        if kernel.delegates_to:
+            other = dataclasses.replace(kernel, delegates_to=lambda _: KERNELS["jacrev"])
             monkeypatch.setitem(KERNELS, name, other)
     assert parts(axes("quick")) == before
     here, there = axes(batch=(7, 100, 33, 41)), axes(batch=(41, 33, 7, 100))
@@ -188,7 +191,7 @@ def journal_of(folder: Path, shard: str | None) -> Journal:
     """Leave the journal of a run that was stopped before its first case."""
     (folder / "unfinished").mkdir(parents=True)
     journal = Journal(folder / "unfinished" / "20260101T000000-999999999.jsonl")
-    given = Axes(
+    given = Selection(
         grid="smoke", stage=("gradient",), kernel=("autograd", "matmul"), device=("cpu",),
         dtype=("float64",), batch=(40, 50), features=(5,), outputs=(4,),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import DOUBLE, INT, SIZES, Piece, Slot, Writer, registers
+from .writer import DOUBLE, INT, SIZES, Argument, ParameterSpan, Writer, registers
 
 _MOST_ROWS = 256  # of a block: what a sum adds up in the working precision
 _BLOCK_BYTES = 2**20  # of X: about a second cache
@@ -121,29 +121,29 @@ class Tiles:
         blocks = _Blocks(self, to, residual_given=residual_given)
         if not residual_given:
             blocks.copy_weight()
-        rows = to.slot(Slot.ROWS)
+        rows = to.argument(Argument.ROWS)
         with to.loop(0, rows, self.block) as start:
-            count = to.build.sub(to.less(to.build.add(start, INT(self.block)), rows), start)
+            count = to.build.sub(to.minimum(to.build.add(start, INT(self.block)), rows), start)
             blocks.write_residuals(start, count)
             blocks.write_sums(start, count)
 
-    def pieces(self, to: Writer) -> Iterator[Piece]:
+    def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
         for tile, start in _in_turn(self, to):
             width = tile.vectors * self.lanes
             with to.loop(0, self.n) as feature:
-                target = to.after((feature, self.o), (start, 1))
-                sums = to.after((start, self.n), (feature, width))
-                yield Piece(Slot.WEIGHT, target, sums, tile.outputs)
-            sums = to.after((start, 1), (self.weight_sums, 1))
-            yield Piece(Slot.BIAS, start, sums, tile.outputs)
+                target = to.offset((feature, self.o), (start, 1))
+                sums = to.offset((start, self.n), (feature, width))
+                yield ParameterSpan(Argument.WEIGHT, target, sums, tile.outputs)
+            sums = to.offset((start, 1), (self.weight_sums, 1))
+            yield ParameterSpan(Argument.BIAS, start, sums, tile.outputs)
 
 
 def _in_turn(layout: Tiles, to: Writer) -> Iterator[tuple[_Tile, ir.Value]]:
     """Yield each width of tiles, in a loop over those of it, with the output that one begins at."""
     for tile in layout.tiles:
         with to.loop(0, tile.many) as number:
-            yield tile, to.after((number, tile.vectors * layout.lanes), (tile.first, 1))
+            yield tile, to.offset((number, tile.vectors * layout.lanes), (tile.first, 1))
 
 
 class _Blocks:
@@ -151,19 +151,23 @@ class _Blocks:
 
     def __init__(self, layout: Tiles, to: Writer, *, residual_given: bool) -> None:
         self.layout, self.to, self.lanes = layout, to, layout.lanes
-        self.x, self.y, self.bias = to.slot(Slot.X), to.slot(Slot.Y), to.slot(Slot.BIAS)
+        self.x, self.y, self.bias = (
+            to.argument(Argument.X),
+            to.argument(Argument.Y),
+            to.argument(Argument.BIAS),
+        )
         self.residual_given = residual_given
-        self.sums = to.slot(Slot.SUMS)
-        self.residuals = to.at(self.sums, layout.sums, DOUBLE)
-        self.weight = to.at(self.residuals, layout.block * layout.padded)
+        self.sums = to.argument(Argument.SUMS)
+        self.residuals = to.gep(self.sums, layout.sums, DOUBLE)
+        self.weight = to.gep(self.residuals, layout.block * layout.padded)
 
     def copy_weight(self) -> None:
         """Copy W to where it lies tile by tile."""
-        to, given = self.to, self.to.slot(Slot.WEIGHT)
+        to, given = self.to, self.to.argument(Argument.WEIGHT)
         for tile, start in _in_turn(self.layout, to):
-            base = to.at(self.weight, to.after((start, self.layout.n)))
+            base = to.gep(self.weight, to.offset((start, self.layout.n)))
             with to.loop(0, self.layout.n) as feature:
-                place = to.after((feature, self.layout.o), (start, 1))
+                place = to.offset((feature, self.layout.o), (start, 1))
                 self._put(tile, base, feature, self._outputs(tile, given, place))
 
     def write_residuals(self, start: ir.Value, count: ir.Value) -> None:
@@ -179,7 +183,7 @@ class _Blocks:
     def write_sums(self, start: ir.Value, count: ir.Value) -> None:
         """Add XᵀR of a block of rows to G."""
         n = self.layout.n
-        x = self.to.at(self.x, self.to.after((start, n)))
+        x = self.to.gep(self.x, self.to.offset((start, n)))
         for tile, output in _in_turn(self.layout, self.to):
             left = n % tile.at_once
             with self.to.loop(0, n - left, tile.at_once) as feature:
@@ -195,22 +199,22 @@ class _Blocks:
         first = to.build.add(start, row)
         totals = []
         for number in range(count):
-            place = to.after((first, layout.o), (number, layout.o), (output, 1))
+            place = to.offset((first, layout.o), (number, layout.o), (output, 1))
             totals.append(self._outputs(tile, self.y, place))
         if not self.residual_given:
             bias = self._outputs(tile, self.bias, output)
             begun = [[to.build.fsub(b, y) for b, y in zip(bias, t, strict=True)] for t in totals]
-            weight = to.at(self.weight, to.after((output, layout.n)))
-            x = to.at(self.x, to.after((first, layout.n)))
+            weight = to.gep(self.weight, to.offset((output, layout.n)))
+            x = to.gep(self.x, to.offset((first, layout.n)))
             totals = self._multiply(tile, begun, layout.n, (x, 1, layout.n), weight)
-        base = to.at(self.residuals, to.after((output, layout.block)))
+        base = to.gep(self.residuals, to.offset((output, layout.block)))
         for number, total in enumerate(totals):
             self._put(tile, base, to.build.add(row, INT(number)), total)
         for number, (one, *others) in enumerate(zip(*totals, strict=True)):
             over_rows = one
             for other in others:
                 over_rows = to.build.fadd(over_rows, other)
-            place = to.after((layout.weight_sums, 1), (output, 1), (number, self.lanes))
+            place = to.offset((layout.weight_sums, 1), (output, 1), (number, self.lanes))
             to.add_double(over_rows, self.sums, place)
 
     def _add_features(
@@ -225,12 +229,12 @@ class _Blocks:
         """Add xᵀr over the rows to G, of some features that go together."""
         to, layout = self.to, self.layout
         begun = [[to.zero(self.lanes)] * tile.vectors for _ in range(count)]
-        residuals = to.at(self.residuals, to.after((output, layout.block)))
-        totals = self._multiply(tile, begun, rows, (to.at(x, first), layout.n, 1), residuals)
+        residuals = to.gep(self.residuals, to.offset((output, layout.block)))
+        totals = self._multiply(tile, begun, rows, (to.gep(x, first), layout.n, 1), residuals)
         width = tile.vectors * self.lanes
         for number, total in enumerate(totals):
             for vector, value in enumerate(total):
-                place = to.after((output, layout.n), (first, width), (number, width),
+                place = to.offset((output, layout.n), (first, width), (number, width),
                                  (vector, self.lanes))  # fmt: skip
                 to.add_double(value, self.sums, place)
 
@@ -249,16 +253,16 @@ class _Blocks:
         """
         to, lanes = self.to, self.lanes
         base, along, across = left
-        places = [[to.room(lanes, 1) for _ in one] for one in begun]
+        places = [[to.alloca(lanes, 1) for _ in one] for one in begun]
         for place, value in zip(chain(*places), chain(*begun), strict=True):
             to.store(value, place, 0)
         with to.loop(0, length) as index:
-            row = to.at(right, to.after((index, tile.vectors * lanes)))
+            row = to.gep(right, to.offset((index, tile.vectors * lanes)))
             vectors = [to.load(row, number * lanes, lanes) for number in range(tile.vectors)]
-            start = to.at(base, to.after((index, along)))
+            start = to.gep(base, to.offset((index, along)))
             for number, sums in enumerate(places):
-                item = to.build.load(to.at(start, number * across), typ=to.item)
-                factor = to.spread(item, lanes)
+                item = to.build.load(to.gep(start, number * across), typ=to.item)
+                factor = to.broadcast(item, lanes)
                 for place, vector in zip(sums, vectors, strict=True):
                     so_far = to.load(place, 0, lanes)
                     to.store(to.multiply_add(factor, vector, so_far), place, 0)
@@ -266,19 +270,19 @@ class _Blocks:
 
     def _outputs(self, tile: _Tile, base: ir.Value, place: ir.Value) -> list[ir.Value]:
         """Load a tile's outputs of a row that is not padded, and nothing behind them."""
-        start, found = self.to.at(base, place), []
+        start, found = self.to.gep(base, place), []
         for number in range(tile.vectors):
             there = tile.outputs - number * self.lanes
             if there >= self.lanes:
                 found.append(self.to.load(start, number * self.lanes, self.lanes))
             else:
-                wanted = self.to.first(INT(there), self.lanes)
-                found.append(self.to.load_where(wanted, start, number * self.lanes))
+                wanted = self.to.lane_mask(INT(there), self.lanes)
+                found.append(self.to.masked_load(wanted, start, number * self.lanes))
         return found
 
     def _put(self, tile: _Tile, base: ir.Value, row: ir.Value, values: list[ir.Value]) -> None:
         """Store a row of a tile among the rows of that tile."""
         width = tile.vectors * self.lanes
         for number, value in enumerate(values):
-            place = self.to.after((row, width), (number, self.lanes))
+            place = self.to.offset((row, width), (number, self.lanes))
             self.to.store(value, base, place)

@@ -13,14 +13,14 @@ from itertools import product
 
 from llvmlite import ir
 
-from .writer import INT, SIZES, Piece, Slot, Writer, registers
+from .writer import INT, SIZES, Argument, ParameterSpan, Writer, registers
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
 _FEWEST_OF_A_LANE = 8  # rows; below, adding up the lanes costs more than it saves
 
 
 @dataclass(frozen=True)
-class RowsBeside:
+class RowVectorised:
     """How rows lie in vectors.
 
     Attributes:
@@ -34,17 +34,17 @@ class RowsBeside:
     lanes: int
 
     @classmethod
-    def of(cls, m: int, n: int, o: int, dtype: str, vector_bytes: int) -> RowsBeside | None:
+    def of(cls, m: int, n: int, o: int, dtype: str, vector_bytes: int) -> RowVectorised | None:
         """Lay out m rows of n features and o outputs, or return None where that does not pay.
 
         It pays where the outputs of a row would fill a quarter of a vector at most, where the sums,
         the features and the residuals fit in registers, and where each lane has rows enough.
 
-        >>> RowsBeside.of(1_000, 6, 3, "float32", 64)
-        RowsBeside(n=6, o=3, lanes=16)
-        >>> RowsBeside.of(1_000, 6, 3, "float64", 64)  # three outputs fill a half
-        >>> RowsBeside.of(1_000, 16, 3, "float32", 64)  # 48 sums
-        >>> RowsBeside.of(100, 6, 3, "float32", 64)  # six rows a lane
+        >>> RowVectorised.of(1_000, 6, 3, "float32", 64)
+        RowVectorised(n=6, o=3, lanes=16)
+        >>> RowVectorised.of(1_000, 6, 3, "float64", 64)  # three outputs fill a half
+        >>> RowVectorised.of(1_000, 16, 3, "float32", 64)  # 48 sums
+        >>> RowVectorised.of(100, 6, 3, "float32", 64)  # six rows a lane
         """
         lanes = vector_bytes // SIZES[dtype]
         held = n * o + n + 2 * o + 2
@@ -72,30 +72,30 @@ class RowsBeside:
         """Return how many float64 numbers a part has room for."""
         return self.sums
 
-    def pieces(self, to: Writer) -> Iterator[Piece]:
+    def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
         with to.loop(0, self.n) as feature:
-            first = to.after((feature, self.o))
-            yield Piece(Slot.WEIGHT, first, first, self.o)
-        yield Piece(Slot.BIAS, INT(0), INT(self.weight_sums), self.o)
+            first = to.offset((feature, self.o))
+            yield ParameterSpan(Argument.WEIGHT, first, first, self.o)
+        yield ParameterSpan(Argument.BIAS, INT(0), INT(self.weight_sums), self.o)
 
     def write(self, to: Writer, *, residual_given: bool) -> None:
         """Write the sums over all rows."""
         lanes, build = self.lanes, to.build
         weight = bias = None
         if not residual_given:
-            weight = self._spread(to, Slot.WEIGHT, self.weight_sums)
-            bias = self._spread(to, Slot.BIAS, self.o)
-        x, y, rows = to.slot(Slot.X), to.slot(Slot.Y), to.slot(Slot.ROWS)
-        totals = [to.room(lanes, 1) for _ in range(self.weight_sums + self.o)]
+            weight = self._broadcast(to, Argument.WEIGHT, self.weight_sums)
+            bias = self._broadcast(to, Argument.BIAS, self.o)
+        x, y, rows = to.argument(Argument.X), to.argument(Argument.Y), to.argument(Argument.ROWS)
+        totals = [to.alloca(lanes, 1) for _ in range(self.weight_sums + self.o)]
 
         def add(row: ir.Value, there: ir.Value | None) -> None:
-            features = self._apart(to, self._load(to, x, row, self.n, there))
-            residuals = self._apart(to, self._load(to, y, row, self.o, there))
+            features = self._transpose(to, self._load(to, x, row, self.n, there))
+            residuals = self._transpose(to, self._load(to, y, row, self.o, there))
             if weight is not None and bias is not None:
                 residuals = self._residuals(to, features, residuals, weight, bias)
                 if there is not None:
-                    among = to.first(there, lanes)
+                    among = to.lane_mask(there, lanes)
                     residuals = [build.select(among, r, to.zero(lanes)) for r in residuals]
             one = ir.Constant(to.vector(lanes), [1.0] * lanes)
             pairs = product([*features, one], residuals)
@@ -106,7 +106,7 @@ class RowsBeside:
         with to.loop(0, rows, lanes * _ROWS_OF_A_LANE) as start:
             for place in totals:
                 to.store(to.zero(lanes), place, 0)
-            stop = to.less(build.add(start, INT(lanes * _ROWS_OF_A_LANE)), rows)
+            stop = to.minimum(build.add(start, INT(lanes * _ROWS_OF_A_LANE)), rows)
             count = build.sub(stop, start)
             middle = build.sub(stop, build.urem(count, INT(lanes)))
             with to.loop(start, middle, lanes) as row:
@@ -115,33 +115,33 @@ class RowsBeside:
                 add(row, build.sub(stop, row))
             self._add_block(to, [to.load(place, 0, lanes) for place in totals])
 
-    def _spread(self, to: Writer, slot: Slot, count: int) -> ir.Value:
+    def _broadcast(self, to: Writer, argument: Argument, count: int) -> ir.Value:
         """Copy parameters to the stack, each in all lanes of a vector."""
-        given, place = to.slot(slot), to.room(self.lanes, count)
+        given, place = to.argument(argument), to.alloca(self.lanes, count)
         with to.loop(0, count) as index:
-            item = to.build.load(to.at(given, index), typ=to.item)
-            to.store(to.spread(item, self.lanes), place, to.after((index, self.lanes)))
+            item = to.build.load(to.gep(given, index), typ=to.item)
+            to.store(to.broadcast(item, self.lanes), place, to.offset((index, self.lanes)))
         return place
 
     def _load(
         self, to: Writer, base: ir.Value, row: ir.Value, width: int, there: ir.Value | None
     ) -> list[ir.Value]:
         """Load as many rows of so many numbers as a vector has lanes, or only those that exist."""
-        found, first = [], to.at(base, to.after((row, width)))
+        found, first = [], to.gep(base, to.offset((row, width)))
         for number in range(width):
             place = number * self.lanes
             if there is None:
                 found.append(to.load(first, place, self.lanes))
             else:
-                left = to.build.sub(to.after((there, width)), INT(place))
-                found.append(to.load_where(to.first(left, self.lanes), first, place))
+                left = to.build.sub(to.offset((there, width)), INT(place))
+                found.append(to.masked_load(to.lane_mask(left, self.lanes), first, place))
         return found
 
-    def _apart(self, to: Writer, given: Sequence[ir.Value]) -> list[ir.Value]:
+    def _transpose(self, to: Writer, given: Sequence[ir.Value]) -> list[ir.Value]:
         """Return the columns of rows that lie one behind the other in as many vectors."""
         width, lanes = len(given), self.lanes
         if width % 2 == 0:
-            halves = [self._apart(to, self._every_other(to, given, odd)) for odd in (0, 1)]
+            halves = [self._transpose(to, self._deinterleave(to, given, odd)) for odd in (0, 1)]
             return [column for pair in zip(*halves, strict=True) for column in pair]
         columns = []
         for column in range(width):
@@ -153,15 +153,15 @@ class RowsBeside:
                     lanes + place % lanes if place // lanes == number else before % lanes
                     for place, before in zip(places, so_far, strict=True)
                 ]
-                found = to.pick(found, wanted, given[number])
+                found = to.shuffle(found, wanted, given[number])
             columns.append(found)
         return columns
 
-    def _every_other(self, to: Writer, given: Sequence[ir.Value], odd: int) -> list[ir.Value]:
+    def _deinterleave(self, to: Writer, given: Sequence[ir.Value], odd: int) -> list[ir.Value]:
         """Return every other number of the vectors, from the first or the second on."""
         lanes = range(odd, 2 * self.lanes, 2)
         return [
-            to.pick(low, lanes, high) for low, high in zip(given[::2], given[1::2], strict=True)
+            to.shuffle(low, lanes, high) for low, high in zip(given[::2], given[1::2], strict=True)
         ]
 
     def _residuals(
@@ -190,11 +190,11 @@ class RowsBeside:
         Two vectors become one, that of the sums of neighbours in both, until as many are one as it
         has lanes: then each lane holds the sum of one of them.
         """
-        lanes, build, sums = self.lanes, to.build, to.slot(Slot.SUMS)
+        lanes, build, sums = self.lanes, to.build, to.argument(Argument.SUMS)
         for first in range(0, self.sums, lanes):
             left = [*totals[first : first + lanes]]
             left += [to.zero(lanes)] * (lanes - len(left))
             while len(left) > 1:
-                even, odd = (self._every_other(to, left, odd) for odd in (0, 1))
+                even, odd = (self._deinterleave(to, left, odd) for odd in (0, 1))
                 left = [build.fadd(a, b) for a, b in zip(even, odd, strict=True)]
             to.add_double(left[0], sums, first)

@@ -26,8 +26,8 @@ def registers(vector_bytes: int) -> int:
     return _REGISTERS.get(vector_bytes, _FEWEST_REGISTERS)
 
 
-class Slot(IntEnum):
-    """What a call is told, eight bytes each: five pointers, two numbers of rows and parts, η."""
+class Argument(IntEnum):
+    """Arguments of a call, eight bytes each: five pointers, the numbers of rows and threads, η."""
 
     X = 0
     Y = 1
@@ -35,21 +35,21 @@ class Slot(IntEnum):
     BIAS = 3
     SUMS = 4
     ROWS = 5
-    PARTS = 6
+    THREADS = 6
     RATE = 7
 
 
-class Piece(NamedTuple):
+class ParameterSpan(NamedTuple):
     """Parameters that follow one another, and the sums that are theirs.
 
     Attributes:
-        slot: `WEIGHT` or `BIAS`.
+        argument: `WEIGHT` or `BIAS`.
         target: The first parameter.
         sums: The first sum.
         items: How many they are.
     """
 
-    slot: Slot
+    argument: Argument
     target: ir.Value
     sums: ir.Value
     items: int
@@ -64,21 +64,21 @@ class Writer:
         self.build = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.item, self.size = _TYPES[dtype], SIZES[dtype]
 
-    def slot(self, which: Slot) -> ir.Value:
-        """Load what the call is told in a slot."""
-        kind = {Slot.ROWS: INT, Slot.PARTS: INT, Slot.RATE: DOUBLE}.get(which, _POINTER)
-        place = self.at(self.function.args[0], which, INT)
-        return self.build.load(place, typ=kind)
+    def argument(self, which: Argument) -> ir.Value:
+        """Load an argument of the call."""
+        kinds = {Argument.ROWS: INT, Argument.THREADS: INT, Argument.RATE: DOUBLE}
+        place = self.gep(self.function.args[0], which, INT)
+        return self.build.load(place, typ=kinds.get(which, _POINTER))
 
     def number(self, value: int | ir.Value) -> ir.Value:
         """Return a whole number as a value."""
         return INT(value) if isinstance(value, int) else value
 
-    def at(self, base: ir.Value, index: int | ir.Value, kind: ir.Type | None = None) -> ir.Value:
+    def gep(self, base: ir.Value, index: int | ir.Value, kind: ir.Type | None = None) -> ir.Value:
         """Return the address of an item."""
         return self.build.gep(base, [self.number(index)], source_etype=kind or self.item)
 
-    def after(self, *terms: tuple[int | ir.Value, int]) -> ir.Value:
+    def offset(self, *terms: tuple[int | ir.Value, int]) -> ir.Value:
         """Return Σ value·factor."""
         total: ir.Value = INT(0)
         for value, factor in terms:
@@ -93,7 +93,7 @@ class Writer:
         """Return a vector of zeros."""
         return ir.Constant(self.vector(lanes), [0.0] * lanes)
 
-    def room(self, lanes: int, count: int) -> ir.Value:
+    def alloca(self, lanes: int, count: int) -> ir.Value:
         """Take room for so many vectors on the stack."""
         place = self.build.alloca(ir.ArrayType(self.vector(lanes), count))
         place.align, place.type = CACHE_LINE, _POINTER
@@ -104,23 +104,23 @@ class Writer:
     ) -> ir.Value:
         """Load so many items, or numbers of another kind, that follow one another."""
         kind = kind or self.item
-        place, size = self.at(base, index, kind), 8 if kind == DOUBLE else self.size
+        place, size = self.gep(base, index, kind), 8 if kind == DOUBLE else self.size
         return self.build.load(place, typ=ir.VectorType(kind, lanes), align=size)
 
     def gather(self, base: ir.Value, index: int | ir.Value, count: int, lanes: int) -> ir.Value:
         """Load a few items, and nothing behind them, into a vector padded with zeros."""
         found: ir.Value = self.zero(lanes)
         for lane in range(count):
-            place = self.at(self.at(base, index), lane)
+            place = self.gep(self.gep(base, index), lane)
             item = self.build.load(place, typ=self.item)
             found = self.build.insert_element(found, item, _LANE(lane))
         return found
 
     def store(self, value: ir.Value, base: ir.Value, index: int | ir.Value) -> None:
         """Store an item or a vector of them."""
-        self.build.store(value, self.at(base, index), align=self.size)
+        self.build.store(value, self.gep(base, index), align=self.size)
 
-    def pick(
+    def shuffle(
         self, value: ir.Value, lanes: Sequence[int], other: ir.Value | None = None
     ) -> ir.Value:
         """Return the vector of the lanes named; those of `other` follow on those of `value`."""
@@ -128,17 +128,17 @@ class Writer:
         other = ir.Constant(value.type, ir.Undefined) if other is None else other
         return self.build.shuffle_vector(value, other, mask)
 
-    def spread(self, item: ir.Value, lanes: int) -> ir.Value:
+    def broadcast(self, item: ir.Value, lanes: int) -> ir.Value:
         """Return a vector with a number in each lane."""
         empty = ir.Constant(ir.VectorType(item.type, lanes), ir.Undefined)
-        return self.pick(self.build.insert_element(empty, item, _LANE(0)), [0] * lanes)
+        return self.shuffle(self.build.insert_element(empty, item, _LANE(0)), [0] * lanes)
 
-    def first(self, count: ir.Value, lanes: int) -> ir.Value:
+    def lane_mask(self, count: ir.Value, lanes: int) -> ir.Value:
         """Return which lanes are among the first `count`."""
         numbers = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
-        return self.build.icmp_signed("<", numbers, self.spread(count, lanes))
+        return self.build.icmp_signed("<", numbers, self.broadcast(count, lanes))
 
-    def load_where(self, wanted: ir.Value, base: ir.Value, index: int | ir.Value) -> ir.Value:
+    def masked_load(self, wanted: ir.Value, base: ir.Value, index: int | ir.Value) -> ir.Value:
         """Load the lanes wanted, and touch no other; zeros in the others."""
         lanes = wanted.type.count
         name = f"llvm.masked.load.v{lanes}f{8 * self.size}.p0"
@@ -147,7 +147,7 @@ class Writer:
         )
         module = self.function.module
         load = module.globals.get(name) or ir.Function(module, kind, name)
-        place = self.at(base, index)
+        place = self.gep(base, index)
         return self.build.call(load, [place, _LANE(self.size), wanted, self.zero(lanes)])
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
@@ -158,7 +158,7 @@ class Writer:
         kind = ir.FunctionType(a.type, [a.type] * 3)
         return self.build.call(known or ir.Function(module, kind, name), [a, b, c])
 
-    def forget(self) -> None:
+    def clobber_memory(self) -> None:
         """Let nothing loaded before be kept in registers: reading it again is cheaper."""
         kind = ir.FunctionType(_VOID, [])
         self.build.asm(kind, "", "~{memory}", [], side_effect=True)
@@ -178,7 +178,7 @@ class Writer:
 
     def add_double(self, value: ir.Value, base: ir.Value, index: int | ir.Value) -> None:
         """Add a number or a vector to what is summed up in float64 at an index of `base`."""
-        value, place = self.widen(value), self.at(base, index, DOUBLE)
+        value, place = self.widen(value), self.gep(base, index, DOUBLE)
         so_far = self.build.load(place, typ=value.type, align=SIZES["float64"])
         self.build.store(self.build.fadd(so_far, value), place, align=SIZES["float64"])
 
@@ -200,6 +200,6 @@ class Writer:
         build.branch(head)
         build.position_at_end(end)
 
-    def less(self, a: ir.Value, b: ir.Value) -> ir.Value:
+    def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Return the lesser of two numbers."""
         return self.build.select(self.build.icmp_signed("<", a, b), a, b)

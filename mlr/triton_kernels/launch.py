@@ -13,7 +13,7 @@ def padded(size: int) -> int:
     return max(LEAST, 1 << (size - 1).bit_length())
 
 
-def parts_of(m: int, n: int, processors: int) -> tuple[int, int]:
+def launch_grid(m: int, n: int, processors: int) -> tuple[int, int]:
     """Return the rows of a block and the number of programs."""
     rows = min(MOST_ROWS, max(LEAST_ROWS, BLOCK_NUMBERS // padded(n)))
     return rows, max(1, min(-(-m // rows), PROGRAMS_PER_PROCESSOR * processors))
@@ -21,5 +21,5 @@ def parts_of(m: int, n: int, processors: int) -> tuple[int, int]:
 
 def sums_bytes(m: int, n: int, o: int, itemsize: int, processors: int) -> int:
     """Return the bytes that the sums of all programs take."""
-    _, programs = parts_of(m, n, processors)
+    _, programs = launch_grid(m, n, processors)
     return programs * (padded(n) + 1) * padded(o) * (8 if itemsize == 8 else 4) + 8

@@ -1,7 +1,7 @@
 """What was measured on this machine for `mlr` to act on: `python -m bench rule` writes it down.
 
-Which kernel is the fastest where, and how much work is worth another thread. A rule holds for the
-processor and the GPU that it was measured on, and says nothing on any other.
+A table of the fastest kernel at each measured size, and how much work is worth another thread. It
+holds for the processor and the GPU that it was measured on, and says nothing on any other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from llvmlite import binding as llvm
 
-RULE_VARIABLE = "MLR_RULE"
+TABLE_VARIABLE = "MLR_RULE"
 
 
 class Fastest(NamedTuple):
@@ -29,25 +29,25 @@ class Fastest(NamedTuple):
     kernel: str
 
 
-class Rule(NamedTuple):
-    """What holds on this machine.
+class TuningTable(NamedTuple):
+    """What was measured on this machine.
 
     Attributes:
         fastest: The kernel that was the fastest at each measured case.
-        part_flops: Operations from which a part of a sweep is worth a thread of its own; None where
-            that was not measured.
+        part_flops: Operations from which a part of the rows is worth a thread of its own; None
+            where that was not measured.
     """
 
     fastest: tuple[Fastest, ...] = ()
     part_flops: int | None = None
 
 
-def rule_path() -> Path:
-    """Return where this user's rule lies: `MLR_RULE`, or `mlr/rule.json` among the settings."""
-    if named := os.environ.get(RULE_VARIABLE):
+def table_path() -> Path:
+    """Return where this user's table lies: `MLR_RULE`, or `mlr/tuning.json` among the settings."""
+    if named := os.environ.get(TABLE_VARIABLE):
         return Path(named)
     settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(settings) / "mlr" / "rule.json"
+    return Path(settings) / "mlr" / "tuning.json"
 
 
 def processor() -> str:
@@ -55,23 +55,23 @@ def processor() -> str:
     return str(llvm.get_host_cpu_name())
 
 
-def surroundings() -> dict[str, Any]:
-    """Return what a rule depends on: the processor and the GPU."""
+def hardware() -> dict[str, Any]:
+    """Return what a table depends on: the processor and the GPU."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cpu": processor(), "gpu": gpu}
 
 
 @cache
-def current() -> Rule:
-    """Return this user's rule, read once a process; an empty one where there is none."""
-    return read_rule(rule_path())
+def current_table() -> TuningTable:
+    """Return this user's table, read once a process; an empty one where there is none."""
+    return read_table(table_path())
 
 
 @cache
-def read_rule(path: Path) -> Rule:
-    """Read a rule; an empty one where there is none, or where it was made elsewhere.
+def read_table(path: Path) -> TuningTable:
+    """Read a table; an empty one where there is none, or where it was made elsewhere.
 
-    A file that is no rule is told once, by a warning, and not used.
+    A file that is no table is not used, which a warning says once.
     """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
@@ -83,13 +83,13 @@ def read_rule(path: Path) -> Rule:
         part_flops = held["part_flops"]
         if part_flops is not None and (type(part_flops) is not int or part_flops < 1):
             raise ValueError("part_flops is no number of operations")
-        return Rule(found, part_flops) if held["of"] == surroundings() else Rule()
+        return TuningTable(found, part_flops) if held["of"] == hardware() else TuningTable()
     except FileNotFoundError:
-        return Rule()
+        return TuningTable()
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(
-            f"a rule is what `python -m bench rule` writes; {path} is none "
+            f"a tuning table is what `python -m bench rule` writes; {path} is none "
             f"({type(error).__name__}: {error}); the default is used; remove it",
             stacklevel=2,
         )
-        return Rule()
+        return TuningTable()

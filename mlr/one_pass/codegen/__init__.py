@@ -21,35 +21,42 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from .outputs import BLOCK, OutputsBeside
-from .rows import RowsBeside
+from .outputs import BLOCK, OutputVectorised
+from .rows import RowVectorised
 from .tiles import Tiles
-from .writer import DOUBLE, Piece, Slot, Writer
+from .writer import DOUBLE, Argument, ParameterSpan, Writer
 
 __all__ = [
-    "BLOCK", "MOST_PRODUCTS", "Layout", "OutputsBeside", "RowsBeside", "Slot", "Source", "Tiles",
+    "BLOCK",
+    "MAX_PRODUCTS",
+    "Argument",
+    "Layout",
+    "OutputVectorised",
+    "RowVectorised",
+    "Source",
+    "Tiles",
     "layout",
 ]  # fmt: skip
 
-MOST_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
-Layout = OutputsBeside | RowsBeside | Tiles
+MAX_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
+Layout = OutputVectorised | RowVectorised | Tiles
 
 
 def layout(m: int, n: int, o: int, dtype: str, vector_bytes: int) -> Layout:
     """Return how m rows of n features and o outputs fill vectors of so many bytes.
 
     >>> type(layout(100, 6, 3, "float32", 64)).__name__
-    'OutputsBeside'
+    'OutputVectorised'
     >>> type(layout(1_000, 6, 3, "float32", 64)).__name__
-    'RowsBeside'
+    'RowVectorised'
     >>> type(layout(1_000, 256, 64, "float32", 64)).__name__
     'Tiles'
     """
-    by_rows = RowsBeside.of(m, n, o, dtype, vector_bytes)
+    by_rows = RowVectorised.of(m, n, o, dtype, vector_bytes)
     if by_rows:
         return by_rows
-    by_outputs = OutputsBeside.of(n, o, dtype, vector_bytes)
-    if by_outputs.weight_sums <= MOST_PRODUCTS:
+    by_outputs = OutputVectorised.of(n, o, dtype, vector_bytes)
+    if by_outputs.weight_sums <= MAX_PRODUCTS:
         return by_outputs
     return Tiles.of(n, o, dtype, vector_bytes)
 
@@ -84,9 +91,9 @@ class Source:
 
     def _write_sweep(self, to: Writer) -> ir.Function:
         """Write what sums over the rows of one part."""
-        sums = to.slot(Slot.SUMS)
+        sums = to.argument(Argument.SUMS)
         with to.loop(0, self.layout.sums) as index:
-            to.build.store(DOUBLE(0.0), to.at(sums, index, DOUBLE))
+            to.build.store(DOUBLE(0.0), to.gep(sums, index, DOUBLE))
         self.layout.write(to, residual_given=self.stage == "gradient")
         to.build.ret_void()
         return to.function
@@ -94,27 +101,27 @@ class Source:
     def _write_finish(self, to: Writer) -> ir.Function:
         """Write what is done with the sums of all parts: they are added to the first, and used."""
         t = self.layout
-        sums, parts = to.slot(Slot.SUMS), to.slot(Slot.PARTS)
+        sums, parts = to.argument(Argument.SUMS), to.argument(Argument.THREADS)
         with to.loop(1, parts) as part, to.loop(0, t.sums) as index:
-            place = to.after((part, t.doubles(self.stage)), (index, 1))
-            more = to.build.load(to.at(sums, place, DOUBLE), typ=DOUBLE)
+            place = to.offset((part, t.doubles(self.stage)), (index, 1))
+            more = to.build.load(to.gep(sums, place, DOUBLE), typ=DOUBLE)
             to.add_double(more, sums, index)
-        for piece in t.pieces(to):
-            self._use(to, piece)
+        for span in t.spans(to):
+            self._use(to, span)
         to.build.ret_void()
         return to.function
 
-    def _use(self, to: Writer, piece: Piece) -> None:
+    def _use(self, to: Writer, span: ParameterSpan) -> None:
         """Subtract η times the sums from the parameters, or write them out as the gradient."""
         build, lanes, first = to.build, self.layout.lanes, 0
-        target = to.at(to.slot(piece.slot), piece.target)
-        sums = to.at(to.slot(Slot.SUMS), piece.sums, DOUBLE)
-        while first < piece.items:
-            together = lanes if first + lanes <= piece.items else 1
+        target = to.gep(to.argument(span.argument), span.target)
+        sums = to.gep(to.argument(Argument.SUMS), span.sums, DOUBLE)
+        while first < span.items:
+            together = lanes if first + lanes <= span.items else 1
             value = to.load(sums, first, together, DOUBLE)
             if self.stage == "step":
                 before = to.widen(to.load(target, first, together))
-                rate = to.spread(to.slot(Slot.RATE), together)
+                rate = to.broadcast(to.argument(Argument.RATE), together)
                 value = build.fsub(before, build.fmul(rate, value))
             to.store(to.narrow(value), target, first)
             first += together

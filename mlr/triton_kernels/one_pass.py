@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .programs import padded, parts_of
+from .launch import launch_grid, padded
 
 
 @triton.jit
@@ -98,7 +98,7 @@ def bind_step(
         processors: Multiprocessors of the device.
     """
     (m, n), o = x.shape, y.shape[1]
-    rows, programs = parts_of(m, n, processors)
+    rows, programs = launch_grid(m, n, processors)
     n_padded, o_padded = padded(n), padded(o)
     held = sums_dtype(x.dtype)
     weight_sums = torch.empty(programs, n_padded, o_padded, dtype=held, device=x.device)

@@ -1,4 +1,4 @@
-"""The sweep with the outputs of a row beside one another in a vector.
+"""The sweep with the outputs of a row side by side in a vector.
 
 They are padded to a power of two. Where that is but a part of the machine's vectors, several
 features lie side by side in one: x is spread over them, W and G lie in memory like that anyhow, and
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import INT, SIZES, Piece, Slot, Writer
+from .writer import INT, SIZES, Argument, ParameterSpan, Writer
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -32,7 +32,7 @@ class _Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OutputsBeside:
+class OutputVectorised:
     """How a row lies in vectors.
 
     Attributes:
@@ -40,7 +40,8 @@ class OutputsBeside:
         o: Outputs.
         lanes: Outputs in one vector, padded.
         vectors: Vectors that hold all outputs.
-        beside: Features side by side in one vector; more than one only where `vectors` is 1.
+        features_per_vector: Features side by side in one vector; more than one only where `vectors`
+            is 1.
         rows: Rows that go together.
     """
 
@@ -48,44 +49,44 @@ class OutputsBeside:
     o: int
     lanes: int
     vectors: int
-    beside: int
+    features_per_vector: int
     rows: int
 
     @classmethod
-    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> OutputsBeside:
+    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> OutputVectorised:
         """Lay out n features and o outputs on a machine whose vectors hold so many bytes.
 
-        >>> OutputsBeside.of(6, 3, "float64", 64)
-        OutputsBeside(n=6, o=3, lanes=4, vectors=1, beside=1, rows=8)
-        >>> OutputsBeside.of(32, 4, "float32", 64)
-        OutputsBeside(n=32, o=4, lanes=4, vectors=1, beside=4, rows=2)
+        >>> OutputVectorised.of(6, 3, "float64", 64)
+        OutputVectorised(n=6, o=3, lanes=4, vectors=1, features_per_vector=1, rows=8)
+        >>> OutputVectorised.of(32, 4, "float32", 64)
+        OutputVectorised(n=32, o=4, lanes=4, vectors=1, features_per_vector=4, rows=2)
         """
         most = vector_bytes // SIZES[dtype]
         lanes = 1
         while lanes < min(o, most):
             lanes *= 2
         vectors = -(-o // lanes)
-        beside = 1
+        features = 1  # side by side in one vector
         if lanes * 4 <= most:
-            while lanes * beside < most and n >= 2 * beside * _FEATURES_PER_LANE:
-                beside *= 2
-        rows = 2 if beside > 1 else max(1, _TOGETHER // vectors)
-        return cls(n, o, lanes, vectors, beside, rows)
+            while lanes * features < most and n >= 2 * features * _FEATURES_PER_LANE:
+                features *= 2
+        rows = 2 if features > 1 else max(1, _TOGETHER // vectors)
+        return cls(n, o, lanes, vectors, features, rows)
 
     @property
     def name(self) -> str:
         """What tells it from every other layout."""
-        return f"{self.n}x{self.o}_outputs{self.lanes}x{self.beside}"
+        return f"{self.n}x{self.o}_outputs{self.lanes}x{self.features_per_vector}"
 
     @property
     def groups(self) -> int:
         """Vectors over all features."""
-        return -(-self.n // self.beside)
+        return -(-self.n // self.features_per_vector)
 
     @property
     def width(self) -> int:
         """Lanes of a whole vector."""
-        return self.lanes * self.beside
+        return self.lanes * self.features_per_vector
 
     @property
     def weight_sums(self) -> int:
@@ -106,32 +107,32 @@ class OutputsBeside:
         """Return how many float64 numbers a part has room for."""
         return self.sums
 
-    def pieces(self, to: Writer) -> Iterator[Piece]:
+    def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
         with to.loop(0, self.n) as feature:
-            target, sums = to.after((feature, self.o)), to.after((feature, self.stride))
-            yield Piece(Slot.WEIGHT, target, sums, self.o)
-        yield Piece(Slot.BIAS, INT(0), INT(self.weight_sums), self.o)
+            target, sums = to.offset((feature, self.o)), to.offset((feature, self.stride))
+            yield ParameterSpan(Argument.WEIGHT, target, sums, self.o)
+        yield ParameterSpan(Argument.BIAS, INT(0), INT(self.weight_sums), self.o)
 
     def write(self, to: Writer, *, residual_given: bool) -> None:
         """Write the sums over all rows."""
         weight, bias = None, [to.zero(self.lanes)] * self.vectors
         if not residual_given:
             weight = self._padded_weight(to)
-            bias = self._outputs(to, to.slot(Slot.BIAS), 0)
+            bias = self._outputs(to, to.argument(Argument.BIAS), 0)
         memory = _Memory(
-            to.slot(Slot.X), to.slot(Slot.Y), weight, bias,
-            to.room(self.width, self.groups * self.vectors), to.room(self.lanes, self.vectors),
+            to.argument(Argument.X), to.argument(Argument.Y), weight, bias,
+            to.alloca(self.width, self.groups * self.vectors), to.alloca(self.lanes, self.vectors),
         )  # fmt: skip
-        sums, rows = to.slot(Slot.SUMS), to.slot(Slot.ROWS)
+        sums, rows = to.argument(Argument.SUMS), to.argument(Argument.ROWS)
         # Up to here a row may be read with what lies behind it.
         inside = to.build.sub(rows, INT(self._rows_read_behind()))
         with to.loop(0, rows, BLOCK) as start:
             for part, lanes, count in self._sums(memory):
                 for number in range(count):
                     to.store(to.zero(lanes), part, number * lanes)
-            stop = to.less(to.build.add(start, INT(BLOCK)), rows)
-            whole = to.build.sub(to.less(stop, inside), start)
+            stop = to.minimum(to.build.add(start, INT(BLOCK)), rows)
+            whole = to.build.sub(to.minimum(stop, inside), start)
             some = to.build.icmp_signed(">", whole, INT(0))
             whole = to.build.select(some, whole, INT(0))
             together = to.build.sub(whole, to.build.urem(whole, INT(self.rows)))
@@ -146,27 +147,27 @@ class OutputsBeside:
         """Load the outputs of one row, and nothing behind them."""
         lanes = self.lanes
         return [
-            to.gather(to.at(base, index), first, min(lanes, self.o - first), lanes)
+            to.gather(to.gep(base, index), first, min(lanes, self.o - first), lanes)
             for first in range(0, self.o, lanes)
         ]
 
     def _padded_weight(self, to: Writer) -> ir.Value:
         """Copy W to the stack: the outputs padded, features side by side where they are so."""
-        weight = to.slot(Slot.WEIGHT)
-        padded = to.room(self.width, self.groups * self.vectors)
+        weight = to.argument(Argument.WEIGHT)
+        padded = to.alloca(self.width, self.groups * self.vectors)
         for number in range(self.groups * self.vectors):
             to.store(to.zero(self.width), padded, number * self.width)
         with to.loop(0, self.n) as feature:
-            row = self._outputs(to, weight, to.after((feature, self.o)))
+            row = self._outputs(to, weight, to.offset((feature, self.o)))
             for number, part in enumerate(row):
-                place = to.after((feature, self.vectors * self.lanes), (number, self.lanes))
+                place = to.offset((feature, self.vectors * self.lanes), (number, self.lanes))
                 to.store(part, padded, place)
         return padded
 
     def _rows_read_behind(self) -> int:
         """Return how many rows from the last on must not be loaded by whole vectors."""
         outputs = self.vectors * self.lanes - self.o
-        features = self.groups * self.beside - self.n
+        features = self.groups * self.features_per_vector - self.n
         return max(-(-outputs // self.o), -(-features // self.n))
 
     def _sums(self, memory: _Memory) -> list[tuple[ir.Value, int, int]]:
@@ -179,24 +180,25 @@ class OutputsBeside:
         self, to: Writer, memory: _Memory, row: ir.Value, count: int, *, inside: bool
     ) -> None:
         """Write what is done with some rows that go together."""
-        x = [to.at(memory.x, to.after((row, self.n), (k, self.n))) for k in range(count)]
+        x = [to.gep(memory.x, to.offset((row, self.n), (k, self.n))) for k in range(count)]
         kept: dict[tuple[int, int], ir.Value] = {}
 
         def spread(number: int, group: int) -> ir.Value:
             """Return features of a row, each in as many lanes as there are outputs."""
-            first = group * self.beside
+            together = self.features_per_vector
+            first = group * together
             if inside:
-                found = to.load(x[number], first, self.beside)
+                found = to.load(x[number], first, together)
             else:
-                found = to.gather(x[number], first, min(self.beside, self.n - first), self.beside)
-            return to.pick(found, [lane // self.lanes for lane in range(self.width)])
+                found = to.gather(x[number], first, min(together, self.n - first), together)
+            return to.shuffle(found, [lane // self.lanes for lane in range(self.width)])
 
         def outputs(number: int) -> list[ir.Value]:
-            place = to.after((row, self.o), (number, self.o))
+            place = to.offset((row, self.o), (number, self.o))
             if not inside:
                 return self._outputs(to, memory.y, place)
             return [
-                to.load(to.at(memory.y, place), part * self.lanes, self.lanes)
+                to.load(to.gep(memory.y, place), part * self.lanes, self.lanes)
                 for part in range(self.vectors)
             ]
 
@@ -209,11 +211,11 @@ class OutputsBeside:
             for residual in residuals:
                 total = to.build.fadd(total, residual[part])
             to.store(total, memory.bias_sums, part * self.lanes)
-        if self.beside > 1:
+        if self.features_per_vector > 1:
             everywhere = [lane % self.lanes for lane in range(self.width)]
-            residuals = [[to.pick(residual[0], everywhere)] for residual in residuals]
+            residuals = [[to.shuffle(residual[0], everywhere)] for residual in residuals]
         elif memory.weight is not None:
-            to.forget()
+            to.clobber_memory()
             kept.clear()
         for group in range(self.groups):
             for part in range(self.vectors):
@@ -241,7 +243,9 @@ class OutputsBeside:
             [build.fsub(b, y) for b, y in zip(memory.bias, target, strict=True)]
             for target in targets
         ]
-        sums = offsets if self.beside == 1 else [[to.zero(self.width)] for _ in targets]
+        sums = (
+            offsets if self.features_per_vector == 1 else [[to.zero(self.width)] for _ in targets]
+        )
         for group in range(self.groups):
             weights = [
                 to.load(memory.weight, (group * self.vectors + part) * self.width, self.width)
@@ -251,20 +255,20 @@ class OutputsBeside:
                 features = kept[number, group] = spread(number, group)
                 for part, weight in enumerate(weights):
                     total[part] = to.multiply_add(features, weight, total[part])
-        if self.beside == 1:
+        if self.features_per_vector == 1:
             return sums
         return [
-            [build.fadd(self._folded(to, total), offset)]
+            [build.fadd(self._fold(to, total), offset)]
             for (total,), (offset,) in zip(sums, offsets, strict=True)
         ]
 
-    def _folded(self, to: Writer, total: ir.Value) -> ir.Value:
+    def _fold(self, to: Writer, total: ir.Value) -> ir.Value:
         """Add up the features that lie side by side."""
         width = self.width
         while width > self.lanes:
             width //= 2
-            low = to.pick(total, range(width))
-            total = to.build.fadd(low, to.pick(total, range(width, 2 * width)))
+            low = to.shuffle(total, range(width))
+            total = to.build.fadd(low, to.shuffle(total, range(width, 2 * width)))
         return total
 
     def _add_block(self, to: Writer, memory: _Memory, sums: ir.Value) -> None:

@@ -82,7 +82,7 @@ def bind_step(
         if not value.is_contiguous():
             raise ValueError(f"{name} must be contiguous to be bound; call .contiguous() on it")
     taken = _taken(kernel, "step", x, y)
-    if taken.own_parameters:
+    if taken.owns_parameters:
         raise ValueError(
             f"a step on tensors of yours needs a kernel that works on them; {kernel!r} keeps "
             "parameters of its own; choose another"

@@ -1,0 +1,278 @@
+"""The types of device: each one's clock, memory, timers, limits of its probes, and load.
+
+All else asks `device_of`. Another type is a further name in `mlr.checks.DEVICE_TYPES`; it needs a
+class here only where `torch.accelerator` does not serve it as it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable
+from functools import cached_property
+from time import perf_counter  # bound before any user's kernel could put another in its place
+from typing import Any, NamedTuple, Protocol
+
+import psutil
+import torch
+
+from mlr.checks import DEVICE_TYPES
+
+from . import cpu_memory
+from .cpu_memory import Allocations
+
+Call = Callable[[], Any]
+EVENT_REPEATS = 20  # calls of each device time, hot and cold
+
+
+class DeviceTime(NamedTuple):
+    """Seconds of one call on an accelerator, by its own events, and the launch gap.
+
+    Attributes:
+        device_hot_s: With the inputs in the last cache, if they fit.
+        device_cold_s: With that cache overwritten before each call.
+        launch_gap_s: Wall time of one call beyond its device time.
+    """
+
+    device_hot_s: float
+    device_cold_s: float
+    launch_gap_s: float
+
+
+class DeviceLoad(NamedTuple):
+    """The clock of an accelerator in MHz and whether it is throttled; None where unknown."""
+
+    mhz: float | None = None
+    throttled: bool | None = None
+
+
+class Device(Protocol):
+    """What the suite asks of a type of device; where a method has a body, that is the host's.
+
+    Attributes:
+        name: The type, as torch names it.
+        is_host: Whether calls run on the processor that calls: no launch, no wait.
+        warms_up_memory: Whether libraries keep a workspace from the first call on.
+        working_sets: Bytes of the working sets whose bandwidth is probed.
+        gemm_sizes: Sides of the square matrix products that are probed.
+        formula_slack_bytes: What a kernel's formula may leave out: scalars that torch wraps, or a
+            library's workspace.
+        block_slack_bytes: What rounding to the allocator's blocks may move a peak by.
+    """
+
+    name: str
+    is_host: bool
+    warms_up_memory: bool
+    working_sets: tuple[int, ...]
+    gemm_sizes: tuple[int, ...]
+    formula_slack_bytes: int
+    block_slack_bytes: int
+
+    def unavailable_reason(self) -> str | None:
+        """Say why the device cannot be used here, or None if it can."""
+        return None
+
+    def model(self) -> str | None:
+        """Name the accelerator that is built in, if this is one and it is here."""
+        return None
+
+    def synchronize(self) -> None:
+        """Wait until everything that was launched is done."""
+        return
+
+    def clock(self) -> float:
+        """Read the host clock, in seconds, once the device is idle.
+
+        Launches inside a timed round still overlap; only its two ends wait.
+        """
+        ...
+
+    def free_bytes(self) -> int:
+        """Return the memory that is free, in bytes."""
+        ...
+
+    def allocations(self, call: Call) -> Allocations:
+        """Call once and return what torch's allocator gave meanwhile."""
+        ...
+
+    def untracked_bytes(self, call: Call, tracked: int) -> int:
+        """Return the bytes that a call is seen to hold beyond torch's own; 0 where nothing tells.
+
+        Args:
+            call: The call.
+            tracked: What it holds at peak by torch's allocator.
+        """
+        return 0
+
+    def device_time(self, call: Call, wall_s: float) -> DeviceTime | None:
+        """Return the time of a warm call by the device's own events; None on the host.
+
+        Args:
+            call: The call.
+            wall_s: Seconds of one call by the host's clock.
+        """
+        return None
+
+    def load(self) -> DeviceLoad:
+        """Return the accelerator's clock and whether it is throttled, where it tells."""
+        return DeviceLoad()
+
+    def settings(self) -> dict[str, Any]:
+        """Return what this process has set for this device alone, as a run file holds it."""
+        return {}
+
+
+class CPU(Device):
+    """The processor that everything is called from."""
+
+    name = "cpu"
+    is_host = True
+    warms_up_memory = False
+    working_sets = tuple(4**power * 1024 for power in range(2, 10))  # 16 KiB to 256 MiB
+    gemm_sizes = (512, 1024)
+    formula_slack_bytes = 4_096
+    block_slack_bytes = 0
+    clock = staticmethod(perf_counter)
+    allocations = staticmethod(cpu_memory.allocations)
+    untracked_bytes = staticmethod(cpu_memory.untracked_bytes)
+
+    def free_bytes(self) -> int:
+        """Return what can be had without swapping."""
+        return int(psutil.virtual_memory().available)
+
+
+class Accelerator(Device):
+    """A device that `torch.accelerator` drives: a call returns before its work is done."""
+
+    is_host = False
+    warms_up_memory = True
+    working_sets = tuple(4**power * 1024 for power in range(5, 12))  # 1 MiB to 4 GiB
+    gemm_sizes = (4096, 8192)
+    formula_slack_bytes = 2**26
+    block_slack_bytes = 8 * 512
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def unavailable_reason(self) -> str | None:
+        """Say so where torch sees no such device."""
+        found = torch.accelerator.current_accelerator(check_available=True)
+        if found is None or found.type != self.name:
+            return f"no {self.name.upper()} device on this machine"
+        return None
+
+    def model(self) -> str | None:
+        """Name the first one."""
+        if self.unavailable_reason() is not None:
+            return None
+        return str(torch.get_device_module(self.name).get_device_name(0))
+
+    def synchronize(self) -> None:
+        """Wait until everything that was launched is done."""
+        torch.accelerator.synchronize()
+
+    def clock(self) -> float:
+        """Read the host clock, in seconds, once the device is idle."""
+        self.synchronize()
+        return perf_counter()
+
+    def free_bytes(self) -> int:
+        """Return what is free, and what torch holds without using it."""
+        memory = torch.accelerator
+        return memory.get_memory_info()[0] + memory.memory_reserved() - memory.memory_allocated()
+
+    def allocations(self, call: Call) -> Allocations:
+        """Call once and return what torch's allocator gave meanwhile, in whole blocks."""
+        memory = torch.accelerator
+        self.synchronize()
+        gc.collect()
+        before = memory.memory_allocated()
+        memory.reset_peak_memory_stats()
+        call()
+        self.synchronize()
+        held, peak = memory.memory_allocated(), memory.max_memory_allocated()
+        return Allocations(held - before, peak - before)
+
+    def cache_bytes(self) -> int:
+        """Return the size of the last cache, or more."""
+        return 2**26
+
+    def device_time(self, call: Call, wall_s: float) -> DeviceTime | None:
+        """Return the device time of a call, hot and cold.
+
+        The cache is overwritten by writing twice its size, before the event that starts the clock.
+        """
+        flush = torch.empty(2 * self.cache_bytes(), dtype=torch.uint8, device=self.name)
+        hot = self._event_seconds(call, lambda: None)
+        cold = self._event_seconds(call, flush.zero_)
+        return DeviceTime(hot, cold, max(0.0, wall_s - hot))
+
+    def _event_seconds(self, call: Call, before: Call) -> float:
+        event = torch.get_device_module(self.name).Event
+        pairs = []
+        self.synchronize()
+        for _ in range(EVENT_REPEATS):
+            before()
+            start, end = event(enable_timing=True), event(enable_timing=True)
+            start.record()
+            call()
+            end.record()
+            pairs.append((start, end))
+        self.synchronize()
+        return float(statistics.median(start.elapsed_time(end) / 1_000 for start, end in pairs))
+
+
+class CUDA(Accelerator):
+    """A GPU of NVIDIA's, or one of AMD's that torch drives as such."""
+
+    def cache_bytes(self) -> int:
+        """Return the size of the L2 cache."""
+        return int(torch.cuda.get_device_properties(self.name).L2_cache_size)
+
+    @cached_property
+    def _nvml(self) -> Any:
+        """NVML and its handle of the first GPU, or None where there is no NVML."""
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+        except Exception:  # no library, no driver, no right to ask: then its clocks are not known
+            return None
+
+    def load(self) -> DeviceLoad:
+        """Return the clock of the multiprocessors and whether they are throttled, by NVML."""
+        if self._nvml is None:
+            return DeviceLoad()
+        nvml, handle = self._nvml
+        try:
+            mhz = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+            reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+        except nvml.NVMLError:  # a GPU that is virtual or shared may not be asked
+            return DeviceLoad()
+        harmless = nvml.nvmlClocksThrottleReasonGpuIdle | nvml.nvmlClocksThrottleReasonNone
+        harmless |= nvml.nvmlClocksThrottleReasonApplicationsClocksSetting
+        return DeviceLoad(mhz, bool(reasons & ~harmless))
+
+    def settings(self) -> dict[str, Any]:
+        """Return whether products in float32 may be rounded to TF32."""
+        return {"tf32": torch.backends.cuda.matmul.allow_tf32}
+
+
+_OWN: dict[str, Callable[[str], Device]] = {"cpu": lambda _: CPU(), "cuda": CUDA}
+DEVICES: dict[str, Device] = {name: _OWN.get(name, Accelerator)(name) for name in DEVICE_TYPES}
+
+
+def device_of(device: str) -> Device:
+    """Return the device type of a torch device's name, as `cpu` or `cuda`."""
+    return DEVICES[device.partition(":")[0]]
+
+
+def absent(device: str) -> str | None:
+    """Say why a device cannot be used here, or None if it can."""
+    return device_of(device).unavailable_reason()
+
+
+def accelerator_name() -> str | None:
+    """Name the first accelerator of this machine, if there is one."""
+    return next(filter(None, (device.model() for device in DEVICES.values())), None)

@@ -1,0 +1,180 @@
+"""The paired ratio: two calls timed in alternating short batches of one process, in random order.
+
+The shorter the batches, the less the machine changes between neighbours: in the same time, 15
+blocks of 1 ms batches vary half as much from process to process as 6 blocks of 5 ms.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..common.garbage import gc_paused
+from ..machine.devices import Call
+from .timing import TimedBatch, repeats_of, time_batch, warm_up
+
+BLOCKS_PER_SAMPLE = 15
+BUDGET_S = 0.25
+LONGEST_WARMED_S = 0.01  # a call up to this long is made once more, before each batch of it
+
+Refresh = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PairedRatio:
+    """Log-ratios of two calls' times, one for each ABBA block of neighbouring batches.
+
+    A block holds both calls twice, as f g g f or g f f g, so that a drift over the block cancels;
+    around a very slow call it is g f g. The blocks of one process are not independent of each
+    other: they make one value, `log_ratio`, and what that is worth is seen over processes.
+
+    Attributes:
+        log_ratios: ln(time of f ÷ time of g), one a block, in the order measured.
+        f_seconds: Seconds of one call of f in each batch of it.
+        g_seconds: The same of g.
+        cpu_utilisation: CPU seconds of all threads per second of f's batches.
+    """
+
+    log_ratios: tuple[float, ...]
+    f_seconds: tuple[float, ...] = field(default=())
+    g_seconds: tuple[float, ...] = field(default=())
+    cpu_utilisation: float = math.nan
+
+    @property
+    def log_ratio(self) -> float:
+        """The median over the blocks."""
+        return statistics.median(self.log_ratios)
+
+    @property
+    def f_median_s(self) -> float:
+        """Seconds of one call of f: the median over its batches."""
+        return statistics.median(self.f_seconds)
+
+    @property
+    def g_median_s(self) -> float:
+        """Seconds of one call of g: the median over its batches."""
+        return statistics.median(self.g_seconds)
+
+    @property
+    def ratio(self) -> float:
+        """Time of f over time of g: the exponential of the median log-ratio."""
+        return math.exp(self.log_ratio)
+
+
+class TimedTarget(Protocol):
+    """A call made ready for batches, here or in another process.
+
+    Attributes:
+        about_s: About how long it takes.
+        calls: How many calls a batch makes, those that are not timed included.
+    """
+
+    about_s: float
+    calls: int
+
+    def time_batch(self) -> TimedBatch:
+        """Time one batch."""
+        ...
+
+
+class LocalTarget:
+    """A call of this process made ready for batches; see `TimedTarget`.
+
+    As many calls as a batch times are made before it and not timed: they pay for the caches that
+    the other call has filled, which costs a call of 50 µs half its time at first, and a tenth for
+    ten calls more. Long calls need none.
+    """
+
+    def __init__(self, call: Call, device: str, about_s: float | None = None) -> None:
+        self.call, self.device = call, device
+        self.about_s = warm_up(call, device) if about_s is None else about_s
+        self.repeats = repeats_of(self.about_s)
+        self.warmup_calls = self.repeats if self.about_s < LONGEST_WARMED_S else 0
+        self.calls = self.repeats + self.warmup_calls
+
+    def time_batch(self) -> TimedBatch:
+        """Time one batch."""
+        return time_batch(self.call, self.repeats, self.device, self.warmup_calls)
+
+
+def paired_ratio(
+    f: Call,
+    g: Call,
+    device: str,
+    *,
+    f_seconds: float | None = None,
+    blocks: int = BLOCKS_PER_SAMPLE,
+    budget_s: float = BUDGET_S,
+    seed: int = 0,
+    refresh: Refresh | None = None,
+) -> PairedRatio:
+    """Time f against g in alternating short batches of one process, in random order.
+
+    Two calls timed one after the other drift apart with the machine; neighbouring batches do not.
+
+    Args:
+        f: The one call.
+        g: The other.
+        device: The device of both.
+        f_seconds: About how long f takes, if it is warm and that is known.
+        blocks: As of `interleave`, and so on.
+        budget_s: As of `interleave`.
+        seed: As of `interleave`.
+        refresh: As of `interleave`.
+    """
+    targets = LocalTarget(f, device, f_seconds), LocalTarget(g, device)
+    return interleave(*targets, blocks=blocks, budget_s=budget_s, seed=seed, refresh=refresh)
+
+
+def interleave(
+    f: TimedTarget,
+    g: TimedTarget,
+    *,
+    blocks: int = BLOCKS_PER_SAMPLE,
+    budget_s: float = BUDGET_S,
+    seed: int = 0,
+    refresh: Refresh | None = None,
+) -> PairedRatio:
+    """Time batches of f and g in ABBA blocks, each in random order.
+
+    Blocks are measured until there are `blocks` of them or the budget is spent, at least one; a
+    call that spends the budget by itself is timed once between two batches of the other.
+
+    Args:
+        f: The one call.
+        g: The other.
+        blocks: How many blocks to measure.
+        budget_s: Seconds of batches and their warm-up after which no other block is begun.
+        seed: Seed of the order.
+        refresh: Called before each block with its number, to give both calls other inputs.
+    """
+    order = random.Random(seed)
+    log_ratios: list[float] = []
+    of_f: list[TimedBatch] = []
+    of_g: list[TimedBatch] = []
+    spent = 0.0
+    with gc_paused():
+        while len(log_ratios) < blocks and (spent < budget_s or not log_ratios):
+            if refresh is not None:
+                refresh(len(log_ratios))
+            abba = (f, g, g, f) if order.random() < 0.5 else (g, f, f, g)
+            first_f, first_g = len(of_f), len(of_g)
+            for target in (g, f, g) if f.about_s > budget_s else abba:
+                batch = target.time_batch()
+                (of_f if target is f else of_g).append(batch)
+                spent += batch.seconds * target.calls
+            log_ratios.append(math.log(_mean_s(of_f[first_f:]) / _mean_s(of_g[first_g:])))
+    busy = sum(batch.cpu_seconds for batch in of_f) / max(sum(_seconds(of_f)), 1e-12)
+    return PairedRatio(tuple(log_ratios), _seconds(of_f), _seconds(of_g), busy)
+
+
+def _mean_s(batches: Sequence[TimedBatch]) -> float:
+    return statistics.mean(_seconds(batches))
+
+
+def _seconds(batches: Sequence[TimedBatch]) -> tuple[float, ...]:
+    return tuple(batch.seconds for batch in batches)

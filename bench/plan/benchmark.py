@@ -1,0 +1,119 @@
+"""Options -> the benchmarks of a plan: every kernel on every case of its stage and device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+from mlr import KERNELS, Case, Kernel
+
+from ..common.errors import UserError
+from ..machine.devices import DEVICES, absent
+from .grid import GRIDS, WITH_PEERS, Size
+from .kernels import BUILT_IN
+from .selection import Selection
+
+
+class Benchmark(NamedTuple):
+    """One kernel on one case."""
+
+    kernel: Kernel
+    case: Case
+
+    @property
+    def id(self) -> str:
+        """Its id in tests, run files and legends: `matmul-cpu-float64-33x6x3`."""
+        return f"{self.kernel.name}-{self.case.id}"
+
+
+def full_name(entry: Benchmark) -> str:
+    """Return pytest's id of a benchmark, which is its `fullname` in a run file."""
+    stage = entry.case.stage
+    return f"bench/bench_{stage}.py::bench_{stage}[{entry.id}]"
+
+
+def cases(selection: Selection) -> list[Case]:
+    """Return the cases of a grid with its axes replaced, each once, in the grid's order.
+
+    An axis given on the command line takes the place of the grid's own in every block.
+    """
+    return list(_cases(selection))
+
+
+def _cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
+    """Return the cases, each with the kernels that its blocks name; None where one names none."""
+    found: dict[Case, frozenset[str] | None] = {}
+    for block in GRIDS[selection.grid]:
+        for stage, device, dtype, size in product(
+            [stage for stage in block.stages if stage in (selection.stage or block.stages)],
+            selection.device or DEVICES,
+            selection.dtype or block.dtypes,
+            _replaced(block.sizes, selection),
+        ):
+            case = Case(stage, device, dtype, *size, seed=selection.seed)
+            others, own = found.get(case, frozenset()), block.kernels
+            found[case] = None if others is None or own is None else others | own
+    return found
+
+
+def _replaced(block_sizes: tuple[Size, ...], selection: Selection) -> list[Size]:
+    given = {
+        "batch": selection.batch,
+        "in_features": selection.features,
+        "out_features": selection.outputs,
+    }
+    result = list(block_sizes)
+    for field, values in given.items():
+        if values is not None:
+            result = [size._replace(**{field: value}) for size in result for value in values]
+    return list(dict.fromkeys(result))
+
+
+def planned(selection: Selection) -> list[Benchmark]:
+    """Return every kernel on every case of its stage and device; peers where they belong.
+
+    What is named by the axes is planned in any case, and says what it lacks.
+
+    Raises:
+        UserError: If the axes leave nothing to measure.
+    """
+    plan = [
+        Benchmark(kernel, case)
+        for case, named in _cases(selection).items()
+        for kernel in KERNELS.values()
+        if kernel.stage == case.stage and _is_wanted(kernel, case, named, selection)
+    ]
+    if not plan:
+        raise UserError(
+            "the axes must leave a case to measure; got none: a kernel belongs to one stage only "
+            "(see --stage and --kernel)"
+        )
+    return plan
+
+
+def _is_wanted(
+    kernel: Kernel, case: Case, named: frozenset[str] | None, selection: Selection
+) -> bool:
+    """Say whether a grid has a kernel on a case; a user's own is in every grid."""
+    if selection.kernel:
+        return kernel.name in selection.kernel
+    if case.device not in kernel.devices:
+        return False
+    if named is not None and kernel.name in BUILT_IN:
+        return kernel.name in named
+    return not kernel.peer or selection.grid in WITH_PEERS
+
+
+def require_supported(plan: Sequence[Benchmark]) -> None:
+    """Refuse a plan of which nothing can run here.
+
+    Raises:
+        UserError: No kernel takes its case, or its device is absent; with the first reason.
+    """
+    reasons = [kernel.unsupported(case) or absent(case.device) for kernel, case in plan]
+    if None not in reasons:
+        raise UserError(
+            f"a run needs a benchmark that this machine can take; of {len(plan)} planned it can "
+            f"take none ({reasons[0]}); choose another --device, --dtype or --kernel"
+        )

@@ -1,0 +1,1 @@
+"""Kernels that read each row once: written as LLVM IR (`codegen`), compiled, and called."""

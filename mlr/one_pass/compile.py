@@ -1,0 +1,105 @@
+"""Compile what `codegen` writes for the machine at hand, once a process for each layout and dtype.
+
+LLVM does it in 50 to 300 ms, out of the package llvmlite: no compiler is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from llvmlite import binding as llvm
+
+from ..tuning import processor
+from .codegen import Argument, Layout, Source, layout
+
+Function = Callable[[int], None]  # called with the address of `Arguments`
+Arguments = ctypes.c_int64 * len(Argument)
+
+
+class CompiledKernel(NamedTuple):
+    """A compiled sweep over the rows.
+
+    Attributes:
+        call: Sum over the rows and use the sums, from arguments at an address.
+        sweep: Sum over the rows alone.
+        finish: Use the sums of all threads alone.
+        doubles: How many float64 numbers one thread has room for, its sums first.
+        source: LLVM's IR that it was compiled from.
+    """
+
+    call: Function
+    sweep: Function
+    finish: Function
+    doubles: int
+    source: str
+
+
+@cache
+def vector_bytes() -> int:
+    """Return how many bytes the vectors of this machine hold."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx") else 16
+
+
+class _Host(NamedTuple):
+    """What compiles for this machine, and what holds the code: for as long as the process lives."""
+
+    machine: llvm.TargetMachine
+    engine: llvm.ExecutionEngine
+
+
+@cache
+def _host() -> _Host:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features().flatten()
+    if platform.machine() in ("x86_64", "AMD64"):
+        features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(cpu=processor(), features=features, opt=3, jit=True)
+    return _Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
+
+
+@lru_cache(maxsize=4_096)
+def compile_kernel(stage: str, m: int, n: int, o: int, dtype: str) -> CompiledKernel:
+    """Return the sweep for m rows of n features and o outputs, compiled where it is the first.
+
+    Args:
+        stage: `step` or `gradient`.
+        m: Rows. All m of a layout share what is compiled.
+        n: Features.
+        o: Outputs.
+        dtype: `float32` or `float64`.
+    """
+    return _compile(stage, layout(m, n, o, dtype, vector_bytes()), dtype)
+
+
+@cache
+def _compile(stage: str, laid_out: Layout, dtype: str) -> CompiledKernel:
+    source = Source(stage, laid_out, dtype)
+    text = source.text()
+    names = (f"{part}_{source.name}" for part in ("call", "sweep", "finish"))
+    call, sweep, finish = load_functions(text, *names)
+    return CompiledKernel(call, sweep, finish, laid_out.doubles(stage), text)
+
+
+def load_functions(text: str, *names: str) -> list[Function]:
+    """Compile IR and return its functions of these names."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    # The source is unrolled and in vectors already: trying again would only take time.
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    machine, engine = _host()
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    engine.add_module(module)
+    engine.finalize_object()
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    return [kind(engine.get_function_address(name)) for name in names]

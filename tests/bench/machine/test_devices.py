@@ -1,0 +1,161 @@
+"""Device types: clocks and memory of an accelerator that runs behind the host, and a new type."""
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from fake_clock import FakeClock
+
+from bench.machine import devices
+from bench.machine.devices import CPU, DEVICES, Accelerator, device_of
+from bench.measure.memory import weigh
+from bench.measure.paired import paired_ratio
+from bench.measure.timing import seconds_per_call
+from bench.plan.benchmark import planned
+from bench.plan.feasibility import foretell
+from bench.plan.selection import AXES, Selection
+from bench.run.plugin import marks_of
+from mlr import KERNELS, Case, Problem, get_kernel
+from mlr.checks import DEVICE_TYPES
+
+
+class FakeStream:
+    """A stream that runs behind the host: a launch is cheap, the work is paid on waiting."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.free_at = 0.0
+
+    def launch(self, seconds: float) -> None:
+        self.clock.now += 1e-6
+        self.free_at = max(self.free_at, self.clock.now) + seconds
+
+    def synchronize(self) -> None:
+        self.clock.now = max(self.clock.now, self.free_at)
+
+
+class FakeEvent:
+    stream: FakeStream
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = max(self.stream.free_at, self.stream.clock.now)
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        return (end.at - self.at) * 1_000
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> FakeStream:
+    fake = FakeStream(FakeClock())
+    monkeypatch.setattr(devices, "perf_counter", fake.clock)
+    monkeypatch.setattr(torch.accelerator, "synchronize", fake.synchronize)
+    monkeypatch.setattr(torch.cuda, "Event", type("Event", (FakeEvent,), {"stream": fake}))
+    return fake
+
+
+def test_a_call_that_returns_before_its_work_is_done_is_timed_whole(stream: FakeStream) -> None:
+    def asynchronous() -> None:
+        stream.launch(1e-3)
+
+    start = stream.clock.now
+    asynchronous()
+    assert stream.clock.now - start < 1e-5  # what a clock that does not wait would have said
+    stream.synchronize()
+    assert seconds_per_call(asynchronous, "cuda") == pytest.approx(1e-3, rel=0.01)
+    slow = paired_ratio(asynchronous, lambda: stream.launch(5e-4), "cuda", blocks=4, budget_s=60)
+    assert slow.ratio == pytest.approx(2, rel=0.02)
+
+
+def test_device_time_is_told_from_launching_and_a_cold_cache_from_a_hot_one(
+    stream: FakeStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = {"hot": True}
+
+    class Flush:
+        def zero_(self) -> None:
+            cache["hot"] = False
+
+    def call() -> None:
+        stream.launch(1e-4 if cache["hot"] else 3e-4)
+        cache["hot"] = True
+
+    properties = type("Properties", (), {"L2_cache_size": 2**20})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    sizes: list[int] = []
+    monkeypatch.setattr(torch, "empty", lambda size, **kinds: sizes.append(size) or Flush())
+    found = device_of("cuda").device_time(call, wall_s=1.5e-4)
+    assert found is not None
+    assert sizes == [2**21]
+    assert found.device_hot_s == pytest.approx(1e-4, rel=0.02)
+    assert found.device_cold_s == pytest.approx(3e-4, rel=0.02)
+    assert found.launch_gap_s == pytest.approx(5e-5, rel=0.05)
+    assert CPU().device_time(call, wall_s=1.5e-4) is None
+
+
+class FakeMemory:
+    """Counters of an allocator in which every call holds more while it runs than after it."""
+
+    def __init__(self) -> None:
+        self.held = self.peak = 10_000  # the inputs
+
+    def call(self, kept: int, most: int) -> None:
+        self.peak, self.held = max(self.peak, self.held + most), self.held + kept
+
+    def reset(self) -> None:
+        self.peak = self.held
+
+
+def test_an_accelerators_memory_counts_workspaces_peaks_and_leaks(
+    monkeypatch: pytest.MonkeyPatch, stream: FakeStream
+) -> None:
+    memory, calls = FakeMemory(), iter([(512, 512), (1_000, 5_000)])
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda: memory.held)
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda: memory.peak)
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", memory.reset)
+    monkeypatch.setitem(DEVICES, "cpu", Accelerator("cpu"))  # so that the problem can be drawn
+
+    class Planted:
+        def bind(self, problem: Problem) -> Any:
+            memory.call(64, 64)
+            return lambda: memory.call(*next(calls))
+
+    found: Any = weigh(Planted(), Problem(Case("gradient", "cpu", "float64", 3, 2, 2)))  # type: ignore[arg-type]
+    assert (found.peak_bytes, found.leak_bytes, found.untracked_bytes) == (5_576, 1_000, 0)
+
+
+def test_a_machine_without_an_accelerator_says_so() -> None:
+    for name, device in DEVICES.items():
+        reason = device.unavailable_reason()
+        assert reason is None or reason == f"no {name.upper()} device on this machine"
+        assert (device.model() is None) == (device.is_host or reason is not None)
+    assert DEVICES["cpu"].unavailable_reason() is None
+    assert tuple(DEVICES) == DEVICE_TYPES
+
+
+def test_a_gpu_without_nvml_tells_nothing_of_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert devices.CUDA("cuda").load() == (None, None)
+
+
+def test_another_type_needs_its_name_alone(
+    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    """What `DEVICES` has from `DEVICE_TYPES` is an axis, is planned, timed and probed as such."""
+    monkeypatch.setitem(DEVICES, "xpu", Accelerator("xpu"))
+    options = {axis.name: axis.default for axis in AXES} | {"device": "xpu", "batch": "7"}
+    selection = Selection.from_args(argparse.Namespace(**options))
+    assert selection.device == ("xpu",)
+    matmul = replace(get_kernel("matmul"), devices=(*DEVICE_TYPES, "xpu"))
+    monkeypatch.setitem(KERNELS, "matmul", matmul)
+    (entry,) = planned(replace(selection, stage=("gradient",), kernel=("matmul",)))
+    outcome = foretell(entry, None, 1.0)
+    assert (outcome.status, outcome.reason) == ("unsupported", "no XPU device on this machine")
+    pytestconfig.addinivalue_line("markers", "xpu: as the plugin does")
+    _, mark = marks_of(entry.case)
+    assert mark.name == "xpu"
