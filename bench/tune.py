@@ -1,4 +1,4 @@
-"""Runs of this machine, and a look at its threads -> the rule that `mlr` follows."""
+"""Runs of this machine, and a trial of its threads -> the tuning table that `mlr` follows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from mlr import KERNELS, Case, Problem
+from mlr import KERNELS, OPERATIONS, Case, Problem
 from mlr.dispatch import is_selectable
 from mlr.one_pass.bind import bind_step
 from mlr.tuning import TABLE_VARIABLE, hardware, table_path
@@ -23,30 +23,65 @@ from .measure.paired import paired_ratio
 from .store.files import write_whole
 from .store.runs import load_frame
 
-# Sweeps that threads are tried on: bound by the call, by products, and by memory in turn.
+# Steps that threads are tried on: bound by the call, by products, and by memory in turn.
 TRIED = ((6, 3), (32, 4))
 TRIED_ROWS = tuple(2**power for power in range(8, 21))
 BLOCKS = 12
 CASE = ["stage", "device", "dtype", *SIZES]
 
 
-def rule_rows(frame: pd.DataFrame) -> pd.DataFrame:
+class NewTable(NamedTuple):
+    """A tuning table that is not written yet.
+
+    Attributes:
+        text: The content of its file.
+        cases: How many cases it has the fastest kernel of.
+        part_flops: The least work for which another thread pays; None where none does.
+    """
+
+    text: str
+    cases: int
+    part_flops: int | None
+
+
+def make_table(runs: Sequence[Path]) -> NewTable:
+    """Make the tuning table of this machine from stored runs.
+
+    Raises:
+        UserError: If no run is of this machine.
+    """
+    frame, slug = load_frame(runs), machine_slug()
+    rows = fastest_rows(frame[frame["machine"] == slug])
+    if not len(rows):
+        raise UserError(
+            f"a tuning table needs a run of this machine, {slug}; found none among {len(runs)}; "
+            "`python -m bench run` makes one"
+        )
+    found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
+    lines = ",\n".join(json.dumps(row) for row in found)
+    part_flops = measure_part_flops()
+    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
+    return NewTable(f'{head}"fastest": [\n{lines}\n]}}\n', len(found), part_flops)
+
+
+def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the fastest kernel that `auto` may take, of each case; of several runs the newest's.
 
     Args:
         frame: The rows of runs of one machine.
     """
     known = [name for name, kernel in KERNELS.items() if is_selectable(kernel)]
-    rows = frame[frame["kernel"].isin(known) & frame["stage"].isin(["gradient", "step"])]
+    stages = [name for name, declared in OPERATIONS.items() if declared.preferred]
+    rows = frame[frame["kernel"].isin(known) & frame["stage"].isin(stages)]
     best = fastest(rows).merge(rows[["run", "datetime"]].drop_duplicates(), on="run")
     best = best.sort_values("datetime", kind="stable").drop_duplicates(CASE, keep="last")
     return best.sort_values(CASE)[[*CASE, "kernel"]]
 
 
-def worth_a_thread() -> int | None:
-    """Measure from how many operations on a part of a sweep is worth a thread of its own.
+def measure_part_flops() -> int | None:
+    """Measure from how many operations on a part of a step pays for a thread of its own.
 
-    Sizes are tried from the largest down, one part against one for each thread, in turns; the
+    Sizes are tried from the largest down, one part against one for each thread, interleaved; the
     answer is the work of a part at the least size from which on the parts always win. None where
     there is one thread only, or where parts do not even win at the largest size.
     """
@@ -79,51 +114,19 @@ def _parts_win(case: Case, threads: int) -> bool:
     return ratios[len(ratios) * 3 // 4] < 0
 
 
-class Ruling(NamedTuple):
-    """A rule that is made and not yet written: its text, its cases, and what is worth a thread."""
-
-    text: str
-    cases: int
-    part_flops: int | None
-
-
-def make_rule(runs: Sequence[Path]) -> Ruling:
-    """Make the rule of this machine's runs.
-
-    Raises:
-        UserError: If no run is of this machine.
-    """
-    frame = load_frame(runs)
-    slug = machine_slug()
-    rows = rule_rows(frame[frame["machine"] == slug])
-    if not len(rows):
-        raise UserError(
-            f"a rule needs a run of this machine, {slug}; found none among {len(runs)}; "
-            "`python -m bench run` makes one"
-        )
-    found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
-    lines = ",\n".join(json.dumps(row) for row in found)
-    part_flops = worth_a_thread()
-    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
-    return Ruling(f'{head}"fastest": [\n{lines}\n]}}\n', len(found), part_flops)
-
-
-def write_rule(rule: Ruling, path: Path) -> None:
-    """Write a rule into a file, in the place of the one before.
+def write_table(text: str, path: Path) -> str:
+    """Write a tuning table, in the place of the one before; say who reads it and how to undo it.
 
     Raises:
         UserError: If the file cannot be written.
     """
     try:
-        write_whole(path, rule.text)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(
-            f"the rule must be writable; {path}: {error.strerror}; name another file by --out"
+            f"the tuning table must be writable; {path}: {error.strerror}; name another file by "
+            "--out"
         ) from error
-
-
-def effect(path: Path) -> str:
-    """Say who reads a rule in a file, from when on, and how that is undone."""
     if path.absolute() == table_path().absolute():
         return (
             "mlr reads this file from now on, in every program of this user on this machine; "

@@ -1,7 +1,7 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
 from . import gradients, peers, steps
-from .case import Case, Gradient, Problem
+from .case import OPERATIONS, Case, Gradient, Operation, Problem, register_operation
 from .data import Dataset, load_dataset, make_dataset
 from .functional import bind_step, gradient, step
 from .metrics import mape
@@ -20,6 +20,7 @@ from .streaming import Batches
 
 __all__ = [
     "KERNELS",
+    "OPERATIONS",
     "Batches",
     "Case",
     "Check",
@@ -30,6 +31,7 @@ __all__ = [
     "Kernel",
     "KernelFileError",
     "LinearRegression",
+    "Operation",
     "Problem",
     "TorchLinearRegression",
     "bind_step",
@@ -44,6 +46,7 @@ __all__ = [
     "make_dataset",
     "mape",
     "peers",
+    "register_operation",
     "step",
     "steps",
     "tolerance",

@@ -1,50 +1,33 @@
-"""A case names a problem by its sizes; a problem holds its tensors, made when first used."""
+"""An operation is what is computed; a case is one at given sizes; a problem holds its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .checks import DTYPE_NAMES
-from .data import Dataset, make_dataset
+from .data import Dataset
 
-STAGES = ("gradient", "step", "fit")
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
-
-# What a stage reads and does not write, as a problem's attributes.
-INPUTS = {"gradient": ("x", "delta"), "step": ("x", "y", "start"), "fit": ("dataset", "start")}
-
 LEARNING_RATE = 0.01
-FIT_EPOCHS = 16
-FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 3·33+1 = 100
-FIT_VALID_ROWS = 10_000
+
+# a cost in the sizes m, n, o and the item size s in bytes: operations, or bytes
+Formula = Callable[[int, int, int, int], int]
 
 
-def fit_rows(batch: int) -> int:
-    """Return the training rows of the fit stage: three full mini-batches and one row."""
-    return FIT_FULL_BATCHES * batch + 1
-
-
-def least_bytes(stage: str, m: int, n: int, o: int, s: int) -> int:
-    """Return the bytes that no formulation of a stage does without, of items of s bytes.
-
-    Inputs read and outputs written once: X and δ, ∂L/∂W and ∂L/∂b; X and Y, and W and b both ways;
-    of a fit, training and validation data once an epoch.
-    """
-    return (
-        s
-        * {
-            "gradient": m * (n + o) + n * o + o,
-            "step": m * (n + o) + 2 * (n * o + o),
-            "fit": FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
-        }[stage]
-    )
+def unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
+    """Return the line that answers an unknown name: the nearest one first, then all."""
+    near = get_close_matches(name, known, n=1)
+    guess = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {kind} {name!r}{guess}; known: {', '.join(known)}"
 
 
 class Gradient(NamedTuple):
@@ -52,6 +35,77 @@ class Gradient(NamedTuple):
 
     weight: Tensor
     bias: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What is computed, whichever kernel does it.
+
+    A *call* is what is timed: one gradient, one step, one whole training.
+
+    Attributes:
+        name: Its id everywhere.
+        title: What a text calls one call of it: `training step`.
+        baseline: The name of the kernel that the others are held against.
+        inputs: What a call reads and does not write: the name of the problem's attribute, and the
+            function that draws it for a problem, a tensor or a tuple of tensors.
+        results: The shape of each tensor that a call computes, by name, from m, n and o.
+        oracle: Returns the results after so many calls from the start, computed in float64 by the
+            most trusted means: `(problem, calls) -> tensors`.
+        error_scale: Returns, for each element of the results, the sum of the absolute products that
+            it was summed from: `(problem, calls, expected) -> tensors`.
+        roundings: How many roundings of one sum lie one after another in a result of so many calls;
+            independent ones count by the root of their number.
+        least_flops: Floating-point operations that no formulation does without.
+        least_bytes: Bytes that no formulation does without: inputs read and results written, once.
+        input_bytes: Bytes of the input tensors.
+        bind: Does every one-off thing and returns the bare callable that is timed, from a kernel's
+            function and a problem. By default the function does it, given the problem.
+        trains: Whether the results are the problem's parameters, which a call changes; otherwise
+            they are what the call returns.
+        stateful: Whether a call goes on from where the one before ended, as a step does.
+        iterative: Whether one call is itself a whole training of many steps.
+        preferred: The kernels that `auto` takes for a case, the first that supports it, where
+            nothing was measured; none where there is no `auto`.
+    """
+
+    name: str
+    title: str
+    baseline: str
+    inputs: Mapping[str, Callable[..., Any]]
+    results: Callable[[int, int, int], Mapping[str, tuple[int, ...]]]
+    oracle: Callable[..., tuple[Tensor, ...]]
+    error_scale: Callable[..., tuple[Tensor, ...]]
+    roundings: Callable[[int], float]
+    least_flops: Formula
+    least_bytes: Formula
+    input_bytes: Formula
+    bind: Callable[..., Callable[[], Any]] = lambda function, problem: function(problem)
+    trains: bool = False
+    stateful: bool = False
+    iterative: bool = False
+    preferred: Callable[..., tuple[str, ...]] | None = None
+
+    def result_numbers(self, m: int, n: int, o: int) -> int:
+        """Return how many numbers the results are."""
+        return sum(math.prod(shape) for shape in self.results(m, n, o).values())
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def register_operation(operation: Operation) -> Operation:
+    """Add an operation to `OPERATIONS` and return it.
+
+    Raises:
+        ValueError: For a name that is taken already, or that is no identifier.
+    """
+    if operation.name in OPERATIONS:
+        raise ValueError(f"operation {operation.name!r} is registered already; choose another name")
+    if not operation.name.isidentifier():
+        raise ValueError(f"an operation is named by letters, digits and _; got {operation.name!r}")
+    OPERATIONS[operation.name] = operation
+    return operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +132,8 @@ class Case:
 
     def __post_init__(self) -> None:
         """Refuse what no problem can be made of."""
-        if self.stage not in STAGES:
-            raise ValueError(f"a stage is one of {', '.join(STAGES)}; got {self.stage!r}")
+        if self.stage not in OPERATIONS:
+            raise ValueError(unknown("stage", self.stage, OPERATIONS))
         if self.dtype not in DTYPES:
             raise ValueError(f"a dtype is one of {', '.join(DTYPES)}; got {self.dtype!r}")
         for name in ("batch", "in_features", "out_features"):
@@ -98,29 +152,18 @@ class Case:
 
     @property
     def least_flops(self) -> int:
-        """Floating-point operations no formulation of the stage does without."""
-        m, n, o = self.sizes
-        return {
-            "gradient": 2 * m * n * o + m * o,
-            "step": 4 * m * n * o + 3 * m * o,
-            "fit": FIT_EPOCHS * (4 * self.fit_rows + 2 * FIT_VALID_ROWS) * n * o,
-        }[self.stage]
+        """Floating-point operations that no formulation does without."""
+        return OPERATIONS[self.stage].least_flops(*self.sizes, self.itemsize)
 
     @property
     def least_bytes(self) -> int:
-        """Bytes no formulation of the stage does without: inputs read, outputs written, once."""
-        return least_bytes(self.stage, *self.sizes, self.itemsize)
+        """Bytes that no formulation does without: inputs read, results written, once."""
+        return OPERATIONS[self.stage].least_bytes(*self.sizes, self.itemsize)
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of the stage's input tensors."""
-        rows = self.fit_rows + FIT_VALID_ROWS if self.stage == "fit" else self.batch
-        return rows * (self.in_features + self.out_features) * self.itemsize
-
-    @property
-    def fit_rows(self) -> int:
-        """Training rows of the fit stage."""
-        return fit_rows(self.batch)
+        """Bytes of the input tensors."""
+        return OPERATIONS[self.stage].input_bytes(*self.sizes, self.itemsize)
 
     @property
     def id(self) -> str:
@@ -132,57 +175,40 @@ class Case:
 class Problem:
     """Hold the tensors of one case: drawn on the CPU in float64, then moved, each on first use.
 
-    Every device, dtype and version of the suite so sees the same numbers up to rounding. `weight`
-    and `bias` are what a step or fit kernel changes; a kernel that keeps its parameters elsewhere
-    (a module, a graph) puts views of them here when it binds.
+    Every device, dtype and version of the suite so sees the same numbers up to rounding. What is
+    drawn are the inputs of the case's operation, each an attribute. `weight` and `bias` are what a
+    step or fit kernel changes; a kernel that keeps its parameters elsewhere (a module, a graph)
+    puts views of them here when it binds.
 
     Shapes: `x (m, n)`, `y (m, o)`, `delta (m, o)`, `weight (n, o)`, `bias (o)`.
     """
 
+    x: Float[Tensor, "m n"]
+    y: Float[Tensor, "m o"]
+    delta: Float[Tensor, "m o"]
+    start: Gradient
+    dataset: Dataset
+
     def __init__(self, case: Case) -> None:
         self.case = case
         self.seed = case.seed
-        m, n, _ = case.sizes
-        self._elsewhere: tuple[Callable[[], Gradient], Callable[[Gradient], None]] | None = None
+        self._accessors: tuple[Callable[[], Gradient], Callable[[Gradient], None]] | None = None
         # n/m bounds the largest eigenvalue of XᵀX/m: steps stay stable for wide, short inputs too.
-        self.lr = LEARNING_RATE / max(1.0, n / m)
+        self.lr = LEARNING_RATE / max(1.0, case.in_features / case.batch)
 
-    def _draw(self, stream: int, *shape: int, scale: float = 1.0) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        """Draw an input of the case's operation, once."""
+        inputs = OPERATIONS[self.case.stage].inputs if "case" in self.__dict__ else {}
+        if name not in inputs:
+            raise AttributeError(f"a problem has {', '.join(inputs)}; got {name!r}")
+        self.__dict__[name] = inputs[name](self)
+        return self.__dict__[name]
+
+    def draw_normal(self, stream: int, *shape: int, scale: float = 1.0) -> Tensor:
+        """Draw normal numbers of a deviation; each stream, 0 to 7, is independent of the others."""
         generator = torch.Generator().manual_seed(8 * self.seed + stream)
         values = torch.randn(*shape, generator=generator, dtype=torch.float64)
         return values.mul_(scale).to(device=self.case.device, dtype=DTYPES[self.case.dtype])
-
-    def _draw_x(self) -> Tensor:
-        return self._draw(0, self.case.batch, self.case.in_features)
-
-    def _draw_y(self) -> Tensor:
-        return self._draw(1, self.case.batch, self.case.out_features)
-
-    def _draw_delta(self) -> Tensor:
-        m, _, o = self.case.sizes
-        return self._draw(2, m, o, scale=2 / (m * o))
-
-    @cached_property
-    def x(self) -> Float[Tensor, "m n"]:
-        """Inputs X, standard normal."""
-        return self._draw_x()
-
-    @cached_property
-    def y(self) -> Float[Tensor, "m o"]:
-        """Targets Y, standard normal."""
-        return self._draw_y()
-
-    @cached_property
-    def delta(self) -> Float[Tensor, "m o"]:
-        """∂L/∂Ŷ of the gradient stage: standard normal, scaled as 2(Ŷ−Y)/(m·o) would be."""
-        return self._draw_delta()
-
-    @cached_property
-    def start(self) -> Gradient:
-        """The parameters before the first step: normal, of variance 1/n."""
-        _, n, o = self.case.sizes
-        scale = n**-0.5
-        return Gradient(self._draw(3, n, o, scale=scale), self._draw(4, o, scale=scale))
 
     @cached_property
     def weight(self) -> Float[Tensor, "n o"]:
@@ -193,21 +219,6 @@ class Problem:
     def bias(self) -> Float[Tensor, " o"]:
         """The bias that steps change."""
         return self.start.bias.clone()
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The fit stage's data, of scikit-learn's `make_regression`."""
-        _, n, o = self.case.sizes
-        rows = self.case.fit_rows
-        return make_dataset(
-            n_samples=rows + FIT_VALID_ROWS,
-            n_features=n,
-            n_targets=o,
-            n_train=rows,
-            device=self.case.device,
-            dtype=DTYPES[self.case.dtype],
-            seed=self.seed,
-        )
 
     def linear(self, dtype: torch.dtype | None = None) -> nn.Linear:
         """Make the `torch.nn.Linear` that starts from this problem's parameters."""
@@ -223,7 +234,7 @@ class Problem:
         """Return another problem on the very same input tensors, with parameters of its own."""
         other = Problem(self.case)
         other.seed = self.seed
-        for name in INPUTS[self.case.stage]:
+        for name in OPERATIONS[self.case.stage].inputs:
             other.__dict__[name] = getattr(self, name)
         return other
 
@@ -236,16 +247,16 @@ class Problem:
             read: Returns the parameters as tensors.
             write: Puts other ones in their place.
         """
-        self._elsewhere = read, write
+        self._accessors = read, write
 
     def parameters(self) -> Gradient:
         """Return weight (n, o) and bias (o) as they are now, wherever a kernel keeps them."""
-        return self._elsewhere[0]() if self._elsewhere else Gradient(self.weight, self.bias)
+        return self._accessors[0]() if self._accessors else Gradient(self.weight, self.bias)
 
     def reset(self) -> None:
         """Put weight and bias back to their start, in place."""
-        if self._elsewhere:
-            self._elsewhere[1](self.start)
+        if self._accessors:
+            self._accessors[1](self.start)
             return
         self.weight.copy_(self.start.weight)
         self.bias.copy_(self.start.bias)
@@ -256,15 +267,17 @@ class Problem:
         A kernel that was right only for the inputs it was first checked on is so found out.
         """
         self.seed = seed
-        drawn = {"x": self._draw_x, "y": self._draw_y, "delta": self._draw_delta}
-        for name, draw in drawn.items():
+        operation = OPERATIONS[self.case.stage]
+        for name, draw in operation.inputs.items():
             if name in self.__dict__:
-                getattr(self, name).copy_(draw())
-        if "dataset" in self.__dict__:
-            held = self.__dict__.pop("dataset")
-            for old, new in zip(held, self.dataset, strict=True):
-                old.copy_(new)
-            self.dataset = held
-        if self.case.stage != "gradient":
-            self.__dict__.pop("start", None)
+                for held, drawn in zip(
+                    tensors_of(self.__dict__[name]), tensors_of(draw(self)), strict=True
+                ):
+                    held.copy_(drawn)
+        if operation.trains:
             self.reset()
+
+
+def tensors_of(value: Any) -> tuple[Any, ...]:
+    """Return one tensor, or what a tuple holds, as a tuple."""
+    return (value,) if isinstance(value, Tensor) else tuple(value)

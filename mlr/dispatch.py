@@ -1,7 +1,7 @@
 """Which kernel `auto` takes: the one that was fastest here at the nearest size, or a default.
 
 See `mlr.tuning` for what is known of a machine. Where nothing is, or nothing near, the default is
-taken: the one-pass kernels where they take the case, and else one product.
+taken: the first of the operation's preferred kernels that supports the case.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from functools import lru_cache
 import torch
 
 from . import tuning
-from .case import Case
+from .case import OPERATIONS, Case
 from .registry import KERNELS, Kernel, get_kernel
 
 MAX_LOG2_DISTANCE = 3.0  # factors of two from a case to a measured one, over m, n and o together
-IN_CACHE_BYTES = 2**20  # of X: beyond it a block is read again out of the cache, not out of memory
 
 
 def is_selectable(kernel: Kernel) -> bool:
@@ -55,18 +54,9 @@ def select_kernel(case: Case) -> Kernel:
 
 
 def _default(case: Case) -> Kernel:
-    names = {"gradient": ("one_pass", "matmul"), "step": ("one_pass_step", "fused_addmm")}
-    first, second = (get_kernel(name) for name in names[case.stage])
-    if first.unsupported(case) is None:
-        return first
-    m, n, _ = case.sizes
-    if (
-        case.stage == "step"
-        and _device_type(case.device) == "cpu"
-        and m * n * case.itemsize > IN_CACHE_BYTES
-    ):
-        return get_kernel("blocked")
-    return second
+    preferred = OPERATIONS[case.stage].preferred
+    kernels = [get_kernel(name) for name in (preferred(case) if preferred else ())]
+    return next(kernel for kernel in kernels if kernel.unsupported(case) is None)
 
 
 def _log2_distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:

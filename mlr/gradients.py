@@ -1,4 +1,4 @@
-"""Every kernel of the gradient stage: ∂L/∂W = Xᵀδ and ∂L/∂b = 1ᵀδ from X and δ = ∂L/∂Ŷ.
+"""Every kernel of the gradient: ∂L/∂W = Xᵀδ and ∂L/∂b = 1ᵀδ from X and δ = ∂L/∂Ŷ.
 
 Index legend, the same in equations, shapes and tests:
     p  row of the batch      1 … m
@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from . import dispatch
-from .case import Gradient, least_bytes
+from .case import Gradient
 from .one_pass import bind
+from .operations import GRADIENT
 from .registry import kernel
 
 X = Float[Tensor, "m n"]
@@ -52,7 +53,7 @@ def matmul(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: m * n * o * o + 2 * m * n * o * o + m * o,
-    bytes_moved=lambda m, n, o, s: least_bytes("gradient", m, n, o, s) + 2 * m * n * o * o * s,
+    bytes_moved=lambda m, n, o, s: GRADIENT.least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
     workspace=lambda m, n, o, s: (m * n * o * o + max(o * o - n * o - o, 0)) * s,
 )
 def kron_einsum(x: X, delta: Delta) -> Gradient:
@@ -73,7 +74,7 @@ def kron_einsum(x: X, delta: Delta) -> Gradient:
     stage="gradient",
     flops=lambda m, n, o, s: 3 * m * n * o * o + 2 * m * o * o,
     bytes_moved=lambda m, n, o, s: (
-        least_bytes("gradient", m, n, o, s) + (2 * m * n * o * o + 2 * m * o * o) * s
+        GRADIENT.least_bytes(m, n, o, s) + (2 * m * n * o * o + 2 * m * o * o) * s
     ),
     workspace=lambda m, n, o, s: (m * n * o * o + m * o * o + o * o) * s,
 )
@@ -129,7 +130,7 @@ def factored_einsum(x: X, delta: Delta) -> Gradient:
 @kernel(
     stage="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
-    bytes_moved=lambda m, n, o, s: least_bytes("gradient", m, n, o, s) + 2 * m * n * o * s,
+    bytes_moved=lambda m, n, o, s: GRADIENT.least_bytes(m, n, o, s) + 2 * m * n * o * s,
     workspace=lambda m, n, o, s: (m * n * o - o) * s,
 )
 def outer_sum(x: X, delta: Delta) -> Gradient:
@@ -163,7 +164,7 @@ def func_vjp(x: X, delta: Delta) -> Gradient:
         2 * m * n * o + m * o * (2 * m * n * o + m * o) + 2 * m * o * (n * o + o)
     ),
     bytes_moved=lambda m, n, o, s: (
-        least_bytes("gradient", m, n, o, s) + 2 * (m * m * o * o + m * n * o * o + m * o * o) * s
+        GRADIENT.least_bytes(m, n, o, s) + 2 * (m * m * o * o + m * n * o * o + m * o * o) * s
     ),
     workspace=lambda m, n, o, s: (
         (m * n * o * o + m * o * o + max(m * o * (m * o + 1), n * o + o)) * s

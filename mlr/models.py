@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .case import FIT_EPOCHS, FIT_VALID_ROWS, Case, fit_rows, least_bytes
+from .case import Case
 from .checks import as_device, as_dtype, check_count, check_matrix, check_rows
+from .operations import FIT, FIT_EPOCHS, FIT_VALID_ROWS, fit_rows
 from .registry import Kernel, get_kernel
 from .registry import kernel as fit_kernel
 from .training import History, Regression, Step
@@ -132,7 +133,7 @@ class LinearRegression(Regression):
     stage="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o * o),
     bytes_moved=lambda m, n, o, s: (
-        least_bytes("fit", m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
+        FIT.least_bytes(m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
     ),
     workspace=lambda m, n, o, s: max(
         _fit_workspace(m, n, o, s), (m * n * o * o + 2 * m * o + 2 * n * o) * s

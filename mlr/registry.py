@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .case import DTYPES, FIT_EPOCHS, STAGES, Case, Problem, least_bytes
+from .case import DTYPES, OPERATIONS, Case, Formula, Problem, unknown
 from .checks import DEVICE_TYPES
 
-BASELINES = {"gradient": "autograd", "step": "torch_nn", "fit": "TorchLinearRegression"}
 ENTRY_POINT_GROUP = "mlr.kernels"
 
-# a cost in the sizes m, n, o and the item size s in bytes: operations, or bytes
-Formula = Callable[[int, int, int, int], int]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One way of computing one stage, with what it costs by formula.
+    """One way of computing an operation, with what it costs by formula.
 
     Attributes:
         name: The function's name; its id everywhere.
-        function: Stage `gradient`: `(x, delta) -> Gradient`. Stage `step`: `(problem) -> callable`.
-            Stage `fit`: a model class.
+        stage: The name of what it computes, one of `OPERATIONS`.
+        function: What the operation binds. Of a gradient: `(x, delta) -> Gradient`; of a step:
+            `(problem) -> callable`; of a fit: a model class.
         flops: Floating-point operations of one call; a multiply-add counts two.
         bytes_moved: The least bytes one call reads and writes.
         workspace: Bytes held at peak beyond inputs and outputs.
@@ -59,17 +57,22 @@ class Kernel:
 
     @property
     def baseline(self) -> str:
-        """The name of the stage's `torch.nn` kernel."""
-        return BASELINES[self.stage]
+        """The name of the kernel that this one is held against."""
+        return OPERATIONS[self.stage].baseline
 
     @property
     def role(self) -> str:
         """What it is in a report: `auto`, which chooses among others, a `peer`, or a `kernel`."""
         return "auto" if self.delegates_to else "peer" if self.peer else "kernel"
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with mlr, and not from a user's file or package."""
+        return self.function.__module__.startswith(f"{__package__}.")
+
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""
-        return _BIND[self.stage](self.function, problem)
+        return OPERATIONS[self.stage].bind(self.function, problem)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
@@ -88,13 +91,12 @@ class Kernel:
         return self._worker(case).bytes_moved(*case.sizes, case.itemsize)
 
     def predicted_peak_bytes(self, case: Case) -> int:
-        """Predict the peak memory of one call: the workspace and the n·o + o outputs.
+        """Predict the peak memory of one call: the workspace and the results.
 
-        The outputs of a step or a fit are the parameters.
+        The results of a step or a fit are the parameters.
         """
-        _, n, o = case.sizes
-        workspace = self._worker(case).workspace(*case.sizes, case.itemsize)
-        return workspace + (n * o + o) * case.itemsize
+        results = OPERATIONS[self.stage].result_numbers(*case.sizes) * case.itemsize
+        return self._worker(case).workspace(*case.sizes, case.itemsize) + results
 
     def _worker(self, case: Case) -> Kernel:
         return self.delegates_to(case) if self.delegates_to else self
@@ -129,7 +131,7 @@ def kernel(
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
-    See `Kernel` for what the arguments say. Without `bytes_moved` it is the stage's least.
+    See `Kernel` for what the arguments say. Without `bytes_moved` it is the operation's least.
 
     Raises:
         ValueError: For an unknown stage or dtype, a name taken already, or one that is no plain
@@ -138,10 +140,10 @@ def kernel(
 
     def register(function: F) -> F:
         name = function.__name__
-        if stage not in STAGES:
-            raise ValueError(f"a kernel's stage is one of {', '.join(STAGES)}; got {stage!r}")
-        if unknown := sorted(set(dtypes) - set(DTYPES)):
-            raise ValueError(f"a kernel's dtypes are of {', '.join(DTYPES)}; got {unknown[0]!r}")
+        if stage not in OPERATIONS:
+            raise ValueError(unknown("stage", stage, OPERATIONS))
+        if wrong := sorted(set(dtypes) - set(DTYPES)):
+            raise ValueError(f"a kernel's dtypes are of {', '.join(DTYPES)}; got {wrong[0]!r}")
         if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII):
             raise ValueError(f"a kernel is named by letters, digits and _; got {name!r}")
         if name in KERNELS:
@@ -149,7 +151,7 @@ def kernel(
             raise ValueError(
                 f"kernel {name!r} is registered already, by {other.__module__}; rename one of them"
             )
-        moved = bytes_moved or partial(least_bytes, stage)
+        moved = bytes_moved or OPERATIONS[stage].least_bytes
         KERNELS[name] = Kernel(
             name, stage, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
             unsupported_reason, delegates_to, owns_parameters, peer,
@@ -163,12 +165,12 @@ def get_kernel(name: str) -> Kernel:
     """Look a kernel up by name.
 
     Raises:
-        ValueError: For an unknown name; the message lists the valid ones.
+        ValueError: For an unknown name; the message gives the nearest one, and lists all.
     """
     try:
         return KERNELS[name]
     except KeyError:
-        raise ValueError(f"unknown kernel {name!r}; known: {', '.join(sorted(KERNELS))}") from None
+        raise ValueError(unknown("kernel", name, dict(sorted(KERNELS.items())))) from None
 
 
 class KernelFileError(ValueError):
@@ -192,9 +194,9 @@ def load_kernels(path: str | Path) -> tuple[str, ...]:
             "another"
         )
     try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        with _undone_on_error():
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except Exception as error:
-        _forget(before)
         raise KernelFileError(f"{_where(error, path)}: {_shortly(error)}") from error
     added = tuple(name for name in KERNELS if name not in before)
     if not added:
@@ -211,9 +213,9 @@ def load_installed() -> tuple[str, ...]:
     before = set(KERNELS)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            point.load()
+            with _undone_on_error():
+                point.load()
         except Exception as error:
-            _forget(before)
             raise KernelFileError(f"entry point {point.name!r}: {_shortly(error)}") from error
     return tuple(name for name in KERNELS if name not in before)
 
@@ -231,9 +233,18 @@ def _require_file(path: Path) -> None:
         )
 
 
-def _forget(keep: set[str]) -> None:
-    for name in [name for name in KERNELS if name not in keep]:
-        del KERNELS[name]
+@contextmanager
+def _undone_on_error() -> Iterator[None]:
+    """Forget the kernels and the operations that are registered inside, should it fail."""
+    tables: tuple[dict[str, Any], ...] = (KERNELS, OPERATIONS)
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    except BaseException:
+        for table, held in zip(tables, before, strict=True):
+            table.clear()
+            table.update(held)
+        raise
 
 
 def _shortly(error: Exception) -> str:
@@ -249,32 +260,3 @@ def _where(error: Exception, path: Path) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f"{path}:{line}" if line else str(path)
-
-
-def _bind_gradient(function: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
-    return partial(function, problem.x, problem.delta)
-
-
-def _bind_step(function: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
-    step: Callable[[], Any] = function(problem)
-    return step
-
-
-def _bind_fit(model_class: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
-    case, data = problem.case, problem.dataset
-    model = model_class(
-        case.in_features, case.out_features, device=case.device, dtype=DTYPES[case.dtype]
-    )
-    problem.weight, problem.bias = model.weight, model.bias
-
-    def fit() -> Any:
-        model.copy_params(problem.linear())
-        return model.fit(
-            data.x_train, data.y_train, FIT_EPOCHS, problem.lr, case.batch,
-            data.x_valid, data.y_valid,
-        )  # fmt: skip
-
-    return fit
-
-
-_BIND = {"gradient": _bind_gradient, "step": _bind_step, "fit": _bind_fit}

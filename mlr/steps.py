@@ -1,4 +1,4 @@
-"""Every kernel of the step stage: Ŷ = XW + b, δ = 2(Ŷ−Y)/(m·o), W −= η·Xᵀδ, b −= η·1ᵀδ, in place.
+"""Every kernel of a training step: Ŷ = XW + b, δ = 2(Ŷ−Y)/(m·o), W −= η·Xᵀδ, b −= η·1ᵀδ, in place.
 
 A step kernel binds: it takes a `Problem`, does every one-off thing and returns the bare callable.
 After k calls the problem's weight and bias equal the oracle's after k steps.
@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from . import dispatch
-from .case import Case, Gradient, Problem, least_bytes
+from .case import Case, Gradient, Problem
 from .gradients import kron_einsum, matmul
 from .one_pass import bind
+from .operations import STEP
 from .registry import kernel, needs
 from .triton_kernels import launch
 
@@ -76,7 +77,7 @@ def matmul_update(problem: Problem) -> Callable[[], None]:
 @kernel(
     stage="step",
     flops=lambda m, n, o, s: 2 * m * n * o + 3 * m * n * o * o + 5 * m * o + n * o + o,
-    bytes_moved=lambda m, n, o, s: least_bytes("step", m, n, o, s) + 2 * m * n * o * o * s,
+    bytes_moved=lambda m, n, o, s: STEP.least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
     workspace=lambda m, n, o, s: max(
         _three_of_m(m, o, s), (2 * m * o + m * n * o * o + max(o * o, n * o + o)) * s
     ),

@@ -53,13 +53,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_kernels_after() -> Iterator[None]:
-    """Forget the kernels that a test registers: the next one plans without them."""
-    from mlr import KERNELS
+    """Forget the kernels and operations that a test registers: the next one plans without them."""
+    from mlr import KERNELS, OPERATIONS
 
-    before = dict(KERNELS)
+    before = dict(KERNELS), dict(OPERATIONS)
     yield
-    KERNELS.clear()
-    KERNELS.update(before)
+    for table, held in zip((KERNELS, OPERATIONS), before, strict=True):
+        table.clear()
+        table.update(held)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -208,7 +208,9 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
 def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the results of one process, and how much of it other work disturbed."""
     console = Console()
-    frame = pd.DataFrame([{**row, "suspicions": "; ".join(row["suspicions"])} for row in rows])
+    missing = dict.fromkeys(MEASURED)
+    said = [{**missing, **row, "suspicions": "; ".join(row["suspicions"])} for row in rows]
+    frame = pd.DataFrame(said)
     print_results(frame.astype(dict.fromkeys(MEASURED, float)), console)
     disturbed = sum(bool(row.get("contended_passes")) for row in rows)
     if disturbed:

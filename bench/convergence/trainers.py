@@ -1,14 +1,15 @@
 """Ways to train on one data set until its loss is low: full-batch steps, mini-batches, peers.
 
-What the fit stage asks beside "how long do 16 epochs take": how long until the loss is as good as
-the closed form's? Every trainer goes on leg by leg, each as long as it likes (a step, a part of an
-epoch, all of it), and shows its parameters in between.
+The fit operation asks how long 16 epochs take; here the question is how long until the loss is as
+good as the closed form's. Every trainer goes on iteration by iteration, each as long as it likes (a
+step, a part of an epoch, all of it), and shows its parameters in between. All are on the CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,11 @@ import torch
 from mlr.case import Case, Gradient, Problem
 from mlr.data import Dataset
 from mlr.models import EinsumLinearRegression, LinearRegression, TorchLinearRegression
-from mlr.registry import get_kernel, needs
+from mlr.registry import get_kernel
 from mlr.training import Regression
 
 STEPS = ("torch_nn", "auto_step", "torch_compile", "jax_jit")  # by step kernels, on all rows
-LEGS_PER_EPOCH = 10  # of mini-batches
+ITERATIONS_PER_EPOCH = 10  # of mini-batches
 
 
 class Task(NamedTuple):
@@ -37,21 +38,21 @@ class Task(NamedTuple):
     lr: float
     batch_size: int
 
-    def case(self, stage: str) -> Case:
-        """Return the case that its training rows make."""
-        return Case.of(stage, self.data.x_train, self.data.y_train)
+    def step_case(self) -> Case:
+        """Return the case of a step on its training rows."""
+        return Case.of("step", self.data.x_train, self.data.y_train)
 
 
 class Training(NamedTuple):
     """A training that can go on, and begin anew.
 
     Attributes:
-        leg: Trains on, by one leg.
+        iterate: Trains on, by one iteration.
         parameters: Returns W (n, o) and b (o) as they are now.
         restart: Goes back to where it began.
     """
 
-    leg: Callable[[], Any]
+    iterate: Callable[[], Any]
     parameters: Callable[[], Gradient]
     restart: Callable[[], None]
 
@@ -60,16 +61,16 @@ class Trainer(NamedTuple):
     """A way to train.
 
     Attributes:
-        leg: What one leg is, in words.
+        iteration: What one iteration is, in words.
         start: Gets a training ready, compilation included.
         unsupported: Says why it does not take the task; None if it does.
-        closed: Whether one leg is all: another one would change nothing.
+        is_direct: Whether one iteration is all: another one would change nothing.
     """
 
-    leg: str
+    iteration: str
     start: Callable[[Task], Training]
-    unsupported: Callable[[Task], str | None]
-    closed: bool = False
+    unsupported: Callable[[Task], str | None] = lambda task: None
+    is_direct: bool = False
 
 
 def closed_form(data: Dataset) -> Gradient:
@@ -87,50 +88,42 @@ def validation_loss(data: Dataset, parameters: Gradient) -> float:
 
 
 def _by_steps(name: str, task: Task) -> Training:
-    problem = Problem(task.case("step"))
+    problem = Problem(task.step_case())
     problem.x, problem.y, problem.lr = task.data.x_train, task.data.y_train, task.lr
     step = get_kernel(name).bind(problem)
     return Training(step, problem.parameters, problem.reset)
 
 
 def _steps_unsupported(name: str, task: Task) -> str | None:
-    return get_kernel(name).unsupported(task.case("step"))
+    return get_kernel(name).unsupported(task.step_case())
 
 
 def _by_batches(make: Callable[..., Regression], task: Task) -> Training:
     x, y = task.data.x_train, task.data.y_train
     model = make(x.shape[1], y.shape[1], device=x.device, dtype=x.dtype)
-    start = Problem(task.case("step")).linear()
+    start = Problem(task.step_case()).linear()
     size = task.batch_size
-    rows = -(-len(x) // (LEGS_PER_EPOCH * size)) * size  # whole mini-batches
+    rows = -(-len(x) // (ITERATIONS_PER_EPOCH * size)) * size  # whole mini-batches
     parts = list(zip(x.split(rows), y.split(rows), strict=True))
-    place = 0
+    following = cycle(parts)
 
-    def leg() -> None:
-        nonlocal place
-        model.fit(*parts[place], 1, task.lr, size)
-        place = (place + 1) % len(parts)
+    def iterate() -> None:
+        model.fit(*next(following), 1, task.lr, size)
 
     def restart() -> None:
-        nonlocal place
+        nonlocal following
         model.copy_params(start)
-        place = 0
+        following = cycle(parts)
 
     restart()
-    return Training(leg, lambda: Gradient(model.weight, model.bias), restart)
+    return Training(iterate, lambda: Gradient(model.weight, model.bias), restart)
 
 
-def _on_cpu(task: Task) -> str | None:
-    if task.data.x_train.device.type != "cpu":
-        return "scikit-learn runs on the cpu only"
-    return needs("sklearn")(task.case("fit"))
-
-
-def _sklearn_closed(task: Task) -> Training:
-    from sklearn.linear_model import LinearRegression as Closed
+def _sklearn_direct(task: Task) -> Training:
+    from sklearn.linear_model import LinearRegression as ClosedForm
 
     x, y, *_ = (value.numpy() for value in task.data)
-    model = Closed()
+    model = ClosedForm()
 
     def restart() -> None:
         model.coef_, model.intercept_ = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
@@ -153,25 +146,25 @@ def _sklearn_sgd(task: Task) -> Training:
     def restart() -> None:
         models[:] = (SGDRegressor(random_state=0) for _ in range(o))
 
-    def leg() -> None:
+    def iterate() -> None:
         for number, model in enumerate(models):
             model.partial_fit(x, y[:, number])
 
     def parameters() -> Gradient:
-        found = [
-            (getattr(m, "coef_", np.zeros(n)), getattr(m, "intercept_", [0.0])) for m in models
-        ]
-        weights, biases = zip(*found, strict=True)
+        weights = [getattr(model, "coef_", np.zeros(n)) for model in models]
+        biases = [getattr(model, "intercept_", [0.0]) for model in models]
         return Gradient(torch.tensor(np.stack(weights, 1)), torch.tensor(np.concatenate(biases)))
 
     restart()
-    return Training(leg, parameters, restart)
+    return Training(iterate, parameters, restart)
 
 
-def _batches(make: Callable[..., Regression]) -> Trainer:
-    return Trainer("a tenth of an epoch", partial(_by_batches, make), lambda task: None)
-
-
+_MODELS: dict[str, Callable[..., Regression]] = {
+    "TorchLinearRegression": TorchLinearRegression,
+    "LinearRegression": LinearRegression,
+    "LinearRegression(kernel='auto')": partial(LinearRegression, kernel="auto"),
+    "EinsumLinearRegression": EinsumLinearRegression,
+}
 TRAINERS: dict[str, Trainer] = {
     **{
         name: Trainer(
@@ -179,10 +172,10 @@ TRAINERS: dict[str, Trainer] = {
         )
         for name in STEPS
     },
-    "TorchLinearRegression": _batches(TorchLinearRegression),
-    "LinearRegression": _batches(LinearRegression),
-    "LinearRegression(kernel='auto')": _batches(partial(LinearRegression, kernel="auto")),
-    "EinsumLinearRegression": _batches(EinsumLinearRegression),
-    "sklearn LinearRegression": Trainer("all of it", _sklearn_closed, _on_cpu, closed=True),
-    "sklearn SGDRegressor": Trainer("an epoch of single rows", _sklearn_sgd, _on_cpu),
+    **{
+        name: Trainer("a tenth of an epoch", partial(_by_batches, make))
+        for name, make in _MODELS.items()
+    },
+    "sklearn LinearRegression": Trainer("all of it", _sklearn_direct, is_direct=True),
+    "sklearn SGDRegressor": Trainer("an epoch of single rows", _sklearn_sgd),
 }

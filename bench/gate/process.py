@@ -15,7 +15,7 @@ from typing import Any, Self
 from ..common.errors import UserError
 from ..common.paths import ROOT
 from ..machine.environment import environment
-from ..run.runner import how_ended
+from ..run.process import how_ended
 from .worker import Spec
 
 LONGEST_CASE_S = 60.0  # of one case in one block

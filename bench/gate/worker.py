@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlr import Case, Problem, check
+from mlr import OPERATIONS, Case, Problem, check
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
@@ -190,7 +190,8 @@ def _ratio(new: Call, old: Call, problem: Problem, seed: int) -> dict[str, Any]:
     def refresh(quad: int) -> None:
         problem.resample(seed + quad + 1)
 
-    small = problem.case.input_bytes <= REFRESHED_BYTES and problem.case.stage == "gradient"
+    small = problem.case.input_bytes <= REFRESHED_BYTES
+    small = small and not OPERATIONS[problem.case.stage].trains
     pair = paired_ratio(
         new, old, device, f_seconds=about_s, seed=seed, refresh=refresh if small else None
     )

@@ -51,8 +51,8 @@ class Device(Protocol):
 
     Attributes:
         name: The type, as torch names it.
-        is_host: Whether calls run on the processor that calls: no launch, no wait.
-        warms_up_memory: Whether libraries keep a workspace from the first call on.
+        is_host: Whether calls run on the processor that calls: no launch, no wait, and no library
+            that keeps a workspace from the first call on.
         working_sets: Bytes of the working sets whose bandwidth is probed.
         gemm_sizes: Sides of the square matrix products that are probed.
         formula_slack_bytes: What a kernel's formula may leave out: scalars that torch wraps, or a
@@ -62,7 +62,6 @@ class Device(Protocol):
 
     name: str
     is_host: bool
-    warms_up_memory: bool
     working_sets: tuple[int, ...]
     gemm_sizes: tuple[int, ...]
     formula_slack_bytes: int
@@ -75,10 +74,6 @@ class Device(Protocol):
     def model(self) -> str | None:
         """Name the accelerator that is built in, if this is one and it is here."""
         return None
-
-    def synchronize(self) -> None:
-        """Wait until everything that was launched is done."""
-        return
 
     def clock(self) -> float:
         """Read the host clock, in seconds, once the device is idle.
@@ -117,17 +112,12 @@ class Device(Protocol):
         """Return the accelerator's clock and whether it is throttled, where it tells."""
         return DeviceLoad()
 
-    def settings(self) -> dict[str, Any]:
-        """Return what this process has set for this device alone, as a run file holds it."""
-        return {}
-
 
 class CPU(Device):
     """The processor that everything is called from."""
 
     name = "cpu"
     is_host = True
-    warms_up_memory = False
     working_sets = tuple(4**power * 1024 for power in range(2, 10))  # 16 KiB to 256 MiB
     gemm_sizes = (512, 1024)
     formula_slack_bytes = 4_096
@@ -145,7 +135,6 @@ class Accelerator(Device):
     """A device that `torch.accelerator` drives: a call returns before its work is done."""
 
     is_host = False
-    warms_up_memory = True
     working_sets = tuple(4**power * 1024 for power in range(5, 12))  # 1 MiB to 4 GiB
     gemm_sizes = (4096, 8192)
     formula_slack_bytes = 2**26
@@ -167,13 +156,9 @@ class Accelerator(Device):
             return None
         return str(torch.get_device_module(self.name).get_device_name(0))
 
-    def synchronize(self) -> None:
-        """Wait until everything that was launched is done."""
-        torch.accelerator.synchronize()
-
     def clock(self) -> float:
         """Read the host clock, in seconds, once the device is idle."""
-        self.synchronize()
+        torch.accelerator.synchronize()
         return perf_counter()
 
     def free_bytes(self) -> int:
@@ -184,12 +169,12 @@ class Accelerator(Device):
     def allocations(self, call: Call) -> Allocations:
         """Call once and return what torch's allocator gave meanwhile, in whole blocks."""
         memory = torch.accelerator
-        self.synchronize()
+        torch.accelerator.synchronize()
         gc.collect()
         before = memory.memory_allocated()
         memory.reset_peak_memory_stats()
         call()
-        self.synchronize()
+        torch.accelerator.synchronize()
         held, peak = memory.memory_allocated(), memory.max_memory_allocated()
         return Allocations(held - before, peak - before)
 
@@ -210,7 +195,7 @@ class Accelerator(Device):
     def _event_seconds(self, call: Call, before: Call) -> float:
         event = torch.get_device_module(self.name).Event
         pairs = []
-        self.synchronize()
+        torch.accelerator.synchronize()
         for _ in range(EVENT_REPEATS):
             before()
             start, end = event(enable_timing=True), event(enable_timing=True)
@@ -218,7 +203,7 @@ class Accelerator(Device):
             call()
             end.record()
             pairs.append((start, end))
-        self.synchronize()
+        torch.accelerator.synchronize()
         return float(statistics.median(start.elapsed_time(end) / 1_000 for start, end in pairs))
 
 
@@ -253,10 +238,6 @@ class CUDA(Accelerator):
         harmless = nvml.nvmlClocksThrottleReasonGpuIdle | nvml.nvmlClocksThrottleReasonNone
         harmless |= nvml.nvmlClocksThrottleReasonApplicationsClocksSetting
         return DeviceLoad(mhz, bool(reasons & ~harmless))
-
-    def settings(self) -> dict[str, Any]:
-        """Return whether products in float32 may be rounded to TF32."""
-        return {"tf32": torch.backends.cuda.matmul.allow_tf32}
 
 
 _OWN: dict[str, Callable[[str], Device]] = {"cpu": lambda _: CPU(), "cuda": CUDA}

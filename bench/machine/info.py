@@ -17,7 +17,7 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 from mlr.tuning import current_table
 
-from .devices import DEVICES, accelerator_name
+from .devices import accelerator_name
 
 PACKAGES = (
     "torch", "numpy", "scipy", "scikit-learn", "pytest", "pytest-benchmark", "pandas", "matplotlib",
@@ -65,7 +65,7 @@ def settings() -> dict[str, Any]:
         "omp_proc_bind": os.environ.get("OMP_PROC_BIND"),
         "omp_places": os.environ.get("OMP_PLACES"),
         "allocator": {name: os.environ[name] for name in ALLOCATOR_SETTINGS if name in os.environ},
-        **{name: value for one in DEVICES.values() for name, value in one.settings().items()},
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
         "flush_denormals": _flushes_denormals(),
         "gc_while_timing": False,
         "rule": {"cases": len(rule.fastest), "part_flops": rule.part_flops},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ..common.errors import UserError
 
 LOCK_VARIABLE = "MLR_TIMING_LOCK"
+POLL_S = 0.5  # a process that waits takes next to nothing from the one that measures
 
 
 def lock_path() -> Path:
@@ -26,7 +28,7 @@ def lock_path() -> Path:
 
 @contextmanager
 def turn(say: Callable[[str], None]) -> Iterator[None]:
-    """Hold this machine's turn; wait for it while another process has it.
+    """Hold the machine; wait while another process holds it.
 
     The lock is the system's own and vanishes with its process: one that is killed leaves none.
 
@@ -37,35 +39,26 @@ def turn(say: Callable[[str], None]) -> Iterator[None]:
         UserError: The file cannot be locked.
     """
     path = lock_path()
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unlockable(path, error) from error
+    lock = FileLock(path, mode=0o600, poll_interval=POLL_S)
     try:
         try:
-            _wait(lock, say)
-        except OSError as error:
-            raise _unlockable(path, error) from error
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"two runs at once would time each other: waiting for that of {_holder(path)}")
+            lock.acquire()
         with suppress(OSError):  # the number is for those who wait to read, no more
-            os.truncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
+            path.write_text(str(os.getpid()))
+    except OSError as error:
+        raise UserError(
+            f"runs of one machine take turns by locking a file; {path} cannot be locked "
+            f"({error.strerror}); name another in {LOCK_VARIABLE}"
+        ) from error
+    try:
         yield
     finally:
-        os.close(lock)
+        lock.release()
 
 
-def _wait(lock: int, say: Callable[[str], None]) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        number = os.pread(lock, 20, 0).decode(errors="replace")
-        whose = f"process {number}" if number.isdecimal() else "another process"
-        say(f"two runs at once would time each other: waiting for that of {whose} to end")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-
-
-def _unlockable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"runs of one machine take turns by locking a file; {path} cannot be locked "
-        f"({error.strerror}); name another in {LOCK_VARIABLE}"
-    )
+def _holder(path: Path) -> str:
+    number = path.read_text(errors="replace")[:20]
+    return f"process {number} to end" if number.isdecimal() else "another process to end"

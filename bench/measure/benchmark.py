@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mlr import Case, Check, Kernel, Problem, check, get_kernel
+from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, get_kernel
 
 from ..common.errors import in_one_line
 from ..common.units import format_bytes
@@ -177,7 +177,7 @@ def _measure_memory(kernel: Kernel, case: Case, outcome: Outcome) -> None:
             f"holds {format_bytes(memory.peak_bytes)} at peak, its formula says "
             f"{format_bytes(predicted)}"
         )
-    if memory.leak_bytes > 0 and case.stage != "fit":
+    if memory.leak_bytes > 0 and not OPERATIONS[case.stage].iterative:
         outcome.suspicions.append(f"leaks {format_bytes(memory.leak_bytes)} with every call")
     if memory.untracked_bytes > 0:
         outcome.suspicions.append(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mlr import Kernel, Problem
+from mlr import OPERATIONS, Kernel, Problem
 
 from ..machine.devices import Call, device_of
 
@@ -46,11 +46,11 @@ def weigh(kernel: Kernel, problem: Problem) -> Memory:
     bound: list[Call] = []
     kept = device.allocations(lambda: bound.append(kernel.bind(problem))).held_bytes
     (call,) = bound
-    if device.warms_up_memory:
+    if not device.is_host:  # a library may keep a workspace from its first call on
         kept += device.allocations(call).held_bytes
     peaks, leak = [], 0
     # A step may keep what its next needs; what it keeps after that is a leak.
-    for _ in range(2 if problem.case.stage == "step" else 1):
+    for _ in range(2 if OPERATIONS[problem.case.stage].stateful else 1):
         leak, peak = device.allocations(call)
         peaks.append(kept + peak)
         kept += leak

@@ -11,15 +11,14 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import psutil
 from torch import Tensor
 
-from mlr import Problem
-from mlr.case import INPUTS
+from mlr import OPERATIONS, Problem
 
 from ..machine.devices import Call
 from .clock import background_cpu_usage
@@ -39,7 +38,7 @@ class ContractViolationError(Exception):
 def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:
     """Return the tensors that a call of the problem's stage may read and not write."""
     found: list[tuple[str, Tensor]] = []
-    for name in INPUTS[problem.case.stage]:
+    for name in OPERATIONS[problem.case.stage].inputs:
         value = getattr(problem, name)
         if isinstance(value, Tensor):
             found.append((name, value))
@@ -76,7 +75,7 @@ def require_own_memory(problem: Problem, result: object) -> None:
     Raises:
         ContractViolationError: If it does.
     """
-    if problem.case.stage != "gradient" or not isinstance(result, tuple):
+    if OPERATIONS[problem.case.stage].trains or not isinstance(result, tuple):
         return
     inputs = {value.untyped_storage().data_ptr(): name for name, value in inputs_of(problem)}
     for value in result:
@@ -93,9 +92,7 @@ def observe_side_effects(call: Call) -> tuple[Any, list[str]]:
     with _output_captured() as written:
         result = call()
     started = {child.pid for child in me.children()} - before
-    seen = []
-    if written():
-        seen.append(f"writes to the terminal: {written()!r}")
+    seen = [f"writes to the terminal: {text!r}" for text in written]
     if started:
         seen.append(f"starts {len(started)} other process(es)")
     return result, seen
@@ -121,7 +118,7 @@ def detect_background_work(call: Call) -> list[str]:
 
 def detect_result_caching(problem: Problem, call: Call, about_s: float) -> list[str]:
     """Say so if a call is far faster on inputs that it has seen before."""
-    if problem.case.stage == "fit" or about_s > LONGEST_CHANGED_S:
+    if OPERATIONS[problem.case.stage].iterative or about_s > LONGEST_CHANGED_S:
         return []
     x = inputs_of(problem)[0][1]
     other = x[:1].clone()
@@ -134,40 +131,33 @@ def detect_result_caching(problem: Problem, call: Call, about_s: float) -> list[
 
 
 @contextmanager
-def _output_captured() -> Iterator[Callable[[], str]]:
-    """Keep what is written to the terminal off it, and return what that was.
+def _output_captured() -> Iterator[list[str]]:
+    """Keep what is written to the terminal off it, and list what that was once it is over.
 
-    It captures the descriptors 1 and 2, and those of `sys.stdout` and `sys.stderr`, which are
-    others under pytest's capture; a stream that has none is replaced meanwhile.
+    It captures the descriptors 1 and 2, and `sys.stdout` and `sys.stderr` with what these write to,
+    which is another place under pytest's capture.
     """
-    said, text = "", io.StringIO()
-    with ExitStack() as streams, tempfile.TemporaryFile() as kept:
-        numbers = {1, 2}
-        for stream, replaced in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
-            try:
-                numbers.add(stream.fileno())
-            except OSError:
-                streams.enter_context(replaced(text))
-        with _redirected(numbers, kept.fileno()):
-            yield lambda: said
-        kept.seek(0)
-        said = kept.read(80).decode(errors="replace") + text.getvalue()[:80]
-
-
-@contextmanager
-def _redirected(numbers: set[int], target: int) -> Iterator[None]:
-    """Let what is written to some descriptors go to another one."""
-    _flush()
-    held = {number: os.dup(number) for number in numbers}
-    try:
-        for number in numbers:
-            os.dup2(target, number, inheritable=os.get_inheritable(number))
-        yield
-    finally:
+    said: list[str] = []
+    text = io.StringIO()
+    numbers = {1, 2}
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a stream in memory has no descriptor
+            numbers.add(stream.fileno())
+    with tempfile.TemporaryFile() as file:
         _flush()
-        for number, copy in held.items():
-            os.dup2(copy, number, inheritable=os.get_inheritable(number))
-            os.close(copy)
+        held = {number: os.dup(number) for number in numbers}
+        try:
+            for number in numbers:
+                os.dup2(file.fileno(), number, os.get_inheritable(number))
+            with redirect_stdout(text), redirect_stderr(text):
+                yield said
+        finally:
+            _flush()
+            for number, copy in held.items():
+                os.dup2(copy, number, os.get_inheritable(number))
+                os.close(copy)
+        file.seek(0)
+        said += filter(None, [file.read(80).decode(errors="replace") + text.getvalue()[:80]])
 
 
 def _flush() -> None:

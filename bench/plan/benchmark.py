@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
-from mlr import KERNELS, Case, Kernel
+from mlr import KERNELS, OPERATIONS, Case, Kernel
 
 from ..common.errors import UserError
 from ..machine.devices import DEVICES, absent
 from .grid import GRIDS, WITH_PEERS, Size
-from .kernels import BUILT_IN
 from .selection import Selection
 
 
@@ -46,7 +45,7 @@ def _cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
     found: dict[Case, frozenset[str] | None] = {}
     for block in GRIDS[selection.grid]:
         for stage, device, dtype, size in product(
-            [stage for stage in block.stages if stage in (selection.stage or block.stages)],
+            [one for one in block.stages or OPERATIONS if one in (selection.stage or OPERATIONS)],
             selection.device or DEVICES,
             selection.dtype or block.dtypes,
             _replaced(block.sizes, selection),
@@ -100,7 +99,7 @@ def _is_wanted(
         return kernel.name in selection.kernel
     if case.device not in kernel.devices:
         return False
-    if named is not None and kernel.name in BUILT_IN:
+    if named is not None and kernel.built_in:
         return kernel.name in named
     return not kernel.peer or selection.grid in WITH_PEERS
 

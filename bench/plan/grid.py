@@ -19,7 +19,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GridBlock:
-    """Cases of some stages and dtypes at the same sizes; of all kernels, or of some."""
+    """Cases of some stages, or of all where none is named; of all kernels, or of some."""
 
     stages: tuple[str, ...]
     dtypes: tuple[str, ...]
@@ -65,7 +65,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
         GridBlock(("fit",), ("float64",), (NOTEBOOK[1],)),
     ),
     # The other axes, where the command line gives a size and no grid.
-    "single": (GridBlock(("gradient", "step", "fit"), ("float64",), (SINGLE,)),),
+    "single": (GridBlock((), ("float64",), (SINGLE,)),),
     "smoke": (
         GridBlock(("gradient", "step"), ("float64",), (NOTEBOOK[0],)),
         GridBlock(("gradient",), ("float64",), (Size(100, 16, 16), MANY_OUTPUTS)),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from mlr import KERNELS, KernelFileError, load_installed, load_kernels
+from mlr import KernelFileError, load_installed, load_kernels
 
 from ..common.errors import UserError
-
-BUILT_IN = frozenset(KERNELS)  # before a file or a package of a user's adds to them
 
 
 def load_user_kernels(kernel_file: str | None) -> None:

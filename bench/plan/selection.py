@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..common.errors import UserError
 from .grid import DEFAULT_GRID, GRIDS
@@ -18,70 +19,31 @@ from .grid import DEFAULT_GRID, GRIDS
 MAX_VALUES = 1_000
 
 
-class Axis(NamedTuple):
-    """One option of the command line."""
-
-    name: str
-    help: str
-    default: Any = None
-    type: Callable[[str], Any] = str
-
-    @property
-    def flag(self) -> str:
-        """The option as typed."""
-        return "--" + self.name.replace("_", "-")
-
-
-AXES = (
-    Axis(
-        "grid",
-        f"{', '.join(GRIDS)} (default: {{grid}}, or where a size is given single: 100 x 16 -> 8 in "
-        "float64)",
-    ),
-    Axis("stage", "gradient,step,fit"),
-    Axis("kernel", "kernel names, comma-separated"),
-    Axis("device", "device types, as cpu,cuda (default: all that this machine has)"),
-    Axis("dtype", "float32,float64, or another that a kernel takes"),
-    Axis("batch", "rows m: 33,100 or a geometric range 2^8:2^14:2"),
-    Axis("features", "input features n, likewise"),
-    Axis("outputs", "output features o, likewise"),
-    Axis("kernel_file", "a Python file that registers kernels of your own"),
-    Axis("seed", "seed of the inputs (default: 0)", 0, int),
-)
-
-
-def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
-    """Add every axis through argparse's `add_argument` or pytest's `addoption`.
-
-    Args:
-        add_option: Adds one.
-        grid: What the help calls the default of `--grid`.
-    """
-    for axis in AXES:
-        metavar = axis.name.upper().replace("_", "-")
-        text = axis.help.format(grid=grid)
-        add_option(axis.flag, default=axis.default, type=axis.type, metavar=metavar, help=text)
-
-
-def as_arguments(option: Callable[[str], Any]) -> list[str]:
-    """Turn options back into arguments, for a child process."""
-    return [f"{axis.flag}={option(axis.name)}" for axis in AXES if option(axis.name) is not None]
+def _axis(text: str, default: Any = None, read: Callable[[str], Any] = str) -> Any:
+    return field(default=default, metadata={"help": text, "type": read})
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the command line puts in place of a grid's axes; None leaves the grid's own."""
+    """What the command line puts in place of a grid's axes; None leaves the grid's own.
 
-    grid: str = DEFAULT_GRID
-    stage: tuple[str, ...] | None = None
-    kernel: tuple[str, ...] | None = None
-    device: tuple[str, ...] | None = None
-    dtype: tuple[str, ...] | None = None
-    batch: tuple[int, ...] | None = None
-    features: tuple[int, ...] | None = None
-    outputs: tuple[int, ...] | None = None
-    kernel_file: str | None = None
-    seed: int = 0
+    Each field is an axis, and an option of that name.
+    """
+
+    grid: str = _axis(
+        f"{', '.join(GRIDS)} (default: {{grid}}, or where a size is given single: "
+        "100 x 16 -> 8 in float64)",
+        DEFAULT_GRID,
+    )
+    stage: tuple[str, ...] | None = _axis("gradient,step,fit")
+    kernel: tuple[str, ...] | None = _axis("kernel names, comma-separated")
+    device: tuple[str, ...] | None = _axis("device types, as cpu,cuda (default: all that are here)")
+    dtype: tuple[str, ...] | None = _axis("float32,float64, or another that a kernel takes")
+    batch: tuple[int, ...] | None = _axis("rows m: 33,100 or a geometric range 2^8:2^14:2")
+    features: tuple[int, ...] | None = _axis("input features n, likewise")
+    outputs: tuple[int, ...] | None = _axis("output features o, likewise")
+    kernel_file: str | None = _axis("a Python file that registers kernels of your own")
+    seed: int = _axis("seed of the inputs (default: 0)", 0, int)
 
     @classmethod
     def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Selection:
@@ -94,13 +56,12 @@ class Selection:
         Raises:
             UserError: For an unknown grid, kernel, stage, device or dtype, or a range that is none.
         """
-        from mlr import KERNELS
-        from mlr.case import STAGES
+        from mlr import KERNELS, OPERATIONS
 
         from ..machine.devices import DEVICES, absent
         from .kernels import load_user_kernels
 
-        raw = {axis.name: getattr(args, axis.name) for axis in AXES}
+        raw = {axis.name: getattr(args, axis.name) for axis in fields(cls)}
         for name in ("batch", "features", "outputs"):
             raw[name] = sizes(raw[name], f"--{name}")
         sizes_given = any(raw[name] for name in ("batch", "features", "outputs"))
@@ -109,11 +70,38 @@ class Selection:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
         load_user_kernels(raw["kernel_file"])
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
-        known = {"stage": STAGES, "kernel": sorted(KERNELS), "device": DEVICES, "dtype": dtypes}
+        known = {"stage": OPERATIONS, "kernel": sorted(KERNELS), "device": DEVICES, "dtype": dtypes}
         for name, valid in known.items():
             raw[name] = names(raw[name], f"--{name}", valid)
         raw["device"] = raw["device"] or tuple(one for one in DEVICES if absent(one) is None)
         return cls(**raw)
+
+
+def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
+    """Add every axis through argparse's `add_argument` or pytest's `addoption`.
+
+    Args:
+        add_option: Adds one.
+        grid: What the help calls the default of `--grid`.
+    """
+    for axis in fields(Selection):
+        add_option(
+            _flag(axis.name),
+            default=None if axis.name == "grid" else axis.default,
+            type=axis.metadata["type"],
+            metavar=_flag(axis.name).removeprefix("--").upper(),
+            help=axis.metadata["help"].format(grid=grid),
+        )
+
+
+def as_arguments(option: Callable[[str], Any]) -> list[str]:
+    """Turn options back into arguments, for a child process."""
+    given = {axis.name: option(axis.name) for axis in fields(Selection)}
+    return [f"{_flag(name)}={value}" for name, value in given.items() if value is not None]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] | None:
@@ -166,12 +154,10 @@ def _range(part: str, flag: str) -> list[int]:
 
 
 def _size(text: str, part: str, flag: str) -> int:
-    base, _, power = text.strip().partition("^")
-    if not (text.isascii() and base.isdecimal() and (power.isdecimal() or "^" not in text)):
-        raise UserError(f"{flag} takes sizes like 33, 2^8 or 2^8:2^14:2; got {part!r}")
-    if len(base) > 12 or len(power) > 2:
-        raise UserError(f"{flag} takes sizes up to 10^12; got {part!r}")
-    value: int = int(base) ** int(power or 1)
+    found = re.fullmatch(r"(\d{1,13})(?:\^(\d{1,2}))?", text.strip(), re.ASCII)
+    value: int = int(found[1]) ** int(found[2] or 1) if found else 0
     if not 1 <= value <= 10**12:
-        raise UserError(f"{flag} takes sizes from 1 to 10^12; got {part!r}")
+        raise UserError(
+            f"{flag} takes sizes from 1 to 10^12, like 33, 2^8 or 2^8:2^14:2; got {part!r}"
+        )
     return value

@@ -11,10 +11,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +21,6 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.paths import ROOT
 from ..common.shard import Shard
 from ..machine.environment import environment
 from ..machine.info import oom_kills
@@ -31,6 +28,7 @@ from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection, as_arguments
 from ..store.runs import StoredError, write_run
 from .journal import JOURNAL_LOST, Journal
+from .process import Exit, WorkerProcess, how_ended
 from .state import Followed, Plan, Progress
 
 LONGEST_CASE_S = 180.0  # of one pass, from its start to its end
@@ -39,7 +37,6 @@ MOST_STARTS = 3  # in a row of a process that is killed before it has done anyth
 EXTRA_PASSES = 2  # at most so many more processes for cases that were timed under contention
 EXTRA_SHARE = 0.1  # of the time that the passes took
 NOT_TRIED = ("infeasible", "unsupported")
-SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
 
 
 def run_plan(
@@ -226,7 +223,7 @@ def _run_child(
     left: list[str],
 ) -> Ended:
     random.Random(f"{what.axes.seed} {number}").shuffle(left)
-    only, log = what.folder / "only.json", what.folder / "child.log"
+    only = what.folder / "only.json"
     only.write_text(json.dumps(left), encoding="utf-8")
     command = [
         *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
@@ -236,37 +233,29 @@ def _run_child(
         *_arguments(what.axes),
     ]
     kills = oom_kills()
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**what.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is the runner's to handle
-        )
-        try:
-            late = _follow(child, followed, show)
-        finally:
-            child.kill()
-            child.wait()
+    env = {**what.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with WorkerProcess(command, LONGEST_CASE_S, env=env, reports=False) as worker:
+        _follow(worker, followed, show)
+        ended = worker.end()
+        last_line = worker.last_line or "no output"
     followed.read()
     began = followed.current is not None
     if began:
-        _end_current(followed, child.returncode, late, oom_kills() > kills)
-    return Ended(child.returncode, began, _last_line(log))
+        _end_current(followed, ended, oom_kills() > kills)
+    return Ended(ended.code, began, last_line)
 
 
-def _end_current(followed: Followed, code: int, late: bool, out_of_memory: bool) -> None:
+def _end_current(followed: Followed, ended: Exit, out_of_memory: bool) -> None:
     """Give the case that a child died at its end, or another try if somebody killed the child.
 
     Raises:
         UserError: The child could not write the journal: the case is none the worse for it.
     """
+    code = ended.code
     if code == JOURNAL_LOST:
         raise followed.unwritable("by the process that measures")
-    if late:
-        followed.end("timeout", f"took longer than {LONGEST_CASE_S:g} s; killed")
+    if ended.late:
+        followed.end("timeout", ended.reason)
     elif code == -9 and out_of_memory:
         followed.end("oom", "its process was killed by the system for want of memory")
     elif code == -9 and not followed.lost_before():
@@ -275,20 +264,15 @@ def _end_current(followed: Followed, code: int, late: bool, out_of_memory: bool)
         followed.end("crashed", f"its process ended: {how_ended(code)}")
 
 
-def _follow(
-    child: subprocess.Popen[bytes], followed: Followed, show: Callable[[Progress], None]
-) -> bool:
-    """Wait for the child to end; return whether it had to be given up for lateness."""
-    current, since = None, time.monotonic()
-    while child.poll() is None:
-        time.sleep(POLL_S)
+def _follow(worker: WorkerProcess, followed: Followed, show: Callable[[Progress], None]) -> None:
+    """Show the progress until the worker ends; each case has its own time."""
+    current = followed.current
+    while not worker.wait(POLL_S):
         followed.read()
         show(followed.progress)
         if followed.current != current:
-            current, since = followed.current, time.monotonic()
-        elif current is not None and time.monotonic() - since > LONGEST_CASE_S:
-            return True
-    return False
+            current = followed.current
+            worker.extend()
 
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
@@ -314,13 +298,3 @@ def _run_path(results: Path, run: dict[str, Any]) -> Path:
 
 def _as_text(value: Any) -> Any:
     return ",".join(str(part) for part in value) if isinstance(value, tuple) else value
-
-
-def how_ended(code: int) -> str:
-    """Say how a process with this return code ended."""
-    return SIGNALS.get(code, f"exit status {code}" if code >= 0 else f"signal {-code}")
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no output"

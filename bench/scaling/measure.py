@@ -5,80 +5,93 @@ Every worker runs this; worker 0 alone holds results against the oracle, stores 
 
 from __future__ import annotations
 
-import math
 import random
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from pytest_benchmark.utils import get_commit_info
 
 from mlr import Case, Gradient, LinearRegression, Problem, check, get_kernel
 from mlr.case import DTYPES, LEARNING_RATE
-from mlr.distributed import Made, Workers, make_step
+from mlr.distributed import SyntheticRows, Workers, make_step
 from mlr.distributed.fitting import DDPStep, Step
-from mlr.oracle import checked_steps
+from mlr.oracle import checked_calls
 
 from ..common.errors import UserError
 from ..common.garbage import gc_paused
 from ..machine.info import machine_info, machine_slug, packages
 from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
 from ..store.records import store_record
-from .allreduce import Sums, beyond
+from .allreduce import SIZES, split_calls, sweep_all_reduces
+from .metrics import Sample, times_by_round
+from .records import DDP, PEERS, AllReducePoint, Mode, ScalingResult, ScalingRun
 
 DEFAULT_KERNELS = ("matmul", "one_pass")
-PEERS = ("ddp", "statistics")
 SLICE_S = 0.005
-SUM_ROUNDS = 3  # of all kinds of sums by themselves, for each round of all cases
+SWEEPS = 3  # of all-reduces by themselves, after each case
+
+Piece = tuple[torch.Tensor, torch.Tensor]
+
+
+class Plan(NamedTuple):
+    """What to measure.
+
+    Attributes:
+        cases: Of operation gradient; in weak scaling their batch is that of one worker.
+        kernels: Of operation gradient.
+        mode: `strong` or `weak`.
+        rounds: How often each slice is measured.
+    """
+
+    cases: Sequence[Case]
+    kernels: Sequence[str]
+    mode: Mode
+    rounds: int
+
+
+class Rows(NamedTuple):
+    """The rows of a case: how many all workers have, this worker's, and all of them on worker 0."""
+
+    total: int
+    mine: Piece
+    all: Piece | None
 
 
 @dataclass
-class Contestant:
-    """One way of taking the step of a case, with what its slices took here.
+class Candidate:
+    """One way of taking the step of a case.
 
     Attributes:
         name: A kernel's, or a peer's.
         step: Its step over the workers.
         call: Takes one.
-        alone: Takes one in this process alone, on worker 0; None elsewhere.
+        parts: What a step consists of, in order: compute, all-reduce, apply.
+        single: Takes one in a single process, on worker 0; None on the others.
+        repeats: Steps of a slice.
     """
 
     name: str
     step: Step
     call: Callable[[], None]
-    alone: Callable[[], None] | None
     parts: Sequence[Callable[[], None]]
+    single: Callable[[], None] | None
     repeats: int = 1
-    step_s: list[float] = field(default_factory=list)
-    alone_s: list[float] = field(default_factory=list)
-    split_s: list[list[list[float]]] = field(default_factory=list)  # by round, step and part
-    quads: list[list[float]] = field(default_factory=list)  # its slices, then DDP's beside them
 
 
 def measure_scaling(
-    workers: Workers,
-    cases: Sequence[Case],
-    kernels: Sequence[str],
-    mode: str,
-    rounds: int,
-    out: Path,
-    show: Callable[[str], None],
+    workers: Workers, plan: Plan, out: Path, show: Callable[[str], None]
 ) -> Path | None:
     """Measure every case, and on worker 0 store what is known after each; return where.
 
     Args:
         workers: All of the job.
-        cases: Of stage gradient; in weak scaling their batch is that of one worker.
-        kernels: Of stage gradient.
-        mode: `strong` or `weak`.
-        rounds: How often each slice is taken.
+        plan: What to measure.
         out: The folder of scaling runs; the file goes below it by machine.
         show: Called with what is being done, on worker 0.
 
@@ -91,143 +104,114 @@ def measure_scaling(
             "scaling needs workers: python -m torch.distributed.run --nproc-per-node=2 -m bench "
             "scale"
         )
-    workers.agree(
-        cases=[case.id for case in cases], kernels=list(kernels), mode=mode, rounds=rounds
-    )
-    found = _head(workers, mode, rounds, len(cases))
-    now = datetime.now(UTC)
-    name = f"{now:%Y%m%dT%H%M%SZ}-{found['commit_info']['id'][:8]}-{mode}.json"
-    path = out / str(found["machine"]) / name
-    sums = Sums(workers, cases[0].seed)
-    for place, case in enumerate(cases, 1):
+    workers.assert_equal(**plan._asdict())
+    run = _run_without_results(workers, plan)
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run.commit_info.id[:8]}"
+    path = out / run.machine / f"{stamp}-{plan.mode}.json"
+    seconds: dict[int, list[float]] = {size: [] for size in SIZES}
+    for place, case in enumerate(plan.cases, 1):
         if workers.rank == 0:
-            show(f"{case.id}, {place} of {len(cases)}")
-        takings = len(cases) * (len(kernels) + len(PEERS))  # of sums, in a round of all cases
-        found["scaled"] += _case(
-            workers, case, kernels, mode, rounds,
-            partial(sums.take, -(-SUM_ROUNDS * len(sums.kinds) // takings)),
-        )  # fmt: skip
-        sums.gather()
+            show(f"{case.id}, {place} of {len(plan.cases)}")
+        run.results.extend(_measure_case(workers, plan, case))
+        sweep = sweep_all_reduces(workers, SWEEPS, case.seed + place)
+        for size, times in times_by_round(workers.all_gather_object(sweep)).items():
+            seconds[int(size)] += times["allreduce_s"]
+        run.settings["complete"] = place == len(plan.cases)
         if workers.rank == 0:
-            store_record(path, found, "scaling runs")
-    sums.take(len(sums.kinds))  # each has been taken then, whatever became of the cases
-    sums.gather()
-    found["exchanges"] = sums.stored()
-    found["settings"]["complete"] = True
-    return store_record(path, found, "scaling runs") if workers.rank == 0 else None
+            points = [AllReducePoint(bytes=size, seconds=some) for size, some in seconds.items()]
+            known = run.model_copy(update={"all_reduces": points})
+            store_record(path, known.model_dump(by_alias=True), "scaling runs")
+    return path if workers.rank == 0 else None
 
 
-def _head(workers: Workers, mode: str, rounds: int, cases: int) -> dict[str, Any]:
+def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
     commit = {"id": "nogit", "dirty": False} | get_commit_info()
     here = {
         "rank": workers.rank, "machine": machine_slug(), "host": socket.gethostname(),
         "cores": machine_info()["cores"], "threads": torch.get_num_threads(),
     }  # fmt: skip
-    return {
+    return ScalingRun.model_validate({
         "schema": 1,
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit_info": {key: commit[key] for key in ("id", "dirty")},
         "machine": machine_slug(),
-        "mode": mode,
+        "mode": plan.mode,
         "world": workers.world,
         "settings": {
-            "rounds": rounds, "threads": torch.get_num_threads(), "slice_s": SLICE_S,
-            "backend": dist.get_backend(), "cases": cases, "complete": False,
+            "rounds": plan.rounds, "threads": torch.get_num_threads(), "slice_s": SLICE_S,
+            "backend": dist.get_backend(), "cases": len(plan.cases), "complete": False,
         },
         "packages": packages(),
-        "ranks": workers.tell(here),
-        "scaled": [],
-        "exchanges": [],
-    }  # fmt: skip
+        "ranks": workers.all_gather_object(here),
+        "results": [],
+        "all_reduces": [],
+    })  # fmt: skip
 
 
-def _case(
-    workers: Workers,
-    case: Case,
-    kernels: Sequence[str],
-    mode: str,
-    rounds: int,
-    between: Callable[[], None],
-) -> list[dict[str, Any]]:
-    """Check and time every contestant of a case; return their accounts, the same on each worker."""
-    total = case.batch * (workers.world if mode == "weak" else 1)
-    sizes = case.in_features, case.out_features
-    rows = Made(workers, total, *sizes, seed=case.seed, dtype=case.dtype)
-    mine = next(rows.pieces(0))
-    whole = _rows_of_all(workers, rows) if workers.rank == 0 else None
-    ready, accounts = [], []
-    for name in (*kernels, *PEERS):
-        account = _account(name, case, total)
-        accounts.append(account)
-        if reason := _unsupported(name, case):
-            account |= {"status": "unsupported", "reason": reason}
+def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResult]:
+    """Verify and time every candidate of a case; return the results, the same on each worker."""
+    rows = _draw_rows(workers, case, plan.mode)
+    outcomes: dict[str, dict[str, Any]] = {}
+    ready = []
+    for name in (*plan.kernels, *PEERS):
+        reason = None if name in PEERS else get_kernel(name).unsupported(case)
+        if reason is not None:
+            outcomes[name] = {"status": "unsupported", "reason": reason}
             continue
-        one = _contestant(workers, name, case, mine, total, whole, mode)
-        told = workers.tell(_checked(workers, one, case, whole, total))
-        result: Any = told[0]
-        account |= result
-        account["message_bytes"] = one.step.message_bytes
-        if account["status"] == "ok":
-            ready.append((one, account))
-    _time(workers, [one for one, _ in ready], rounds, case.seed, between)
-    for one, account in ready:
-        account |= _joined(workers, one)
-    return accounts
+        one = _candidate(workers, name, case, rows, plan.mode)
+        outcomes[name] = workers.all_gather_object(_verify(one, case, rows))[0]
+        outcomes[name]["message_bytes"] = one.step.message_bytes
+        if outcomes[name]["status"] == "ok":
+            ready.append(one)
+    samples = _time(workers, ready, plan.rounds, case.seed)
+    times = times_by_round(workers.all_gather_object(samples))
+    return [
+        ScalingResult(
+            kernel=name, dtype=case.dtype, batch=rows.total, in_features=case.in_features,
+            out_features=case.out_features, **outcome, **times.get(name, {}),
+        )
+        for name, outcome in outcomes.items()
+    ]  # fmt: skip
 
 
-def _account(name: str, case: Case, total: int) -> dict[str, Any]:
-    return {
-        "kernel": name, "dtype": case.dtype, "batch": total, "in_features": case.in_features,
-        "out_features": case.out_features, "status": "ok", "reason": None, "max_rel_error": None,
-        "message_bytes": 1, "step_s": [], "alone_s": [], "compute_s": [], "slowest_s": [],
-        "exchange_s": [], "ddp_log_ratios": [],
-    }  # fmt: skip
+def _draw_rows(workers: Workers, case: Case, mode: Mode) -> Rows:
+    total = case.batch * (workers.world if mode == "weak" else 1)
+
+    def draw(of: Workers) -> Piece:
+        sizes = total, case.in_features, case.out_features
+        return next(SyntheticRows(of, *sizes, seed=case.seed, dtype=case.dtype).pieces(0))
+
+    return Rows(total, draw(workers), draw(_single(workers)) if workers.rank == 0 else None)
 
 
-def _unsupported(name: str, case: Case) -> str | None:
-    return None if name in PEERS else get_kernel(name).unsupported(case)
-
-
-def _rows_of_all(workers: Workers, rows: Made) -> tuple[torch.Tensor, torch.Tensor]:
-    sizes = rows.rows, rows.features, rows.outputs
-    return next(Made(_alone_like(workers), *sizes, seed=rows.seed, dtype=rows.dtype).pieces(0))
-
-
-def _alone_like(workers: Workers) -> Workers:
+def _single(workers: Workers) -> Workers:
     """Return one worker alone, on the device of this one."""
     return Workers(0, 1, workers.device, workers.timeout_s, None)
 
 
-def _contestant(
-    workers: Workers,
-    name: str,
-    case: Case,
-    mine: tuple[torch.Tensor, torch.Tensor],
-    total: int,
-    whole: tuple[torch.Tensor, torch.Tensor] | None,
-    mode: str,
-) -> Contestant:
-    method = name if name in PEERS else "kernel"
-    kernel = "matmul" if name in PEERS else name
-    step = make_step(workers, _model(case, kernel, workers), LEARNING_RATE, method)
-    alone = None
-    if whole is not None:
-        single = make_step(
-            _alone_like(workers), _model(case, kernel, workers), LEARNING_RATE, method
-        )
-        x, y = mine if mode == "weak" else whole
-        alone = _call(single, len(x), (x, y))
-    return Contestant(name, step, _call(step, total, mine), alone, _parts(step, total, mine))
+def _candidate(workers: Workers, name: str, case: Case, rows: Rows, mode: Mode) -> Candidate:
+    def make(of: Workers) -> Step:
+        model = LinearRegression(
+            case.in_features, case.out_features, kernel="matmul" if name in PEERS else name,
+            device=of.device, dtype=DTYPES[case.dtype],
+            generator=torch.Generator().manual_seed(case.seed),
+        )  # fmt: skip
+        return make_step(of, model, LEARNING_RATE, name if name in PEERS else "kernel")
+
+    step, single, pieces = make(workers), None, [rows.mine]
+
+    def compute() -> None:
+        step.forget()
+        step.compute(rows.total, pieces)
+
+    if rows.all is not None:
+        x, y = rows.mine if mode == "weak" else rows.all
+        single = _call(make(_single(workers)), len(x), (x, y))
+    parts = compute, step.exchange, step.apply
+    return Candidate(name, step, _call(step, rows.total, rows.mine), parts, single)
 
 
-def _model(case: Case, kernel: str, workers: Workers) -> LinearRegression:
-    return LinearRegression(
-        case.in_features, case.out_features, kernel=kernel, device=workers.device,
-        dtype=DTYPES[case.dtype], generator=torch.Generator().manual_seed(case.seed),
-    )  # fmt: skip
-
-
-def _call(step: Step, total: int, rows: tuple[torch.Tensor, torch.Tensor]) -> Callable[[], None]:
+def _call(step: Step, total: int, rows: Piece) -> Callable[[], None]:
     pieces = [rows]
 
     def whole() -> None:
@@ -243,120 +227,72 @@ def _call(step: Step, total: int, rows: tuple[torch.Tensor, torch.Tensor]) -> Ca
     return without_loss if isinstance(step, DDPStep) else whole
 
 
-def _parts(
-    step: Step, total: int, rows: tuple[torch.Tensor, torch.Tensor]
-) -> Sequence[Callable[[], None]]:
-    pieces = [rows]
-
-    def compute() -> None:
-        step.forget()
-        step.compute(total, pieces)
-
-    return compute, step.exchange, step.apply
-
-
-def _checked(
-    workers: Workers,
-    one: Contestant,
-    case: Case,
-    whole: tuple[torch.Tensor, torch.Tensor] | None,
-    total: int,
-) -> dict[str, Any]:
+def _verify(one: Candidate, case: Case, rows: Rows) -> dict[str, Any]:
     """Take a few steps and hold the parameters against the oracle; worker 0 has the answer."""
-    sizes = total, case.in_features, case.out_features
+    sizes = rows.total, case.in_features, case.out_features
     steps = Case("step", case.device, case.dtype, *sizes, case.seed)
     model = one.step.model
-    if whole is None:
-        for _ in range(checked_steps(steps)):
+    if rows.all is None:
+        for _ in range(checked_calls(steps)):
             one.call()
         return {}
     problem = Problem(steps)
     problem.lr = LEARNING_RATE
+    x, y = rows.all
     start = Gradient(model.w.clone(), model.b.clone())
-    problem.__dict__.update(x=whole[0], y=whole[1], weight=model.w, bias=model.b, start=start)
+    problem.__dict__.update(x=x, y=y, weight=model.w, bias=model.b, start=start)
     outcome = check(get_kernel("matmul_update"), problem, one.call)
     if not outcome.ok:
         return {"status": "wrong", "reason": outcome.reason}
-    return {"max_rel_error": outcome.error}
+    return {"status": "ok", "max_rel_error": outcome.error}
 
 
 def _time(
-    workers: Workers,
-    all_of_them: Sequence[Contestant],
-    rounds: int,
-    seed: int,
-    between: Callable[[], None],
-) -> None:
-    """Take every slice of every round, in an order that is the same on all workers.
-
-    Calls `between` after each contestant.
-    """
-    ddp = next((one for one in all_of_them if one.name == "ddp"), None)
-    for one in all_of_them:
+    workers: Workers, candidates: Sequence[Candidate], rounds: int, seed: int
+) -> list[Sample]:
+    """Measure every candidate in every round, in an order that is the same on all workers."""
+    ddp = next((one for one in candidates if one.name == DDP), None)
+    for one in candidates:
         seconds = warm_up(one.call, workers.device.type, 0.0)
         about = torch.tensor([seconds], dtype=torch.float64, device=workers.device)
         workers.broadcast(about)
         one.repeats = repeats_of(about.item(), SLICE_S)
     order = random.Random(seed)
+    samples: list[Sample] = []
     with gc_paused():
-        for _ in range(rounds):
-            for one in order.sample(list(all_of_them), len(all_of_them)):
-                turns = [one, one]
-                if ddp is not None and one is not ddp:
-                    turns = [one, ddp, ddp, one] if order.random() < 0.5 else [ddp, one, one, ddp]
-                slices = [_slice(workers, turn) for turn in turns]
-                own = [s for turn, s in zip(turns, slices, strict=True) if turn is one]
-                other = [s for turn, s in zip(turns, slices, strict=True) if turn is not one]
-                one.step_s.append(sum(own) / 2)
-                one.quads.append([sum(own), sum(other)])
-                if not isinstance(one.step, DDPStep):  # it computes and sums at once
-                    _split(workers, one)
-                _alone(workers, one)
-                between()
+        for number in range(rounds):
+            for one in order.sample(list(candidates), len(candidates)):
+                turns = [("step", one), ("ddp", ddp)] if ddp and one is not ddp else [("step", one)]
+                order.shuffle(turns)
+                for part, turn in turns + turns[::-1]:  # a drift over the four slices cancels
+                    samples.append((one.name, number, part, [_time_steps(workers, turn)]))
+                samples += _time_parts(workers, one, number)
+                samples += _time_single(workers, one, number)
+    return samples
 
 
-def _slice(workers: Workers, one: Contestant) -> float:
-    workers.wait()
-    # As many steps before, not timed, pay for the caches that another contestant has filled.
+def _time_steps(workers: Workers, one: Candidate) -> float:
+    workers.barrier()
+    # As many steps before, not timed, pay for the caches that another candidate has filled.
     return time_batch(one.call, one.repeats, workers.device.type, warmup_calls=one.repeats).seconds
 
 
-def _split(workers: Workers, one: Contestant) -> None:
-    """Time the parts of steps, in two slices as the steps themselves."""
-    found: list[list[float]] = []
+def _time_parts(workers: Workers, one: Candidate, number: int) -> Iterator[Sample]:
+    """Time the parts of steps, in two slices as the steps themselves; not of DDP, whose overlap."""
+    if isinstance(one.step, DDPStep):
+        return
+    calls = []
     for _ in range(2):
-        workers.wait()
-        timed = time_parts(one.parts, 2 * one.repeats, workers.device.type)
-        found += timed[one.repeats :]
-    one.split_s.append(found)
+        workers.barrier()
+        calls += time_parts(one.parts, 2 * one.repeats, workers.device.type)[one.repeats :]
+    yield from split_calls(one.name, number, calls)
 
 
-def _alone(workers: Workers, one: Contestant) -> None:
+def _time_single(workers: Workers, one: Candidate, number: int) -> Iterator[Sample]:
     """Let worker 0 take steps of its own, while the others wait."""
-    if one.alone is not None:
+    if one.single is not None:
         device = workers.device.type
-        repeats = repeats_of(warm_up(one.alone, device, 0.0), SLICE_S)
-        one.alone_s.append(time_batch(one.alone, repeats, device, warmup_calls=repeats).seconds)
-    workers.wait()
-
-
-def _joined(workers: Workers, one: Contestant) -> dict[str, Any]:
-    """Put the slices of all workers together: a step takes as long as on the slowest of them."""
-    told: Any = workers.tell([one.step_s, one.split_s, one.quads, one.alone_s])
-    steps, splits, quads, alone = zip(*told, strict=True)
-    ratios = []
-    for turns in zip(*quads, strict=True):
-        own, other = (max(turn[side] for turn in turns) for side in (0, 1))
-        ratios += [math.log(other / own)] if other else []
-    rounds = [np.array(ranks) for ranks in zip(*splits, strict=True)]  # by rank, step and part
-    own_s = [parts[:, :, 0] + parts[:, :, 2] for parts in rounds]
-    return {
-        "step_s": [max(values) for values in zip(*steps, strict=True)],
-        "alone_s": alone[0],
-        "compute_s": [seconds.mean(axis=1).tolist() for seconds in own_s],
-        "slowest_s": [seconds.max(axis=0).mean().item() for seconds in own_s],
-        "exchange_s": [
-            beyond(parts.sum(axis=2), own).item() for parts, own in zip(rounds, own_s, strict=True)
-        ],
-        "ddp_log_ratios": ratios,
-    }
+        repeats = repeats_of(warm_up(one.single, device, 0.0), SLICE_S)
+        seconds = time_batch(one.single, repeats, device, warmup_calls=repeats).seconds
+        yield one.name, number, "single", [seconds]
+    workers.barrier()

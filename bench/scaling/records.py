@@ -1,32 +1,30 @@
-"""Stored scaling runs: read, and how far more workers bring a step. Needs no torch.
+"""Stored scaling runs: what such a file holds, and reading it. Needs no torch.
 
 In a scaling run P processes share the rows of a batch, add up their gradients with one all-reduce,
 and take the same step. *Strong*: the batch stays as it is. *Weak*: each process brings rows of its
-own. Times are in seconds.
+own. Times are in seconds. An alias is the name of a field in the file.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import special
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..store.records import load_record, newest
 from ..store.schema import Above, Amount, Commit, Count, Name, Size, Slug
 
-DDP, STATISTICS = "ddp", "statistics"  # the peers; every other kernel is our own
+Mode = Literal["strong", "weak"]
+DDP, STATISTICS = "ddp", "statistics"
+PEERS = (DDP, STATISTICS)  # every other kernel is our own
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
-class RankOf(_Model):
+class RankInfo(_Model):
     """Where one of the processes ran."""
 
     rank: Count
@@ -36,28 +34,21 @@ class RankOf(_Model):
     threads: Size
 
 
-class Exchange(_Model):
-    """One all-reduce of so many bytes after work of so many seconds, a value for each round.
+class AllReducePoint(_Model):
+    """All-reduces of one size by themselves: the seconds of each round."""
 
-    `swept` is what differs from the other all-reduces: the bytes of the message, or the work.
-    """
-
-    world: Annotated[Size, Field(ge=2)]
-    swept: Literal["bytes", "work"]
     bytes: Size
-    work_s: Above
     seconds: Annotated[list[Above], Field(min_length=1)]
-    fitted: bool
 
 
-class Scaled(_Model):
-    """One kernel at one size: the seconds of each round.
+class ScalingResult(_Model):
+    """One kernel on one case: the seconds of each round.
 
-    `step_s` is the step's over all ranks, `alone_s` one process's in the same round (strong: with
-    all the rows, weak: with one rank's), `compute_s` what each rank does of a step by itself,
-    `slowest_s` that of the rank that is the slowest at each step, `exchange_s` what the step takes
-    beyond it: the all-reduce. These three are empty where both overlap. `ddp_log_ratios` is
-    ln(DDP's step time / this kernel's), in turns.
+    `step_s` is the step's over all ranks, `single_process_s` one process's in the same round
+    (strong: with all the rows, weak: with one rank's), `compute_s` what each rank does of a step by
+    itself, `compute_max_s` that of the slowest rank, `allreduce_s` what the step takes beyond it.
+    These three are empty where both overlap. `ddp_log_ratios` is ln(DDP's step time / this
+    kernel's) from neighbouring slices.
     """
 
     kernel: Name
@@ -65,27 +56,25 @@ class Scaled(_Model):
     batch: Size
     in_features: Size
     out_features: Size
-    status: Literal["ok", "wrong", "unsupported", "crashed"]
-    reason: Annotated[str, Field(max_length=1000)] | None
-    max_rel_error: Amount | None
-    message_bytes: Size
-    step_s: list[Above]
-    alone_s: list[Above]
-    compute_s: list[list[Above]]
-    slowest_s: list[Above]
-    exchange_s: list[Above]
-    ddp_log_ratios: list[float]
+    status: Literal["ok", "wrong", "unsupported", "crashed"] = "ok"
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+    max_rel_error: Amount | None = None
+    message_bytes: Size = 1
+    step_s: list[Above] = []
+    single_process_s: list[Above] = Field([], alias="alone_s")
+    compute_s: list[list[Above]] = []
+    compute_max_s: list[Above] = Field([], alias="slowest_s")
+    allreduce_s: list[Above] = Field([], alias="exchange_s")
+    ddp_log_ratios: list[float] = []
 
     @model_validator(mode="after")
-    def _a_value_each_round(self) -> Self:
+    def _has_a_value_each_round(self) -> Self:
         rounds = len(self.step_s)
-        split = {len(self.compute_s), len(self.slowest_s), len(self.exchange_s)}
-        if split not in ({0}, {rounds}) or len(self.alone_s) != rounds:
-            raise ValueError(
-                "step_s, alone_s, compute_s, slowest_s and exchange_s need a value each round"
-            )
+        split = {len(self.compute_s), len(self.compute_max_s), len(self.allreduce_s)}
+        if split not in ({0}, {rounds}) or len(self.single_process_s) != rounds:
+            raise ValueError("every list of times needs a value for each round of step_s")
         if len(self.ddp_log_ratios) not in {0, rounds}:
-            raise ValueError("ddp_log_ratios need a value each round, or none")
+            raise ValueError("ddp_log_ratios needs a value for each round, or none")
         if (self.status == "ok") != (rounds > 0):
             raise ValueError("an ok case has times, and no other has")
         return self
@@ -96,107 +85,49 @@ class Scaled(_Model):
         return self.batch, self.in_features, self.out_features
 
 
-class Scaling(_Model):
+class ScalingRun(_Model):
     """What so many processes of one machine did, as `python -m bench scale` stores it."""
 
     version: Literal[1] = Field(alias="schema")
     datetime: Name
     commit_info: Commit
     machine: Slug
-    mode: Literal["strong", "weak"]
+    mode: Mode
     world: Size
     settings: dict[str, Any]
     packages: dict[str, str]
-    ranks: list[RankOf]
-    scaled: list[Scaled]
-    exchanges: list[Exchange]
+    ranks: list[RankInfo]
+    results: list[ScalingResult] = Field(alias="scaled")
+    all_reduces: list[AllReducePoint] = Field(alias="exchanges")
+
+    @field_validator("all_reduces", mode="before")
+    @classmethod
+    def _are_of_the_size_sweep(cls, points: Any) -> Any:
+        # Earlier runs hold all-reduces after work of several lengths, too, which nothing reads.
+        if not isinstance(points, list):
+            return points
+        return [p for p in points if not (isinstance(p, dict) and p.get("swept") == "work")]
 
     @model_validator(mode="after")
-    def _a_value_each_rank(self) -> Self:
-        counts = {len(ranks) for one in self.scaled for ranks in one.compute_s}
+    def _has_a_value_each_rank(self) -> Self:
+        counts = {len(ranks) for one in self.results for ranks in one.compute_s}
         if {len(self.ranks), *counts} != {self.world}:
             raise ValueError("ranks and each round's compute_s need a value for each of `world`")
         return self
 
-
-class Ratio(NamedTuple):
-    """A ratio, and the ends of its 95 % interval, NaN where there is none."""
-
-    ratio: float
-    low: float
-    high: float
+    @property
+    def name(self) -> str:
+        """How the names of its figures begin: its machine, mode and world."""
+        return f"{self.machine}-{self.mode}-{self.world}"
 
 
-def load_scaling(path: Path) -> Scaling:
-    """Read a stored scaling run.
-
-    Raises:
-        UserError: The file cannot be read, or holds something else.
-    """
-    is_what = "a scaling run is what `python -m bench scale` writes"
-    return load_record(path, Scaling, "a scaling run takes", is_what)
-
-
-def latest_scalings(folder: Path) -> list[Scaling]:
+def latest_scaling_runs(folder: Path) -> list[ScalingRun]:
     """Return the newest run of each machine, mode and world below a folder, in a fixed order.
 
     Raises:
-        UserError: One of the files cannot be read.
+        UserError: One of the files cannot be read, or holds something else.
     """
-    loaded = [load_scaling(path) for path in sorted(folder.rglob("*.json"))]
+    is_what = "a scaling run is what `python -m bench scale` writes"
+    paths = sorted(folder.rglob("*.json"))
+    loaded = [load_record(path, ScalingRun, "a scaling run takes", is_what) for path in paths]
     return newest(loaded, lambda one: (one.machine, one.mode, one.world))
-
-
-def scaling_name(scaling: Scaling) -> str:
-    """Return how the names of its files begin: its machine, mode and world."""
-    return f"{scaling.machine}-{scaling.mode}-{scaling.world}"
-
-
-def speedups(one: Scaled) -> list[float]:
-    """Return, of each round, one process's time over the step's of all."""
-    return [alone / step for alone, step in zip(one.alone_s, one.step_s, strict=True)]
-
-
-def efficiency(scaling: Scaling, one: Scaled) -> float:
-    """Return the median over rounds of alone / (P · step) where strong, alone / step where weak."""
-    shared = scaling.world if scaling.mode == "strong" else 1
-    return median(speedups(one)) / shared
-
-
-def straggling(one: Scaled) -> float:
-    """Return the median over rounds of the slowest rank's compute over the fastest's."""
-    return median([max(ranks) / min(ranks) for ranks in one.compute_s])
-
-
-def ddp_ratio(one: Scaled) -> Ratio | None:
-    """Return how many times as fast as DDP a kernel is: exp of the mean log ratio over rounds.
-
-    The interval is Student's for that mean, with rounds − 1 degrees of freedom; one round has none.
-    """
-    logs = np.array(one.ddp_log_ratios)
-    if not len(logs):
-        return None
-    half = math.nan
-    if len(logs) > 1:
-        half = special.stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs))
-    return Ratio(*np.exp(logs.mean() + np.array([0.0, -half, half])).tolist())
-
-
-def largest(scaling: Scaling, own: bool = False) -> list[Scaled]:
-    """Return what is ok at the case with the most work, m·n·o, in float64 if any is; fastest first.
-
-    Args:
-        scaling: The run.
-        own: Leave the peers out.
-    """
-    found = [one for one in scaling.scaled if one.status == "ok"]
-    found = [one for one in found if not (own and one.kernel in {DDP, STATISTICS})]
-    dtypes = [one.dtype for one in found]
-    found = [one for one in found if one.dtype == ("float64" if "float64" in dtypes else dtypes[0])]
-    most = max((one.case for one in found), key=lambda case: (math.prod(case), case), default=())
-    return sorted((one for one in found if one.case == most), key=lambda one: median(one.step_s))
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median."""
-    return float(np.median(values)) if values else math.nan

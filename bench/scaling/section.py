@@ -1,17 +1,20 @@
-"""Scaling runs -> their tables and section of a report. Needs no torch."""
+"""Scaling runs -> what a report tells of them: a table, a figure and a few sentences of each run.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
+from statistics import geometric_mean
 
-import numpy as np
 import pandas as pd
 
 from ..common.units import (
     UNKNOWN,
+    counted,
     digits,
     format_case,
     format_percent,
@@ -22,277 +25,168 @@ from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
 from ..report.subject import Paths, Subject
 from ..store.runs import plain
-from .figures import scaling_figures
+from .figures import scaling_figure
 from .link_model import (
-    LINKS,
-    MOST_WORKERS,
-    Link,
+    LinkModel,
     fit_link,
-    held_out,
-    links,
-    one_world,
-    predictions,
-    step_errors,
+    optimal_world_size,
+    predicted_efficiency,
+    prediction_errors,
 )
-from .records import (
-    DDP,
-    STATISTICS,
-    Scaled,
-    Scaling,
-    ddp_ratio,
-    efficiency,
-    largest,
-    median,
-    scaling_name,
-    speedups,
-    straggling,
-)
-
-SHOWN = (1, 8, 64, 512, 4096)  # workers in the table of predictions
-_MODEL = "T(P, s, c) = γ + 2(P−1)·α + 2(P−1)/P · s/B + ω·(1 − e^(−c/τ))"
+from .metrics import ddp_speedup, efficiency, largest_case, load_imbalance, median, speedups
+from .records import DDP, STATISTICS, ScalingResult, ScalingRun
 
 
-def scaling_table(scaling: Scaling) -> pd.DataFrame:
-    """Return every case as text, by its size, the fastest kernel first."""
-    return pd.DataFrame([_row(scaling, one) for one in _in_order(scaling)], dtype=object)
-
-
-def link_table(scaling: Scaling, link: Link | None) -> pd.DataFrame:
-    """Return the links of the predictions as text: γ, α, B and ω, and where these are from."""
-    rows = [
-        {
-            "link": name,
-            "γ, the call": "in α" if name not in LINKS and one_world(scaling)
-                           else format_time(one.call_s),
-            "α, a message": format_time(one.latency_s),
-            "B, bandwidth": _bandwidth(one),
-            "ω, after computing": format_time(one.cold_s),
-            "its numbers are": "stated" if name in LINKS else "fitted to this run",
-        }
-        for name, one in links(scaling, link).items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows, dtype=object)
-
-
-def predictions_table(scaling: Scaling, link: Link | None) -> pd.DataFrame:
-    """Return `predictions` as text, a row for each link; nothing where there is none."""
-    rows = []
-    for name, told in predictions(scaling, link).groupby("link", sort=False):
-        steps = told.set_index("workers")["step_s"]
-        until = told["worth_until"].iloc[0]
-        rows.append(
-            {"link": name}
-            | {_number(workers, "worker"): format_time(steps[workers])
-               for workers in SHOWN}
-            | {"no longer pays from": f"{until:,.0f} on" if until == until else
-               f"beyond {MOST_WORKERS:,}"}
-        )  # fmt: skip
-    return pd.DataFrame(rows, dtype=object)
-
-
-def scaling_section(scaling: Scaling, figures: Mapping[str, str]) -> str:
-    """Return the report's part on one run.
-
-    Args:
-        scaling: The run.
-        figures: The path of each of `scaling_figures` that is shown.
-    """
-    link = fit_link(scaling.exchanges)
-    rounds = max((len(one.step_s) for one in scaling.scaled), default=0)
-    changed = " with uncommitted changes" if scaling.commit_info.dirty else ""
-    parts = [
-        f"### {scaling.mode.capitalize()} scaling over {scaling.world} processes",
-        _meaning(scaling),
-        image("A step's parts, and the all-reduce against its bytes", figures.get("scaling")),
-        markdown_table(scaling_table(scaling), wide=["status"]),
-        _ddp_said(scaling),
-        " ".join([_link_said(scaling, link), *(_errors_said(scaling, link) if link else [])]),
-    ]
-    predicted = predictions_table(scaling, link)
-    if len(predicted):
-        what = "Prediction: a step's time against the number of workers"
-        parts += [
-            _prediction_said(scaling),
-            image(what, figures.get("prediction")),
-            markdown_table(predicted),
-            markdown_table(link_table(scaling, link)),
-        ]
-    parts.append(
-        f"Measured on {escape(scaling.machine)}, commit {escape(scaling.commit_info.id[:10])}"
-        f"{changed}, {rounds} rounds; processes: {_places(scaling)}."
-        f"{' The run was stopped before its end.' * (scaling.settings.get('complete') is False)}"
-    )
-    return "\n\n".join(part for part in parts if part)
-
-
-def _row(scaling: Scaling, one: Scaled) -> dict[str, str]:
-    """Return a case as text."""
-    texts = {
-        "kernel": one.kernel,
-        "dtype": one.dtype,
-        "m × n → o": format_case(*one.case),
-        "step: median (q1–q3)": format_time(*_quartiles(one.step_s)),
-        "one process: median (q1–q3)": format_time(*_quartiles(one.alone_s)),
-    }
-    if scaling.mode == "strong":
-        texts["speedup to one process (q1–q3)"] = format_ratio(*_quartiles(speedups(one)))
-    ratio = ddp_ratio(one)
-    return texts | {
-        "efficiency": format_percent(efficiency(scaling, one)),
-        "compute": format_time(median(one.slowest_s)),
-        "all-reduce": format_time(median(one.exchange_s)),
-        "straggler spread": format_ratio(straggling(one)),
-        "times as fast as DDP (95 %)": "baseline" if one.kernel == DDP and one.step_s else
-                                       format_ratio(*ratio) if ratio else UNKNOWN,
-        "status": one.status if one.reason is None else f"{one.status}: {one.reason}",
-    }  # fmt: skip
-
-
-def _meaning(scaling: Scaling) -> str:
-    strong = scaling.mode == "strong"
-    return (
-        f"The processes share a batch of m rows, add up their gradients with one all-reduce, and "
-        f"take the same step. One process by itself, in the same round, has "
-        f"{'all the rows' if strong else 'the rows of one of them'}; efficiency is its time ÷ "
-        f"{f'({scaling.world} × the step)' if strong else 'the step'}, the median over rounds. "
-        "*Compute* is what the slowest rank does by itself, *all-reduce* what a step takes beyond "
-        "it, *straggler spread* the slowest rank's compute ÷ the fastest's; they are "
-        "timed beside the step and need not add up to it. The ratio to DDP, PyTorch's "
-        "DistributedDataParallel, is the geometric mean over rounds in turns."
-    )
-
-
-def _ddp_said(scaling: Scaling) -> str:
-    """Say how our own kernels stand to DDP over all cases; nothing where there is no ratio."""
-    found = {
-        (one.kernel, one.dtype, one.case): ratio.ratio
-        for one in scaling.scaled
-        if one.kernel != STATISTICS and (ratio := ddp_ratio(one)) is not None
-    }
-    if not found:
-        return ""
-    worst = min(found, key=lambda key: found[key])
-    mean = math.exp(math.fsum(map(math.log, found.values())) / len(found))
-    return (
-        f"Over {_number(len(found), 'step')} of the kernels, the statistics' apart, they are "
-        f"{format_ratio(mean)} as fast as DDP in the geometric mean, {format_ratio(found[worst])} "
-        f"at least ({escape(worst[0])} at {format_case(*worst[2])} in {worst[1]})."
-    )
-
-
-def _link_said(scaling: Scaling, link: Link | None) -> str:
-    if link is None:
-        return "Too few all-reduces were measured by themselves to fit a model of the link."
-    call = f"γ = {format_time(link.call_s)} a call"
-    if one_world(scaling):
-        call = (
-            "γ, the call's, is in α, from which one number of processes cannot tell it, so that "
-            "for more of them the model is rather too slow"
-        )
-    told = "is" if math.isinf(link.bytes_per_s) else "="
-    return (
-        "A ring all-reduce of s bytes over P processes that have computed for c before is modelled "
-        f"as {_MODEL}: Hockney's α-β model (Thakur, Rabenseifner, Gropp 2005), and what long "
-        "computing adds, for threads sleep meanwhile, caches hold other things and workers come "
-        f"out of step. Fitted here: {call}, α = {format_time(link.latency_s)} a message, "
-        f"B {told} {_bandwidth(link)}, ω = {format_time(link.cold_s)}"
-        f"{f' with τ = {format_time(link.cooling_s)}' if link.cold_s else ''}."
-    )
-
-
-def _errors_said(scaling: Scaling, link: Link) -> list[str]:
-    found = []
-    for table, what in (
-        (held_out(scaling, link), "all-reduces held out of the fit"),
-        (step_errors(scaling, link), "steps, as the slowest rank's compute c + T(P, s, c),"),
-    ):
-        off = table["off"].abs()
-        if len(off):
-            found.append(
-                f"Of {len(off)} {what} it is off by {format_percent(off.median())} in the median "
-                f"and {format_percent(off.max())} at most."
-            )
-    return found
-
-
-def _prediction_said(scaling: Scaling) -> str:
-    one = largest(scaling, own=True)[0]
-    return (
-        f"**Predictions, not measurements:** a step of {escape(one.kernel)} at "
-        f"{format_case(*one.case)} in {one.dtype} that P workers share, as one process's "
-        f"{format_time(median(one.alone_s))} ÷ P, its c, + T(P, {one.message_bytes:,} bytes, c). "
-        "The compute is taken to divide without loss, every worker to be as fast as this one, and "
-        "all neighbours of the ring to have the same link. The numbers of the links are stated, "
-        "not measured, but for this machine's own. *No longer pays* is the number of workers of "
-        "the shortest step: one more makes it longer."
-    )
-
-
-def _places(scaling: Scaling) -> str:
-    """Say on which machines how many of the processes ran."""
-    places = Counter((one.machine, one.cores, one.threads) for one in scaling.ranks)
-    said = [
-        f"{count} on {machine}, {_number(cores, 'core')}, {_number(threads, 'thread')} each"
-        for (machine, cores, threads), count in places.items()
-    ]
-    hosts = len({one.host for one in scaling.ranks})
-    return escape(f"{'; '.join(said)} ({_number(hosts, 'host')})")
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count > 1)}"
-
-
-def _bandwidth(link: Link) -> str:
-    if math.isinf(link.bytes_per_s):
-        return "not to be told"
-    return f"{digits(link.bytes_per_s / 1e9)} GB/s"
-
-
-def _in_order(scaling: Scaling) -> list[Scaled]:
-    """Return the cases by their work and dtype, the fastest first, those without times last."""
-    return sorted(
-        scaling.scaled,
-        key=lambda one: (math.prod(one.case), one.case, one.dtype, one.status != "ok",
-                         median(one.step_s) if one.step_s else 0.0, one.kernel),
-    )  # fmt: skip
-
-
-def _quartiles(values: Sequence[float]) -> list[float]:
-    """Return the median and the quartiles; NaN where there is no value."""
-    if not values:
-        return [math.nan]
-    found: list[float] = np.quantile(values, [0.5, 0.25, 0.75]).tolist()
-    return found
-
-
-def subject(scalings: Sequence[Scaling]) -> Subject:
+def subject(runs: Sequence[ScalingRun]) -> Subject:
     """Return what a report tells of scaling runs; it shows that of the most cases, strong ones."""
     published = {}
-    if scalings:
-        widest = max(scalings, key=lambda one: (sum(c.status == "ok" for c in one.scaled),
-                                                one.mode == "strong"))  # fmt: skip
-        published["scaling"] = _stem(widest, "scaling")
+    if runs:
+        widest = max(
+            runs, key=lambda run: (sum(one.status == "ok" for one in run.results),
+                                   run.mode == "strong"),
+        )  # fmt: skip
+        published["scaling"] = _figure_name(widest)
     return Subject(
-        sections=partial(_sections, scalings),
-        figures={
-            _stem(one, what): draw
-            for one in scalings
-            for what, draw in scaling_figures(one).items()
-        },
+        sections=partial(_sections, runs),
+        figures={_figure_name(run): partial(scaling_figure, run) for run in runs},
         published=published,
     )
 
 
-def _stem(one: Scaling, what: str) -> str:
-    return f"{scaling_name(one)}-{what}"
+def _figure_name(run: ScalingRun) -> str:
+    return f"{run.name}-scaling"
 
 
-def _sections(scalings: Sequence[Scaling], paths: Paths) -> list[Section]:
-    said: dict[str, list[str]] = {}
-    for one in scalings:
-        stems = {what: _stem(one, what) for what in scaling_figures(one)}
-        shown = {what: paths[stem] for what, stem in stems.items() if stem in paths}
-        said.setdefault(one.machine, []).append(scaling_section(one, shown))
-    return [Section(f"Scaling on {plain(machine)}", "\n\n".join(some))
-            for machine, some in said.items()]  # fmt: skip
+def _sections(runs: Sequence[ScalingRun], paths: Paths) -> list[Section]:
+    parts: dict[str, list[str]] = {}
+    for run in runs:
+        text = scaling_section(run, paths.get(_figure_name(run)))
+        parts.setdefault(run.machine, []).append(text)
+    return [
+        Section(f"Scaling on {plain(machine)}", "\n\n".join(texts))
+        for machine, texts in parts.items()
+    ]
+
+
+def scaling_section(run: ScalingRun, figure: str | None) -> str:
+    """Return the report's part on one run, with its figure if that has a path."""
+    link = fit_link(run)
+    rounds = max((len(one.step_s) for one in run.results), default=0)
+    changed = " with uncommitted changes" if run.commit_info.dirty else ""
+    stopped = " The run was stopped before its end." * (run.settings.get("complete") is False)
+    machines = sorted({f"{one.machine} with {counted(one.cores, 'core')}, "
+                       f"{counted(one.threads, 'thread')} each" for one in run.ranks})  # fmt: skip
+    hosts = counted(len({one.host for one in run.ranks}), "host")
+    parts = [
+        f"### {run.mode.capitalize()} scaling over {run.world} processes",
+        _legend(run),
+        image("A step's parts, and the all-reduce against its bytes", figure),
+        markdown_table(scaling_table(run, link), wide=["status"]),
+        _ddp_sentence(run),
+        _link_sentences(run, link),
+        f"Measured at commit {escape(run.commit_info.id[:10])}{changed}, "
+        f"{counted(rounds, 'round')}; {counted(run.world, 'process')} on {hosts}: "
+        f"{'; '.join(machines)}.{stopped}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def scaling_table(run: ScalingRun, link: LinkModel | None) -> pd.DataFrame:
+    """Return every case as text, by its work and dtype, the fastest kernel first."""
+
+    def place(one: ScalingResult) -> tuple[object, ...]:
+        seconds = median(one.step_s) if one.step_s else math.inf
+        return math.prod(one.case), one.case, one.dtype, seconds, one.kernel
+
+    rows = [_row(run, one, link) for one in sorted(run.results, key=place)]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _row(run: ScalingRun, one: ScalingResult, link: LinkModel | None) -> dict[str, str]:
+    ratio = ddp_speedup(one)
+    predicted = predicted_efficiency(run, one, link) if link and one.step_s else math.nan
+    speedup = format_ratio(*_quartiles(speedups(one)))
+    return {
+        "kernel": one.kernel,
+        "dtype": one.dtype,
+        "batch × in → out": format_case(*one.case),
+        "step: median (q1–q3)": format_time(*_quartiles(one.step_s)),
+        "single process: median (q1–q3)": format_time(*_quartiles(one.single_process_s)),
+        **({"speedup vs. single process (q1–q3)": speedup} if run.mode == "strong" else {}),
+        "efficiency": format_percent(efficiency(run, one)),
+        "predicted efficiency": format_percent(predicted),
+        "compute": format_time(median(one.compute_max_s)),
+        "all-reduce": format_time(median(one.allreduce_s)),
+        "load imbalance (max/min)": format_ratio(load_imbalance(one)),
+        "speedup vs. DDP (95 %)": "baseline" if one.kernel == DDP and one.step_s else
+                                  format_ratio(*ratio) if ratio else UNKNOWN,
+        "status": one.status if one.reason is None else f"{one.status}: {one.reason}",
+    }  # fmt: skip
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    """Return the median and the quartiles, NaN of no value."""
+    found: list[float] = pd.Series(values, dtype=float).quantile([0.5, 0.25, 0.75]).to_list()
+    return found
+
+
+def _legend(run: ScalingRun) -> str:
+    strong = run.mode == "strong"
+    return (
+        "The processes share a batch of m rows, add up their gradients with one all-reduce, and "
+        "take the same step. A single process, in the same round, has "
+        f"{'all the rows' if strong else 'the rows of one of them'}; efficiency is its time ÷ "
+        f"{f'({run.world} × the step)' if strong else 'the step'}, the median over rounds. "
+        "*Compute* is what the slowest rank does by itself, *all-reduce* what a step takes beyond "
+        "it, *load imbalance* the slowest rank's compute ÷ the fastest's; they are timed beside "
+        "the step and need not add up to it. *Speedup vs. DDP*, PyTorch's "
+        "DistributedDataParallel, is from neighbouring slices of each round."
+    )
+
+
+def _ddp_sentence(run: ScalingRun) -> str:
+    """Say how our own kernels compare with DDP over all cases; nothing where there is no ratio."""
+    found = [
+        (ratio[0], one)
+        for one in run.results
+        if one.kernel != STATISTICS and (ratio := ddp_speedup(one)) is not None
+    ]
+    if not found:
+        return ""
+    least, worst = min(found, key=lambda pair: pair[0])
+    mean = geometric_mean(ratio for ratio, _ in found)
+    return (
+        f"Over {counted(len(found), 'step')} of the kernels, the statistics' apart, they are "
+        f"{format_ratio(mean)} as fast as DDP in the geometric mean, {format_ratio(least)} at "
+        f"least ({escape(worst.kernel)} at {format_case(*worst.case)} in {worst.dtype})."
+    )
+
+
+def _link_sentences(run: ScalingRun, link: LinkModel | None) -> str:
+    """Give the α-β model, the efficiency it predicts, and how far that is off."""
+    if link is None:
+        return "Too few all-reduces were measured by themselves to fit a model of the link."
+    bandwidth = f"{digits(1e-9 / link.s_per_byte)} GB/s" if link.s_per_byte else "not measurable"
+    sentences = [
+        "*Predicted efficiency* is that of one process's compute, divided without loss, and a ring "
+        "all-reduce of s bytes over P processes that takes T(P, s) = 2(P−1)·α + 2(P−1)/P · s·β "
+        "(Hockney's model; Thakur, Rabenseifner, Gropp 2005). Fitted to the all-reduces by "
+        f"themselves: α = {format_time(link.latency_s)} a message, 1/β is {bandwidth}."
+    ]
+    errors = prediction_errors(run, link).abs()
+    if len(errors):
+        sentences.append(
+            f"Over {counted(len(errors), 'step')} of our own kernels the prediction is off by "
+            f"{format_percent(errors.median())} in the median and {format_percent(errors.max())} "
+            "at most."
+        )
+    fastest = largest_case(run, own=True)[:1] if run.mode == "strong" else []
+    for one in fastest:
+        best = optimal_world_size(one, link)
+        if math.isfinite(best):
+            sentences.append(
+                f"On this link, and with a core for each process, the predicted optimal world size "
+                f"of {escape(one.kernel)} at {format_case(*one.case)} in {one.dtype} is "
+                f"{best:,.0f}."
+            )
+    return " ".join(sentences)

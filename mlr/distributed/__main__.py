@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..models import LinearRegression
-from . import METHODS, Files, Made, Shards, WorkerError, Workers, fit, join
+from . import METHODS, FileRows, ShardedRows, SyntheticRows, WorkerError, Workers, fit, init
 from .workers import JOIN_S, TIMEOUT_S
 
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     rank = os.environ.get("RANK", "0")
     try:
-        with join(arguments.device, join_s=arguments.join, timeout_s=arguments.timeout) as workers:
+        with init(arguments.device, join_s=arguments.join, timeout_s=arguments.timeout) as workers:
             _train(workers, arguments)
     except (WorkerError, ValueError, OSError) as error:
         sys.stderr.write(f"rank {rank}: error: {error}\n")  # at once: others write there too
@@ -82,12 +82,14 @@ def _train(workers: Workers, arguments: argparse.Namespace) -> None:
         np.savez(arguments.out, weight=model.weight.cpu().numpy(), bias=model.bias.cpu().numpy())
 
 
-def _shards(workers: Workers, arguments: argparse.Namespace) -> Shards:
+def _shards(workers: Workers, arguments: argparse.Namespace) -> ShardedRows:
     sizes = {"batch_size": arguments.batch_size, "piece_rows": arguments.piece_rows}
     if arguments.made is not None and arguments.x is None and arguments.y is None:
-        return Made(workers, *arguments.made, **sizes, seed=arguments.seed, dtype=arguments.dtype)
+        return SyntheticRows(
+            workers, *arguments.made, **sizes, seed=arguments.seed, dtype=arguments.dtype
+        )
     if arguments.made is None and arguments.x is not None and arguments.y is not None:
-        return Files(workers, arguments.x, arguments.y, **sizes, dtype=arguments.dtype)
+        return FileRows(workers, arguments.x, arguments.y, **sizes, dtype=arguments.dtype)
     raise ValueError("rows come from --x and --y, or from --made; give either")
 
 

@@ -16,7 +16,7 @@ import torch
 from ..models import LinearRegression
 from ..training import Epoch
 from .fingerprint import digest
-from .sharding import Piece, Shards
+from .sharding import Piece, ShardedRows
 from .workers import Workers
 
 
@@ -29,7 +29,7 @@ class Checkpoint:
 
 
 def contents(
-    workers: Workers, shards: Shards, valid: Piece | None, path: str | Path | None
+    workers: Workers, shards: ShardedRows, valid: Piece | None, path: str | Path | None
 ) -> dict[str, str]:
     """Return what a training is fed with, for its task; nothing where worker 0 keeps no file.
 
@@ -37,7 +37,7 @@ def contents(
         ValueError: For rows that cannot be read.
         WorkerError: Another worker has failed.
     """
-    if not workers.tell(path is not None)[0]:
+    if not workers.all_gather_object(path is not None)[0]:
         return {}
     return {
         "the content of x and y": shards.fingerprint(),
@@ -102,7 +102,7 @@ def restored(
                 f"{len(state.losses)} steps on and epochs is {epochs}; ask for more, remove it to "
                 "begin anew, or give another"
             )
-    told: Any = workers.tell([state.epochs, state.losses])[0]
+    told: Any = workers.all_gather_object([state.epochs, state.losses])[0]
     workers.broadcast(model.w.T)
     workers.broadcast(model.b)
     return Checkpoint([Epoch(*one) for one in told[0]], list(told[1]))

@@ -36,11 +36,11 @@ def spread(rows: int, row_bytes: int) -> list[int]:
     return [place * (rows - 1) // max(1, count - 1) for place in range(count)]
 
 
-def united(digests: Iterable[str]) -> str:
+def combine_digests(digests: Iterable[str]) -> str:
     """Return one digest of several, whatever their order: their sum.
 
-    Each worker unites those of its own rows; those of all workers united are those of all rows,
-    however many workers there are.
+    Each worker combines those of its own rows, and the digests of all workers are combined again:
+    the result is that of all rows, however many workers there are.
     """
     total = sum(int(one, 16) for one in digests) % 2**BITS
     return f"{total:0{BITS // 4}x}"

@@ -22,7 +22,7 @@ from ..models import LinearRegression
 from ..training import Epoch, History
 from .checkpoint import contents, restored, saved
 from .fingerprint import digest
-from .sharding import Piece, Shards
+from .sharding import Piece, ShardedRows
 from .workers import Workers
 
 METHODS = ("kernel", "ddp", "statistics")
@@ -70,7 +70,7 @@ class Step(ABC):
         """Let the next step begin from the rows, whatever this one has kept of them."""
         self.known = False
 
-    def spoil(self) -> None:
+    def poison(self) -> None:
         """Take part in a sum with NaN, so that no other worker waits for this one."""
         self.buffer.fill_(torch.nan)
         self.exchange()
@@ -171,7 +171,7 @@ class DDPStep(Step):
         """Let torch's SGD take its step."""
         self.optimiser.step()
 
-    def spoil(self) -> None:
+    def poison(self) -> None:
         """Take part in both sums with NaN."""
         nan = self.model.w.new_full((1, len(self.model.w)), torch.nan)
         self.compute(1, [(nan, self.model.b.new_zeros(1, len(self.model.b)))])
@@ -246,7 +246,7 @@ def make_step(workers: Workers, model: LinearRegression, lr: float, method: str 
 def fit(
     workers: Workers,
     model: LinearRegression,
-    shards: Shards,
+    shards: ShardedRows,
     epochs: int,
     lr: float | int,
     *,
@@ -262,7 +262,7 @@ def fit(
     batches.
 
     Args:
-        workers: As of `join`.
+        workers: As of `init`.
         model: Of the same sizes, dtype and kernel on every worker.
         shards: This worker's rows.
         epochs: How often over all rows.
@@ -296,7 +296,7 @@ def fit(
         "rows": shards.rows, "batch_size": shards.batch_size, "kernel": model.kernel.name,
         "method": method, "lr": float(lr),
     }  # fmt: skip
-    workers.agree(**facts, epochs=epochs)
+    workers.assert_equal(**facts, epochs=epochs)
     if (shards.features, shards.outputs, shards.dtype) != (n, o, model.w.dtype):
         raise ValueError(
             f"a model of {n} → {o} features in {model.w.dtype} needs such data; got "
@@ -329,17 +329,17 @@ def fit(
             print(state.epochs[-1], flush=True)
     if checkpoint is not None and not complete:
         saved(workers, model, checkpoint, task, state)
-    workers.agree(parameters=digest(model.w, model.b))
+    workers.assert_equal(parameters=digest(model.w, model.b))
     return History(tuple(state.epochs))
 
 
-def _take(workers: Workers, step: Step, shards: Shards, number: int) -> None:
+def _take(workers: Workers, step: Step, shards: ShardedRows, number: int) -> None:
     """Take a step; one that fails here says so, and lets no other worker wait."""
     try:
         step.compute(shards.total(number), shards.pieces(number))
     except (ValueError, MemoryError) as error:
         workers.report(error)
-        step.spoil()
+        step.poison()
         raise
     step.exchange()
     if torch.isfinite(step.buffer[-1]):

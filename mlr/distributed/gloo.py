@@ -16,10 +16,10 @@ def let_others_run_first() -> None:
     While a message waits for a worker that still computes, gloo's thread polls for it without a
     pause, on a core that computing threads then wait for, on Linux for a tick of its clock (4 ms at
     250 Hz). Policy `SCHED_IDLE` lets every other thread take the core from it at once. It needs no
-    privilege. Elsewhere than on Linux, and where a sandbox forbids it, nothing changes.
+    privilege. On other systems than Linux, and where a sandbox forbids it, nothing changes.
 
-    To be called again after each new process group, for each starts a thread of its own. Source:
-    sched(7), "SCHED_IDLE: Scheduling very low priority jobs".
+    To be called once the process group is formed. Source: sched(7), "SCHED_IDLE: Scheduling very
+    low priority jobs".
     """
     for thread in network_threads():
         with suppress(OSError):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..checks import as_dtype, check_count, check_matrix, check_number, check_rows, check_seed
 from ..streaming import look, read_rows
-from .fingerprint import digest, spread, united
+from .fingerprint import combine_digests, digest, spread
 from .workers import Workers
 
 BLOCK_ROWS = 4096  # of data made from a seed, drawn at once
@@ -26,7 +26,7 @@ BLOCK_ROWS = 4096  # of data made from a seed, drawn at once
 Piece = tuple[Tensor, Tensor]
 
 
-class Shards(ABC):
+class ShardedRows(ABC):
     """The rows of this worker, step by step.
 
     Attributes:
@@ -86,7 +86,7 @@ class Shards(ABC):
 
         A hash of evenly spread rows, each looked at by the worker that takes it: all rows of few,
         and of many so few that it costs next to nothing. It is the same on any number of workers,
-        all of whom must come here.
+        which all must call it.
 
         Raises:
             ValueError: For rows that cannot be read.
@@ -97,7 +97,7 @@ class Shards(ABC):
         for row in spread(self.rows, row_bytes):
             if (at := self._place(row)) is not None:
                 mine.append(digest(*self._read(at, at + 1), place=row))
-        return united(map(str, self.workers.tell(united(mine))))
+        return combine_digests(map(str, self.workers.all_gather_object(combine_digests(mine))))
 
     def _place(self, row: int) -> int | None:
         """Return where this worker has a row of all; None where another worker takes it."""
@@ -109,11 +109,11 @@ class Shards(ABC):
         """Return X and Y of some rows, on the device of the workers."""
 
 
-class Files(Shards):
+class FileRows(ShardedRows):
     """Rows of two `.npy` files that every worker can read; each reads its own, and no other.
 
     Args:
-        workers: As of `join`.
+        workers: As of `init`.
         x: A `.npy` file of a C-ordered floating-point matrix X (m, n).
         y: Likewise Y (m, o).
         batch_size: Rows of a step over all workers; all rows by default.
@@ -148,7 +148,7 @@ class Files(Shards):
         return x, y
 
 
-class Made(Shards):
+class SyntheticRows(ShardedRows):
     """Rows of a linear problem made from a seed: any row can be made without those before it.
 
     Y = XC + 1cᵀ + noise·ε with X, ε, C and c standard normal. Rows come in blocks, each from a
@@ -156,12 +156,12 @@ class Made(Shards):
     a worker makes what it takes and no other row.
 
     Args:
-        workers: As of `join`.
+        workers: As of `init`.
         rows: How many in all, m.
         features: n.
         outputs: o.
-        batch_size: As of `Files`.
-        piece_rows: As of `Files`.
+        batch_size: As of `FileRows`.
+        piece_rows: As of `FileRows`.
         noise: In units of y.
         seed: Of everything.
         dtype: Drawn in float64, then converted.
@@ -210,7 +210,7 @@ class Made(Shards):
         return x, x @ weight + bias + self.noise * noise
 
 
-class Own(Shards):
+class LocalRows(ShardedRows):
     """Rows that each worker has already, as many or few as it has.
 
     At each step a worker takes as large a part of its rows as of all of them: over an epoch it
@@ -218,11 +218,11 @@ class Own(Shards):
     how many rows they have.
 
     Args:
-        workers: As of `join`.
+        workers: As of `init`.
         x: X of this worker (rows, n).
         y: Y of this worker (rows, o).
-        batch_size: As of `Files`.
-        piece_rows: As of `Files`.
+        batch_size: As of `FileRows`.
+        piece_rows: As of `FileRows`.
 
     Raises:
         ValueError: For tensors that are no such data.
@@ -242,8 +242,8 @@ class Own(Shards):
             if len(value):
                 check_matrix(name, value, value.shape[1], like)
         check_rows("x", x, "y", y)
-        workers.agree(features=x.shape[1], outputs=y.shape[1], dtype=x.dtype)
-        self.counts = [int(str(count)) for count in workers.tell(len(x))]
+        workers.assert_equal(features=x.shape[1], outputs=y.shape[1], dtype=x.dtype)
+        self.counts = [int(str(count)) for count in workers.all_gather_object(len(x))]
         self.x, self.y = x.detach(), y.detach()
         check_count("rows of all workers", sum(self.counts))
         super().__init__(

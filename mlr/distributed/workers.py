@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -60,7 +61,7 @@ class Workers:
         """Take part; `store` is None where there is one worker alone."""
         self.rank, self.world, self.device, self.timeout_s = rank, world, device, timeout_s
         self._store = store
-        self._agreed = 0
+        self._gathered = 0
         self._explaining = False
 
     def all_reduce(self, values: Tensor) -> None:
@@ -89,7 +90,7 @@ class Workers:
         except RuntimeError as error:
             raise self.failed(str(error)) from error
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all workers are here.
 
         Raises:
@@ -97,35 +98,29 @@ class Workers:
         """
         self.all_reduce(torch.zeros(1, device=self.device))
 
-    def first(self, count: int) -> dist.ProcessGroup:
-        """Return the group of the first `count` workers; all of the job must ask for it."""
-        group: dist.ProcessGroup = dist.new_group(list(range(count)))
-        let_others_run_first()
-        return group
-
-    def tell(self, fact: object) -> list[object]:
-        """Tell all workers something that JSON can hold, and return what each has told, by rank.
+    def all_gather_object(self, fact: object) -> list[Any]:
+        """Give all workers something that JSON can hold, and return what each has given, by rank.
 
         Raises:
-            WorkerError: A worker failed, or told nothing within `timeout_s`.
+            WorkerError: A worker failed, or gave nothing within `timeout_s`.
         """
         if self._store is None:
             return [fact]
-        self._agreed += 1
-        keys = [f"told/{self._agreed}/{rank}" for rank in range(self.world)]
+        self._gathered += 1
+        keys = [f"gathered/{self._gathered}/{rank}" for rank in range(self.world)]
         self._store.set(keys[self.rank], json.dumps(fact))
         late = self._missing(keys, self.timeout_s)
         if late:
             raise self.failed(f"{_ranks(late)} said nothing within {self.timeout_s:g} s")
         return [json.loads(self._store.get(key)) for key in keys]
 
-    def agree(self, **facts: object) -> None:
+    def assert_equal(self, **facts: object) -> None:
         """Check that some facts are the same on every worker, `batch_size=100` for one.
 
         Raises:
             WorkerError: They are not; it names the worker that differs from most, and the fact.
         """
-        told = self.tell({name: str(value) for name, value in facts.items()})
+        told = self.all_gather_object({name: str(value) for name, value in facts.items()})
         for name in facts:
             values = [str(one[name]) if isinstance(one, dict) else "" for one in told]
             common = max(values, key=lambda value: (Counter(values)[value], value == values[0]))
@@ -223,7 +218,7 @@ class Workers:
 
 
 @contextmanager
-def join(
+def init(
     device: str | None = None, *, join_s: float = JOIN_S, timeout_s: float = TIMEOUT_S
 ) -> Iterator[Workers]:
     """Meet the other workers that torchrun started; without torchrun, be the only one.
@@ -259,7 +254,7 @@ def join(
     try:
         workers._meet(join_s, "nccl" if place.type == "cuda" else "gloo")
         yield workers
-        workers.wait()  # so that none takes a worker that is done for one that was lost
+        workers.barrier()  # so that none takes a worker that is done for one that was lost
     except WorkerError:
         raise
     except BaseException as error:

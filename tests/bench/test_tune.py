@@ -1,4 +1,4 @@
-"""From stored runs to the rule that `auto` follows."""
+"""From stored runs to the tuning table that `auto` follows."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from run_builder import build_run, save
 
-from bench import tune as ruling
+from bench import tune
 from bench.cli.main import main
 from mlr import Case, dispatch, tuning
 
@@ -15,7 +15,7 @@ from mlr import Case, dispatch, tuning
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "settings" / "rule.json"
     monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
-    monkeypatch.setattr(ruling, "machine_slug", lambda: "here")
+    monkeypatch.setattr(tune, "machine_slug", lambda: "here")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     for known in (
         tuning.read_table,
@@ -48,7 +48,7 @@ def test_a_run_of_another_machine_makes_no_rule(
     run = stored(tmp_path / "run.json", machine="elsewhere")
     assert main(["rule", str(run)]) == 2
     error = capsys.readouterr().err
-    assert "a rule needs a run of this machine, here; found none" in error
+    assert "a tuning table needs a run of this machine, here; found none" in error
     assert error.count("\n") == 1
     assert not rule.exists()
 
@@ -58,7 +58,7 @@ def test_a_rule_that_cannot_be_written_is_one_line(
 ) -> None:
     rule.parent.write_text("a file where a folder is needed")
     assert main(["rule", str(stored(tmp_path / "run.json"))]) == 2
-    assert "the rule must be writable" in capsys.readouterr().err
+    assert "the tuning table must be writable" in capsys.readouterr().err
 
 
 def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
@@ -114,18 +114,18 @@ def test_the_help_of_rule_names_the_file_and_the_undo(capsys: pytest.CaptureFixt
 def test_a_thread_is_worth_what_it_always_won_from_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that win at some small size by chance, but lose at a larger one, do not count."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    wins = {case_m: case_m >= 2**14 or case_m == 2**9 for case_m in ruling.TRIED_ROWS}
-    monkeypatch.setattr(ruling, "_parts_win", lambda case, threads: wins[case.batch])
-    assert ruling.worth_a_thread() == 4 * 2**14 * 32 * 4 // 2  # the larger of both shapes
-    monkeypatch.setattr(ruling, "_parts_win", lambda case, threads: case.out_features == 3)
-    assert ruling.worth_a_thread() is None
+    wins = {case_m: case_m >= 2**14 or case_m == 2**9 for case_m in tune.TRIED_ROWS}
+    monkeypatch.setattr(tune, "_parts_win", lambda case, threads: wins[case.batch])
+    assert tune.measure_part_flops() == 4 * 2**14 * 32 * 4 // 2  # the larger of both shapes
+    monkeypatch.setattr(tune, "_parts_win", lambda case, threads: case.out_features == 3)
+    assert tune.measure_part_flops() is None
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert ruling.worth_a_thread() is None
+    assert tune.measure_part_flops() is None
 
 
 def test_the_rule_holds_what_a_thread_is_worth(
     rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ruling, "worth_a_thread", lambda: 12_345)
+    monkeypatch.setattr(tune, "measure_part_flops", lambda: 12_345)
     assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
     assert tuning.current_table().part_flops == 12_345

@@ -1,4 +1,4 @@
-"""Run by torchrun in test_distributed.py: worker 1 fails in the way that the command line names."""
+"""Run by test_distributed.py: worker 1 fails in the way that the command line names."""
 
 import os
 import signal
@@ -15,16 +15,17 @@ from mlr.distributed import __main__ as program
 from mlr.distributed import fitting
 
 RANK = os.environ["RANK"]
+FAILING_STEP = 8
 FIRST = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 
 
-def fail_at(step: int, how: str) -> None:
-    """Let this worker fail when it has taken so many steps."""
+def fail(how: str) -> None:
+    """Let this worker fail when it has taken some steps."""
     take, taken = fitting._take, []
 
     def failing(*arguments: object) -> None:
         taken.append(take(*arguments))
-        if len(taken) == step:
+        if len(taken) == FAILING_STEP:
             if how == "differs":
                 arguments[1].model.b.add_(1e-12)
             elif how == "killed":
@@ -43,22 +44,22 @@ def main(how: str, *arguments: str) -> int:
         if how == "absent":
             time.sleep(600)
         elif how in ("killed", "stopped", "differs"):
-            fail_at(30, how)
+            fail(how)
         elif how == "features":
-            program.Made = lambda workers, m, n, *rest, **more: distributed.Made(
+            program.SyntheticRows = lambda workers, m, n, *rest, **more: distributed.SyntheticRows(
                 workers, m, n + 1, *rest, **more
             )
         elif how == "dtype":
             arguments = (*arguments, "--dtype=float32")
         elif how == "nan":
-            read = distributed.Made._read
+            read = distributed.SyntheticRows._read
 
-            def with_nan(self: distributed.Made, first: int, last: int) -> tuple:
+            def with_nan(self: distributed.SyntheticRows, first: int, last: int) -> tuple:
                 x, y = read(self, first, last)
                 x[-1, 0] = torch.nan
                 return x, y
 
-            distributed.Made._read = with_nan
+            distributed.SyntheticRows._read = with_nan
         elif how == "cut":
             arguments = (*arguments, f"--x={cut(arguments)}")
     return program.main(arguments)

@@ -1,4 +1,4 @@
-"""Run by torchrun in test_distributed.py: says which threads are gloo's, and which are idle."""
+"""Run by test_distributed.py: says which threads are gloo's, and which are idle."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,12 @@ from mlr.distributed.gloo import network_threads
 
 
 def main() -> None:
-    with distributed.join() as workers:
-        before = len(network_threads())
-        workers.first(workers.world)
+    with distributed.init() as workers:
         network = sorted(network_threads())
         threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
         idle = sorted(one for one in threads if os.sched_getscheduler(one) == os.SCHED_IDLE)
-        os.write(1, f"{before}, then {len(network)}, idle {idle == network}\n".encode())
-        workers.wait()
+        os.write(1, f"{len(network)}, idle {idle == network}\n".encode())
+        workers.barrier()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run by torchrun in test_distributed.py: fits on sharded rows, their parameters into a file."""
+"""Run by test_distributed.py: fits on sharded rows, their parameters into a file."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import torch
 from mlr import LinearRegression, distributed
 
 KERNELS = ("matmul", "one_pass", "factored_einsum")
-STEPS, ROWS, FEATURES, OUTPUTS, LR = 100, 203, 6, 3, 0.05
+ROWS, FEATURES, OUTPUTS, LR = 203, 6, 3, 0.05
 
 
 def model_of(kernel: str, dtype: torch.dtype) -> LinearRegression:
@@ -25,14 +25,14 @@ def uneven(workers: distributed.Workers, rows: int) -> slice:
     return slice(int(ends[workers.rank]), int(ends[workers.rank + 1]))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, steps: int, epochs: int) -> None:
     found: dict[str, np.ndarray] = {}
     losses: dict[str, list[float]] = {}
-    with distributed.join() as workers:
+    with distributed.init() as workers:
         whole = [torch.from_numpy(np.load(folder / f"{name}.npy")) for name in "xy"]
 
         def fit(
-            name: str, kernel: str, shards: distributed.Shards, epochs: int, **how: str
+            name: str, kernel: str, shards: distributed.ShardedRows, epochs: int, **how: str
         ) -> None:
             model = model_of(kernel, shards.dtype)
             history = distributed.fit(workers, model, shards, epochs, LR, **how)
@@ -46,22 +46,22 @@ def main(folder: Path) -> None:
             short = str(dtype).removeprefix("torch.")
             files = [folder / f"{name}.npy" for name in "xy"]
             own = [value[uneven(workers, ROWS)].to(dtype) for value in whole]
-            full = distributed.Files(workers, *files, dtype=dtype)
-            pieces = distributed.Files(workers, *files, dtype=dtype, piece_rows=17)
-            batches = distributed.Files(workers, *files, 25, dtype=dtype)
+            full = distributed.FileRows(workers, *files, dtype=dtype)
+            pieces = distributed.FileRows(workers, *files, dtype=dtype, piece_rows=17)
+            batches = distributed.FileRows(workers, *files, 25, dtype=dtype)
             for kernel in KERNELS:
-                fit(f"even/{kernel}/{short}", kernel, full, STEPS)
-                fit(f"uneven/{kernel}/{short}", kernel, distributed.Own(workers, *own), STEPS)
-                fit(f"batches/{kernel}/{short}", kernel, batches, 11)
-            fit(f"pieces/matmul/{short}", "matmul", pieces, STEPS)
+                fit(f"even/{kernel}/{short}", kernel, full, steps)
+                fit(f"uneven/{kernel}/{short}", kernel, distributed.LocalRows(workers, *own), steps)
+                fit(f"batches/{kernel}/{short}", kernel, batches, epochs)
+            fit(f"pieces/matmul/{short}", "matmul", pieces, steps)
             for method in ("ddp", "statistics"):
-                fit(f"even/{method}/{short}", "matmul", full, STEPS, method=method)
-                uneven_rows = distributed.Own(workers, *own, piece_rows=40)
-                fit(f"uneven/{method}/{short}", "matmul", uneven_rows, STEPS, method=method)
+                fit(f"even/{method}/{short}", "matmul", full, steps, method=method)
+                uneven_rows = distributed.LocalRows(workers, *own, piece_rows=40)
+                fit(f"uneven/{method}/{short}", "matmul", uneven_rows, steps, method=method)
     if workers.rank == 0:
         np.savez(folder / "found.npz", **found)
         (folder / "losses.json").write_text(json.dumps(losses))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""Sharded training in real processes under torchrun: right, the same on all, and never stuck."""
+"""Sharded training in real processes: right, the same on all, and never stuck."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import pytest
 import torch
 from paths import HELPERS
-from sharded_fits import FEATURES, KERNELS, LR, OUTPUTS, ROWS, STEPS, model_of
+from sharded_fits import FEATURES, KERNELS, LR, OUTPUTS, ROWS, model_of
 from torch import nn
-from workers import launched, reasons, torchrun
+from workers import forked, launched, reasons, torchrun
 
 from mlr import Batches, distributed
-from mlr.distributed import fingerprint, sharding
+from mlr.distributed import fingerprint, sharding, workers
 from mlr.distributed.__main__ import main
 from mlr.distributed.checkpoint import Checkpoint, saved
 from mlr.distributed.workers import SILENCE_S, Workers
 
 FAILING = HELPERS / "failing_worker.py"
+PROGRAM = HELPERS / "failing_worker.py", "none"
 POLICIES = HELPERS / "network_policies.py"
 START_S = 45.0  # to start processes that import torch, on a machine that is busy
 MADE = ("--made", "400", "6", "3", "--lr=0.05")
@@ -48,12 +50,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def fits(request: pytest.FixtureRequest, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    done = torchrun(request.param, HELPERS / "sharded_fits.py", data)
+class Fits(NamedTuple):
+    """What `sharded_fits` found: parameters and losses, after so many steps or epochs."""
+
+    steps: int
+    epochs: int
+    parameters: dict[str, np.ndarray]
+    losses: dict[str, list[float]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(3, 10, 1), *(pytest.param((world, 100, 11), marks=pytest.mark.slow)
+                          for world in (2, 4))],
+    ids=str,
+)  # fmt: skip
+def fits(request: pytest.FixtureRequest, data: Path) -> Fits:
+    world, steps, epochs = request.param
+    done = forked(world, HELPERS / "sharded_fits.py", data, steps, epochs)
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(data / "found.npz") as held:
-        return dict(held), json.loads((data / "losses.json").read_text())
+        return Fits(steps, epochs, dict(held), json.loads((data / "losses.json").read_text()))
 
 
 def oracle(
@@ -74,12 +91,11 @@ def oracle(
     return layer.weight.detach().T.numpy(), layer.bias.detach().numpy()
 
 
-def test_parameters_are_those_of_one_process(fits: tuple, data: Path) -> None:
-    """After 100 steps, componentwise relative to the largest, as far as rounding explains."""
-    found, _ = fits
+def test_parameters_are_those_of_one_process(fits: Fits, data: Path) -> None:
+    """After some steps, componentwise relative to the largest, as far as rounding explains."""
+    found, whole = fits.parameters, (ROWS, fits.steps)
     names = {name.rpartition("/")[0] for name in found}
-    kinds = {"even": (ROWS, STEPS), "uneven": (ROWS, STEPS), "pieces": (ROWS, STEPS),
-             "batches": (25, 11)}  # fmt: skip
+    kinds = {"even": whole, "uneven": whole, "pieces": whole, "batches": (25, fits.epochs)}
     assert len(names) == 2 * (3 * len(KERNELS) + 1 + 4)
     for name in names:
         kind, _, short = name.split("/")
@@ -101,13 +117,12 @@ def test_parameters_are_those_of_one_process(fits: tuple, data: Path) -> None:
             assert np.abs(got - true).max() <= tolerance * np.abs(true).max(), name
 
 
-def test_the_history_is_that_of_one_process(fits: tuple, data: Path) -> None:
-    _, losses = fits
+def test_the_history_is_that_of_one_process(fits: Fits, data: Path) -> None:
     for kernel in KERNELS:
         model = model_of(kernel, torch.float64)
-        alone = model.fit_batches(Batches(data / "x.npy", data / "y.npy", 25), 11, LR)
+        alone = model.fit_batches(Batches(data / "x.npy", data / "y.npy", 25), fits.epochs, LR)
         expected = [epoch.mse for epoch in alone]
-        assert losses[f"batches/{kernel}/float64"] == pytest.approx(expected, rel=1e-12)
+        assert fits.losses[f"batches/{kernel}/float64"] == pytest.approx(expected, rel=1e-12)
 
 
 def none_is_left(done: subprocess.CompletedProcess) -> None:
@@ -117,30 +132,55 @@ def none_is_left(done: subprocess.CompletedProcess) -> None:
     assert not [pid for pid in alive if "failing_worker" in " ".join(psutil.Process(pid).cmdline())]
 
 
-@pytest.mark.parametrize(
-    ("how", "world", "within_s", "told", "reason"),
-    [
-        ("killed", 2, SILENCE_S, {0}, "rank 1 gave no sign of life for 3 s: killed, stopped"),
-        ("killed", 3, SILENCE_S, {0, 2}, "rank 1 gave no sign of life for 3 s: killed"),
-        ("stopped", 2, 12, {0, 1}, "rank 1 gave no sign of life for 3 s"),
-        ("absent", 2, 6, {0}, "rank 1 did not join within 6 s"),
-        ("features", 2, 0, {0, 1}, "features must be the same on every rank; rank 1 has 7 and "
-         "rank 0 has 6"),
-        ("dtype", 3, 0, {0, 1, 2}, "dtype must be the same on every rank; rank 1 has torch.float3"),
-        ("nan", 2, 0, {0, 1}, "rank 1 has NaN or infinity in its rows 200 to 200"),
-        ("cut", 2, 0, {0, 1}, "must be a .npy file of numbers"),
-        ("differs", 2, 0, {0, 1}, "parameters must be the same on every rank; rank 1 has"),
-    ],
-)  # fmt: skip
-def test_a_worker_that_fails_ends_all_with_its_reason(
-    how: str, world: int, within_s: float, told: set[int], reason: str, data: Path
-) -> None:
+FAILURES = {  # the workers, for how long the others may wait, which of them say why, and what
+    "killed": (3, SILENCE_S, {0, 2}, "rank 1 gave no sign of life for 3 s: killed, stopped"),
+    "stopped": (2, 12, {0, 1}, "rank 1 gave no sign of life for 3 s"),
+    "absent": (2, 6, {0}, "rank 1 did not join within 6 s"),
+    "features": (2, 0, {0, 1}, "features must be the same on every rank; rank 1 has 7 and rank 0 "
+                 "has 6"),
+    "dtype": (3, 0, {0, 1, 2}, "dtype must be the same on every rank; rank 1 has torch.float32"),
+    "nan": (2, 0, {0, 1}, "rank 1 has NaN or infinity in its rows 200 to 200"),
+    "cut": (2, 0, {0, 1}, "must be a .npy file of numbers"),
+    "differs": (2, 0, {0, 1}, "parameters must be the same on every rank; rank 1 has"),
+}  # fmt: skip
+Failed = tuple[subprocess.CompletedProcess, float]
+
+
+def run_failing(launch: Callable[..., Any], how: str, data: Path) -> Failed:
     rows = MADE if how != "cut" else (f"--x={data / 'x.npy'}", f"--y={data / 'y.npy'}")
     pieces = ("--piece-rows=1",) if how == "nan" else ()
     start = time.monotonic()
-    done = torchrun(world, FAILING, how, *rows, *pieces, "--epochs=40", "--join=6", "--timeout=4")
+    limits = ("--epochs=12", "--join=6", "--timeout=4")
+    done = launch(FAILURES[how][0], FAILING, how, *rows, *pieces, *limits)
+    return done, time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def failures(data: Path) -> Iterator[dict[str, Future[Failed]]]:
+    """All of them, several at once: most of their time they wait."""
+    with ThreadPoolExecutor(3) as pool:
+        yield {how: pool.submit(run_failing, forked, how, data) for how in FAILURES}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_worker_that_fails_ends_all_with_its_reason(
+    how: str, failures: dict[str, Future[Failed]]
+) -> None:
+    all_have_ended_with_its_reason(how, *failures[how].result())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", FAILURES)
+def test_under_torchrun_a_worker_that_fails_ends_all_with_its_reason(how: str, data: Path) -> None:
+    all_have_ended_with_its_reason(how, *run_failing(torchrun, how, data))
+
+
+def all_have_ended_with_its_reason(
+    how: str, done: subprocess.CompletedProcess, seconds: float
+) -> None:
+    _, within_s, told, reason = FAILURES[how]
     assert done.returncode != 0
-    assert time.monotonic() - start < START_S + within_s
+    assert seconds < START_S + within_s
     said = reasons(done)
     assert set(said) == told, done.stderr
     for rank, one in said.items():
@@ -149,6 +189,19 @@ def test_a_worker_that_fails_ends_all_with_its_reason(
     none_is_left(done)
 
 
+def test_a_worker_ends_once_its_launcher_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parents = iter([7, 7, 1])
+    monkeypatch.setattr(workers.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(workers.os, "_exit", lambda code: done.set())
+    done, store = threading.Event(), torch.distributed.HashStore()
+    workers._beat(store, 3, done)
+    assert done.is_set()
+    assert "rank 3: error: torchrun is gone; ended" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_workers_do_not_outlive_torchrun(tmp_path: Path) -> None:
     with launched(2, FAILING, "none", *MADE, "--epochs=1000000") as process:
         pids = [int(process.stdout.readline().split()[1]) for _ in range(2)]
@@ -161,8 +214,8 @@ def test_workers_do_not_outlive_torchrun(tmp_path: Path) -> None:
 
 def test_a_fit_that_loses_a_worker_ends_as_if_it_had_not(tmp_path: Path) -> None:
     """Torchrun starts all anew; the fit goes on from its checkpoint, to the same bits."""
-    more = ("--batch-size=90", "--epochs=20", "--every=7")
-    alone = torchrun(2, FAILING, "none", *MADE, *more, f"--out={tmp_path / 'a.npz'}")
+    more = ("--batch-size=90", "--epochs=4", "--every=3")
+    alone = forked(2, FAILING, "none", *MADE, *more, f"--out={tmp_path / 'a.npz'}")
     assert alone.returncode == 0, alone.stderr[-2000:]
     lost = torchrun(
         2, FAILING, "killed", *MADE, *more, f"--out={tmp_path / 'b.npz'}",
@@ -172,7 +225,7 @@ def test_a_fit_that_loses_a_worker_ends_as_if_it_had_not(tmp_path: Path) -> None
     assert "gave no sign of life" in lost.stderr
     epochs = [line for line in lost.stdout.splitlines() if line.startswith("epoch")]
     assert list(dict.fromkeys(epochs)) == alone.stdout.splitlines()[2:]
-    assert len(epochs) < 2 * 20  # it went on, and did not begin anew
+    assert len(epochs) < 2 * 4  # it went on, and did not begin anew
     with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as other:
         for name in ("weight", "bias"):
             assert one[name].tobytes() == other[name].tobytes()
@@ -180,10 +233,10 @@ def test_a_fit_that_loses_a_worker_ends_as_if_it_had_not(tmp_path: Path) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the policy is Linux's")
 def test_what_waits_for_a_message_yields_to_what_computes() -> None:
-    """Gloo's threads that poll run at the lowest policy, those of a later group too; no other."""
-    done = torchrun(2, POLICIES)
+    """Gloo's threads that poll run at the lowest policy, and no other."""
+    done = forked(2, POLICIES)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == ["1, then 2, idle True"] * 2
+    assert done.stdout.splitlines() == ["1, idle True"] * 2
 
 
 def alone() -> Workers:
@@ -195,7 +248,7 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, what: str) -> None
     path = tmp_path / "c.npz"
 
     def fit(lr: float) -> None:
-        rows = distributed.Made(alone(), 100, FEATURES, OUTPUTS)
+        rows = distributed.SyntheticRows(alone(), 100, FEATURES, OUTPUTS)
         model = model_of("matmul", torch.float64)
         distributed.fit(alone(), model, rows, 3, lr, checkpoint=path)
 
@@ -216,32 +269,32 @@ def test_examples() -> None:
     assert doctest.testmod(fingerprint).failed == 0
 
 
-Given = Callable[[Workers, torch.Tensor, torch.Tensor, int | None], distributed.Shards]
+Given = Callable[[Workers, torch.Tensor, torch.Tensor, int | None], distributed.ShardedRows]
 
 
 def of_files(folder: Path) -> Given:
     def files(
         workers: Workers, x: torch.Tensor, y: torch.Tensor, batch_size: int | None
-    ) -> distributed.Files:
+    ) -> distributed.FileRows:
         if workers.rank == 0 and workers.world == 1:
             np.save(folder / "x.npy", x.numpy())
             np.save(folder / "y.npy", y.numpy())
-        return distributed.Files(workers, folder / "x.npy", folder / "y.npy", batch_size)
+        return distributed.FileRows(workers, folder / "x.npy", folder / "y.npy", batch_size)
 
     return files
 
 
 def owned(
     workers: Workers, x: torch.Tensor, y: torch.Tensor, batch_size: int | None
-) -> distributed.Own:
+) -> distributed.LocalRows:
     """All but the last of several workers have two rows or none, and the last has the others."""
     ends = [min(len(x), 2 * rank) for rank in range(workers.world)] + [len(x)]
     mine = slice(ends[workers.rank], ends[workers.rank + 1])
-    return distributed.Own(workers, x[mine], y[mine], batch_size)
+    return distributed.LocalRows(workers, x[mine], y[mine], batch_size)
 
 
 def made(seed: int) -> Given:
-    return lambda workers, x, y, batch_size: distributed.Made(
+    return lambda workers, x, y, batch_size: distributed.SyntheticRows(
         workers, len(x), x.shape[1], y.shape[1], batch_size, seed=seed
     )
 
@@ -385,12 +438,12 @@ def test_workers_go_on_with_the_same_data_and_refuse_other(tmp_path: Path) -> No
     command = [f"--x={tmp_path / 'x.npy'}", f"--y={tmp_path / 'y.npy'}", "--batch-size=90",
                f"--checkpoint={tmp_path / 'c.npz'}"]  # fmt: skip
     assert main([*command, "--epochs=3"]) == 0
-    on = torchrun(2, "-m", "mlr.distributed", *command, "--epochs=5")
+    on = forked(2, *PROGRAM, *command, "--epochs=5")
     assert on.returncode == 0, on.stderr[-2000:]
-    assert [line.split()[1] for line in on.stdout.splitlines()] == ["3", "4"]
+    assert re.findall(r"^epoch: (\d+)", on.stdout, re.MULTILINE) == ["3", "4"]
     y[-1] *= 2
     of_files(tmp_path)(alone(), x, y, None)
-    refused = torchrun(2, "-m", "mlr.distributed", *command, "--epochs=6")
+    refused = forked(2, *PROGRAM, *command, "--epochs=6")
     assert refused.returncode != 0
     said = reasons(refused)
     assert set(said) == {0, 1}, refused.stderr
@@ -403,7 +456,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 ) -> None:
     path = tmp_path / "c.npz"
     path.write_bytes(b"before")
-    rows = distributed.Made(alone(), 100, FEATURES, OUTPUTS)
+    rows = distributed.SyntheticRows(alone(), 100, FEATURES, OUTPUTS)
     monkeypatch.setattr(
         np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space"))
     )
@@ -417,10 +470,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_made_rows_are_the_same_on_any_number_of_workers(world: int) -> None:
     sizes = 9_000, FEATURES, OUTPUTS, 1_000
-    whole = distributed.Made(alone(), *sizes, seed=5)
+    whole = distributed.SyntheticRows(alone(), *sizes, seed=5)
     expected = [next(iter(whole.pieces(step))) for step in range(len(whole))]
     ranks = [Workers(rank, world, torch.device("cpu"), 1.0, None) for rank in range(world)]
-    shared = [distributed.Made(one, *sizes, seed=5, piece_rows=77) for one in ranks]
+    shared = [distributed.SyntheticRows(one, *sizes, seed=5, piece_rows=77) for one in ranks]
     for step, pair in enumerate(expected):
         pieces = [piece for one in shared for piece in one.pieces(step)]
         for side in range(2):
@@ -438,7 +491,8 @@ def test_a_worker_reads_its_own_rows_and_no_other(tmp_path: Path) -> None:
         for name in "xy":
             np.save(tmp_path / f"{name}.npy", values)
         worker = Workers(rank, 3, torch.device("cpu"), 1.0, None)
-        shards = distributed.Files(worker, tmp_path / "x.npy", tmp_path / "y.npy", 30, piece_rows=4)
+        files = tmp_path / "x.npy", tmp_path / "y.npy"
+        shards = distributed.FileRows(worker, *files, 30, piece_rows=4)
         for step in range(len(shards)):
             for x, y in shards.pieces(step):
                 assert len(x) <= 4

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.gate.worker import IN_PLACE
 from bench.measure.memory import peak_bytes
 from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
-from mlr.oracle import oracle_gradient
+from mlr.operations import oracle_gradient
 
 OURS = [k for k in KERNELS.values() if not k.peer]
 GRADIENTS = [k for k in OURS if k.stage == "gradient" and "cpu" in k.devices]
@@ -26,12 +26,11 @@ ODD_SIZES = [
     *((1, 1, 1), (7, 1, 1), (1, 7, 1), (1, 1, 7), (7, 1, 3), (7, 5, 1), (1, 5, 3), (2, 3, 5)),
     *((3, 11, 13), (5, 64, 2), (2, 100, 1), (33, 6, 3), (100, 6, 3), (101, 13, 7)),
 ]
-# 32 shapes, each in two dtypes
-MEMORY_SIZES = [
-    *ODD_SIZES,
+MEMORY_SIZES = [*ODD_SIZES, (64, 4, 8), (257, 31, 2), (1, 64, 64), (50, 50, 1)]
+MANY_SIZES = [
     *product((64, 257), (4, 31), (2, 8)),
-    *((1000, 6, 3), (997, 2, 2), (4096, 3, 1), (50, 50, 1), (3, 200, 7), (128, 16, 16)),
-    *((1, 64, 64), (2, 1, 64), (512, 8, 4), (31, 37, 5)),
+    *((1000, 6, 3), (997, 2, 2), (4096, 3, 1), (3, 200, 7), (128, 16, 16)),
+    *((2, 1, 64), (512, 8, 4), (31, 37, 5)),
 ]
 
 # Torch sees nothing of what they do, or of what the kernel does that they stand for.
@@ -79,7 +78,7 @@ def test_agrees_with_the_oracle(kernel: Kernel, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", GRADIENTS, ids=lambda k: k.name)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(m=st.integers(1, 40), n=st.integers(1, 12), o=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_agrees_with_the_oracle_anywhere(kernel: Kernel, m: int, n: int, o: int, seed: int) -> None:
     problem = Problem(Case("gradient", "cpu", "float64", m, n, o, seed))
@@ -106,18 +105,26 @@ def test_takes_any_layout(kernel: Kernel, dtype: str, layout: str) -> None:
     assert check(kernel, problem, kernel.bind(problem)).reason is None
 
 
+def off_by(kernel: Kernel, size: tuple[int, int, int], dtype: str) -> int:
+    case = Case(kernel.stage, "cpu", dtype, *size)
+    kernel.bind(Problem(case))()  # one-off allocations of the library are not the call's
+    return peak_bytes(kernel, Problem(case)) - kernel.predicted_peak_bytes(case)
+
+
 @pytest.mark.parametrize("kernel", GRADIENTS + STEPS, ids=lambda k: k.name)
 def test_peak_memory_is_the_formula_to_the_byte(kernel: Kernel) -> None:
-    wrong = {}
     sizes = [size for size in MEMORY_SIZES if fits(kernel, size)]
-    assert len(sizes) >= 30
-    for size, dtype in product(sizes, DTYPES):
-        case = Case(kernel.stage, "cpu", dtype, *size)
-        kernel.bind(Problem(case))()  # one-off allocations of the library are not the call's
-        measured = peak_bytes(kernel, Problem(case))
-        if measured != kernel.predicted_peak_bytes(case):
-            wrong[size, dtype] = measured - kernel.predicted_peak_bytes(case)
-    assert wrong == {}
+    assert len(sizes) >= 16
+    measured = [(size, DTYPES[number % 2]) for number, size in enumerate(sizes)]
+    assert {one: off for one in measured if (off := off_by(kernel, *one))} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", GRADIENTS + STEPS, ids=lambda k: k.name)
+def test_peak_memory_is_the_formula_at_many_sizes(kernel: Kernel) -> None:
+    sizes = [size for size in MEMORY_SIZES + MANY_SIZES if fits(kernel, size)]
+    measured = product(sizes, DTYPES)
+    assert {one: off for one in measured if (off := off_by(kernel, *one))} == {}
 
 
 @pytest.mark.parametrize(
@@ -146,8 +153,9 @@ def test_a_fit_agrees_and_its_products_are_what_torch_counts(kernel: Kernel) -> 
 
 
 @pytest.mark.parametrize("kernel", FITS, ids=lambda k: k.name)
-def test_a_fits_memory_is_foretold_but_for_a_few_parameters(kernel: Kernel) -> None:
-    for dtype, (m, n, o) in product(DTYPES, [(33, 6, 3), (5, 2, 4), (1000, 6, 3), (40, 16, 8)]):
+def test_the_memory_of_a_fit_is_predicted_but_for_a_few_parameters(kernel: Kernel) -> None:
+    sizes = [(33, 6, 3), (5, 2, 4), (40, 16, 8)]
+    for dtype, (m, n, o) in zip(["float64", "float32", "float64"], sizes, strict=True):
         case = Case("fit", "cpu", dtype, m, n, o)
         difference = peak_bytes(kernel, Problem(case)) - kernel.predicted_peak_bytes(case)
         assert abs(difference) <= 16 * (n * o + o) * case.itemsize, (m, n, o)
@@ -155,7 +163,7 @@ def test_a_fits_memory_is_foretold_but_for_a_few_parameters(kernel: Kernel) -> N
 
 def test_the_oracle_is_xt_delta() -> None:
     problem = Problem(Case("gradient", "cpu", "float64", 50, 4, 3))
-    got = oracle_gradient(problem.x, problem.delta)
+    got = oracle_gradient(problem)
     torch.testing.assert_close(got.weight, problem.x.T @ problem.delta, rtol=1e-12, atol=0)
     torch.testing.assert_close(got.bias, problem.delta.sum(0), rtol=1e-12, atol=0)
 
@@ -183,7 +191,7 @@ def _one_element(gradient: Gradient) -> Gradient:
         (lambda g: Gradient(g.weight.double(), g.bias), "float64"),
         (lambda g: Gradient(g.weight * math.nan, g.bias), "NaN"),
         (lambda g: Gradient(g.weight, g.bias / 0), "NaN or infinity"),
-        (lambda g: g.weight, "instead of Gradient"),
+        (lambda g: g.weight, r"instead of tensors (weight, bias)"),
         (lambda g: Gradient(g.weight.tolist(), g.bias), "shape"),
     ],
 )

@@ -11,9 +11,9 @@ def case(m: int = 50) -> Case:
 
 
 def test_a_step_that_takes_long_is_checked_once() -> None:
-    assert oracle.checked_steps(case()) == 3
-    assert oracle.checked_steps(Case("step", "cpu", "float32", 100_000, 1_024, 256)) == 1
-    assert oracle.checked_steps(Case("step", "cpu", "float32", 10_000, 1_024, 256)) == 3
+    assert oracle.checked_calls(case()) == 3
+    assert oracle.checked_calls(Case("step", "cpu", "float32", 100_000, 1_024, 256)) == 1
+    assert oracle.checked_calls(Case("step", "cpu", "float32", 10_000, 1_024, 256)) == 3
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from mlr import KERNELS, Case, KernelFileError, Problem, get_kernel, kernel, load_kernels
-from mlr.registry import BASELINES
+from mlr import (
+    KERNELS,
+    OPERATIONS,
+    Case,
+    KernelFileError,
+    Problem,
+    check,
+    get_kernel,
+    kernel,
+    load_kernels,
+    register_operation,
+)
 
 HEADER = """
 from mlr import Gradient, kernel
@@ -32,8 +42,8 @@ def _register(name: str = "fresh", **changes: object) -> None:
 
 
 def test_every_baseline_is_a_kernel_of_its_stage() -> None:
-    for stage, name in BASELINES.items():
-        assert get_kernel(name).stage == stage
+    for name, operation in OPERATIONS.items():
+        assert get_kernel(operation.baseline).stage == name
 
 
 def test_a_duplicate_is_refused_and_changes_nothing() -> None:
@@ -44,14 +54,16 @@ def test_a_duplicate_is_refused_and_changes_nothing() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown kernel 'matmull'; known: .*matmul"):
+    with pytest.raises(
+        ValueError, match=r"unknown kernel 'matmull'; did you mean matmul\?; known: "
+    ):
         get_kernel("matmull")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "backward"}, "stage is one of gradient, step, fit; got 'backward'"),
+        ({"stage": "backward"}, "unknown stage 'backward'; known: gradient, step, fit"),
         ({"dtypes": ("float32", "int8")}, "got 'int8'"),
         ({"name": "<lambda>"}, "named by letters"),
         ({"name": "a-b"}, "named by letters"),
@@ -113,7 +125,61 @@ def test_what_is_no_kernel_file_is_told_for_what_it_is(
     assert "\n" not in str(caught.value)
 
 
-def test_redraw_changes_the_very_tensors(tmp_path: Path) -> None:
+FORWARD = """
+import torch
+from mlr import Operation, kernel, register_operation
+
+register_operation(Operation(
+    name="forward", title="prediction", baseline="addmm",
+    inputs={"x": lambda p: p.draw_normal(0, *p.case.sizes[:2]),
+            "w": lambda p: p.draw_normal(3, *p.case.sizes[1:])},
+    results=lambda m, n, o: {"predictions": (m, o)},
+    oracle=lambda p, calls: (p.x.double() @ p.w.double(),),
+    error_scale=lambda p, calls, expected: (p.x.double().abs() @ p.w.double().abs(),),
+    roundings=lambda calls: 2,
+    least_flops=lambda m, n, o, s: 2 * m * n * o,
+    least_bytes=lambda m, n, o, s: s * (m * n + n * o + m * o),
+    input_bytes=lambda m, n, o, s: s * (m * n + n * o),
+    bind=lambda function, p: lambda: function(p.x, p.w),
+))
+
+@kernel(stage="forward", flops=lambda m, n, o, s: 2 * m * n * o, workspace=lambda m, n, o, s: 0)
+def addmm(x, w):
+    return x @ w
+"""
+
+
+def test_a_users_file_declares_an_operation_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(FORWARD)
+    assert load_kernels(path) == ("addmm",)
+    mine, problem = get_kernel("addmm"), Problem(Case("forward", "cpu", "float32", 9, 5, 4))
+    call = mine.bind(problem)
+    assert check(mine, problem, call).ok
+    x = problem.x
+    problem.resample(5)
+    assert check(mine, problem, call).ok
+    assert problem.x is x
+    assert problem.share_inputs().x is x
+    assert not check(mine, problem, lambda: 1.000_1 * call()).ok
+    assert "returned NoneType" in str(check(mine, problem, lambda: None).reason)
+    assert mine.baseline == "addmm"
+    assert mine.predicted_peak_bytes(problem.case) == 9 * 4 * 4
+    with pytest.raises(ValueError, match="'forward' is registered already"):
+        register_operation(OPERATIONS["forward"])
+    with pytest.raises(AttributeError, match="a problem has x, w; got 'y'"):
+        _ = problem.y
+
+
+def test_a_file_that_fails_leaves_no_operation(tmp_path: Path) -> None:
+    path = tmp_path / "my.py"
+    path.write_text(FORWARD + "1 / 0\n")
+    with pytest.raises(KernelFileError, match="ZeroDivisionError"):
+        load_kernels(path)
+    assert list(OPERATIONS) == ["gradient", "step", "fit"]
+
+
+def test_resampling_changes_the_very_tensors(tmp_path: Path) -> None:
     problem = Problem(Case("gradient", "cpu", "float64", 5, 3, 2))
     x, before = problem.x, problem.x.clone()
     problem.resample(1)

@@ -6,22 +6,18 @@ import argparse
 from pathlib import Path
 
 from ...common.paths import RESULTS
-from ...convergence.records import curves_table, load_curves
-from ...convergence.run import measure_curves
-from ...convergence.worker import Wanted
-from ..console import doing, print_curves
 from ..types import above_zero, count, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    for name, least, text in (
+    for name, default, text in (
         ("--rows", 10_000, "training rows"),
         ("--features", 6, "in features n"),
         ("--outputs", 3, "out features o"),
         ("--batch-size", 100, "rows of a mini-batch"),
     ):
-        parser.add_argument(name, type=size, default=least, help=f"{text} (default: {least:,})")
+        parser.add_argument(name, type=size, default=default, help=f"{text} (default: {default:,})")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
     parser.add_argument("--passes", type=count, default=5, help="fresh processes (default: 5)")
@@ -30,10 +26,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ...convergence.records import TaskInfo
+    from ...convergence.run import measure_convergence
+    from ...convergence.section import COLUMNS, convergence_table
+    from ..console import doing
+
     named = ("rows", "features", "outputs", "dtype", "lr", "batch_size")
-    wanted = Wanted(**{name: getattr(arguments, name) for name in named})
+    task = TaskInfo(**{name: getattr(arguments, name) for name in named})
     with doing() as show:
-        path = measure_curves(wanted, arguments.passes, arguments.out, show)
-    print_curves(curves_table(load_curves(path)))
+        path, measured = measure_convergence(task, arguments.passes, arguments.out, show)
+    text, console = convergence_table(measured, COLUMNS[:4]), Console()
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in text:
+        table.add_column(
+            str(heading), overflow="fold", min_width=min(19, text[heading].str.len().max())
+        )
+    for row in text.itertuples(index=False):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for one in measured.results:
+        if one.status != "ok":
+            console.print(f"{one.trainer}: {one.status}: {one.reason}", markup=False)
     print(path)
     return 0

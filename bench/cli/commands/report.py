@@ -17,7 +17,7 @@ from ...common.errors import UserError
 from ...common.paths import RESULTS
 from ...common.units import counted
 from ...convergence import section as convergence
-from ...convergence.records import latest_curves
+from ...convergence.records import latest_convergence_runs
 from ...experiments.gate_power import section as gate_power
 from ...experiments.gate_power.analysis import read_all
 from ...report.build import NO_HISTORY, write_report
@@ -26,7 +26,7 @@ from ...report.publishing import PUBLISHED, publish, refuse_foreign, short_names
 from ...report.readme import check_readme, update_readme
 from ...report.subject import Subject
 from ...scaling import section as scaling
-from ...scaling.records import latest_scalings
+from ...scaling.records import latest_scaling_runs
 from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
 from ...store.schema import Head
 from ...store.shards import elsewhere, joined, latest_runs, left_out
@@ -137,8 +137,8 @@ def _stored(arguments: argparse.Namespace, every: Sequence[Path]) -> _Stored:
 def others(results: Path) -> list[Subject]:
     """Return what a results folder has beside its runs."""
     return [
-        convergence.subject(latest_curves(results / "curves")),
-        scaling.subject(latest_scalings(results / "scaling")),
+        convergence.subject(latest_convergence_runs(results / "curves")),
+        scaling.subject(latest_scaling_runs(results / "scaling")),
         gate_power.subject(read_all(sorted((results / "gate").glob("*.jsonl")))),
     ]
 

@@ -9,7 +9,7 @@ from mlr.tuning import table_path
 
 from ...common.paths import RESULTS
 from ...store.runs import find_runs
-from ...tune import effect, make_rule, write_rule
+from ...tune import make_table, write_table
 from ..say import say
 
 
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", nargs="*", type=Path, metavar="RUN", help="stored runs (default: all of them)"
     )
     parser.description = (
-        "Write down which kernel was the fastest of each case of stored runs, and how much work is "
-        "worth another thread. mlr reads that from then on in every program of this user on this "
-        "machine: `auto` follows it. It is written to ~/.config/mlr/rule.json "
+        "Write down which kernel was the fastest of each case of stored runs, and from how much "
+        "work on another thread pays. mlr reads that from then on in every program of this user on "
+        "this machine: `auto` follows it. It is written to ~/.config/mlr/rule.json "
         "($XDG_CONFIG_HOME/mlr/rule.json where that is set), or to the file that MLR_RULE names; "
         "remove the file to undo it."
     )
@@ -36,17 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    rule = make_rule(arguments.runs or find_runs(RESULTS / "runs"))
+    table = make_table(arguments.runs or find_runs(RESULTS / "runs"))
     path = arguments.out or table_path()
     threads = "threads were not tried, or did not pay"
-    if rule.part_flops is not None:
-        threads = f"a thread is worth its while from {rule.part_flops:,} operations on"
-    told = f"{path}: the fastest kernel of {rule.cases} cases; {threads}"
+    if table.part_flops is not None:
+        threads = f"another thread pays from {table.part_flops:,} operations on"
+    told = f"{path}: the fastest kernel of {table.cases} cases; {threads}"
     if arguments.dry_run:
-        print(rule.text, end="")
+        print(table.text, end="")
         say(f"{told}; nothing is written")
         return 0
-    write_rule(rule, path)
+    effect = write_table(table.text, path)
     print(told)
-    print(effect(path))
+    print(effect)
     return 0

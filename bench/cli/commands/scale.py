@@ -38,32 +38,33 @@ def run(arguments: argparse.Namespace) -> int:
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
         os.execve(sys.executable, again, environment(os.environ))  # the allocator reads it at start
 
-    from mlr.distributed import WorkerError, join
+    from mlr.distributed import WorkerError, init
 
     from ...machine.devices import DEVICES
     from ...machine.lock import turn
     from ...plan.benchmark import cases
-    from ...scaling.measure import DEFAULT_KERNELS, measure_scaling
+    from ...scaling.measure import DEFAULT_KERNELS, Plan, measure_scaling
+    from ...scaling.records import Mode
     from ..console import doing
 
     axes = read_axes(arguments)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scale takes --device {' or '.join(DEVICES)}; got {arguments.device}")
-    wanted = cases(replace(axes, stage=("gradient",)))
-    mode, rank = "weak" if arguments.weak else "strong", os.environ.get("RANK", "0")
+    planned = cases(replace(axes, stage=("gradient",)))
+    mode: Mode = "weak" if arguments.weak else "strong"
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
     try:
         with (
             turn(say) if first else nullcontext(),
-            join(axes.device[0], timeout_s=arguments.timeout) as workers,
+            init(axes.device[0], timeout_s=arguments.timeout) as workers,
         ):
             quiet = nullcontext(lambda _: None)
             with doing() if workers.rank == 0 else quiet as show:
                 kernels = axes.kernel or DEFAULT_KERNELS
-                path = measure_scaling(
-                    workers, wanted, kernels, mode, arguments.rounds, arguments.out, show
-                )
+                plan = Plan(planned, kernels, mode, arguments.rounds)
+                path = measure_scaling(workers, plan, arguments.out, show)
     except (WorkerError, ValueError) as error:
+        rank = os.environ.get("RANK", "0")
         raise UserError(f"rank {rank}: {error}; what was measured is stored") from error
     if path is not None:
         print(path)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mlr import Case
-from mlr.registry import BASELINES
+from mlr import OPERATIONS, Case
 
 FILES = {"gradient": "gradients.py", "step": "steps.py"}
 
@@ -34,7 +33,7 @@ class Mutant(NamedTuple):
     @property
     def bystander(self) -> str:
         """A kernel of the same stage that it does not touch."""
-        return BASELINES[self.case.stage]
+        return OPERATIONS[self.case.stage].baseline
 
     def put_into(self, package: Path) -> None:
         """Change a copy of the package.

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from mlr import Case, Problem, check, load_kernels
+from mlr import OPERATIONS, Case, Problem, check, load_kernels
 
 from ...machine.devices import Call
 from ...measure.timing import repeats_of, time_batch, warm_up
@@ -93,7 +93,8 @@ def agreement(axes: Selection) -> pd.DataFrame:
     """
     rows = []
     for kernel, case in planned(axes):
-        if kernel.unsupported(case) is None and case.stage != "fit" and case.out_features < 1_000:
+        short = not OPERATIONS[case.stage].iterative and case.out_features < 1_000
+        if short and kernel.unsupported(case) is None:
             problem = Problem(case)
             call = kernel.bind(problem)
             if check(kernel, problem, call).ok:

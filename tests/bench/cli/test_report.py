@@ -14,7 +14,7 @@ from bench.cli.commands import report as command
 from bench.cli.main import main
 
 FEW = ((33, 6, 3), (100, 6, 3))
-BESIDE = ("## The gate on", "## Fits on", "## Scaling on", "## History on")
+BESIDE = ("## The gate on", "## Convergence on", "## Scaling on", "## History on")
 
 
 @pytest.fixture

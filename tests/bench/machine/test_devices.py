@@ -16,7 +16,7 @@ from bench.measure.paired import paired_ratio
 from bench.measure.timing import seconds_per_call
 from bench.plan.benchmark import planned
 from bench.plan.feasibility import foretell
-from bench.plan.selection import AXES, Selection
+from bench.plan.selection import Selection, add_axes
 from bench.run.plugin import marks_of
 from mlr import KERNELS, Case, Problem, get_kernel
 from mlr.checks import DEVICE_TYPES
@@ -148,8 +148,9 @@ def test_another_type_needs_its_name_alone(
 ) -> None:
     """What `DEVICES` has from `DEVICE_TYPES` is an axis, is planned, timed and probed as such."""
     monkeypatch.setitem(DEVICES, "xpu", Accelerator("xpu"))
-    options = {axis.name: axis.default for axis in AXES} | {"device": "xpu", "batch": "7"}
-    selection = Selection.from_args(argparse.Namespace(**options))
+    parser = argparse.ArgumentParser()
+    add_axes(parser.add_argument)
+    selection = Selection.from_args(parser.parse_args(["--device=xpu", "--batch=7"]))
     assert selection.device == ("xpu",)
     matmul = replace(get_kernel("matmul"), devices=(*DEVICE_TYPES, "xpu"))
     monkeypatch.setitem(KERNELS, "matmul", matmul)

@@ -12,9 +12,11 @@ from bench.machine.devices import absent
 from bench.plan.benchmark import cases, planned, require_supported
 from bench.plan.feasibility import foretell
 from bench.plan.grid import GRIDS
-from bench.plan.selection import AXES, Selection, names, sizes
+from bench.plan.selection import Selection, add_axes, names, sizes
 
-DEFAULTS = {axis.name: axis.default for axis in AXES}
+PARSER = argparse.ArgumentParser()
+add_axes(PARSER.add_argument)
+DEFAULTS = vars(PARSER.parse_args([]))
 
 
 def axes(**given_axes: object) -> Selection:

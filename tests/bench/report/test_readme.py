@@ -133,7 +133,7 @@ def test_every_block_has_a_text_whatever_is_stored(tmp_path: Path, frame: pd.Dat
     others = (convergence.subject([]), gate_power.subject({}))
     nothing = readme_blocks(load_frame([paths["empty"]]), others=others)
     assert tuple(nothing) == (*BLOCKS, "fit", "gate")
-    for name, said in (("time", "No gradient"), ("price", "No Jacobian"), ("fit", "No fit curves"),
+    for name, said in (("time", "No gradient"), ("price", "No Jacobian"), ("fit", "No convergence"),
                        ("gate", "No trials"), ("source", "No gradient")):  # fmt: skip
         assert nothing[name].startswith(f"{said} ")
     assert links(light["time"]) == ["results/figures/time-gradient.png"]

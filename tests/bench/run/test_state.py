@@ -9,6 +9,7 @@ import pytest
 from bench.common.errors import UserError
 from bench.run import runner
 from bench.run.journal import JOURNAL_LOST, Journal
+from bench.run.process import Exit
 from bench.run.state import LONG_FLOOR_S, LONG_PASSES, Followed, Plan
 
 QUICK, LONG = "quick", "long"
@@ -89,6 +90,6 @@ def test_a_case_is_none_the_worse_for_a_full_disk(tmp_path: Path) -> None:
     followed = examined(tmp_path / "a.jsonl")
     followed.note("start", **{"pass": 1}, fullname=QUICK, outcome={"status": "ok"})
     with pytest.raises(UserError, match="cannot be written"):
-        runner._end_current(followed, JOURNAL_LOST, late=False, out_of_memory=False)
+        runner._end_current(followed, Exit(JOURNAL_LOST, False, ""), out_of_memory=False)
     assert followed.current == (1, QUICK)
     assert not followed.has(1, QUICK)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from workers import reasons, torchrun
 
 from bench.cli.main import main
+from bench.scaling import measure
+from bench.scaling.allreduce import SIZES
+from bench.scaling.records import ScalingResult, latest_scaling_runs
+from mlr import Case
+from mlr.distributed import WorkerError, Workers
 
 SMALL = ("--batch=100", "--outputs=3", "--dtype=float64", "--rounds=2", "--timeout=20")
 KERNELS = """
@@ -32,12 +37,6 @@ def scale(out: Path, *arguments: str) -> Any:
     return torchrun(2, "-m", "bench", "scale", *SMALL, f"--out={out}", *arguments)
 
 
-def stored(out: Path) -> dict[str, Any]:
-    (path,) = out.rglob("*.json")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
 @pytest.fixture(scope="module")
 def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kernels") / "mine.py"
@@ -50,47 +49,78 @@ def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
     done = scale(tmp_path, *chosen)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == [str(path) for path in tmp_path.rglob("*.json")]
-    found = stored(tmp_path)
-    assert (found["mode"], found["world"], found["settings"]["complete"]) == ("weak", 2, True)
-    assert [one["rank"] for one in found["ranks"]] == [0, 1]
-    by_name = {one["kernel"]: one for one in found["scaled"]}
+    (run,) = latest_scaling_runs(tmp_path)
+    assert (run.mode, run.world, run.settings["complete"]) == ("weak", 2, True)
+    assert [one.rank for one in run.ranks] == [0, 1]
+    by_name = {one.kernel: one for one in run.results}
     assert list(by_name) == ["matmul", "half", "ddp", "statistics"]
+    wrong = by_name.pop("half")
+    assert wrong.status == "wrong"
+    assert "against the oracle" in str(wrong.reason)
+    assert not wrong.step_s + wrong.single_process_s + wrong.compute_s + wrong.ddp_log_ratios
     for name, one in by_name.items():
-        assert one["batch"] == 200
-        if name == "half":
-            assert one["status"] == "wrong"
-            assert "against the oracle" in one["reason"]
-            assert not one["step_s"] + one["alone_s"] + one["compute_s"] + one["ddp_log_ratios"]
-            continue
-        assert one["status"] == "ok", one["reason"]
-        assert one["max_rel_error"] < 1e-14
-        assert len(one["step_s"]) == len(one["alone_s"]) == 2
-        assert [len(ranks) for ranks in one["compute_s"]] == ([] if name == "ddp" else [2, 2])
-        assert len(one["slowest_s"]) == len(one["exchange_s"]) == len(one["compute_s"])
-        for slowest, ranks in zip(one["slowest_s"], one["compute_s"], strict=True):
+        assert one.status == "ok", one.reason
+        assert one.batch == 200
+        assert one.max_rel_error is not None
+        assert one.max_rel_error < 1e-14
+        assert len(one.step_s) == len(one.single_process_s) == 2
+        assert [len(ranks) for ranks in one.compute_s] == ([] if name == "ddp" else [2, 2])
+        for slowest, ranks in zip(one.compute_max_s, one.compute_s, strict=True):
             assert slowest >= max(ranks) * (1 - 1e-12)
-        assert len(one["ddp_log_ratios"]) == (0 if name == "ddp" else 2)
-    assert by_name["matmul"]["message_bytes"] == (6 * 3 + 3 + 1) * 8
-    assert {one["world"] for one in found["exchanges"]} == {2}
-    taken = [len(one["seconds"]) for one in found["exchanges"]]  # between the steps, in turns
-    assert 2 < max(taken) <= min(taken) + 1
-    for swept, column in (("bytes", "bytes"), ("work", "work_s")):
-        mine = [one for one in found["exchanges"] if one["swept"] == swept]
-        assert {one["fitted"] for one in mine} == {True, False}
-        assert len({one[column] for one in mine}) == len(mine)
+        assert len(one.ddp_log_ratios) == (0 if name == "ddp" else 2)
+    assert by_name["matmul"].message_bytes == (6 * 3 + 3 + 1) * 8
+    assert [point.bytes for point in run.all_reduces] == list(SIZES)
+    assert {len(point.seconds) for point in run.all_reduces} == {measure.SWEEPS}
 
 
+@pytest.mark.slow
 def test_what_was_measured_outlives_a_worker(tmp_path: Path, kernel_file: Path) -> None:
     """Worker 1 dies in the second case; the first is stored, and worker 0 says who was lost."""
     chosen = (f"--kernel-file={kernel_file}", "--kernel=deadly", "--features=6,7")
     done = scale(tmp_path, *chosen)
     assert done.returncode != 0
     assert "rank 1 gave no sign of life" in reasons(done)[0]
-    found = stored(tmp_path)
-    assert not found["settings"]["complete"]
-    assert [(one["kernel"], one["in_features"]) for one in found["scaled"]] == [
+    (run,) = latest_scaling_runs(tmp_path)
+    assert not run.settings["complete"]
+    assert [(one.kernel, one.in_features) for one in run.results] == [
         ("deadly", 6), ("ddp", 6), ("statistics", 6),
     ]  # fmt: skip
+
+
+class TwoWorkers(Workers):
+    """The first of two workers, whose second one says what the first does."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2, torch.device("cpu"), 1.0, None)
+
+    def all_gather_object(self, fact: object) -> list[Any]:
+        return [fact, fact]
+
+    def all_reduce(self, values: torch.Tensor) -> None:
+        values.mul_(2)
+
+
+def test_a_case_that_fails_leaves_those_before_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_at_seven(_: Workers, plan: measure.Plan, case: Case) -> list[ScalingResult]:
+        if case.in_features == 7:
+            raise WorkerError("rank 1 gave no sign of life")
+        return [unmeasured(case)]
+
+    def unmeasured(case: Case) -> ScalingResult:
+        sizes = dict(zip(("batch", "in_features", "out_features"), case.sizes, strict=True))
+        return ScalingResult(kernel="matmul", dtype=case.dtype, status="unsupported", **sizes)
+
+    monkeypatch.setattr(measure, "_measure_case", fail_at_seven)
+    monkeypatch.setattr(measure.dist, "get_backend", lambda: "gloo")
+    cases = [Case("gradient", "cpu", "float64", 100, n, 3) for n in (6, 7)]
+    plan = measure.Plan(cases, ["matmul"], "strong", 2)
+    with pytest.raises(WorkerError):
+        measure.measure_scaling(TwoWorkers(), plan, tmp_path, lambda _: None)
+    (run,) = latest_scaling_runs(tmp_path)
+    assert not run.settings["complete"]
+    assert [one.in_features for one in run.results] == [6]
 
 
 def test_one_process_is_told_how_to_start_more(

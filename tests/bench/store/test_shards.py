@@ -7,10 +7,8 @@ import dataclasses
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable
 from itertools import product
@@ -26,7 +24,6 @@ from run_builder import FEW_KERNELS, build_run, save
 from bench.cli import main as command
 from bench.common.errors import UserError
 from bench.common.shard import Shard, plan_key
-from bench.machine.lock import LOCK_VARIABLE, lock_path, turn
 from bench.plan.benchmark import Benchmark, full_name, planned
 from bench.plan.grid import GRIDS, LONGEST_CALL_S
 from bench.plan.selection import Selection
@@ -576,97 +573,3 @@ def test_the_history_of_runs_in_shards_is_that_of_the_runs(tmp_path: Path) -> No
     changed = mine[mine["changed"]]
     assert changed["after"].to_list() == [names[3], "whole"]
     assert changed["ratio"].to_list() == pytest.approx([2, 0.5])
-
-
-# --- one run at a time -------------------------------------------------------------------------
-
-HOLD = """
-import sys, time
-from bench.machine.lock import turn
-with turn(lambda line: print(line, flush=True)):
-    with open(sys.argv[1], "a") as file:
-        print("in", file=file, flush=True)
-        time.sleep(float(sys.argv[2]))
-        print("out", file=file, flush=True)
-"""
-
-
-def holder(log: Path, seconds: float, lock: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(log), str(seconds)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, env=os.environ | {LOCK_VARIABLE: str(lock)},
-    )  # fmt: skip
-
-
-def wait_for(log: Path, count: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not log.exists() or log.read_text().count("in\n") < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_processes_take_turns(tmp_path: Path) -> None:
-    log, lock = tmp_path / "log", tmp_path / "lock"
-    every = [holder(log, 0.1, lock) for _ in range(5)]
-    assert [one.wait(PATIENCE_S) for one in every] == [0] * 5
-    assert log.read_text().split() == ["in", "out"] * 5
-    numbers = {str(one.pid) for one in every}
-    for one in every:
-        assert one.stdout is not None
-        for line in one.stdout.read().splitlines():
-            assert re.search(r"waiting for that of process (\d+) to end", line)[1] in numbers
-
-
-def test_the_second_says_whom_it_waits_for_and_a_kill_leaves_nothing(tmp_path: Path) -> None:
-    log, lock = tmp_path / "log", tmp_path / "lock"
-    first = holder(log, PATIENCE_S, lock)
-    wait_for(log, 1)
-    second = holder(log, 0, lock)
-    assert second.stdout is not None
-    assert f"waiting for that of process {first.pid} to end" in second.stdout.readline()
-    time.sleep(0.3)
-    assert second.poll() is None
-    first.send_signal(signal.SIGKILL)
-    assert second.wait(PATIENCE_S) == 0
-    assert log.read_text().split() == ["in", "in", "out"]
-    first.wait(PATIENCE_S)
-
-
-def test_a_run_waits_and_pytest_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(LOCK_VARIABLE, str(tmp_path / "lock"))
-    arguments = [sys.executable, "-m", "bench", "run", *TINY, f"--out={tmp_path / 'out'}"]
-    with turn(pytest.fail):
-        waiting = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        assert waiting.stderr is not None
-        assert f"waiting for that of process {os.getpid()} to end" in waiting.stderr.readline()
-        plain = [sys.executable, "-m", "pytest", "bench", "-q", *TINY]
-        done = subprocess.run(plain, cwd=ROOT, timeout=PATIENCE_S, check=False)
-        assert done.returncode == 0
-        assert waiting.poll() is None
-        assert not (tmp_path / "out").exists()
-        waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(PATIENCE_S) == 130
-    said = []
-    with turn(said.append):
-        assert said == []
-
-
-def test_a_file_that_cannot_be_locked_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "somewhere")
-    for path in (tmp_path / "link", tmp_path, tmp_path / "none" / "lock"):
-        monkeypatch.setenv(LOCK_VARIABLE, str(path))
-        assert command.main(["run", *TINY, f"--out={tmp_path / 'out'}"]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        assert "take turns by locking a file" in said
-    assert not (tmp_path / "somewhere").exists()
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_lock_is_of_this_user_where_nobody_names_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv(LOCK_VARIABLE)
-    assert lock_path().name == f"mlr-timing-{os.getuid()}.lock"

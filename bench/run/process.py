@@ -1,0 +1,200 @@
+"""A child process that measures: started, followed and ended with all that it started itself.
+
+It has a pinned environment, a session of its own and a log. What it reports are JSON objects, one a
+line of its standard output; what it is asked comes to its standard input in the same form. One that
+reports nothing for too long is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from threading import Timer
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from ..common.errors import UserError
+from ..common.paths import ROOT
+from ..machine.environment import environment
+
+SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
+LONGEST_LINE = 300
+Event = dict[str, Any]
+
+
+class Exit(NamedTuple):
+    """How a process ended.
+
+    Attributes:
+        code: Its exit status; negative for the signal that ended it.
+        late: Whether it was killed because it took too long.
+        reason: Both in words, with the last line of its log.
+    """
+
+    code: int
+    late: bool
+    reason: str
+
+
+class WorkerProcess:
+    """A child process. Leaving it as a context kills its process group and reaps it.
+
+    Args:
+        command: The program and its arguments.
+        timeout_s: Seconds from one sign of progress to the next: an event read, or `extend`.
+        env: Its environment; the pinned one where none is given.
+        reports: Whether its standard output is read by `read` and `ask`; else it goes to the log.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        timeout_s: float,
+        *,
+        env: Mapping[str, str] | None = None,
+        reports: bool = True,
+    ) -> None:
+        self._command, self._timeout_s, self._reports = command, timeout_s, reports
+        self._env = environment(os.environ) if env is None else env
+        self._late = False
+        self._timer: Timer | None = None
+
+    def __enter__(self) -> Self:
+        """Start it.
+
+        Raises:
+            UserError: The program cannot be run.
+        """
+        self._log = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=ROOT,
+                env=self._env,
+                stdin=subprocess.PIPE if self._reports else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if self._reports else self._log,
+                stderr=self._log,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,  # Ctrl-C is its parent's to handle
+            )
+        except OSError as error:
+            self._log.close()
+            raise UserError(
+                f"a measuring process needs a program that can be run; {self._command[0]}: "
+                f"{error.strerror}; give another interpreter"
+            ) from error
+        self.extend()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Kill it and all of its group, and wait for it."""
+        self._stop_timer()
+        self._kill()
+        self._process.wait()
+        for file in (self._process.stdin, self._process.stdout, self._log):
+            with suppress(BrokenPipeError):  # of a question that it did not read
+                if file is not None:
+                    file.close()
+
+    def extend(self) -> None:
+        """Count the time until it is killed from now on."""
+        self._stop_timer()
+        self._timer = Timer(self._timeout_s, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._kill()
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # nobody is left in it
+            self._process.kill()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, but no longer than so many seconds; return whether it has ended."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def read(self) -> Event | None:
+        """Return the next event; None once there will be no more.
+
+        Raises:
+            UserError: It prints something else.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        self.extend()
+        return _event(line) if line.endswith("\n") else None
+
+    def events(self) -> Iterator[Event]:
+        """Yield what it reports until its end."""
+        while (event := self.read()) is not None:
+            yield event
+
+    def ask(self, question: Event) -> Event | None:
+        """Hand it a question and return the event that answers it; None where it has ended."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; what it reported before is still read
+        return self.read()
+
+    def end(self) -> Exit:
+        """Wait for its end and say how it ended."""
+        code = self._process.wait()
+        self._stop_timer()
+        if self._late:
+            return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed")
+        last = self.last_line
+        said = f": {last[:LONGEST_LINE]}" if last else ""
+        return Exit(code, False, f"its process ended ({how_ended(code)}){said}")
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its log; empty where it has written none."""
+        log = self._log.fileno()
+        start = max(0, os.fstat(log).st_size - 10 * LONGEST_LINE)
+        # Not by seek: the process writes where this file's position is.
+        text = os.pread(log, 10 * LONGEST_LINE, start).decode(errors="replace")
+        return text.strip().rpartition("\n")[2]
+
+
+def _event(line: str) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise UserError(
+            "what is measured must print nothing, for its process reports on the standard output; "
+            f"got {line.strip()[:100]!r}: print to sys.stderr"
+        )
+    return event
+
+
+def how_ended(code: int) -> str:
+    """Say how a process with this return code ended."""
+    return SIGNALS.get(code, f"exit status {code}" if code >= 0 else f"signal {-code}")

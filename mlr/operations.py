@@ -1,0 +1,229 @@
+"""The built-in operations, on a linear layer: its gradient, a training step, a whole training.
+
+Each is declared here and nowhere else. Its kernels name it in their decorator, and a grid of the
+harness says at which sizes it is measured.
+
+Ŷ = XW + b, L = mean((Ŷ−Y)²), δ = ∂L/∂Ŷ = 2(Ŷ−Y)/(m·o), ∂L/∂W = Xᵀδ, ∂L/∂b = 1ᵀδ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch import float64 as double
+from torch.optim import SGD
+
+from .case import DTYPES, Case, Gradient, Operation, Problem, register_operation
+from .data import Dataset, make_dataset
+
+FIT_EPOCHS = 16
+FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 3·33+1 = 100
+FIT_VALID_ROWS = 10_000
+IN_CACHE_BYTES = 2**20  # of X: beyond it a block is read again out of the cache, not out of memory
+
+
+def fit_rows(batch: int) -> int:
+    """Return the training rows of a fit: three full mini-batches and one row."""
+    return FIT_FULL_BATCHES * batch + 1
+
+
+def draw_x(problem: Problem) -> Tensor:
+    """Draw inputs X, standard normal."""
+    return problem.draw_normal(0, problem.case.batch, problem.case.in_features)
+
+
+def draw_y(problem: Problem) -> Tensor:
+    """Draw targets Y, standard normal."""
+    return problem.draw_normal(1, problem.case.batch, problem.case.out_features)
+
+
+def draw_delta(problem: Problem) -> Tensor:
+    """Draw ∂L/∂Ŷ: standard normal, scaled as 2(Ŷ−Y)/(m·o) would be."""
+    m, _, o = problem.case.sizes
+    return problem.draw_normal(2, m, o, scale=2 / (m * o))
+
+
+def draw_start(problem: Problem) -> Gradient:
+    """Draw the parameters before the first step: normal, of variance 1/n."""
+    _, n, o = problem.case.sizes
+    scale = n**-0.5
+    draw = partial(problem.draw_normal, scale=scale)
+    return Gradient(draw(3, n, o), draw(4, o))
+
+
+def draw_dataset(problem: Problem) -> Dataset:
+    """Make the data of a fit by scikit-learn's `make_regression`."""
+    m, n, o = problem.case.sizes
+    return make_dataset(
+        n_samples=fit_rows(m) + FIT_VALID_ROWS,
+        n_features=n,
+        n_targets=o,
+        n_train=fit_rows(m),
+        device=problem.case.device,
+        dtype=DTYPES[problem.case.dtype],
+        seed=problem.seed,
+    )
+
+
+def parameter_shapes(m: int, n: int, o: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of weight and bias, and of the gradient by them."""
+    return {"weight": (n, o), "bias": (o,)}
+
+
+def update_roundings(updates: int) -> float:
+    """Return the roundings of so many updates, one after another in a parameter.
+
+    2 for a gradient (product, sum); 6 more for an update (prediction, residual, scale, product,
+    sum, subtraction), times √k for k updates, whose errors are independent and add in squares.
+    """
+    return 2 + 6 * math.sqrt(updates)
+
+
+def oracle_gradient(problem: Problem, calls: int = 1) -> Gradient:
+    """Return the gradient by `nn.Linear` and autograd in float64."""
+    x, delta = problem.x.double(), problem.delta.double()
+    n, o = x.shape[1], delta.shape[1]
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n, o, device=x.device, dtype=x.dtype)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    layer(x).backward(delta)
+    assert layer.weight.grad is not None
+    assert layer.bias.grad is not None
+    return Gradient(layer.weight.grad.T, layer.bias.grad)
+
+
+def oracle_steps(problem: Problem, calls: int) -> Gradient:
+    """Return weight (n, o) and bias (o) after so many SGD steps by torch.nn in float64."""
+    return _train(problem, problem.x, problem.y, calls)
+
+
+def oracle_fit(problem: Problem, calls: int = 1) -> Gradient:
+    """Return weight (n, o) and bias (o) after a fit by torch.nn in float64."""
+    data = problem.dataset
+    return _train(problem, data.x_train, data.y_train, FIT_EPOCHS)
+
+
+def _train(problem: Problem, x: Tensor, y: Tensor, epochs: int) -> Gradient:
+    batch, x, y = problem.case.batch, x.double(), y.double()
+    layer, loss = problem.linear(double), nn.MSELoss()
+    optimiser = SGD(layer.parameters(), lr=problem.lr)
+    for _ in range(epochs):
+        for rows, targets in zip(x.split(batch), y.split(batch), strict=True):
+            optimiser.zero_grad()
+            loss(layer(rows), targets).backward()
+            optimiser.step()
+    return Gradient(layer.weight.detach().T, layer.bias.detach())
+
+
+def _products(x: Tensor, delta: Tensor) -> Gradient:
+    x, delta = x.double().abs(), delta.double().abs()
+    return Gradient(x.T @ delta, delta.sum(0))
+
+
+def gradient_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
+    """Return |X|ᵀ|δ| and 1ᵀ|δ|."""
+    return _products(problem.x, problem.delta)
+
+
+def step_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
+    """Return the absolute parameters, and what so many steps add to them."""
+    start = Gradient(*(value.double().abs() for value in problem.start))
+    x, y = problem.x.double().abs(), problem.y.double().abs()
+    delta = (x @ start.weight + start.bias + y) * (2 / y.numel())
+    change = _products(x, delta)
+    return Gradient(*(a + calls * problem.lr * b
+                      for a, b in zip(start, change, strict=True)))  # fmt: skip
+
+
+def fit_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
+    """Return the largest weight and the largest bias."""
+    return Gradient(expected.weight.abs().max(), expected.bias.abs().max())
+
+
+def bind_gradient(function: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    """Bind a function of X and δ."""
+    return partial(function, problem.x, problem.delta)
+
+
+def bind_fit(model_class: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    """Bind the training of a model class from the problem's parameters on."""
+    case, data = problem.case, problem.dataset
+    model = model_class(
+        case.in_features, case.out_features, device=case.device, dtype=DTYPES[case.dtype]
+    )
+    problem.weight, problem.bias = model.weight, model.bias
+
+    def fit() -> Any:
+        model.copy_params(problem.linear())
+        return model.fit(
+            data.x_train, data.y_train, FIT_EPOCHS, problem.lr, case.batch,
+            data.x_valid, data.y_valid,
+        )  # fmt: skip
+
+    return fit
+
+
+def preferred_steps(case: Case) -> tuple[str, ...]:
+    """Return the step kernels to take where nothing was measured, the best first."""
+    large = case.batch * case.in_features * case.itemsize > IN_CACHE_BYTES
+    on_cpu = case.device.startswith("cpu")
+    return "one_pass_step", "blocked" if on_cpu and large else "fused_addmm"
+
+
+GRADIENT = register_operation(
+    Operation(
+        name="gradient",
+        title="gradient",
+        baseline="autograd",
+        inputs={"x": draw_x, "delta": draw_delta},
+        results=parameter_shapes,
+        oracle=oracle_gradient,
+        error_scale=gradient_scale,
+        roundings=lambda calls: update_roundings(0),
+        least_flops=lambda m, n, o, s: 2 * m * n * o + m * o,
+        least_bytes=lambda m, n, o, s: s * (m * (n + o) + n * o + o),
+        input_bytes=lambda m, n, o, s: s * m * (n + o),
+        bind=bind_gradient,
+        preferred=lambda case: ("one_pass", "matmul"),
+    )
+)
+STEP = register_operation(
+    Operation(
+        name="step",
+        title="training step",
+        baseline="torch_nn",
+        inputs={"x": draw_x, "y": draw_y, "start": draw_start},
+        results=parameter_shapes,
+        oracle=oracle_steps,
+        error_scale=step_scale,
+        roundings=update_roundings,
+        least_flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o,
+        least_bytes=lambda m, n, o, s: s * (m * (n + o) + 2 * (n * o + o)),
+        input_bytes=lambda m, n, o, s: s * m * (n + o),
+        trains=True,
+        stateful=True,
+        preferred=preferred_steps,
+    )
+)
+FIT = register_operation(
+    Operation(
+        name="fit",
+        title="training",
+        baseline="TorchLinearRegression",
+        inputs={"dataset": draw_dataset, "start": draw_start},
+        results=parameter_shapes,
+        oracle=oracle_fit,
+        error_scale=fit_scale,
+        roundings=lambda calls: update_roundings(4 * FIT_EPOCHS * calls),
+        least_flops=lambda m, n, o, s: FIT_EPOCHS * (4 * fit_rows(m) + 2 * FIT_VALID_ROWS) * n * o,
+        least_bytes=lambda m, n, o, s: s * FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
+        input_bytes=lambda m, n, o, s: s * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
+        bind=bind_fit,
+        trains=True,
+        iterative=True,
+    )
+)
