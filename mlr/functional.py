@@ -38,7 +38,7 @@ def gradient(x: Tensor, delta: Tensor, kernel: str = "auto") -> Gradient:
             kernel that is unknown, of another stage, or does not take the case.
     """
     _check(x, "delta", delta)
-    found: Gradient = _taken(kernel, "gradient", x, delta).function(x, delta)
+    found: Gradient = _find_kernel(kernel, "gradient", x, delta).function(x, delta)
     return found
 
 
@@ -78,21 +78,18 @@ def bind_step(
     _check(x, "y", y)
     _check_parameters(x, y, weight, bias)
     check_lr(lr)
-    for name, value in {"x": x, "y": y}.items():
-        if not value.is_contiguous():
-            raise ValueError(f"{name} must be contiguous to be bound; call .contiguous() on it")
-    taken = _taken(kernel, "step", x, y)
-    if taken.owns_parameters:
+    found = _find_kernel(kernel, "step", x, y)
+    if found.owns_parameters:
         raise ValueError(
             f"a step on tensors of yours needs a kernel that works on them; {kernel!r} keeps "
             "parameters of its own; choose another"
         )
     problem = Problem(Case.of("step", x, y))
     problem.lr = float(lr)
-    tensors = {"x": x, "y": y, "weight": weight, "bias": bias}
-    problem.__dict__.update({name: value.detach() for name, value in tensors.items()})
+    problem.x, problem.y = x.detach(), y.detach()
+    problem.weight, problem.bias = weight.detach(), bias.detach()
     problem.start = Gradient(problem.weight.clone(), problem.bias.clone())
-    return taken.bind(problem)
+    return found.bind(problem)
 
 
 def step(
@@ -119,7 +116,7 @@ def _check(x: Tensor, name: str, other: Tensor) -> None:
 
 
 def _check_parameters(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """Check what a step changes in place: a copy made to please it would be trained in its stead.
+    """Check what a step reads and changes in place: a copy would be trained in its stead.
 
     Raises:
         ValueError: For other shapes, dtypes, devices or memory than a step needs.
@@ -130,6 +127,9 @@ def _check_parameters(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> Non
             f"bias must be a tensor of shape ({o},); got None; a step always trains one: give "
             f"x.new_zeros({o})"
         )
+    for name, value in {"x": x, "y": y}.items():
+        if not value.is_contiguous():
+            raise ValueError(f"{name} must be contiguous to be bound; call .contiguous() on it")
     stored = f"nn.Linear stores (out, in): {_BY_A_COPY}"
     check_shape("weight", weight, (n, o), stored, axes=" = (in, out)")
     check_shape("bias", bias, (o,), "give one number for each output", axes=" = (out,)")
@@ -148,7 +148,7 @@ def _check_parameters(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> Non
         )
 
 
-def _taken(name: str, stage: str, x: Tensor, y: Tensor) -> Kernel:
+def _find_kernel(name: str, stage: str, x: Tensor, y: Tensor) -> Kernel:
     kernel = get_kernel(name)
     if kernel.stage != stage:
         raise ValueError(f"a kernel of stage {stage} is needed; {name!r} is of {kernel.stage}")

@@ -149,11 +149,11 @@ class Regression(ABC):
             )
         )
 
-        def pass_over(step: Step) -> float:
+        def run_epoch(step: Step) -> float:
             losses = torch.stack([step(x, y) for x, y in batches])
             return losses.double().mean().item()
 
-        return self._train(pass_over, epochs, lr, valid, verbose=verbose)
+        return self._train(run_epoch, epochs, lr, valid, verbose=verbose)
 
     def fit_batches(
         self,
@@ -191,37 +191,31 @@ class Regression(ABC):
                 "which ends with the first; give a list, a loader or mlr.Batches"
             )
 
-        def pass_over(step: Step) -> float:
+        def run_epoch(step: Step) -> float:
             total = torch.zeros((), dtype=torch.float64, device=self.weight.device)
             count = 0
             for pair in batches:
-                if not (isinstance(pair, tuple | list) and len(pair) == 2):
-                    raise ValueError(
-                        f"a batch must be a pair X, Y; got {type(pair).__name__} as batch {count}"
-                    )
-                x, y = pair
-                self._check_data(f"X of batch {count}", x, f"Y of batch {count}", y)
-                total += step(x.detach(), y.detach())
+                total += step(*self._checked_pair(pair, count))
                 count += 1
             if not count:
                 raise ValueError("batches must hold at least one; got none; add data")
             return total.item() / count
 
-        return self._train(pass_over, epochs, lr, valid, verbose=verbose)
+        return self._train(run_epoch, epochs, lr, valid, verbose=verbose)
 
     def _train(
         self,
-        pass_over: Callable[[Step], float],
+        run_epoch: Callable[[Step], float],
         epochs: int,
         lr: float | int,
         valid: tuple[Tensor, Tensor] | None,
         *,
         verbose: bool,
     ) -> History:
-        """Train for some epochs; `pass_over` takes a step on each batch and returns the loss."""
+        """Train for some epochs; `run_epoch` takes a step on each batch and returns the loss."""
         step, records = self._make_step(lr), []
         for number in range(epochs):
-            mse = pass_over(step)
+            mse = run_epoch(step)
             mse_valid = None if valid is None else self._evaluate(*valid)
             records.append(Epoch(number, mse, mse_valid))
             if verbose:
@@ -241,6 +235,15 @@ class Regression(ABC):
     def _evaluate(self, x: Tensor, y_true: Tensor) -> float:
         with torch.no_grad():
             return self._mse(y_true, self._predict(x)).item()
+
+    def _checked_pair(self, pair: object, number: int) -> tuple[Tensor, Tensor]:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise ValueError(
+                f"a batch must be a pair X, Y; got {type(pair).__name__} as batch {number}"
+            )
+        x, y = pair
+        self._check_data(f"X of batch {number}", x, f"Y of batch {number}", y)
+        return x.detach(), y.detach()
 
     def _check_data(self, x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
         check_matrix(x_name, x, self.weight.shape[0], self.weight)

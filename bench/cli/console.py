@@ -31,7 +31,6 @@ from ..common.units import (
     format_spread,
     format_time,
 )
-from ..experiments.repeatability.analysis import Promise
 from ..machine.devices import DEVICES, absent
 from ..machine.info import machine_info, packages, settings
 from ..measure.ceilings import measure_ceilings
@@ -277,14 +276,6 @@ def _planned(
         least = format_time(seconds)
     status = "to run" if outcome.status == "ok" else outcome.status
     return entry.kernel.name, memory, least, f"{status} {notes.mark(outcome.reason)}".strip()
-
-
-def print_promises(promises: list[Promise]) -> None:
-    """Print what was promised, what was measured, and whether it was kept."""
-    console = Console()
-    for promise in promises:
-        mark = "kept    " if promise.kept else "NOT KEPT"
-        console.print(f"{mark} {promise.text}:\n         {promise.measured}", highlight=False)
 
 
 @contextmanager

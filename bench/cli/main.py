@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def command_files() -> dict[str, Path]:
-    """Return the module of each command as typed: of `gate-trials` it is `gate_trials.py`."""
+    """Return the module of each command as typed: dashes are underscores there."""
     return {
         name.replace("_", "-"): Path(getattr(finder, "path", ""), f"{name}.py")
         for finder, name, _ in pkgutil.iter_modules(commands.__path__)

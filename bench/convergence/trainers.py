@@ -21,22 +21,17 @@ from mlr.models import EinsumLinearRegression, LinearRegression, TorchLinearRegr
 from mlr.registry import get_kernel
 from mlr.training import Regression
 
+from .records import TaskInfo
+
 STEPS = ("torch_nn", "auto_step", "torch_compile", "jax_jit")  # by step kernels, on all rows
 ITERATIONS_PER_EPOCH = 10  # of mini-batches
 
 
 class Task(NamedTuple):
-    """What is trained, and how.
-
-    Attributes:
-        data: Training and validation rows.
-        lr: The learning rate η of all but scikit-learn's, which have their own.
-        batch_size: Rows of a mini-batch, for those that take them.
-    """
+    """Training and validation rows, and how to train on them; scikit-learn's rates are its own."""
 
     data: Dataset
-    lr: float
-    batch_size: int
+    info: TaskInfo
 
     def step_case(self) -> Case:
         """Return the case of a step on its training rows."""
@@ -89,7 +84,7 @@ def validation_loss(data: Dataset, parameters: Gradient) -> float:
 
 def _by_steps(name: str, task: Task) -> Training:
     problem = Problem(task.step_case())
-    problem.x, problem.y, problem.lr = task.data.x_train, task.data.y_train, task.lr
+    problem.x, problem.y, problem.lr = task.data.x_train, task.data.y_train, task.info.lr
     step = get_kernel(name).bind(problem)
     return Training(step, problem.parameters, problem.reset)
 
@@ -102,13 +97,13 @@ def _by_batches(make: Callable[..., Regression], task: Task) -> Training:
     x, y = task.data.x_train, task.data.y_train
     model = make(x.shape[1], y.shape[1], device=x.device, dtype=x.dtype)
     start = Problem(task.step_case()).linear()
-    size = task.batch_size
+    size = task.info.batch_size
     rows = -(-len(x) // (ITERATIONS_PER_EPOCH * size)) * size  # whole mini-batches
     parts = list(zip(x.split(rows), y.split(rows), strict=True))
     following = cycle(parts)
 
     def iterate() -> None:
-        model.fit(*next(following), 1, task.lr, size)
+        model.fit(*next(following), 1, task.info.lr, size)
 
     def restart() -> None:
         nonlocal following

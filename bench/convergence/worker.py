@@ -40,7 +40,7 @@ def make_task(info: TaskInfo) -> Task:
         dtype=DTYPES[info.dtype],
         seed=info.seed,
     )
-    return Task(data, info.lr, info.batch_size)
+    return Task(data, info)
 
 
 def train_to_target(trainer: Trainer, training: Training, task: Task, target: float) -> list[float]:

@@ -1,85 +1,110 @@
-"""What a gate lets pass, for all kernels and, by pyproject's `[tool.mlr.gate]`, for single ones."""
+"""What the gate lets pass: for all kernels, and by pyproject's `[tool.mlr.gate]` for single ones.
+
+A threshold is one field of `Thresholds`: its option of the command line, its key in pyproject and
+its check follow from it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..common.errors import UserError
-from .sequential import Rule
 
 Share = Annotated[float, Field(ge=0, lt=10)]
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
-class KernelTable(_Table):
-    """What holds for one kernel instead; shares, so 0.02 is 2 %."""
+class Thresholds(_Strict):
+    """What counts as a regression; shares of the base's time, so 0.02 is 2 %."""
 
-    tolerance: Share | None = None
-    target: Share | None = None
+    threshold: Share = Field(default=0.02, description="a slow-down that is let pass")
+    equivalence_margin: Share = Field(default=0.05, description="a slow-down that must be found")
+
+    @model_validator(mode="after")
+    def _margin_above_threshold(self) -> Self:
+        if self.equivalence_margin > self.threshold:
+            return self
+        raise ValueError(
+            "--equivalence-margin must be above --threshold, or nothing could pass; got "
+            f"{100 * self.equivalence_margin:g}% and {100 * self.threshold:g}%: raise the margin "
+            "or lower the threshold"
+        )
 
 
-class GateTable(_Table):
+class _Table(_Strict):
     """The table `[tool.mlr.gate]` of a pyproject file."""
 
-    allow: list[str] = []
-    kernels: dict[str, KernelTable] = {}
+    allow_regression: list[str] = []
+    kernels: dict[str, dict[str, Any]] = {}
 
 
-def rule_of(tolerance: float, target: float, kernel: str | None = None) -> Rule:
-    """Make a rule of the command line's two options, or of one kernel's own.
+class GateConfig(NamedTuple):
+    """What the gate lets pass."""
+
+    thresholds: Thresholds = Thresholds()  # of every kernel that has none of its own
+    by_kernel: Mapping[str, Thresholds] = {}
+    allow_regression: frozenset[str] = frozenset()  # may be removed, fail, or take more memory
+
+    def of(self, kernel: str) -> Thresholds:
+        """Return the thresholds of a kernel."""
+        return self.by_kernel.get(kernel, self.thresholds)
+
+
+def add_threshold_options(add: Callable[..., Any], share: Callable[[str], float]) -> None:
+    """Add an option for every threshold by argparse's `add_argument`; `share` reads a share."""
+    for name, field in Thresholds.model_fields.items():
+        text = f"{field.description} (default: {field.default:.0%}%)"
+        add(f"--{name.replace('_', '-')}", type=share, default=field.default, help=text)
+
+
+def read_config(arguments: argparse.Namespace, pyproject: Path) -> GateConfig:
+    """Put the options of the command line and the table of a pyproject file together.
 
     Raises:
-        UserError: The target is not above the tolerance: nothing could ever pass.
+        UserError: The file is no TOML, the table holds what it must not, or thresholds contradict
+            each other.
     """
-    if not target > tolerance:
-        where = f" for kernel {kernel} ([tool.mlr.gate.kernels.{kernel}])" if kernel else ""
-        raise UserError(
-            f"--target must be above --tolerance, or nothing could pass; got --target "
-            f"{100 * target:g}% and --tolerance {100 * tolerance:g}%{where}: raise the target or "
-            "lower the tolerance"
-        )
-    return Rule(tolerance=tolerance, target=target)
+    given = {name: getattr(arguments, name) for name in Thresholds.model_fields}
+    usual = _valid(Thresholds, given)
+    where = f"[tool.mlr.gate] in {pyproject}: "
+    table = _valid(_Table, _table_of(pyproject), where)
+    named = filter(None, arguments.allow_regression.split(","))
+    return GateConfig(
+        usual,
+        {
+            kernel: _valid(Thresholds, usual.model_dump() | own, f"{where}kernels.{kernel}: ")
+            for kernel, own in table.kernels.items()
+        },
+        frozenset([*table.allow_regression, *named]),
+    )
 
 
-def read_table(pyproject: Path) -> GateTable:
-    """Read `[tool.mlr.gate]`.
-
-    Raises:
-        UserError: The file is no TOML, or the table holds what it must not.
-    """
+def _table_of(pyproject: Path) -> Any:
     try:
         content = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return GateTable()
+        return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{pyproject} must be readable TOML; {error}") from error
-    table = content.get("tool", {}).get("mlr", {}).get("gate", {})
+    return content.get("tool", {}).get("mlr", {}).get("gate", {})
+
+
+def _valid(model: type[_Model], values: Any, where: str = "") -> _Model:
     try:
-        return GateTable.model_validate(table)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"[tool.mlr.gate] in {pyproject}: {where}: {first['msg']}") from error
-
-
-def kernel_rules(table: GateTable, usual: Rule) -> dict[str, Rule]:
-    """Return the rules of the kernels that have their own.
-
-    Raises:
-        UserError: One has a target that is not above its tolerance.
-    """
-    return {
-        name: rule_of(
-            usual.tolerance if own.tolerance is None else own.tolerance,
-            usual.target if own.target is None else own.target,
-            name,
-        )
-        for name, own in table.kernels.items()
-    }
+        place = "".join(f"{part}: " for part in first["loc"])
+        raise UserError(f"{where}{place}{first['msg'].removeprefix('Value error, ')}") from error

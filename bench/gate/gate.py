@@ -1,4 +1,4 @@
-"""Old code against new: examine both sides, measure blocks until all is decided, and judge."""
+"""Base against head: verify both, measure blocks until all cases are decided, and judge."""
 
 from __future__ import annotations
 
@@ -7,409 +7,219 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-from mlr import Case
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..common.errors import UserError
 from ..common.units import counted
-from ..machine.devices import device_of
 from ..measure.clock import wall_clock
 from ..plan.benchmark import planned
 from ..plan.feasibility import foretell
 from ..plan.selection import Selection
-from .budget import too_short
-from .process import Child
-from .sequential import (
-    CANNOT_TELL,
-    FIRST_LOOK,
-    SLOWER,
-    Deciding,
-    Finding,
-    Rule,
-    found_in,
-    lower_bound,
-    upper_bound,
-)
-from .two_environments import measure_apart
-from .versions import Side, of_kernel_file
-from .worker import NEW, OLD, Entry, Extra, Spec
+from .blocks import Block, run_block
+from .config import GateConfig
+from .exact import Verified, compare_exactly
+from .sequential import SequentialTest, estimate, explain_timeout, is_noisy
+from .spec import BASE, HEAD, KernelCase, Spec
+from .two_environments import interleave_processes
+from .verdict import OK, CaseVerdict, Verdict
+from .versions import Version, same_kernel_file
 
-MOST_DEATHS = 2  # of blocks at one case, before it counts as one that cannot be measured
-OK, SLOW, UNDECIDED, NOISY = 0, 1, 3, 4
-CONTROL = "old against old"
+MAX_CRASHES = 2  # of blocks at one case, before it counts as one that cannot be measured
+WORKER = f"{__package__}.worker"
+Show = Callable[[str], None]  # of how far a gate is
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a gate goes about it.
+    """How a gate goes about it."""
 
-    Attributes:
-        rule: What counts as slower, unless a kernel has its own.
-        rules: Rules of single kernels, by name.
-        allowed: Kernels that may vanish, fail, or take more memory or operations.
-        budget_s: Seconds after which no further block is begun.
-        thorough: Whether to take more blocks for what stays undecided.
-        seed: Seed of the inputs and orders.
-        extra: Work that a trial adds to calls of the head, by the case's name.
-        pythons: The interpreters of two environments; None for one process with both sides.
-        kernels: The kernels asked for by name; None for all.
+    config: GateConfig = field(default_factory=GateConfig)
+    max_time_s: float = 600.0  # after which no further block is begun
+    thorough: bool = False  # more blocks for what stays open
+    seed: int = 0  # of the inputs and orders
+    pythons: Mapping[str, str] = field(default_factory=dict)  # one process for both where empty
+    kernels: Collection[str] | None = None  # those asked for by name; None for all
+
+
+def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
+    """Return the planned cases that this machine can hold, and say which are left out.
+
+    Raises:
+        UserError: It can hold none of them.
     """
-
-    rule: Rule = field(default_factory=Rule)
-    rules: Mapping[str, Rule] = field(default_factory=dict)
-    allowed: frozenset[str] = frozenset()
-    budget_s: float = 600.0
-    thorough: bool = False
-    seed: int = 0
-    extra: Mapping[str, Extra] = field(default_factory=dict)
-    pythons: tuple[str, str] | None = None
-    kernels: Collection[str] | None = None
-
-    def wants(self, kernel: str) -> bool:
-        """Say whether a kernel is among those asked for."""
-        return self.kernels is None or kernel in self.kernels
-
-
-class Judged(NamedTuple):
-    """One case at the end.
-
-    Attributes:
-        entry: The kernel and the case.
-        finding: What its times say; None where it was not timed.
-        faults: What fails it whatever its times say, in sentences.
-        notes: What is worth knowing besides.
-        allowed: Whether its kernel may fail.
-    """
-
-    entry: Entry
-    finding: Finding | None
-    faults: list[str]
-    notes: list[str]
-    allowed: bool = False
-
-
-@dataclass
-class Verdict:
-    """What a gate found; its notes are sentences on the whole of it."""
-
-    cases: list[Judged]
-    vanished: list[str]
-    new: list[str]
-    control: Finding | None
-    noisy: bool
-    blocks: int
-    wall_s: float
-    recorded: list[dict[str, Any]]
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def code(self) -> int:
-        """The exit status: 0 no slow-down, 1 slower, 3 cannot tell, 4 the machine is too noisy."""
-        if self.vanished or any(case.faults for case in self.cases):
-            return SLOW
-        verdicts = {case.finding.verdict for case in self.cases if case.finding is not None}
-        if self.noisy and verdicts & {SLOWER, CANNOT_TELL}:
-            return NOISY
-        if SLOWER in verdicts:
-            return SLOW
-        return UNDECIDED if CANNOT_TELL in verdicts else OK
-
-
-@dataclass
-class Progress:
-    """How far a gate is, for whoever shows it."""
-
-    doing: str
-    blocks: int
-    open: int
-    total: int
-
-
-class Blocks:
-    """Starts the processes that measure, and takes in what they say.
-
-    Attributes:
-        kernels: The stage of each kernel, of the old side and of the new, once examined.
-    """
-
-    def __init__(self, base: Side, head: Side, options: Options) -> None:
-        self.base, self.head, self.options = base, head, options
-        self.kernels: dict[str, dict[str, str]] = {}
-
-    def run(
-        self, entries: Sequence[Entry], *, python: str | None = None, **what: Any
-    ) -> dict[str, dict[str, Any]]:
-        """Measure the cases in one fresh process; one that dies loses the case it was at.
-
-        Returns:
-            What was found, by the case's name; `{"died": reason}` where the process died. A case
-            whose kernel a side lacks is left out.
-        """
-        done = {}
-        with Child(self._spec(entries, **what), python) as child:
-            while (event := child.read()) is not None:
-                match event.pop("event"):
-                    case "kernels":
-                        self.kernels |= event
-                    case "done":
-                        done[event["case"]] = event
-                    case "died":
-                        done[event["case"]] = {"died": event["reason"]}
-                        break
-        return done
-
-    def time(
-        self, entries: Sequence[Entry], seed: int, control: str, extra: dict[str, Extra]
-    ) -> dict[str, dict[str, Any]]:
-        """Time the cases' new side against their old one, in one process or in two by turns."""
-        pythons = self.options.pythons
-        if pythons is None:
-            return self.run(entries, seed=seed, control=control, extra=extra)
-        spec = self._spec(entries, seed=seed, extra=extra)
-        return measure_apart(spec, entries, pythons, control)
-
-    def _spec(self, entries: Sequence[Entry], **what: Any) -> Spec:
-        return Spec(str(self.base.folder), str(self.head.folder), list(entries), **what)
-
-
-class Examined(NamedTuple):
-    """What an examination found of both sides of a case."""
-
-    old: dict[str, Any]
-    new: dict[str, Any]
-
-
-def examine(blocks: Blocks, entries: Sequence[Entry]) -> dict[str, Examined]:
-    """Examine every case that both sides have, both sides at once: nothing is timed."""
-    with ThreadPoolExecutor() as both:
-        old, new = both.map(lambda side: _examine_side(blocks, entries, side), (OLD, NEW))
-    return {name: Examined(old[name], new[name]) for name in old if name in new}
-
-
-def _examine_side(blocks: Blocks, entries: Sequence[Entry], side: str) -> dict[str, dict[str, Any]]:
-    """Examine one side; a case that kills its process costs only itself."""
-    python = blocks.options.pythons[side == NEW] if blocks.options.pythons else None
-    found: dict[str, dict[str, Any]] = {}
-    left = list(entries)
-    while left:
-        found.update(blocks.run(left, python=python, examine=side))
-        has = blocks.kernels[side]
-        left = [entry for entry in left if entry.name not in found and entry.kernel in has]
-    return {
-        name: one.get("examined") or {"status": "crashed", "reason": one["died"]}
-        for name, one in found.items()
-    }
+    found: list[KernelCase] = []
+    left_out: dict[str, list[str]] = {}
+    plan = planned(axes)
+    for one in plan:
+        told = foretell(one, None, math.inf)
+        if told.status == OK:
+            found.append(KernelCase(one.kernel.name, one.case))
+        else:
+            left_out.setdefault(f"{told.status}, {told.reason}", []).append(one.id)
+    notes = [
+        f"{len(ids)} of {counted(len(plan), 'planned case')} left out: {ids[0]} is {why}"
+        for why, ids in left_out.items()
+    ]
+    if not found:
+        raise UserError(f"a gate needs a case that this machine can measure; {'; '.join(notes)}")
+    return found, notes
 
 
 def run_gate(
-    planned: Sequence[Entry],
-    base: Side,
-    head: Side,
-    options: Options,
-    show: Callable[[Progress], None],
+    cases: Sequence[KernelCase], base: Version, head: Version, options: Options, show: Show
 ) -> Verdict:
-    """Hold the head against the base on every case.
+    """Compare the head with the base on every case.
 
     Args:
-        planned: The cases; those of a kernel that a side lacks are left out.
-        base: The old side.
-        head: The new side.
+        cases: The cases; those of a kernel that a version lacks are left out.
+        base: The old version.
+        head: The new version.
         options: See there.
         show: Called now and then with the progress.
 
     Raises:
         UserError: If no case can be compared, or the working tree changed meanwhile.
     """
-    start = wall_clock()
-    blocks = Blocks(base, head, options)
-    show(Progress("examining", 0, len(planned), len(planned)))
-    examined = examine(blocks, planned)
-    old, new = blocks.kernels[OLD], blocks.kernels[NEW]
-    stages = {entry.case.stage for entry in planned}
-    by_name = {entry.name: entry for entry in planned if entry.name in examined}
-    vanished = [k for k in old if k not in new and old[k] in stages and options.wants(k)]
-    if not vanished and not any(one.old["status"] == "ok" for one in examined.values()):
-        raise UserError(_nothing_common(examined, base, head))
-    fit = [name for name in by_name if _both_ok(examined[name])]
-    rules = {name: options.rules.get(by_name[name].kernel, options.rule) for name in fit}
-    timing = _Timing(blocks, by_name, Deciding(rules, thorough=options.thorough), start, show)
-    timing.go_on()
-    for side in (base, head):
-        side.require_unchanged()
+    start, config = wall_clock(), options.config
+    show(f"verifying {counted(len(cases), 'case')}")
+    spec = Spec({BASE: str(base.folder), HEAD: str(head.folder)}, cases)
+    old, new = _verify_both(spec, options)
+    verified = {name: (old.found[name], new.found[name]) for name in old.found if name in new.found}
+    operations = {one.case.stage for one in cases}
+
+    def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
+        named = options.kernels or mine
+        return [k for k in mine if k not in others and mine[k] in operations and k in named]
+
+    removed = only(old.kernels[BASE], new.kernels[HEAD])
+    if not removed and not any(one["status"] == OK for one, _ in verified.values()):
+        raise UserError(_nothing_common(verified, base, head))
+    timing = _Timing(spec, verified, options, start, show)
+    timing.measure()
+    for version in (base, head):
+        version.require_unchanged()
     return Verdict(
-        cases=[
-            timing.judged(name, *_faults(entry, examined[name], options.allowed))
-            for name, entry in by_name.items()
-        ],
-        vanished=[kernel for kernel in vanished if kernel not in options.allowed],
-        new=[k for k in new if k not in old and new[k] in stages and options.wants(k)],
-        control=timing.control_finding(),
-        noisy=timing.is_noisy(),
-        blocks=timing.count,
+        cases=[timing.verdict_on(one) for one in cases if one.name in verified],
+        removed=[kernel for kernel in removed if kernel not in config.allow_regression],
+        added=only(new.kernels[HEAD], old.kernels[BASE]),
+        control=estimate(timing.control, config.thresholds) if timing.control else None,
+        noisy=is_noisy(timing.control, config.thresholds),
         wall_s=wall_clock() - start,
-        recorded=timing.recorded,
-        notes=[*of_kernel_file(base, head), *timing.notes()],
+        blocks=timing.blocks,
+        notes=[*same_kernel_file(base, head), *timing.notes()],
     )
+
+
+def _verify_both(spec: Spec, options: Options) -> tuple[Block, Block]:
+    def verify(name: str) -> Block:
+        """Verify one version; a case that ends its process costs only itself."""
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            left = [one for one in spec.cases if one.name not in found]
+            own = replace(spec, folders={name: spec.folders[name]}, cases=left)
+            block = run_block(own, WORKER, "verify", python=options.pythons.get(name))
+            crashes = {case: one for case, one in block.found.items() if "crashed" in one}
+            found |= block.found
+            for case, one in crashes.items():
+                found[case] = Verified("crashed", one["crashed"])._asdict()
+            if not crashes:
+                return Block(block.kernels, found)
+
+    with ThreadPoolExecutor() as pool:
+        old, new = pool.map(verify, (BASE, HEAD))
+    return old, new
+
+
+def _nothing_common(verified: Mapping[str, Any], *versions: Version) -> str:
+    reasons = (one["reason"] for both in verified.values() for one in both if one["reason"])
+    why = next(reasons, "no kernel is in both versions")
+    lacking = [
+        f"; {version.lacks} is not in {version.text}: commit it, and give a revision that has it"
+        for version in versions
+        if version.lacks is not None
+    ]
+    rule = "a gate needs a case that is right in both versions; there is none"
+    return f"{rule}: {why}{''.join(lacking)}"
 
 
 class _Timing:
     """The blocks of a gate, one after the other, until its cases are decided or time is up."""
 
     def __init__(
-        self,
-        blocks: Blocks,
-        by_name: Mapping[str, Entry],
-        deciding: Deciding,
-        start: float,
-        show: Callable[[Progress], None],
+        self, spec: Spec, verified: Mapping[str, Any], options: Options, start: float, show: Show
     ) -> None:
-        self.blocks, self.by_name, self.deciding = blocks, by_name, deciding
-        self.start, self.show = start, show
-        self.chance = random.Random(blocks.options.seed)
-        self.count = 0
+        self.spec, self.options, self.start, self.show = spec, options, start, show
+        self.cases = {one.name: one for one in spec.cases}
+        self.verified = {
+            name: (Verified(**old), Verified(**new)) for name, (old, new) in verified.items()
+        }
+        thresholds = {
+            name: options.config.of(self.cases[name].kernel)
+            for name, both in self.verified.items()
+            if all(one.status == OK for one in both)
+        }
+        self.test = SequentialTest(thresholds, thorough=options.thorough)
+        self.chance = random.Random(options.seed)
         self.reached_s: list[float] = []
-        self.is_late = False
         self.control: list[float] = []
-        self.deaths: Counter[str] = Counter()
-        self.died: dict[str, str] = {}
-        self.recorded: list[dict[str, Any]] = []
+        self.crashes: Counter[str] = Counter()
+        self.last_crash: dict[str, str] = {}
+        self.blocks: list[Mapping[str, Any]] = []
 
-    def go_on(self) -> None:
-        """Measure until every case has its verdict."""
-        while wanted := self.deciding.wanted():
-            stage = "screening" if self.deciding.suspects is None else "confirming"
-            self.show(Progress(stage, self.count, len(wanted), len(self.deciding.cases)))
+    @property
+    def is_late(self) -> bool:
+        """Whether the time limit has passed."""
+        return bool(self.reached_s) and self.reached_s[-1] > self.options.max_time_s
+
+    def measure(self) -> None:
+        """Measure until every case is decided."""
+        while names := self.test.open_cases():
+            phase = "screening" if self.test.suspects is None else "confirming"
+            total = counted(len(self.test.cases), "case")
+            self.show(f"{phase}: block {len(self.blocks) + 1}, {len(names)} of {total} open")
             self.reached_s.append(wall_clock() - self.start)
-            self.is_late = self.reached_s[-1] > self.blocks.options.budget_s
             if self.is_late:
                 break
-            self._block(wanted)
-        self.deciding.close()
+            self._measure_block(names)
+        self.test.finish()
 
-    def _block(self, wanted: list[str]) -> None:
-        self.chance.shuffle(wanted)
+    def _measure_block(self, names: list[str]) -> None:
+        self.chance.shuffle(names)
         found: dict[str, dict[str, Any]] = {}
-        seed, control = self.chance.randrange(2**31), self.chance.choice(wanted)
-        while left := [name for name in wanted if name not in found]:
-            entries = [self.by_name[name] for name in left]
-            extra = {n: w for n, w in self.blocks.options.extra.items() if n in left}
-            found.update(self.blocks.time(entries, seed, control, extra))
-        self.count += 1
+        spec = replace(
+            self.spec, seed=self.chance.randrange(2**31), control=self.chance.choice(names)
+        )
+        while left := [self.cases[name] for name in names if name not in found]:
+            own = replace(spec, cases=left)
+            found |= (
+                interleave_processes(own, self.options.pythons)
+                if self.options.pythons
+                else run_block(own, WORKER, "compare").found
+            )
         for name, one in found.items():
-            if "died" in one:
-                self.deaths[name] += 1
-                self.died[name] = one["died"]
-                if self.deaths[name] == MOST_DEATHS:
-                    self.deciding.give_up(name)
-        self.recorded.append(found)
+            if "crashed" in one:
+                self.crashes[name] += 1
+                self.last_crash[name] = one["crashed"]
+                if self.crashes[name] == MAX_CRASHES:
+                    self.test.mark_inconclusive(name)
+        self.blocks.append(found)
         self.control += [one["control"] for one in found.values() if "control" in one]
-        self.deciding.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
+        self.test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
 
-    def judged(self, name: str, faults: list[str], notes: list[str]) -> Judged:
-        """Put what is known of a case's times beside what its examination showed."""
-        finding = self.deciding.finding(name) if name in self.deciding.cases else None
-        died = [f"while timed: {self.died[name]}"] if name in self.died else []
-        entry = self.by_name[name]
-        allowed = entry.kernel in self.blocks.options.allowed
-        return Judged(entry, finding, faults, [*notes, *died], allowed)
-
-    def control_finding(self) -> Finding | None:
-        """Return what old against old showed."""
-        if not self.control:
-            return None
-        return found_in(self.control, self.blocks.options.rule, CONTROL)
+    def verdict_on(self, one: KernelCase) -> CaseVerdict:
+        """Put what is known of a case's times beside what differs exactly."""
+        state = self.test.cases.get(one.name)
+        return CaseVerdict(
+            one,
+            state.decision if state else None,
+            estimate(state.values, state.thresholds) if state else None,
+            *compare_exactly(one.case, *self.verified[one.name]),
+            one.kernel in self.options.config.allow_regression,
+            self.last_crash.get(one.name),
+        )
 
     def notes(self) -> list[str]:
-        """Say what a budget lacked that ended before all was decided."""
-        options = self.blocks.options
-        if not self.is_late:
-            return []
-        return [too_short(options.budget_s, self.reached_s, thorough=options.thorough)]
-
-    def is_noisy(self) -> bool:
-        """Say whether old against old differs, or could not be told to be alike."""
-        if len(self.control) < FIRST_LOOK:
-            return False
-        rule = self.blocks.options.rule
-        reach = math.log1p(rule.tolerance)
-        differs = (
-            lower_bound(self.control, rule.alpha / 2) > reach
-            or upper_bound(self.control, rule.alpha / 2) < -reach
-        )
-        return differs or upper_bound(self.control, rule.beta) > math.log1p(rule.target)
-
-
-def _both_ok(one: Examined) -> bool:
-    return all(side["status"] == "ok" for side in one)
-
-
-def _nothing_common(examined: Mapping[str, Examined], *sides: Side) -> str:
-    why = next(
-        (side.get("reason") for one in examined.values() for side in one if side.get("reason")),
-        "no kernel is on both sides",
-    )
-    lacking = (
-        f"; {side.lacks} is not in {side.text}: commit it, and give a revision that has it"
-        for side in sides
-        if side.lacks is not None
-    )
-    return (
-        f"a gate needs a case that is right on both sides; there is none: {why}{''.join(lacking)}"
-    )
-
-
-def _faults(entry: Entry, one: Examined, allowed: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Return what fails a case whatever its times say, and what is worth a note."""
-    old, new = one
-    faults: list[str] = []
-    notes: list[str] = []
-    if new["status"] != "ok":
-        said = f"{new['status']}: {new['reason']}"
-        (faults if old["status"] == "ok" else notes).append(said)
-    elif old["status"] != "ok":
-        notes.append(f"was {old['status']}: {old['reason']}")
-    else:
-        for what, unit, slack in _EXACT:
-            more = new[what] - old[what]
-            if more > slack(entry.case):
-                faults.append(f"{unit}: {new[what]:,} instead of {old[what]:,}")
-            elif more < 0:
-                notes.append(f"{unit}: {new[what]:,} instead of {old[what]:,}")
-    if entry.kernel in allowed:
-        return [], [*notes, *(f"allowed: {fault}" for fault in faults)]
-    return faults, notes
-
-
-def _cuda_blocks(case: Case) -> int:
-    """Return the slack of a caching allocator, which rounds each block up to 512 bytes."""
-    return device_of(case.device).block_slack_bytes
-
-
-def _none(case: Case) -> int:
-    return 0
-
-
-_EXACT: tuple[tuple[str, str, Callable[[Case], int]], ...] = (
-    ("peak_bytes", "bytes at peak", _cuda_blocks),
-    ("leak_bytes", "bytes leaked by a call", _cuda_blocks),
-    ("flops", "operations of a call", _none),
-)
-
-
-def comparable(axes: Selection) -> list[Entry]:
-    """Return the planned cases that this machine can hold.
-
-    Raises:
-        UserError: It can hold none of them.
-    """
-    told = [(one, foretell(one, None, math.inf)) for one in planned(axes)]
-    found = [Entry(one.kernel.name, one.case) for one, said in told if said.status == "ok"]
-    if not found:
-        one, said = told[0]
-        raise UserError(
-            f"a gate needs a case that this machine can measure; of {counted(len(told), 'case')} "
-            f"it can none: {one.id} is {said.status}, {said.reason}"
-        )
-    return found
+        """Say what a time limit lacked that ended before all was decided."""
+        limit_s, thorough = self.options.max_time_s, self.options.thorough
+        return [explain_timeout(limit_s, self.reached_s, thorough=thorough)] if self.is_late else []

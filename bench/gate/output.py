@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from pytest_benchmark import __version__ as plugin_version
@@ -18,185 +17,152 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from ..common.errors import UserError
 from ..common.units import counted
 from ..report.markdown import escape
 from ..store.files import write_whole
-from .gate import NOISY, OK, SLOW, UNDECIDED, Judged, Progress, Verdict
-from .sequential import CANNOT_TELL, FASTER, NOT_SLOWER, SLOWER
-from .versions import Side
+from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, Estimate, ExitStatus
+from .spec import BASE, HEAD
+from .verdict import FAILED, UNTIMED, WORST_FIRST, CaseVerdict, Verdict
+from .versions import Version
 
-SAID = {
-    OK: "no slow-down",
-    SLOW: "slower or worse",
-    UNDECIDED: "cannot tell",
-    NOISY: "the machine is too noisy for a verdict",
-}
-FAULTY, UNTIMED = "worse", "not timed"
-WORST_FIRST = (FAULTY, SLOWER, CANNOT_TELL, UNTIMED, FASTER, NOT_SLOWER)
-COLOURS = {SLOWER: "red", FASTER: "green", NOT_SLOWER: "default", CANNOT_TELL: "yellow"}
+COLOURS = {REGRESSION: "red", FAILED: "red", IMPROVEMENT: "green", INCONCLUSIVE: "yellow"}
+COLUMNS = ("case", "verdict", "head ÷ base (95 %)", "MDE", "blocks", "remarks")
+RIGHT = ("MDE", "blocks")
+LEGEND = (
+    "*MDE*: the minimum detectable effect, the smallest slow-down that the blocks of this run "
+    "could have shown; empty where they are too few to say."
+)
 
 
-@contextmanager
-def following() -> Iterator[Callable[[Progress], None]]:
-    """Show how far a gate is, where a terminal is."""
-    console = Console(stderr=True)
-    with console.status("starting") as status:
+class Row(NamedTuple):
+    """A row of the table of a verdict, a cell for each of `COLUMNS`."""
 
-        def show(progress: Progress) -> None:
-            status.update(
-                f"{progress.doing}: block {progress.blocks + 1}, {progress.open} of "
-                f"{counted(progress.total, 'case')} open"
-            )
+    name: str
+    verdict: str
+    ratio: str = ""
+    minimum_detectable_effect: str = ""
+    blocks: str = ""
+    remarks: str = ""
 
-        yield show
+
+def rows_of(verdict: Verdict) -> list[Row]:
+    """Return the rows of a verdict, the worst first; also of kernels that one version lacks."""
+    cases = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict))
+    return [
+        *map(_row, cases),
+        *(Row(name, FAILED, remarks="this kernel was removed") for name in verdict.removed),
+        *(Row(name, "new", remarks="nothing to compare it with") for name in verdict.added),
+    ]
+
+
+def _row(case: CaseVerdict) -> Row:
+    name, remarks, found = case.benchmark.name, "; ".join(case.remarks), case.estimate
+    if found is None:
+        return Row(name, case.verdict, remarks=remarks)
+    effect = found.minimum_detectable_effect
+    shown = "" if effect is None else f"{effect:+.1%}"
+    return Row(name, case.verdict, _interval(found), shown, str(found.blocks), remarks)
+
+
+def _interval(found: Estimate) -> str:
+    """Write head time over base time, with its interval: `1.052 (1.041-1.063)`."""
+    if found.ratio is None:
+        return ""
+    ends = "" if found.low is None else f" ({found.low:.3f}–{found.high:.3f})"
+    return f"{found.ratio:.3f}{ends}"
 
 
 def headline(verdict: Verdict) -> str:
     """Say in one line what came out, the worst first."""
-    counts = Counter(map(_verdict, verdict.cases))
+    counts = Counter(case.verdict for case in verdict.cases)
     said = [f"{name} in {counts[name]}" for name in WORST_FIRST if counts[name]]
     if said:
         said[0] += f" of {counted(len(verdict.cases), 'case')}"
-    if verdict.vanished:
-        said.insert(0, f"{counted(len(verdict.vanished), 'kernel')} gone")
-    lead = f"{SAID[verdict.code]}: " if verdict.code in (OK, NOISY) else ""
-    blocks = counted(verdict.blocks, "block")
+    if verdict.removed:
+        said.insert(0, f"{counted(len(verdict.removed), 'kernel')} removed")
+    status = verdict.exit_status
+    lead = f"{status.words}: " if status == ExitStatus.TOO_NOISY else ""
+    blocks = counted(len(verdict.blocks), "block")
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
 
-def _verdict(case: Judged) -> str:
-    if case.faults:
-        return FAULTY
-    return case.finding.verdict if case.finding is not None else UNTIMED
-
-
-def ratio(case: Judged) -> str:
-    """Write new time over old, with its interval: `1.052 (1.041-1.063)`."""
-    found = case.finding
-    if found is None or found.ratio is None:
-        return ""
-    if found.low is None or found.high is None:
-        return f"{found.ratio:.3f}"
-    return f"{found.ratio:.3f} ({found.low:.3f}–{found.high:.3f})"
-
-
-def smallest(case: Judged) -> str:
-    """Write the smallest slow-down that the blocks could have shown."""
-    found = case.finding
-    return "" if found is None or found.smallest is None else f"{found.smallest:+.1%}"
-
-
-def _rows(verdict: Verdict) -> list[tuple[str, str, str, str, str, str]]:
-    cases = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(_verdict(case)))
-    rows = []
-    for case in cases:
-        said = "; ".join([*case.faults, *case.notes])
-        blocks = str(case.finding.blocks) if case.finding is not None else ""
-        rows.append((case.entry.name, _verdict(case), ratio(case), smallest(case), blocks, said))
-    rows += [(name, FAULTY, "", "", "", "this kernel has vanished") for name in verdict.vanished]
-    rows += [(name, "new", "", "", "", "nothing to hold it against") for name in verdict.new]
-    return rows
-
-
-COLUMNS = ("case", "verdict", "new ÷ old (95 %)", "detectable", "blocks", "")
-LEGEND = (
-    "*detectable*: the smallest slow-down that the blocks of this run could have shown; empty "
-    "where they are too few to say."
-)
+def _control(verdict: Verdict) -> list[str]:
+    found = verdict.control
+    if found is None:
+        return []
+    return [f"A/A control: {_interval(found)} in {counted(found.blocks, 'block')}"]
 
 
 def print_verdict(verdict: Verdict) -> None:
     """Print a gate's table and its headline; what is said of a case stands below its row."""
-    console = Console()
+    console = Console(highlight=False)
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in COLUMNS[:-1]:
-        right = name in ("detectable", "blocks")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    kinds = {f"-{case.entry.case.device}-{case.entry.case.dtype}" for case in verdict.cases}
+        table.add_column(name, justify="right" if name in RIGHT else "left", overflow="fold")
+    cases = [one.benchmark.case for one in verdict.cases]
+    kinds = {f"-{case.device}-{case.dtype}" for case in cases}
     alike = kinds.pop() if len(kinds) == 1 else ""
     if alike:
-        console.print(f"All cases: {alike[1:]}", highlight=False)
-    for *cells, said in _rows(verdict):
-        cells[0] = cells[0].replace(alike, "")
-        colour = COLOURS.get(cells[1], "red" if cells[1] == FAULTY else "default")
-        table.add_row(*(escape_markup(cell) for cell in cells), style=colour)
-        if said:
-            table.add_row(f"  {escape_markup(said)}")
+        console.print(f"All cases: {alike[1:]}")
+    for name, *cells, remarks in rows_of(verdict):
+        shown = [escape_markup(cell) for cell in (name.replace(alike, ""), *cells)]
+        table.add_row(*shown, style=COLOURS.get(cells[0], "default"))
+        if remarks:
+            table.add_row(f"  {escape_markup(remarks)}")
     console.print(table)
-    if verdict.control is not None and verdict.control.ratio is not None:
-        console.print(_control(verdict), highlight=False)
-    console.print(headline(verdict), style="bold", highlight=False)
-    for note in verdict.notes:
-        console.print(note, markup=False, highlight=False)
+    for line in [*_control(verdict), headline(verdict), *verdict.notes]:
+        console.print(line, markup=False)
 
 
-def _control(verdict: Verdict) -> str:
-    found = verdict.control
-    assert found is not None
-    ends = "" if found.low is None else f" ({found.low:.3f}–{found.high:.3f})"
-    return f"old against old: {found.ratio:.3f}{ends} in {counted(found.blocks, 'block')}"
-
-
-def as_markdown(verdict: Verdict, base: Side, head: Side) -> str:
+def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
     """Return the verdict for a pull request."""
-    rows = "\n".join(
-        "| " + " | ".join(escape(cell, 300) for cell in row) + " |" for row in _rows(verdict)
-    )
-    control = f"\n\n{_control(verdict)}." if verdict.control is not None else ""
-    notes = "".join(f"\n\n{escape(note, 400)}" for note in verdict.notes)
-    return (
-        f"### Gate: {headline(verdict)}\n\n"
-        f"New: {escape(_named(head))}. Old: {escape(_named(base))}.\n\n"
-        f"| {' | '.join(COLUMNS)} |\n|{' :--- |' * len(COLUMNS)}\n{rows}\n\n"
-        f"{LEGEND}{control}{notes}\n"
-    )
+    cells = [[escape(cell, 300) for cell in row] for row in rows_of(verdict)]
+    lines = [COLUMNS, [":---"] * len(COLUMNS), *cells]
+    parts = [
+        f"### Gate: {headline(verdict)}",
+        f"Head: {escape(str(head))}. Base: {escape(str(base))}.",
+        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        LEGEND,
+        *(escape(note, 400) for note in [*_control(verdict), *verdict.notes]),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def _named(side: Side) -> str:
-    return f"{side.text} ({side.commit[:10]})" if side.commit else side.text
-
-
-def as_json(verdict: Verdict, base: Side, head: Side) -> dict[str, Any]:
+def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
     """Return everything that was found, as plain JSON."""
+    versions = {BASE: base, HEAD: head}
+    cases = [
+        {"name": one.benchmark.name, "verdict": one.verdict, **asdict(one), "remarks": one.remarks}
+        for one in verdict.cases
+    ]
     return {
-        "code": verdict.code,
-        "verdict": SAID[verdict.code],
-        "base": {"text": base.text, "commit": base.commit, "digest": base.digest},
-        "head": {"text": head.text, "commit": head.commit, "digest": head.digest},
-        "cases": [
-            {
-                "name": case.entry.name,
-                "verdict": _verdict(case),
-                "times": case.finding._asdict() if case.finding is not None else None,
-                "faults": case.faults,
-                "notes": case.notes,
-            }
-            for case in verdict.cases
-        ],
-        "vanished": verdict.vanished,
-        "new": verdict.new,
-        "control": verdict.control._asdict() if verdict.control is not None else None,
-        "notes": verdict.notes,
-        "blocks": verdict.recorded,
-        "wall_s": verdict.wall_s,
+        "exit_status": verdict.exit_status,
+        "verdict": verdict.exit_status.words,
+        **{
+            name: {"text": one.text, "commit": one.commit, "digest": one.digest}
+            for name, one in versions.items()
+        },
+        **asdict(verdict),
+        "cases": cases,
     }
 
 
 def as_junit(verdict: Verdict) -> str:
-    """Return JUnit XML: what is slower or worse has failed, what is not decided is an error.
+    """Return JUnit XML: what regressed or failed is a failure, what is not decided is an error.
 
     A case that is allowed to fail and so was not timed is skipped.
     """
     suite = ElementTree.Element("testsuite", name="mlr gate")
-    allowed = {case.entry.name for case in verdict.cases if case.allowed}
-    for name, found, measured, _, _, said in _rows(verdict):
-        case = ElementTree.SubElement(suite, "testcase", classname="gate", name=_printable(name))
-        text = _printable(f"{measured} {said}".strip())
-        if found in (SLOWER, FAULTY):
-            ElementTree.SubElement(case, "failure", message=text or found).text = found
-        elif found in (CANNOT_TELL, UNTIMED):
-            tag = "skipped" if found == UNTIMED and name in allowed else "error"
-            ElementTree.SubElement(case, tag, message=f"{found}: {text}".strip(": "))
+    skipped = {one.benchmark.name for one in verdict.cases if one.is_allowed}
+    tags = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
+    for row in rows_of(verdict):
+        name = _printable(row.name)
+        case = ElementTree.SubElement(suite, "testcase", classname="gate", name=name)
+        if (tag := tags.get(row.verdict)) is not None:
+            tag = "skipped" if row.verdict == UNTIMED and row.name in skipped else tag
+            text = _printable(f"{row.verdict}: {row.ratio} {row.remarks}")
+            ElementTree.SubElement(case, tag, message=text.strip(": "))
     counts = Counter(outcome.tag for case in suite for outcome in case)
     suite.attrib |= {
         "tests": str(len(suite)),
@@ -209,78 +175,76 @@ def as_junit(verdict: Verdict) -> str:
 
 
 def _printable(text: str) -> str:
-    """Leave out what XML cannot hold."""
-    return "".join(letter for letter in text if letter.isprintable())
+    """Leave out what XML cannot hold, and the second of two blanks."""
+    return " ".join("".join(letter for letter in text if letter.isprintable()).split())
 
 
 def github_annotations(verdict: Verdict) -> list[str]:
     """Return GitHub's workflow commands: an error for what fails, a warning for what is open."""
+    levels = {REGRESSION: "error", FAILED: "error", INCONCLUSIVE: "warning"}
     found = []
-    for name, said, measured, _, _, more in _rows(verdict):
-        if said in (SLOWER, FAULTY, CANNOT_TELL):
-            level = "warning" if said == CANNOT_TELL else "error"
-            text = f"{name}: {said} {measured} {more}".strip()
-            found.append(f"::{level} title=gate::{_command_text(text)}")
+    for name, said, ratio, *_, remarks in rows_of(verdict):
+        if said in levels:
+            text = f"{name}: {said} {ratio} {remarks}".strip()
+            text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+            found.append(f"::{levels[said]} title=gate::{text}")
     return found
 
 
-def _command_text(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def as_benchmarks(verdict: Verdict, which: str, side: Side) -> dict[str, Any]:
-    """Return one side as pytest-benchmark's own file: each datum is the median of one block.
-
-    Args:
-        verdict: What was found.
-        which: `old` or `new`.
-        side: That side.
-    """
+def as_benchmarks(verdict: Verdict, which: str, version: Version) -> dict[str, Any]:
+    """Return the `base` or the `head` as pytest-benchmark's own file: a datum is one block."""
     found = []
-    for case in verdict.cases:
+    for name, case in ((one.benchmark.name, one.benchmark.case) for one in verdict.cases):
         stats = Stats()
-        for block in verdict.recorded:
-            if f"{which}_s" in block.get(case.entry.name, {}):
-                stats.update(block[case.entry.name][f"{which}_s"])
+        for block in verdict.blocks:
+            if f"{which}_s" in block.get(name, {}):
+                stats.update(block[name][f"{which}_s"])
         if stats.data:
             values = {key: getattr(stats, key) for key in stats.fields}
-            found.append(
-                {
-                    "group": case.entry.case.stage,
-                    "name": case.entry.name,
-                    "fullname": case.entry.name,
-                    "params": None,
-                    "param": None,
-                    "extra_info": {},
-                    "options": {},
-                    "stats": {**values, "iterations": 1, "data": stats.data},
-                }
-            )
+            found.append({
+                **{"group": case.stage, "name": name, "fullname": name, "options": {}},
+                **{"params": None, "param": None, "extra_info": {}},
+                "stats": values | {"iterations": 1, "data": stats.data},
+            })  # fmt: skip
     return {
         "machine_info": {},
-        "commit_info": {"id": side.commit or side.text, "dirty": side.commit is None},
+        "commit_info": {"id": version.commit or version.text, "dirty": version.commit is None},
         "benchmarks": found,
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
     }
 
 
-def write_verdict(verdict: Verdict, base: Side, head: Side, folder: Path) -> Iterable[Path]:
-    """Write all of it into a folder, and to GitHub where it asks; yield the paths."""
+def require_writable(folder: Path) -> None:
+    """Check before anything is measured that the verdict can be written.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        write_whole(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise UserError(
+            f"--out must be a folder that can be written; {folder}: {error.strerror}; give another"
+        ) from error
+
+
+def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) -> list[Path]:
+    """Write all of it into a folder, and to GitHub where it asks; return the paths."""
     text = as_markdown(verdict, base, head)
     files = {
         "gate.json": json.dumps(as_json(verdict, base, head), indent=1),
         "gate.md": text,
         "gate.xml": as_junit(verdict),
-        "old.json": json.dumps(as_benchmarks(verdict, "old", base)),
-        "new.json": json.dumps(as_benchmarks(verdict, "new", head)),
+        "base.json": json.dumps(as_benchmarks(verdict, BASE, base)),
+        "head.json": json.dumps(as_benchmarks(verdict, HEAD, head)),
     }
     for name, content in files.items():
-        path = folder / name
-        write_whole(path, content)
-        yield path
+        write_whole(folder / name, content)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(text)
     if os.environ.get("GITHUB_ACTIONS"):
         print("\n".join(github_annotations(verdict)))
+    return [folder / name for name in files]

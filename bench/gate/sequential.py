@@ -1,10 +1,10 @@
-"""Blocks -> verdicts: is a case slower than it was? Pure, and needs no torch.
+"""Blocks to decisions: has a case regressed? A sequential test; pure, and needs no torch.
 
-A block is one fresh process and gives one value a case: ln(new time / old time). Every case is
-screened; nothing fails there. What screening leaves in doubt is confirmed on blocks of its own, so
-that a chance that made a case suspect cannot make it fail too. A case is *slower* when the lower
-bound of its ratio lies above the tolerance, *not slower* when the upper bound lies under the
-target; anything else is *cannot tell*: that nothing was found is no pass.
+A block is one fresh process and gives one value a case: ln(head time / base time). Every case is
+screened; nothing fails there. What screening leaves open is confirmed on blocks of its own, so that
+the chance that made a case suspect cannot make it fail too. A case is a *regression* when the lower
+bound of its ratio lies above the threshold, *no regression* when the upper bound lies under the
+equivalence margin, and *inconclusive* otherwise: that nothing was found is no pass.
 """
 
 from __future__ import annotations
@@ -12,144 +12,101 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from enum import IntEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..common.units import as_duration, counted, format_time
 from ..stats.passes import hodges_lehmann
+from ..stats.signed_rank import lower_bound, p_value, upper_bound
+from .config import Thresholds
 
-SLOWER, NOT_SLOWER, FASTER, CANNOT_TELL = "slower", "not slower", "faster", "cannot tell"
+REGRESSION, NO_REGRESSION = "regression", "no regression"
+IMPROVEMENT, INCONCLUSIVE = "improvement", "inconclusive"
 
-FIRST_LOOK = 6  # blocks of screening before anything is settled; five cannot bound at 2 %
-LAST_LOOK = 12  # what is then not settled is confirmed
-# Blocks of confirmation at each look, and the share of the suite's error that it may spend.
+ALPHA = 0.01  # the probability that a suite without a regression fails
+BETA = 0.02  # the probability that one look passes a case slower by the equivalence margin
+MIN_SCREENING = 6  # blocks of screening before anything is decided; five cannot bound at 2 %
+MAX_SCREENING = 12  # what is then open is confirmed
+
+
+class ExitStatus(IntEnum):
+    """How a gate ends; 2 is any command's status for what it could not do."""
+
+    NO_REGRESSION = 0
+    REGRESSION = 1
+    UNMEASURED = 2
+    INCONCLUSIVE = 3
+    TOO_NOISY = 4
+
+    @property
+    def words(self) -> str:
+        """The status in words."""
+        if self == ExitStatus.TOO_NOISY:
+            return "the machine is too noisy for a verdict"
+        return self.name.lower().replace("_", " ")
+
+
+# The looks at what is confirmed: after how many blocks, and the share of alpha that each may spend.
 LOOKS = ((8, 0.4), (12, 0.2), (18, 0.2), (26, 0.2))
 THOROUGH = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
-# The fewest blocks that a verdict can rest on: by screening alone, and by the first look after it.
-LEAST_TO_PASS = FIRST_LOOK
-LEAST_TO_FAIL = FIRST_LOOK + LOOKS[0][0]
+# The fewest blocks that a decision can rest on: by screening alone, and by the first look after it.
+MIN_TO_PASS = MIN_SCREENING
+MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]
 
 
 def most_blocks(*, thorough: bool) -> tuple[int, int]:
     """Return how many blocks the first look at what is suspect takes at most, and the last."""
     looks = THOROUGH if thorough else LOOKS
-    return LAST_LOOK + looks[0][0], LAST_LOOK + looks[-1][0]
-
-
-class Rule(NamedTuple):
-    """What counts as slower, and how often that may be said wrongly.
-
-    Attributes:
-        tolerance: A slow-down up to this share is let pass.
-        target: A slow-down of this share is to be found.
-        alpha: The chance that a suite without a slow-down fails.
-        beta: The chance that one look passes a case which is slower by the target.
-    """
-
-    tolerance: float = 0.02
-    target: float = 0.05
-    alpha: float = 0.01
-    beta: float = 0.02
-
-
-def _signed_rank(count: int) -> NDArray[np.float64]:
-    """Return P(T <= t), t = 0 ..., of the signed-rank statistic of so many values."""
-    ways = np.ones(1)
-    for rank in range(1, count + 1):
-        longer = np.zeros(len(ways) + rank)
-        longer[: len(ways)] += ways
-        longer[rank:] += ways
-        ways = longer
-    return np.cumsum(ways) / 2.0**count
-
-
-def lower_bound(values: Sequence[float], alpha: float) -> float:
-    """Return the one-sided lower bound of the centre, by inverting the exact signed-rank test.
-
-    The centre of symmetric values lies below it with a chance of at most alpha (Hollander, Wolfe
-    and Chicken 2014, "Nonparametric Statistical Methods", section 3.3). Minus infinity where there
-    are too few values to say.
-    """
-    below = int(np.searchsorted(_signed_rank(len(values)), alpha, side="right"))
-    if below == 0:
-        return -math.inf
-    array = np.asarray(values)
-    means = (array[:, None] + array[None, :]) / 2
-    return float(np.sort(means[np.triu_indices(len(array))])[below - 1])
-
-
-def upper_bound(values: Sequence[float], alpha: float) -> float:
-    """Return the one-sided upper bound of the centre; see `lower_bound`."""
-    return -lower_bound([-value for value in values], alpha)
-
-
-def p_value(values: Sequence[float], above: float) -> float:
-    """Return the chance of values so high if their centre were at most `above`, exactly."""
-    if not values:
-        return 1.0
-    array = np.asarray(values) - above
-    means = (array[:, None] + array[None, :])[np.triu_indices(len(array))]
-    not_above = int((means <= 0).sum())  # the signed-rank statistic of the values turned round
-    return float(_signed_rank(len(values))[not_above])
+    return MAX_SCREENING + looks[0][0], MAX_SCREENING + looks[-1][0]
 
 
 @dataclass
-class Case:
-    """One case's blocks and what is known of it."""
+class CaseState:
+    """One case's blocks and what is decided of it."""
 
-    rule: Rule
+    thresholds: Thresholds
     screened: list[float] = field(default_factory=list)
     confirmed: list[float] = field(default_factory=list)
-    verdict: str | None = None
+    decision: str | None = None
 
     @property
     def values(self) -> list[float]:
-        """The blocks that its verdict rests on."""
+        """The blocks that its decision rests on."""
         return self.confirmed or self.screened
 
     def passes(self) -> str | None:
-        """Return `not slower` or `faster` where the upper bound says so, or None."""
-        high = upper_bound(self.values, self.rule.beta)
-        if high < -math.log1p(self.rule.tolerance):
-            return FASTER
-        return NOT_SLOWER if high < math.log1p(self.rule.target) else None
+        """Return `no regression` or `improvement` where the upper bound says so, or None."""
+        high = upper_bound(self.values, BETA)
+        if high < -math.log1p(self.thresholds.threshold):
+            return IMPROVEMENT
+        return NO_REGRESSION if high < math.log1p(self.thresholds.equivalence_margin) else None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether more screening of a case that has not passed would decide nothing."""
+        count = len(self.screened)
+        middle = (self.thresholds.threshold + self.thresholds.equivalence_margin) / 2
+        return count >= MAX_SCREENING or (
+            count >= MIN_SCREENING and hodges_lehmann(self.screened) > math.log1p(middle)
+        )
 
 
-class Finding(NamedTuple):
-    """What is known of a case at the end; ratios are new time over old.
-
-    Attributes:
-        verdict: `slower`, `not slower`, `faster` or `cannot tell`.
-        ratio: Hodges and Lehmann's centre over the blocks.
-        low: The lower end of its 95 % interval; None with too few blocks.
-        high: The upper end.
-        smallest: The smallest slow-down, as a share, that so many blocks could have shown.
-        blocks: How many blocks it rests on.
-    """
-
-    verdict: str
-    ratio: float | None
-    low: float | None
-    high: float | None
-    smallest: float | None
-    blocks: int
-
-
-class Deciding:
+class SequentialTest:
     """The state of a suite: which cases a next block should measure, and what is decided."""
 
-    def __init__(self, rules: Mapping[str, Rule], *, thorough: bool = False) -> None:
-        self.cases = {name: Case(rule) for name, rule in rules.items()}
-        self.looks = THOROUGH if thorough else LOOKS
-        self.suspects: list[str] | None = None
+    def __init__(self, thresholds: Mapping[str, Thresholds], *, thorough: bool = False) -> None:
+        self.cases = {name: CaseState(own) for name, own in thresholds.items()}
+        self.suspects: list[CaseState] | None = None  # what screening left, once it is done
+        self._looks = list(THOROUGH if thorough else LOOKS)  # still to come
 
-    def wanted(self) -> list[str]:
+    def open_cases(self) -> list[str]:
         """Return the cases that another block should measure; none when all is decided."""
-        return [name for name, case in self.cases.items() if case.verdict is None]
+        return [name for name, case in self.cases.items() if case.decision is None]
+
+    def _open(self) -> list[CaseState]:
+        return [self.cases[name] for name in self.open_cases()]
 
     def add(self, block: Mapping[str, float]) -> None:
-        """Take in a block: one log-ratio for each case that was wanted and could be measured."""
+        """Take in a block: one log-ratio for each open case that could be measured."""
         confirming = self.suspects is not None
         for name, value in block.items():
             case = self.cases[name]
@@ -160,76 +117,100 @@ class Deciding:
             self._screen()
 
     def _screen(self) -> None:
-        for name in self.wanted():
-            if len(self.cases[name].screened) >= FIRST_LOOK:
-                self.cases[name].verdict = self.cases[name].passes()
-        rest = self.wanted()
-        settled = all(self._is_suspect(self.cases[name]) for name in rest)
-        if settled:
-            self.suspects = rest
-
-    def _is_suspect(self, case: Case) -> bool:
-        """Say whether more screening of a case that has not passed would be for nothing."""
-        count = len(case.screened)
-        if count < FIRST_LOOK:
-            return False
-        doubtful = math.log1p((case.rule.tolerance + case.rule.target) / 2)
-        return count >= LAST_LOOK or hodges_lehmann(case.screened) > doubtful
+        for case in self._open():
+            if len(case.screened) >= MIN_SCREENING:
+                case.decision = case.passes()
+        if all(case.is_suspect for case in self._open()):
+            self.suspects = self._open()
 
     def _confirm(self) -> None:
-        names = self.wanted()
-        count = min((len(self.cases[name].confirmed) for name in names), default=0)
-        share = dict(self.looks).get(count)
-        if share is None:
+        """Look once all open cases have the blocks for it; every look spends its share once."""
+        cases = self._open()
+        if min((len(case.confirmed) for case in cases), default=0) < self._looks[0][0]:
             return
-        self._find_slower(names, share)
-        for name in self.wanted():
-            self.cases[name].verdict = self.cases[name].passes()
-        if count >= self.looks[-1][0]:
-            self.close()
+        self._find_regressions(cases, self._looks.pop(0)[1])
+        for case in self._open():
+            case.decision = case.passes()
+        if not self._looks:
+            self.finish()
 
-    def _find_slower(self, names: list[str], share: float) -> None:
+    def _find_regressions(self, cases: Sequence[CaseState], share: float) -> None:
         """Apply Holm's procedure to the suspects, at this look's share of the error."""
         assert self.suspects is not None
-        chances = {}
-        for name in names:
-            case = self.cases[name]
-            chances[name] = p_value(case.confirmed, math.log1p(case.rule.tolerance))
-        left = sum(self.cases[name].verdict != SLOWER for name in self.suspects)
-        for name in sorted(chances, key=chances.__getitem__):
-            rule = self.cases[name].rule
-            if chances[name] > share * rule.alpha / left:
+        left = sum(case.decision != REGRESSION for case in self.suspects)
+        chances = [p_value(one.confirmed, math.log1p(one.thresholds.threshold)) for one in cases]
+        for chance, case in sorted(zip(chances, cases, strict=True), key=lambda pair: pair[0]):
+            if chance > share * ALPHA / left:
                 return
-            self.cases[name].verdict = SLOWER
+            case.decision = REGRESSION
             left -= 1
 
-    def give_up(self, name: str) -> None:
+    def mark_inconclusive(self, name: str) -> None:
         """Leave a case undecided: it cannot be measured."""
-        self.cases[name].verdict = CANNOT_TELL
+        self.cases[name].decision = INCONCLUSIVE
 
-    def close(self) -> None:
-        """Leave undecided whatever is not yet decided: time is up."""
-        for name in self.wanted():
-            self.give_up(name)
-
-    def finding(self, name: str) -> Finding:
-        """Return what is known of a case."""
-        case = self.cases[name]
-        return found_in(case.values, case.rule, case.verdict or CANNOT_TELL)
+    def finish(self) -> None:
+        """Leave undecided whatever is open: time is up."""
+        for name in self.open_cases():
+            self.mark_inconclusive(name)
 
 
-def found_in(values: Sequence[float], rule: Rule, verdict: str) -> Finding:
-    """Return what the values of some blocks say, beside a verdict on them."""
+@dataclass(frozen=True)
+class Estimate:
+    """What some blocks say of a ratio, head time over base time; None where they are too few."""
+
+    ratio: float | None  # Hodges and Lehmann's centre over the blocks
+    low: float | None  # the ends of its 95 % interval
+    high: float | None
+    minimum_detectable_effect: float | None  # the smallest slow-down that they could have shown
+    blocks: int
+
+
+def estimate(values: Sequence[float], thresholds: Thresholds) -> Estimate:
+    """Estimate a ratio from the log-ratios of some blocks."""
     if not values:
-        return Finding(verdict, None, None, None, None, 0)
+        return Estimate(None, None, None, None, 0)
     centre = hodges_lehmann(values)
     low, high = lower_bound(values, 0.025), upper_bound(values, 0.025)
-    reach = math.log1p(rule.tolerance) + centre - lower_bound(values, rule.alpha)
-    return Finding(
-        verdict,
+    reach = math.log1p(thresholds.threshold) + centre - lower_bound(values, ALPHA)
+    return Estimate(
         math.exp(centre),
         math.exp(low) if math.isfinite(low) else None,
         math.exp(high) if math.isfinite(high) else None,
         math.expm1(reach) if math.isfinite(reach) else None,
         len(values),
+    )
+
+
+def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
+    """Say whether an A/A control differs, or could not be shown to be alike."""
+    if len(control) < MIN_SCREENING:
+        return False
+    reach = math.log1p(thresholds.threshold)
+    differs = lower_bound(control, ALPHA / 2) > reach or upper_bound(control, ALPHA / 2) < -reach
+    return differs or upper_bound(control, BETA) > math.log1p(thresholds.equivalence_margin)
+
+
+def explain_timeout(max_time_s: float, reached_s: Sequence[float], *, thorough: bool) -> str:
+    """Say how many blocks a decision takes, how long each took, and which time allows for them.
+
+    The time to try suffices for the first look at what is suspect, or, where that was had, for the
+    last. Before the first block, each is taken to last as long as the verification.
+
+    Args:
+        max_time_s: What was allowed.
+        reached_s: Seconds from the start to the end of the verification and of each block after it.
+        thorough: Whether more blocks were to be taken for what stays open.
+    """
+    count, verified_s = len(reached_s) - 1, reached_s[0]
+    block_s = (reached_s[-1] - verified_s) / count if count else verified_s
+    ended = f"before the first block; verification took {format_time(verified_s)}"
+    if count:
+        ended = f"after {counted(count, 'block')} of {format_time(block_s)} each"
+    first, last = most_blocks(thorough=thorough)
+    enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
+    return (
+        f"The time limit of {max_time_s:g} s ended {ended}. A case takes at least {MIN_TO_PASS} "
+        f"blocks to pass, at least {MIN_TO_FAIL} to be found a regression, and at most {last}: try "
+        f"--max-time {as_duration(verified_s + enough * block_s)}."
     )

@@ -1,1 +1,1 @@
-"""What this machine is and how its processes are set: processor, environment, one run at a time."""
+"""What this machine is and how its processes are set: devices, environment, one run at a time."""

@@ -11,7 +11,7 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
@@ -20,8 +20,6 @@ from .timing import TimedBatch, repeats_of, time_batch, warm_up
 BLOCKS_PER_SAMPLE = 15
 BUDGET_S = 0.25
 LONGEST_WARMED_S = 0.01  # a call up to this long is made once more, before each batch of it
-
-Refresh = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +105,7 @@ def paired_ratio(
     device: str,
     *,
     f_seconds: float | None = None,
-    blocks: int = BLOCKS_PER_SAMPLE,
-    budget_s: float = BUDGET_S,
-    seed: int = 0,
-    refresh: Refresh | None = None,
+    **options: Any,
 ) -> PairedRatio:
     """Time f against g in alternating short batches of one process, in random order.
 
@@ -121,13 +116,9 @@ def paired_ratio(
         g: The other.
         device: The device of both.
         f_seconds: About how long f takes, if it is warm and that is known.
-        blocks: As of `interleave`, and so on.
-        budget_s: As of `interleave`.
-        seed: As of `interleave`.
-        refresh: As of `interleave`.
+        options: Those of `interleave`.
     """
-    targets = LocalTarget(f, device, f_seconds), LocalTarget(g, device)
-    return interleave(*targets, blocks=blocks, budget_s=budget_s, seed=seed, refresh=refresh)
+    return interleave(LocalTarget(f, device, f_seconds), LocalTarget(g, device), **options)
 
 
 def interleave(
@@ -137,7 +128,7 @@ def interleave(
     blocks: int = BLOCKS_PER_SAMPLE,
     budget_s: float = BUDGET_S,
     seed: int = 0,
-    refresh: Refresh | None = None,
+    refresh: Callable[[int], None] | None = None,
 ) -> PairedRatio:
     """Time batches of f and g in ABBA blocks, each in random order.
 

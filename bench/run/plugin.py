@@ -127,8 +127,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Parse the axes before anything is collected; a mistake is one line and exit status 4."""
-    for name in DEVICES:
-        config.addinivalue_line("markers", f"{name}: needs a device of this type")
     try:
         axes = Selection.from_args(config.option)
         config.stash[PLAN] = planned(axes)
@@ -141,6 +139,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORD] = record
     if record.journal is None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads())  # as in a run; the environment of its processes says so
+    for name in DEVICES:
+        config.addinivalue_line("markers", f"{name}: needs a device of this type")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

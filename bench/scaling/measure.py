@@ -20,7 +20,7 @@ from pytest_benchmark.utils import get_commit_info
 from mlr import Case, Gradient, LinearRegression, Problem, check, get_kernel
 from mlr.case import DTYPES, LEARNING_RATE
 from mlr.distributed import SyntheticRows, Workers, make_step
-from mlr.distributed.fitting import DDPStep, Step
+from mlr.distributed.steps import DDPStep, Step
 from mlr.oracle import checked_calls
 
 from ..common.errors import UserError
@@ -71,7 +71,7 @@ class Candidate:
         name: A kernel's, or a peer's.
         step: Its step over the workers.
         call: Takes one.
-        parts: What a step consists of, in order: compute, all-reduce, apply.
+        parts: What it consists of: compute, all-reduce, apply; of DDP's the first two are one.
         single: Takes one in a single process, on worker 0; None on the others.
         repeats: Steps of a slice.
     """
@@ -119,8 +119,8 @@ def measure_scaling(
         run.settings["complete"] = place == len(plan.cases)
         if workers.rank == 0:
             points = [AllReducePoint(bytes=size, seconds=some) for size, some in seconds.items()]
-            known = run.model_copy(update={"all_reduces": points})
-            store_record(path, known.model_dump(by_alias=True), "scaling runs")
+            run.all_reduces[:] = points
+            store_record(path, run.model_dump(by_alias=True), "scaling runs")
     return path if workers.rank == 0 else None
 
 
@@ -198,33 +198,34 @@ def _candidate(workers: Workers, name: str, case: Case, rows: Rows, mode: Mode) 
         )  # fmt: skip
         return make_step(of, model, LEARNING_RATE, name if name in PEERS else "kernel")
 
-    step, single, pieces = make(workers), None, [rows.mine]
+    step, single = make(workers), None
+    parts = _parts(step, rows.total, rows.mine)
+    if rows.all is not None:
+        x, y = rows.mine if mode == "weak" else rows.all
+        single = _in_a_row(_parts(make(_single(workers)), len(x), (x, y)))
+    return Candidate(name, step, _in_a_row(parts), parts, single)
+
+
+def _parts(step: Step, total: int, rows: Piece) -> Sequence[Callable[[], None]]:
+    pieces = [rows]
 
     def compute() -> None:
         step.forget()
-        step.compute(rows.total, pieces)
-
-    if rows.all is not None:
-        x, y = rows.mine if mode == "weak" else rows.all
-        single = _call(make(_single(workers)), len(x), (x, y))
-    parts = compute, step.exchange, step.apply
-    return Candidate(name, step, _call(step, rows.total, rows.mine), parts, single)
-
-
-def _call(step: Step, total: int, rows: Piece) -> Callable[[], None]:
-    pieces = [rows]
-
-    def whole() -> None:
-        step.forget()
-        step(total, pieces)
-
-    def without_loss() -> None:
         step.compute(total, pieces)
-        step.apply()
 
     # DDP sums gradients by itself; the loss of all rows, which ours has in the same sum, would cost
     # it another, so it goes without.
-    return without_loss if isinstance(step, DDPStep) else whole
+    if isinstance(step, DDPStep):
+        return compute, step.apply
+    return compute, step.exchange, step.apply
+
+
+def _in_a_row(parts: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    def call() -> None:
+        for part in parts:
+            part()
+
+    return call
 
 
 def _verify(one: Candidate, case: Case, rows: Rows) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def _time_steps(workers: Workers, one: Candidate) -> float:
 
 def _time_parts(workers: Workers, one: Candidate, number: int) -> Iterator[Sample]:
     """Time the parts of steps, in two slices as the steps themselves; not of DDP, whose overlap."""
-    if isinstance(one.step, DDPStep):
+    if one.name == DDP:
         return
     calls = []
     for _ in range(2):

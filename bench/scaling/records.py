@@ -16,8 +16,8 @@ from ..store.records import load_record, newest
 from ..store.schema import Above, Amount, Commit, Count, Name, Size, Slug
 
 Mode = Literal["strong", "weak"]
-DDP, STATISTICS = "ddp", "statistics"
-PEERS = (DDP, STATISTICS)  # every other kernel is our own
+DDP = "ddp"
+PEERS = (DDP, "statistics")  # every other kernel is our own
 
 
 class _Model(BaseModel):
@@ -56,7 +56,7 @@ class ScalingResult(_Model):
     batch: Size
     in_features: Size
     out_features: Size
-    status: Literal["ok", "wrong", "unsupported", "crashed"] = "ok"
+    status: Literal["ok", "wrong", "unsupported"] = "ok"
     reason: Annotated[str, Field(max_length=1000)] | None = None
     max_rel_error: Amount | None = None
     message_bytes: Size = 1

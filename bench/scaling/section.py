@@ -34,7 +34,7 @@ from .link_model import (
     prediction_errors,
 )
 from .metrics import ddp_speedup, efficiency, largest_case, load_imbalance, median, speedups
-from .records import DDP, STATISTICS, ScalingResult, ScalingRun
+from .records import DDP, PEERS, ScalingResult, ScalingRun
 
 
 def subject(runs: Sequence[ScalingRun]) -> Subject:
@@ -149,16 +149,16 @@ def _ddp_sentence(run: ScalingRun) -> str:
     found = [
         (ratio[0], one)
         for one in run.results
-        if one.kernel != STATISTICS and (ratio := ddp_speedup(one)) is not None
+        if one.kernel not in PEERS and (ratio := ddp_speedup(one)) is not None
     ]
     if not found:
         return ""
     least, worst = min(found, key=lambda pair: pair[0])
     mean = geometric_mean(ratio for ratio, _ in found)
     return (
-        f"Over {counted(len(found), 'step')} of the kernels, the statistics' apart, they are "
-        f"{format_ratio(mean)} as fast as DDP in the geometric mean, {format_ratio(least)} at "
-        f"least ({escape(worst.kernel)} at {format_case(*worst.case)} in {worst.dtype})."
+        f"Over {counted(len(found), 'step')} of our own kernels, they are {format_ratio(mean)} as "
+        f"fast as DDP in the geometric mean, and {format_ratio(least)} at least "
+        f"({escape(worst.kernel)} at {format_case(*worst.case)} in {worst.dtype})."
     )
 
 

@@ -8,8 +8,9 @@ launched by `torchrun --nproc-per-node=2 train.py`; without torchrun it is one w
 through torch.distributed: gloo between CPUs, NCCL between CUDA devices.
 """
 
-from .fitting import METHODS, fit, make_step
+from .fitting import fit
 from .sharding import FileRows, LocalRows, ShardedRows, SyntheticRows
+from .steps import METHODS, make_step
 from .workers import WorkerError, Workers, init
 
 __all__ = [

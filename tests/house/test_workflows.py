@@ -9,7 +9,7 @@ import pytest
 from paths import ROOT
 from ruamel.yaml import YAML
 
-from bench.gate.gate import NOISY, OK, SLOW, UNDECIDED
+from bench.gate.sequential import ExitStatus
 
 
 def verdict_on(path: Path) -> subprocess.CompletedProcess[str]:
@@ -45,5 +45,5 @@ def test_the_gates_job_has_its_base_its_summary_and_its_exit_statuses() -> None:
     tox = ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
     assert tox["testenv:gate"]["pass_env"] == "GITHUB_*"  # by which it knows where to write
-    for status in (OK, SLOW, 2, UNDECIDED, NOISY):
+    for status in ExitStatus:
         assert f"#   {status} " in text

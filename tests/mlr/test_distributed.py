@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ def fits(request: pytest.FixtureRequest, data: Path) -> Fits:
         return Fits(steps, epochs, dict(held), json.loads((data / "losses.json").read_text()))
 
 
+@cache
 def oracle(
     data: Path, dtype: torch.dtype, batch: int, epochs: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -118,19 +118,6 @@ def test_bad_input_is_one_line_and_exit_2(argv, message, capsys):
     assert err.count("\n") == 1
 
 
-def start(*argv):
-    return subprocess.Popen(
-        [sys.executable, "-m", "mlr", *argv],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def test_process_exit_code_and_single_line():
-    process = start("--dataset", "iris")
-    out, err = process.communicate()
-    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_interrupt_is_one_line_and_130(monkeypatch, capsys):
     def interrupt(*_):
@@ -142,7 +129,10 @@ def test_interrupt_is_one_line_and_130(monkeypatch, capsys):
 
 
 def test_reader_that_leaves_is_no_traceback():
-    process = start("--samples", "300", "--epochs", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlr", "--samples", "300", "--epochs", "1"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()

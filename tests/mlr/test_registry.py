@@ -1,8 +1,10 @@
 """The table of kernels, and kernels from a user's own file."""
 
+import re
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from mlr import (
     KERNELS,
@@ -125,35 +127,15 @@ def test_what_is_no_kernel_file_is_told_for_what_it_is(
     assert "\n" not in str(caught.value)
 
 
-FORWARD = """
-import torch
-from mlr import Operation, kernel, register_operation
-
-register_operation(Operation(
-    name="forward", title="prediction", baseline="addmm",
-    inputs={"x": lambda p: p.draw_normal(0, *p.case.sizes[:2]),
-            "w": lambda p: p.draw_normal(3, *p.case.sizes[1:])},
-    results=lambda m, n, o: {"predictions": (m, o)},
-    oracle=lambda p, calls: (p.x.double() @ p.w.double(),),
-    error_scale=lambda p, calls, expected: (p.x.double().abs() @ p.w.double().abs(),),
-    roundings=lambda calls: 2,
-    least_flops=lambda m, n, o, s: 2 * m * n * o,
-    least_bytes=lambda m, n, o, s: s * (m * n + n * o + m * o),
-    input_bytes=lambda m, n, o, s: s * (m * n + n * o),
-    bind=lambda function, p: lambda: function(p.x, p.w),
-))
-
-@kernel(stage="forward", flops=lambda m, n, o, s: 2 * m * n * o, workspace=lambda m, n, o, s: 0)
-def addmm(x, w):
-    return x @ w
-"""
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FORWARD = re.search(r"```python\n(# forward\.py.*?)```", README, re.DOTALL)[1]  # type: ignore[index]
 
 
 def test_a_users_file_declares_an_operation_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "my.py"
     path.write_text(FORWARD)
-    assert load_kernels(path) == ("addmm",)
-    mine, problem = get_kernel("addmm"), Problem(Case("forward", "cpu", "float32", 9, 5, 4))
+    assert load_kernels(path) == ("product",)
+    mine, problem = get_kernel("product"), Problem(Case("forward", "cpu", "float32", 9, 5, 4))
     call = mine.bind(problem)
     assert check(mine, problem, call).ok
     x = problem.x
@@ -163,7 +145,7 @@ def test_a_users_file_declares_an_operation_of_its_own(tmp_path: Path) -> None:
     assert problem.share_inputs().x is x
     assert not check(mine, problem, lambda: 1.000_1 * call()).ok
     assert "returned NoneType" in str(check(mine, problem, lambda: None).reason)
-    assert mine.baseline == "addmm"
+    assert mine.baseline == "product"
     assert mine.predicted_peak_bytes(problem.case) == 9 * 4 * 4
     with pytest.raises(ValueError, match="'forward' is registered already"):
         register_operation(OPERATIONS["forward"])

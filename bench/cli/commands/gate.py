@@ -1,4 +1,4 @@
-"""Hold new code against old: is anything slower?"""
+"""Compare new code with old: does anything regress?"""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from ...common.errors import UserError, in_one_line, raised_at
 from ...common.paths import ROOT
-from ...gate.config import kernel_rules, read_table, rule_of
-from ...gate.gate import Options, comparable, run_gate
-from ...gate.output import following, print_verdict, write_verdict
-from ...gate.versions import bring, of_kernel_file, scratch, take
+from ...gate.config import add_threshold_options, read_config
+from ...gate.gate import Options, feasible_benchmarks, run_gate
+from ...gate.output import print_verdict, require_writable, write_verdict
+from ...gate.versions import checkout_versions, same_kernel_file, scratch
 from ...plan.selection import add_axes
 from ..say import say
 from ..shared import read_axes
@@ -20,39 +22,31 @@ from ..types import duration, share
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("base", metavar="BASE", help="the old side: a revision, wheel or directory")
-    parser.add_argument(
-        "head", metavar="HEAD", nargs="?", help="the new side (default: the working tree)"
-    )
+    add = parser.add_argument
+    add("base", metavar="BASE", help="the old version: a revision, wheel or directory")
+    add("head", metavar="HEAD", nargs="?", help="the new version (default: the working tree)")
     parser.epilog = (
-        "Exit status: 0 no slow-down; 1 slower, more memory or operations, wrong, or gone; 2 could "
-        "not measure, one line says why; 3 cannot tell; 4 the machine is too noisy. Python itself "
-        "ends with 1 too where it finds no module bench: run it from the checkout."
+        "Exit status: 0 no regression; 1 regression: slower, more memory or operations, wrong, or "
+        "removed; 2 could not measure, one line says why; 3 inconclusive; 4 the machine is too "
+        "noisy. Python itself ends with 1 too where it finds no module bench: run it from the "
+        "checkout."
     )
-    add_axes(parser.add_argument, "smoke")
+    add_axes(add, "smoke")
     parser.set_defaults(default_grid="smoke", device="cpu")
-    parser.add_argument("--budget", type=duration, default=600.0, help="time for it (default: 10m)")
-    parser.add_argument(
-        "--tolerance", type=share, default=0.02, help="a slow-down that is let pass (default: 2%%)"
-    )
-    parser.add_argument(
-        "--target", type=share, default=0.05, help="a slow-down that must be found (default: 5%%)"
-    )
-    parser.add_argument(
-        "--allow", default="", help="kernels that may vanish, fail, or take more memory"
-    )
-    parser.add_argument("--thorough", action="store_true", help="more blocks for what is undecided")
-    parser.add_argument("--base-python", metavar="PYTHON", help="interpreter of the old side")
-    parser.add_argument("--head-python", metavar="PYTHON", help="interpreter of the new side")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes"
-    )
+    add("--max-time", type=duration, default=600.0, help="time for it (default: 10m)")
+    add_threshold_options(add, share)
+    text = "kernels that may be removed, fail, or take more memory"
+    add("--allow-regression", default="", metavar="KERNELS", help=text)
+    add("--thorough", action="store_true", help="more blocks for what is undecided")
+    for name in ("base", "head"):
+        add(f"--{name}-python", metavar="PYTHON", help=f"interpreter of the {name} version")
+    add("--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Return the gate's exit status, 1 for a regression only: whatever else stops it is 2."""
     try:
-        return _hold(arguments)
+        return _run(arguments)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -61,35 +55,29 @@ def run(arguments: argparse.Namespace) -> int:
         ) from error
 
 
-def _hold(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
+    config = read_config(arguments, ROOT / "pyproject.toml")
     axes = read_axes(arguments)
-    rule = rule_of(arguments.tolerance, arguments.target)
-    table = read_table(ROOT / "pyproject.toml")
+    cases, left_out = feasible_benchmarks(axes)
+    require_writable(arguments.out)
+    named = {"base": arguments.base_python, "head": arguments.head_python}
+    pythons = {name: python or sys.executable for name, python in named.items()}
     options = Options(
-        rule=rule,
-        rules=kernel_rules(table, rule),
-        allowed=frozenset([*table.allow, *filter(None, arguments.allow.split(","))]),
-        budget_s=arguments.budget,
+        config=config,
+        max_time_s=arguments.max_time,
         thorough=arguments.thorough,
         seed=axes.seed,
-        pythons=_pythons(arguments),
+        pythons=pythons if any(named.values()) else {},
         kernels=axes.kernel,
     )
-    with scratch() as folder, following() as show:
-        base = take(arguments.base, folder / "old", ROOT)
-        head = take(arguments.head, folder / "new", ROOT)
-        if axes.kernel_file is not None:
-            base, head = bring(Path(axes.kernel_file), base, head, ROOT)
-        for note in of_kernel_file(base, head):
+    file = None if axes.kernel_file is None else Path(axes.kernel_file)
+    with scratch() as folder, Console(stderr=True).status("starting") as status:
+        base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)
+        for note in [*left_out, *same_kernel_file(base, head)]:
             say(note)
-        verdict = run_gate(comparable(axes), base, head, options, show)
+        verdict = run_gate(cases, base, head, options, status.update)
+    verdict.notes[:0] = left_out
     print_verdict(verdict)
     for path in write_verdict(verdict, base, head, arguments.out):
         print(path)
-    return verdict.code
-
-
-def _pythons(arguments: argparse.Namespace) -> tuple[str, str] | None:
-    """Return the interpreters of a gate over two environments, where one is named."""
-    named = arguments.base_python, arguments.head_python
-    return (named[0] or sys.executable, named[1] or sys.executable) if any(named) else None
+    return verdict.exit_status

@@ -19,7 +19,7 @@ from ...common.units import counted
 from ...convergence import section as convergence
 from ...convergence.records import latest_convergence_runs
 from ...experiments.gate_power import section as gate_power
-from ...experiments.gate_power.analysis import read_all
+from ...experiments.gate_power.records import read_all
 from ...report.build import NO_HISTORY, write_report
 from ...report.export import write_table
 from ...report.publishing import PUBLISHED, publish, refuse_foreign, short_names

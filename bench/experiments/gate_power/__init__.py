@@ -1,1 +1,1 @@
-"""Trials of the gate on code that did not change, or was slowed: its two error rates."""
+"""How often does the gate fail unchanged code, and how often does it miss what is slower?"""

@@ -1,6 +1,6 @@
-"""What other tools' rules say of two runs, each with the tool's own code where it can be had.
+"""What other tools' rules say of two runs, each by the tool's own code where it can be had.
 
-They see what they always see: one process a side, its rounds taken for independent samples.
+They see what they always see: one process a version, its rounds taken for independent samples.
 """
 
 from __future__ import annotations
@@ -13,50 +13,49 @@ from pytest_benchmark.utils import parse_compare_fail
 from scipy import stats
 
 Rounds = Sequence[float]
+Fails = Callable[[Rounds, Rounds], bool]
 
 
-def _plugin(rule: str) -> Callable[[Rounds, Rounds], bool]:
+def _plugin(rule: str) -> Fails:
     """Return pytest-benchmark's own check, as of `--benchmark-compare-fail=RULE`."""
     check = parse_compare_fail(rule)
 
-    return lambda old, new: bool(check.fails(_statistics(new), _statistics(old)))
+    def statistics(rounds: Rounds) -> dict[str, float]:
+        found = Stats()
+        for value in rounds:
+            found.update(value)
+        return {name: getattr(found, name) for name in ("min", "max", "mean", "median")}
+
+    return lambda base, head: bool(check.fails(statistics(head), statistics(base)))
 
 
-def _statistics(rounds: Rounds) -> dict[str, float]:
-    """Return what the plugin's check reads of a run."""
-    found = Stats()
-    for value in rounds:
-        found.update(value)
-    return {name: getattr(found, name) for name in ("min", "max", "mean", "median")}
-
-
-def _mann_whitney(old: Rounds, new: Rounds) -> bool:
+def _mann_whitney(base: Rounds, head: Rounds) -> bool:
     """Apply asv's rule: p under 0.002 by the Mann-Whitney test, and 10 % slower in the median."""
-    slower = float(np.median(new)) > 1.1 * float(np.median(old))
-    return slower and float(stats.mannwhitneyu(old, new).pvalue) < 0.002
+    slower = float(np.median(head)) > 1.1 * float(np.median(base))
+    return slower and float(stats.mannwhitneyu(base, head).pvalue) < 0.002
 
 
-def _t_test(old: Rounds, new: Rounds) -> bool:
-    """Apply pyperf's rule: its own two-sample t-test at 95 %, and slower in the mean."""
-    slower = float(np.mean(new)) > float(np.mean(old))
+def _t_test(base: Rounds, head: Rounds) -> bool:
+    """Apply pyperf's rule: a two-sample t-test at 95 %, and slower in the mean."""
     try:
         from pyperf._utils import is_significant
-    except ImportError:  # it is wanted for trials alone; SciPy has the same test
-        return slower and float(stats.ttest_ind(old, new).pvalue) < 0.05
-    return slower and bool(is_significant(old, new)[0])
+
+        significant = bool(is_significant(base, head)[0])
+    except ImportError:  # SciPy has the same test
+        significant = float(stats.ttest_ind(base, head).pvalue) < 0.05
+    return significant and float(np.mean(head)) > float(np.mean(base))
 
 
-RULES: dict[str, Callable[[Rounds, Rounds], bool]] = {
-    "min:5%": _plugin("min:5%"),
-    "mean:5%": _plugin("mean:5%"),
-    "median:10%": _plugin("median:10%"),
+BASELINE_DETECTORS: dict[str, Fails] = {
+    **{rule: _plugin(rule) for rule in ("min:5%", "mean:5%", "median:10%")},
     "Mann-Whitney (asv)": _mann_whitney,
     "t-test (pyperf)": _t_test,
 }
 
 
-def judge(old: Mapping[str, Rounds], new: Mapping[str, Rounds]) -> dict[str, list[str]]:
+def judge(base: Mapping[str, Rounds], head: Mapping[str, Rounds]) -> dict[str, list[str]]:
     """Return for each rule the cases that it fails."""
     return {
-        rule: [name for name in old if fails(old[name], new[name])] for rule, fails in RULES.items()
+        rule: [name for name in base if fails(base[name], head[name])]
+        for rule, fails in BASELINE_DETECTORS.items()
     }

@@ -1,29 +1,35 @@
-"""Trials of the gate -> what a report and a README tell of them."""
+"""Trials of the gate -> what a report and a README tell of them. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import pandas as pd
+from matplotlib.figure import Figure
+
 from ...report.catalogue import safe
 from ...report.html import Section
+from ...report.markdown import escape, image, markdown_table
+from ...report.style import GREY, label
 from ...report.subject import Paths, Subject
 from ...store.runs import plain
-from .analysis import Trial, trials_figure, trials_section, trials_table
+from .analysis import by_rule, facts, false_alarms, mutations_table, power, rates_table
+from .records import GATE, MUTATION, SLOWED_ALL, SLOWED_ONE, UNCHANGED, Trial, to_frame
 
-Trials = Mapping[str, Sequence[Trial]]  # by machine
+COLOURS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+TITLE = "Which rule stops a slow-down, and which raises false alarms?"
 
 
-def subject(trials: Trials) -> Subject:
-    """Return what a report tells of the gate's trials; it shows those of the most on a machine."""
-    published = {}
-    if trials:
-        published["gate"] = _stem(max(trials, key=lambda machine: len(trials[machine])))
-    tables = (trials_table(some, machine) for machine, some in trials.items())
+def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
+    """Return what a report tells of the gate's trials, by machine; it shows those of the most."""
+    frames = {machine: to_frame(some) for machine, some in trials.items()}
+    most = max(trials, key=lambda machine: len(trials[machine]), default=None)
+    tables = [trials_table(rows, machine) for machine, rows in frames.items()]
     return Subject(
-        sections=partial(_sections, trials),
-        figures={_stem(name): partial(trials_figure, some, name) for name, some in trials.items()},
-        published=published,
+        sections=partial(_sections, frames),
+        figures={_stem(name): partial(trials_figure, rows, name) for name, rows in frames.items()},
+        published={} if most is None else {"gate": _stem(most)},
         readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
     )
 
@@ -32,8 +38,70 @@ def _stem(machine: str) -> str:
     return f"{safe(machine)}-gate"
 
 
-def _sections(trials: Trials, paths: Paths) -> list[Section]:
+def _sections(frames: Mapping[str, pd.DataFrame], paths: Paths) -> list[Section]:
     return [
-        Section(f"The gate on {plain(name)}", trials_section(some, name, paths.get(_stem(name))))
-        for name, some in trials.items()
+        Section(f"The gate on {plain(name)}", trials_section(rows, paths.get(_stem(name))))
+        for name, rows in frames.items()
     ]
+
+
+def _count(rows: pd.DataFrame) -> int:
+    return int(rows.loc[rows["kind"] != MUTATION, "trial"].nunique())
+
+
+def trials_table(rows: pd.DataFrame, machine: str) -> str:
+    """Return the table of a README: what each rule did, and on which machine."""
+    return f"{markdown_table(rates_table(rows))}\n\n{_count(rows)} trials on {escape(machine)}."
+
+
+def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
+    """Return the report's part on the gate's trials of one machine."""
+    mutations = mutations_table(rows)
+    cases = rows.loc[rows["kind"] != MUTATION, "case"].nunique()
+    parts = [
+        "How often does a rule fail code that did not change, and how often does it find one case "
+        f"of {cases} that was slowed, or any of them where all were ({SLOWED_ALL})? Each trial is "
+        "a whole gate; beside it the rules of other tools judge two runs of the same trial, one "
+        "process each. In brackets exact 95 % intervals.",
+        image("Share of trials failed, by slow-down and rule", figure),
+        markdown_table(rates_table(rows)),
+        "\n".join(f"* {escape(said, 400)}." for said in facts(rows)),
+    ]
+    if len(mutations):
+        parts += [
+            "Mistakes that people make, each put into one kernel, with another kernel beside it "
+            "that has none. The result stays right, so only its cost can show the mistake:",
+            markdown_table(mutations),
+        ]
+    return "\n\n".join(filter(None, parts))
+
+
+def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
+    """Draw the share of trials that each rule fails, by the size of the slow-down."""
+    figure = Figure(figsize=(8, 4.4))
+    figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
+    axes = figure.subplots()
+    for number, (rule, own) in enumerate(by_rule(rows).items()):
+        rates = [false_alarms(own, *UNCHANGED), *(power(own, kind) for kind in SLOWED_ONE)]
+        shares = pd.DataFrame(rates)
+        shares = shares[shares["of"] > 0]
+        middle = shares["hits"] / shares["of"]
+        axes.errorbar(
+            shares.index + (number - 2.5) * 0.13, middle,
+            yerr=[middle - shares["low"], shares["high"] - middle],
+            color=COLOURS[number % len(COLOURS)], marker="o" if rule == GATE else "s",
+            markersize=7 if rule == GATE else 5, capsize=2, linestyle="none", label=label(rule),
+        )  # fmt: skip
+    names = ["unchanged", *(f"+{share:.0%}" for share in SLOWED_ONE.values())]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("what one case was slowed by")
+    axes.set_ylabel("trials that fail: 95 % interval")
+    axes.grid(axis="y", color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(TITLE, fontsize=13, fontweight="bold", x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    said = f"{machine}, {_count(rows)} trials"
+    figure.text(0.99, 0.005, label(said), ha="right", fontsize=7.5, color=GREY)
+    return figure

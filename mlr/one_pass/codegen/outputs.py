@@ -206,11 +206,7 @@ class OutputVectorised:
         residuals = given
         if memory.weight is not None:
             residuals = self._residuals(to, memory, given, spread, kept)
-        for part in range(self.vectors):
-            total = to.load(memory.bias_sums, part * self.lanes, self.lanes)
-            for residual in residuals:
-                total = to.build.fadd(total, residual[part])
-            to.store(total, memory.bias_sums, part * self.lanes)
+        self._add_to_bias(to, memory, residuals)
         if self.features_per_vector > 1:
             everywhere = [lane % self.lanes for lane in range(self.width)]
             residuals = [[to.shuffle(residual[0], everywhere)] for residual in residuals]
@@ -227,6 +223,14 @@ class OutputVectorised:
                         features = kept[number, group] = spread(number, group)
                     total = to.multiply_add(features, residuals[number][part], total)
                 to.store(total, memory.weight_sums, place)
+
+    def _add_to_bias(self, to: Writer, memory: _Memory, residuals: list[list[ir.Value]]) -> None:
+        """Add the residuals of some rows to g."""
+        for part in range(self.vectors):
+            total = to.load(memory.bias_sums, part * self.lanes, self.lanes)
+            for residual in residuals:
+                total = to.build.fadd(total, residual[part])
+            to.store(total, memory.bias_sums, part * self.lanes)
 
     def _residuals(
         self,

@@ -71,7 +71,7 @@ def test_a_training_that_does_not_get_there_ends(monkeypatch: pytest.MonkeyPatch
     assert len(train_to_target(trainer, trainer.start(task), task, 0.0)) == 8
     trainer = TRAINERS["sklearn LinearRegression"]
     assert len(train_to_target(trainer, trainer.start(task), task, 0.0)) == 2
-    wild = task._replace(lr=1e200)
+    wild = task._replace(info=SMALL.model_copy(update={"lr": 1e200}))
     trainer = TRAINERS["auto_step"]
     losses = train_to_target(trainer, trainer.start(wild), wild, 0.0)
     assert not math.isfinite(losses[-1])

@@ -1,108 +1,157 @@
 """Trials add up over days: what a kill leaves is cut off, and the added work stays what it was."""
 
-import json
 import shutil
 import sys
-from dataclasses import asdict
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from paths import ROOT
 
+from bench.experiments.gate_power import delays, worker
 from bench.experiments.gate_power import experiment as trials
-from bench.experiments.gate_power.analysis import KINDS, MUTANT, mutants_table, read_trials
-from bench.experiments.gate_power.mutants import MUTANTS, Mutant
-from bench.gate.gate import Options, Progress
-from bench.gate.versions import load
+from bench.experiments.gate_power.analysis import mutations_table
+from bench.experiments.gate_power.delays import put_delays
+from bench.experiments.gate_power.mutations import MUTATIONS, Mutation
+from bench.experiments.gate_power.records import (
+    MUTATION,
+    SLOWED,
+    SLOWED_ALL,
+    Trial,
+    read_trials,
+    to_frame,
+)
+from bench.gate.gate import Options
+from bench.gate.loading import VersionKernel, load_kernels
+from bench.gate.spec import HEAD, Spec
 from bench.measure.memory import peak_bytes
-from mlr import Problem, get_kernel
+from bench.measure.paired import LocalTarget
+from bench.measure.timing import TimedBatch
+from mlr import Problem, check, get_kernel
+
+EMPTY = {"at": "", "commit": None, "exit_status": 0, "wall_s": 1.0, "blocks": 0, "control": None}
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Trials that measure nothing; returns the work that each was given."""
-    given: list[Any] = []
-
-    def trial(kind: str, number: int, work: Any, *_: Any) -> dict[str, Any]:
-        given.append(work)
-        return {"kind": kind, "number": number, "work": work}
-
-    monkeypatch.setattr(trials, "_trial", trial)
-    monkeypatch.setattr(trials, "calibrate", lambda blocks: {"calibrated": len(given)})
-    return given
-
-
-def show(progress: Progress) -> None:
+def show(text: str) -> None:
     """Show nothing."""
 
 
-def test_trials_are_added_to_what_is_there(tmp_path: Path, quick: list[Any]) -> None:
-    path = trials.run_trials("same", 2, tmp_path, show)
-    assert trials.run_trials("slow5", 1, tmp_path, show) == path
-    assert [trial["kind"] for trial in read_trials(path)] == ["same", "same", "slow5"]
-    assert [trial["number"] for trial in read_trials(path)] == [0, 1, 2]
-    assert quick == [{"calibrated": 0}] * 3  # it is the same experiment on every day
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Trials that measure nothing; returns the number that each was given."""
+    given: list[int] = []
+
+    def trial(kind: str, number: int, *_: Any) -> Trial:
+        given.append(number)
+        return Trial(kind=kind, cases={}, **EMPTY)
+
+    monkeypatch.setattr(trials, "_trial", trial)
+    return given
 
 
-def test_a_trial_that_was_killed_is_done_anew(tmp_path: Path, quick: list[Any]) -> None:
-    path = trials.run_trials("same", 2, tmp_path, show)
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"kind": "slow5", "wor')
-    trials.run_trials("slow10", 1, tmp_path, show)
-    assert path.read_bytes().startswith(whole)
-    assert [json.loads(line)["kind"] for line in path.read_text().splitlines()][2:] == ["slow10"]
+def test_trials_are_added_to_what_is_there(tmp_path: Path, quick: list[int]) -> None:
+    path = trials.run_trials("a_a", 2, tmp_path, show)
+    with path.open("a") as file:
+        file.write('{"kind": "slow')  # of a trial that was killed
+    assert trials.run_trials("slowdown-5", 1, tmp_path, show) == path
+    assert [trial.kind for trial in read_trials(path)] == ["a_a", "a_a", "slowdown-5"]
+    assert quick == [0, 1, 2]
 
 
-def test_the_suite_is_large_enough_and_every_kind_has_its_share() -> None:
-    assert len(trials.SUITE) >= 8
-    assert len({entry.name for entry in trials.SUITE}) == len(trials.SUITE)
-    assert {share for share in KINDS.values() if share} == {0.05, 0.10, 0.20}
+def test_the_suite_is_large_enough() -> None:
+    assert len({one.name for one in trials.SUITE}) == len(trials.SUITE) >= 8
+    assert len({one.kernel for one in trials.SUITE}) == len(trials.SUITE)  # a delay is a kernel's
 
 
-def mutated(mutant: Mutant, folder: Path) -> Any:
-    """Return the package with the mutated kernel, out of a copy."""
-    shutil.copytree(ROOT / "mlr", folder / "mlr", ignore=shutil.ignore_patterns("__pycache__"))
-    mutant.put_into(folder / "mlr")
+@pytest.mark.parametrize(
+    ("kind", "delayed"),
+    [("a_a", 0), ("a_a_loaded", 0), ("slowdown-10", 1), (SLOWED_ALL, len(trials.SUITE))],
+)
+def test_a_trial_slows_what_its_kind_says(
+    kind: str, delayed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def fails(*_: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(trials, "put_delays", lambda package, added: asked.append(added))
+    monkeypatch.setattr(trials, "_rounds", lambda version: {})
+    monkeypatch.setattr(trials, "run_gate", fails)
+    with pytest.raises(InterruptedError):
+        trials._trial(kind, 0, show)
+    assert [list(added.values()) for added in asked] == [[SLOWED.get(kind)] * delayed]
+
+
+def loaded(folder: Path) -> dict[str, VersionKernel]:
+    """Return the kernels of a copy of the package."""
     try:
-        return load(folder, "mlr_test_mutant")
+        return load_kernels(folder, "mlr_test_copy")
     finally:
-        for name in [n for n in sys.modules if n.startswith("mlr_test_mutant")]:
+        for name in [n for n in sys.modules if n.startswith("mlr_test_copy")]:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mutants_result_is_right_and_only_its_cost_is_another(
-    mutant: Mutant, tmp_path: Path
+def copied(folder: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(ROOT / "mlr", folder / "mlr", ignore=ignored))
+
+
+def test_a_delay_is_in_every_call_of_its_kernel_and_in_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    side = mutated(mutant, tmp_path)
-    kernel = side.KERNELS[mutant.kernel]
-    problem = side.Problem(side.Case(**asdict(mutant.case)))
-    assert side.check(kernel, problem, kernel.bind(problem)).reason is None
-    if mutant.name == "a Python loop over rows":
+    """Calls of 4 s that shall be slower by a half wait for 2 s, on a clock that ticks when read."""
+    reads = count()
+    monkeypatch.setattr(delays, "wall_clock", lambda: float(next(reads)))
+    monkeypatch.setattr(LocalTarget, "time_batch", lambda ready: TimedBatch(4.0, 4.0))
+    put_delays(copied(tmp_path), {"matmul": 0.5, "fused_addmm": 0.5})
+    kernels = loaded(tmp_path)
+    for one, waited in zip(trials.SUITE[:7:3], (3, 0, 3), strict=True):
+        call, before = kernels[one.kernel].bind(Problem(one.case)), next(reads)
+        call()
+        assert next(reads) - before - 1 == waited
+
+
+def test_rounds_are_those_of_one_version() -> None:
+    one = trials.SUITE[0]
+    kernels = {HEAD: VersionKernel(sys.modules["mlr"], get_kernel(one.kernel))}
+    rounds = worker.time_rounds(one, kernels, Spec({}, [one]))["rounds"]
+    assert len(rounds) == worker.ROUNDS
+    assert min(rounds) > 0
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_mutations_result_is_right_and_only_its_cost_is_another(
+    mutation: Mutation, tmp_path: Path
+) -> None:
+    mutation.put_into(copied(tmp_path))
+    kernel: Any = loaded(tmp_path)[mutation.kernel]
+    problem, original = Problem(mutation.case), get_kernel(mutation.kernel)
+    assert check(original, problem, kernel.bind(problem)).reason is None
+    if mutation.name == "a Python loop over rows":
         return  # it costs time alone, which decides no test
-    before = peak_bytes(get_kernel(mutant.kernel), Problem(mutant.case))
-    assert peak_bytes(kernel, Problem(mutant.case)) > before
+    before = peak_bytes(original, Problem(mutation.case))
+    assert peak_bytes(kernel, Problem(mutation.case)) > before
 
 
-def test_a_mutant_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
+def test_a_mutation_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mlr").mkdir()
     (tmp_path / "mlr" / "gradients.py").write_text("def matmul(): pass\n@kernel(x.T @ delta)")
     with pytest.raises(ValueError, match="must hold"):
-        MUTANTS[0].put_into(tmp_path / "mlr")
+        MUTATIONS[0].put_into(tmp_path / "mlr")
 
 
-def test_a_mutant_is_a_trial_of_its_own_kind(
-    tmp_path: Path, quick: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_a_mutation_is_a_trial_of_its_own_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = next(mutant for mutant in MUTANTS if mutant.name == "the Kronecker way")
-    monkeypatch.setattr(trials, "MUTANTS", (loop,))
-    monkeypatch.setattr(trials, "Options", partial(Options, budget_s=1.0))
-    path = trials.run_trials(MUTANT, 1, tmp_path, show)
-    row = mutants_table(read_trials(path)).iloc[0]
+    """A whole trial, which has no time for blocks."""
+    one = next(mutation for mutation in MUTATIONS if mutation.name == "the Kronecker way")
+    monkeypatch.setattr(trials, "MUTATIONS", (one,))
+    monkeypatch.setattr(trials, "Options", partial(Options, max_time_s=1.0))
+    path = trials.run_trials(MUTATION, 1, tmp_path, show)
+    row = mutations_table(to_frame(read_trials(path))).iloc[0]
     assert row["found"] == "1 of 1"
-    assert row["by"].startswith("bytes, operations")
-    assert row["alarms beside"] == "0"
-    trials.run_trials("same", 1, tmp_path, show)  # its work is not a mutant's
-    assert [trial["kind"] for trial in read_trials(path)] == [MUTANT, "same"]
+    assert row["by"].startswith("flops, peak_bytes")
+    assert row["false alarms"] == "0"

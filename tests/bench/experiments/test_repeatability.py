@@ -1,13 +1,21 @@
 """Runs held against each other: the figures of the verdict, from runs whose spread is known."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from bench.experiments.repeatability.analysis import TWICE, coverage, spread, verdict
+from bench.experiments.repeatability.analysis import (
+    TWICE,
+    agreement_promise,
+    coverage,
+    promises,
+    spread,
+)
+from bench.experiments.repeatability.experiment import Repeated, write_proof
 
 
 def frame(shift: float, medians: float = 1.0, low: float = 0.98, high: float = 1.02) -> Any:
@@ -46,7 +54,31 @@ def test_intervals_that_miss_the_known_ratio_are_counted() -> None:
 
 def test_a_promise_that_is_not_kept_is_said() -> None:
     steady = [frame(shift) for shift in (0.0, 0.001, -0.001)]
-    assert all(one.kept for one in verdict(spread(steady), coverage(steady)))
+    assert all(one.kept for one in promises(spread(steady), coverage(steady)))
     wild = [frame(shift, low=1.01) for shift in (0.0, 0.5, -0.5)]
-    assert not any(one.kept for one in verdict(spread(wild), coverage(wild))[:2])
-    assert not verdict(spread(wild), coverage(wild))[3].kept
+    assert not any(one.kept for one in promises(spread(wild), coverage(wild))[:2])
+    assert not promises(spread(wild), coverage(wild))[3].kept
+
+
+def test_times_apart_from_torchs_timer_are_said_with_the_worst_case() -> None:
+    rows = [
+        {"kernel": "matmul", "case": "a", "ratio": 1.02},
+        {"kernel": "einsum", "case": "b", "ratio": 0.95},
+    ]
+    near = agreement_promise(pd.DataFrame(rows))
+    assert near.kept
+    assert near.measured.endswith("over 2 cases, worst -5.0% (einsum, b)")
+    assert not agreement_promise(pd.DataFrame(rows[1:])).kept
+
+
+def test_what_was_shown_is_one_file_written_whole(tmp_path: Path) -> None:
+    frames = [frame(0.0), frame(0.01)]
+    found = Repeated(spread(frames), coverage(frames), "here", {"threads": 1, "shard": None})
+    table = pd.DataFrame([{"kernel": "matmul", "case": "a", "timer_s": 1e-6, "ratio": 1.0}])
+    said = [*promises(found.spread, found.known), agreement_promise(table)]
+    write_proof(found, table, said, tmp_path / "out" / "machine.md")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["machine.md"]
+    text = (tmp_path / "out" / "machine.md").read_text()
+    assert "# Do runs repeat? machine" in text
+    assert "Measured on here. Settings: threads 1." in text
+    assert text.count("| yes") == len(said)

@@ -8,8 +8,7 @@ import pytest
 from bench.cli.types import count, duration, share
 from bench.common.errors import UserError
 from bench.common.units import as_duration
-from bench.gate.config import kernel_rules, read_table, rule_of
-from bench.gate.sequential import Rule
+from bench.gate.config import GateConfig, Thresholds, add_threshold_options, read_config
 
 
 @pytest.mark.parametrize(
@@ -52,45 +51,62 @@ def test_what_is_no_count_is_refused(text: str) -> None:
         count(text)
 
 
-def test_a_kernel_may_have_rules_of_its_own(tmp_path: Path) -> None:
+def config(pyproject: Path, *options: str) -> GateConfig:
+    """Read what a command line and a pyproject file say."""
+    parser = argparse.ArgumentParser()
+    add_threshold_options(parser.add_argument, share)
+    parser.add_argument("--allow-regression", default="")
+    return read_config(parser.parse_args(options), pyproject)
+
+
+def test_a_kernel_may_have_thresholds_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text(
-        '[tool.mlr.gate]\nallow = ["einsum"]\n[tool.mlr.gate.kernels]\n'
-        "jacrev = {tolerance = 0.1, target = 0.2}\nmatmul = {target = 0.03}\n"
+        '[tool.mlr.gate]\nallow_regression = ["einsum"]\n[tool.mlr.gate.kernels]\n'
+        "jacrev = {threshold = 0.1, equivalence_margin = 0.2}\nmatmul = {equivalence_margin = 1}\n"
     )
-    table = read_table(path)
-    assert table.allow == ["einsum"]
-    rules = kernel_rules(table, Rule())
-    assert rules["jacrev"] == Rule(tolerance=0.1, target=0.2)
-    assert rules["matmul"] == Rule(tolerance=0.02, target=0.03)
-    assert read_table(tmp_path / "none.toml").kernels == {}
+    found = config(path, "--allow-regression=matmul,,outer_sum", "--threshold=3%")
+    assert found.allow_regression == {"einsum", "matmul", "outer_sum"}
+    assert found.of("jacrev") == Thresholds(threshold=0.1, equivalence_margin=0.2)
+    assert found.of("matmul") == Thresholds(threshold=0.03, equivalence_margin=1.0)
+    assert found.of("einsum") == Thresholds(threshold=0.03, equivalence_margin=0.05)
+    assert config(tmp_path / "none.toml") == GateConfig()
+
+
+def test_every_threshold_is_an_option_with_its_default_in_the_help() -> None:
+    parser = argparse.ArgumentParser()
+    add_threshold_options(parser.add_argument, share)
+    assert parser.parse_args([]) == argparse.Namespace(**Thresholds().model_dump())
+    text = " ".join(parser.format_help().split())
+    assert "a slow-down that must be found (default: 5%)" in text
 
 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("[tool.mlr.gate]\nalow = []", "alow"),
-        ("[tool.mlr.gate]\nallow = 1", "allow"),
-        ("[tool.mlr.gate.kernels.matmul]\ntarget = '5%'", "kernels.matmul.target"),
-        ("[tool.mlr.gate.kernels.matmul]\ntarget = nan", "kernels.matmul.target"),
+        ("[tool.mlr.gate]\nallow = []", "allow: Extra inputs"),
+        ("[tool.mlr.gate]\nallow_regression = 1", "allow_regression: "),
+        ("[tool.mlr.gate.kernels.matmul]\nthreshold = '5%'", "kernels.matmul: threshold: "),
+        ("[tool.mlr.gate.kernels.matmul]\nthreshold = nan", "kernels.matmul: threshold: "),
+        ("[tool.mlr.gate.kernels.matmul]\ntarget = 0.1", "kernels.matmul: target: Extra inputs"),
+        (
+            "[tool.mlr.gate.kernels.matmul]\nequivalence_margin = 0.01",
+            "kernels.matmul: --equivalence-margin must be above --threshold",
+        ),
         ("[tool.mlr.gate", "must be readable TOML"),
     ],
 )
 def test_a_mistake_in_the_table_is_one_line(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text(text)
-    with pytest.raises(UserError, match=part) as error:
-        read_table(path)
+    with pytest.raises(UserError) as error:
+        config(path)
+    assert part in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_target_must_be_above_the_tolerance_and_the_line_says_which_is_which(
+def test_a_margin_must_be_above_the_threshold_and_the_line_says_which_is_which(
     tmp_path: Path,
 ) -> None:
-    assert rule_of(0.02, 0.05) == Rule()
-    with pytest.raises(UserError, match=r"got --target 5% and --tolerance 50%: raise the target"):
-        rule_of(0.5, 0.05)
-    path = tmp_path / "pyproject.toml"
-    path.write_text("[tool.mlr.gate.kernels.jacrev]\ntarget = 0.01\n")
-    with pytest.raises(UserError, match=r"--target 1% and --tolerance 2% for kernel jacrev \(\["):
-        kernel_rules(read_table(path), Rule())
+    with pytest.raises(UserError, match=r"got 5% and 50%: raise the margin or lower the"):
+        config(tmp_path / "none.toml", "--threshold=50%")

@@ -7,38 +7,38 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.gate.budget import too_short
+from bench.gate.config import Thresholds
 from bench.gate.sequential import (
-    CANNOT_TELL,
-    FASTER,
-    FIRST_LOOK,
-    LEAST_TO_FAIL,
-    LEAST_TO_PASS,
-    NOT_SLOWER,
-    SLOWER,
-    Deciding,
-    Rule,
-    lower_bound,
+    IMPROVEMENT,
+    INCONCLUSIVE,
+    LOOKS,
+    MIN_SCREENING,
+    MIN_TO_FAIL,
+    MIN_TO_PASS,
+    NO_REGRESSION,
+    REGRESSION,
+    SequentialTest,
+    estimate,
+    explain_timeout,
     most_blocks,
-    p_value,
-    upper_bound,
 )
+from bench.stats.signed_rank import lower_bound, p_value, upper_bound
 
 CASES = [f"case{number}" for number in range(10)]
 
 
 def decided(
     truth: dict[str, float], sd: float, random: np.random.Generator, heavy: bool = False
-) -> Deciding:
+) -> SequentialTest:
     """Take one suite through its blocks on a machine with this much noise."""
-    deciding = Deciding(dict.fromkeys(CASES, Rule()))
-    while wanted := deciding.wanted():
+    test = SequentialTest(dict.fromkeys(CASES, Thresholds()))
+    while wanted := test.open_cases():
         noise = random.standard_t(3, len(wanted)) if heavy else random.normal(size=len(wanted))
         values = {
             n: math.log(truth.get(n, 1.0)) + sd * e for n, e in zip(wanted, noise, strict=True)
         }
-        deciding.add(values)
-    return deciding
+        test.add(values)
+    return test
 
 
 @pytest.mark.parametrize("count", [1, 4, 6, 9, 14])
@@ -79,14 +79,14 @@ def test_unchanged_code_does_not_fail(sd: float, heavy: bool) -> None:
     """At most one suite in a hundred, with room for chance; also with wild processes."""
     random = np.random.default_rng(3)
     suites = [decided({}, sd, random, heavy) for _ in range(200)]
-    failed = sum(any(c.verdict == SLOWER for c in suite.cases.values()) for suite in suites)
+    failed = sum(any(c.decision == REGRESSION for c in suite.cases.values()) for suite in suites)
     assert failed <= 5
 
 
 def test_a_slow_down_at_the_tolerance_is_let_pass() -> None:
     random = np.random.default_rng(4)
     suites = [decided(dict.fromkeys(CASES, 1.02), 0.02, random) for _ in range(200)]
-    assert sum(any(c.verdict == SLOWER for c in suite.cases.values()) for suite in suites) <= 5
+    assert sum(any(c.decision == REGRESSION for c in suite.cases.values()) for suite in suites) <= 5
 
 
 @pytest.mark.parametrize(("ratio", "power"), [(1.05, 0.80), (1.10, 0.95), (1.20, 0.98)])
@@ -94,9 +94,9 @@ def test_a_slow_down_is_found(ratio: float, power: float) -> None:
     random = np.random.default_rng(6)
     found = passed = 0
     for _ in range(150):
-        verdict = decided({"case3": ratio}, 0.015, random).cases["case3"].verdict
-        found += verdict == SLOWER
-        passed += verdict == NOT_SLOWER
+        verdict = decided({"case3": ratio}, 0.015, random).cases["case3"].decision
+        found += verdict == REGRESSION
+        passed += verdict == NO_REGRESSION
     assert found / 150 >= power - 0.03
     if ratio >= 1.10:
         assert passed == 0
@@ -105,85 +105,104 @@ def test_a_slow_down_is_found(ratio: float, power: float) -> None:
 def test_all_cases_slowed_are_all_found() -> None:
     random = np.random.default_rng(7)
     suite = decided(dict.fromkeys(CASES, 1.2), 0.02, random)
-    assert {case.verdict for case in suite.cases.values()} == {SLOWER}
+    assert {case.decision for case in suite.cases.values()} == {REGRESSION}
 
 
 def test_a_faster_case_is_said_to_be() -> None:
     suite = decided({"case1": 0.8}, 0.01, np.random.default_rng(8))
-    assert suite.cases["case1"].verdict == FASTER
+    assert suite.cases["case1"].decision == IMPROVEMENT
 
 
 def test_what_is_too_noisy_to_see_is_no_pass() -> None:
     """The error that a test which finds nothing calls a pass."""
     suite = decided({}, 0.5, np.random.default_rng(9))
-    verdicts = [case.verdict for case in suite.cases.values()]
-    assert verdicts.count(CANNOT_TELL) >= 8
+    verdicts = [case.decision for case in suite.cases.values()]
+    assert verdicts.count(INCONCLUSIVE) >= 8
 
 
 def test_when_time_is_up_the_rest_is_undecided() -> None:
-    deciding = Deciding({"a": Rule(), "b": Rule()})
-    for _ in range(FIRST_LOOK - 1):
-        deciding.add({"a": 0.0, "b": 0.0})
-    assert deciding.wanted() == ["a", "b"]
-    deciding.close()
-    assert deciding.finding("a").verdict == CANNOT_TELL
-    assert deciding.finding("a").blocks == FIRST_LOOK - 1
+    test = SequentialTest({"a": Thresholds(), "b": Thresholds()})
+    for _ in range(MIN_SCREENING - 1):
+        test.add({"a": 0.0, "b": 0.0})
+    assert test.open_cases() == ["a", "b"]
+    test.finish()
+    case = test.cases["a"]
+    assert case.decision == INCONCLUSIVE
+    assert estimate(case.values, case.thresholds).blocks == MIN_SCREENING - 1
 
 
 def blocks_of(values: Iterable[float], *, thorough: bool = False) -> tuple[str | None, int]:
     """Return the verdict on a case with these values, and after how many of them it is reached."""
-    deciding, left = Deciding({"a": Rule()}, thorough=thorough), iter(values)
-    while deciding.wanted():
-        deciding.add({"a": next(left)})
-    case = deciding.cases["a"]
-    return case.verdict, len(case.screened) + len(case.confirmed)
+    test, left = SequentialTest({"a": Thresholds()}, thorough=thorough), iter(values)
+    while test.open_cases():
+        test.add({"a": next(left)})
+    case = test.cases["a"]
+    return case.decision, len(case.screened) + len(case.confirmed)
 
 
 @pytest.mark.parametrize("thorough", [False, True])
 def test_no_verdict_rests_on_fewer_blocks_nor_on_more(thorough: bool) -> None:
-    for centre, verdict, blocks in ((0, NOT_SLOWER, LEAST_TO_PASS), (0.2, SLOWER, LEAST_TO_FAIL)):
+    for centre, verdict, blocks in (
+        (0, NO_REGRESSION, MIN_TO_PASS),
+        (0.2, REGRESSION, MIN_TO_FAIL),
+    ):
         quiet = (centre + step / 1e6 for step in range(100))
         assert blocks_of(quiet, thorough=thorough) == (verdict, blocks)
     wild = ((step - 200) * (-1) ** step for step in range(100))
-    assert blocks_of(wild, thorough=thorough) == (CANNOT_TELL, most_blocks(thorough=thorough)[-1])
+    assert blocks_of(wild, thorough=thorough) == (INCONCLUSIVE, most_blocks(thorough=thorough)[-1])
 
 
 @pytest.mark.parametrize(
     ("reached_s", "ended", "budget"),
     [
-        ([9.0], "before the first block: the examination took 9.00 s", "4m"),  # 9 + 20 · 9
-        ([6.0, 10.0, 14.0], "after 2 blocks, of 4.00 s each", "90s"),  # 6 + 20 · 4
-        ([6.0, 10.0], "after 1 block, of 4.00 s each", "90s"),
-        ([5.0, *range(7, 47, 2)], "after 20 blocks, of 2.00 s each", "90s"),  # 5 + 38 · 2
+        ([9.0], "before the first block; verification took 9.00 s", "4m"),  # 9 + 20 · 9
+        ([6.0, 10.0, 14.0], "after 2 blocks of 4.00 s each", "90s"),  # 6 + 20 · 4
+        ([6.0, 10.0], "after 1 block of 4.00 s each", "90s"),
+        ([5.0, *range(7, 47, 2)], "after 20 blocks of 2.00 s each", "90s"),  # 5 + 38 · 2
     ],
 )
 def test_a_budget_that_is_too_small_names_one_that_suffices(
     reached_s: list[float], ended: str, budget: str
 ) -> None:
-    said = too_short(3.0, reached_s, thorough=False)
-    assert said.startswith(f"The budget of 3 s ended {ended}. A case takes at least 6 blocks ")
-    assert "14 to be found slower, and at most 38: " in said
-    assert said.endswith(f"try --budget {budget}.")
+    said = explain_timeout(3.0, reached_s, thorough=False)
+    assert said.startswith(f"The time limit of 3 s ended {ended}. A case takes at least 6 blocks ")
+    assert "14 to be found a regression, and at most 38: " in said
+    assert said.endswith(f"try --max-time {budget}.")
 
 
 def test_a_case_that_cannot_be_measured_holds_nothing_up() -> None:
     """Its process dies each time: the others are screened and confirmed without it."""
-    deciding = Deciding({"a": Rule(), "b": Rule()})
-    for number in range(8 + FIRST_LOOK + 1):
-        deciding.add({"a": 0.2 + number / 1_000})
+    test = SequentialTest({"a": Thresholds(), "b": Thresholds()})
+    for number in range(8 + MIN_SCREENING + 1):
+        test.add({"a": 0.2 + number / 1_000})
         if number == 1:
-            deciding.give_up("b")
-    assert deciding.cases["a"].verdict == SLOWER
-    assert deciding.cases["b"].verdict == CANNOT_TELL
-    assert deciding.wanted() == []
+            test.mark_inconclusive("b")
+    assert test.cases["a"].decision == REGRESSION
+    assert test.cases["b"].decision == INCONCLUSIVE
+    assert test.open_cases() == []
 
 
-def test_a_finding_says_what_it_could_have_seen() -> None:
-    deciding = Deciding({"a": Rule()})
-    for value in (0.001, -0.002, 0.0, 0.003, -0.001, 0.002, 0.0, 0.001):
-        deciding.cases["a"].screened.append(value)
-    found = deciding.finding("a")
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_a_crash_does_not_let_a_look_spend_its_share_of_the_error_again(crashes: int) -> None:
+    """Of two suspects none can fail on 8 blocks; on 9, one could if its look were had again."""
+    test = SequentialTest({"a": Thresholds(), "b": Thresholds()})
+    values = iter(0.2 + number / 1_000 for number in range(100))
+    for _ in range(MIN_SCREENING + LOOKS[0][0]):
+        test.add(dict.fromkeys("ab", next(values)))
+    assert test.open_cases() == ["a", "b"]
+    for _ in range(crashes):
+        test.add({"a": next(values)})  # the process ended at b
+    assert len(test.cases["a"].confirmed) == LOOKS[0][0] + crashes
+    assert test.open_cases() == ["a", "b"]
+    while test.open_cases():
+        test.add({name: next(values) for name in test.open_cases()})
+    assert {len(case.confirmed) for case in test.cases.values()} <= {12, 12 + crashes}
+    assert {case.decision for case in test.cases.values()} == {REGRESSION}
+
+
+def test_an_estimate_says_what_it_could_have_seen() -> None:
+    found = estimate([0.001, -0.002, 0.0, 0.003, -0.001, 0.002, 0.0, 0.001], Thresholds())
     assert found.ratio == pytest.approx(1.0005, abs=1e-3)
     assert found.low is not None
-    assert found.smallest is not None
-    assert 0.02 < found.smallest < 0.03
+    assert found.minimum_detectable_effect is not None
+    assert 0.02 < found.minimum_detectable_effect < 0.03

@@ -1,6 +1,7 @@
-"""Where the two sides of a gate come from, and that both live in one process."""
+"""Where the two versions of a gate come from, and that both live in one process."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,16 @@ from paths import ROOT
 
 import mlr
 from bench.common.errors import UserError
-from bench.gate.versions import BROUGHT, PREFIX, Side, bring, load, of_kernel_file, scratch, take
+from bench.gate.loading import load, load_kernels
+from bench.gate.versions import (
+    KERNEL_FILE_DIR,
+    PREFIX,
+    Version,
+    checkout_version,
+    checkout_versions,
+    same_kernel_file,
+    scratch,
+)
 
 
 @pytest.fixture
@@ -35,24 +45,24 @@ def commit(root: Path, message: str) -> None:
 
 def test_a_revision_is_taken_as_it_was_committed(repository: Path, tmp_path: Path) -> None:
     (repository / "mlr" / "metrics.py").write_text("broken after the commit")
-    side = take("HEAD", tmp_path / "old", repository)
-    assert side.commit is not None
-    assert len(side.commit) == 40
-    assert "def mape" in (side.folder / "mlr" / "metrics.py").read_text()
-    side.require_unchanged()  # a revision cannot change
+    version = checkout_version("HEAD", tmp_path / "old", repository)
+    assert version.commit is not None
+    assert len(version.commit) == 40
+    assert "def mape" in (version.folder / "mlr" / "metrics.py").read_text()
+    version.require_unchanged()  # a revision cannot change
 
 
 @pytest.mark.parametrize("text", ["no-such-branch", "--help", "HEAD:mlr", "; rm -rf x", ""])
 def test_what_is_no_revision_is_one_clear_line(repository: Path, tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="is a git revision, a wheel or a directory") as error:
-        take(text, tmp_path / "old", repository)
+        checkout_version(text, tmp_path / "old", repository)
     assert "\n" not in str(error.value)
 
 
 def refusal(text: str | Path, folder: Path, root: Path) -> str:
-    """Return the one line that a side is refused with."""
+    """Return the one line that a version is refused with."""
     with pytest.raises(UserError) as error:
-        take(str(text), folder, root)
+        checkout_version(str(text), folder, root)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -93,8 +103,8 @@ def test_without_git_a_directory_still_does(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="git itself cannot be run"):
-        take("HEAD", tmp_path / "old", repository)
-    assert take(str(repository), tmp_path / "new", tmp_path).commit is None
+        checkout_version("HEAD", tmp_path / "old", repository)
+    assert checkout_version(str(repository), tmp_path / "new", tmp_path).commit is None
 
 
 def test_a_wheel_is_unpacked_and_nothing_but_its_package(tmp_path: Path) -> None:
@@ -104,22 +114,22 @@ def test_a_wheel_is_unpacked_and_nothing_but_its_package(tmp_path: Path) -> None
             archive.write(path, path.relative_to(ROOT))
         archive.writestr("../escaped.py", "")
         archive.writestr("mlr/../../escaped.py", "")
-    side = take(str(wheel), tmp_path / "a" / "b", ROOT)
-    assert (side.folder / "mlr" / "registry.py").is_file()
+    version = checkout_version(str(wheel), tmp_path / "a" / "b", ROOT)
+    assert (version.folder / "mlr" / "registry.py").is_file()
     assert not list(tmp_path.glob("escaped.py")) + list((tmp_path / "a").glob("escaped.py"))
     wheel.write_bytes(b"no zip")
     with pytest.raises(UserError, match="a wheel must be a readable zip file"):
-        take(str(wheel), tmp_path / "c", ROOT)
+        checkout_version(str(wheel), tmp_path / "c", ROOT)
 
 
 def test_a_tree_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Path) -> None:
-    side = take(None, tmp_path / "new", repository)
-    assert side.text == "working tree"
-    side.require_unchanged()
+    version = checkout_version(None, tmp_path / "new", repository)
+    assert version.text == "working tree"
+    version.require_unchanged()
     path = repository / "mlr" / "gradients.py"
     path.write_text(path.read_text() + "\n# later\n")
     with pytest.raises(UserError, match="must stay as it is while it is measured"):
-        side.require_unchanged()
+        version.require_unchanged()
 
 
 def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
@@ -138,6 +148,62 @@ def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
             del sys.modules[name]
 
 
+# What a version may call otherwise than the harness does.
+OTHER_NAMES = {
+    "stage": "operation",
+    "keep_elsewhere": "set_parameter_accessors",
+    "twin": "share_inputs",
+    "redraw": "resample",
+}
+APART = """
+
+@kernel(operation="step", flops=lambda m, n, o, s: 1, workspace=lambda m, n, o, s: 0)
+def apart(problem):
+    weight, bias = problem.weight.clone(), problem.bias.clone()
+    problem.set_parameter_accessors(
+        lambda: Gradient(weight, bias),
+        lambda start: (weight.copy_(start.weight), bias.copy_(start.bias)),
+    )
+    def step():
+        delta = (problem.x @ weight + bias - problem.y) * (2 * problem.lr / problem.y.numel())
+        weight.sub_(problem.x.T @ delta)
+        bias.sub_(delta.sum(0))
+    return step
+"""
+
+
+def test_a_version_of_other_names_is_bound_like_the_harness_own(tmp_path: Path) -> None:
+    """Its kernels get a problem of their own version, on the tensors of the harness's."""
+    shutil.copytree(ROOT / "mlr", tmp_path / "mlr", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "mlr").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for ours, theirs in OTHER_NAMES.items():
+            text = re.sub(rf"\b{ours}\b", theirs, text)
+        path.write_text(text + APART * (path.name == "steps.py"), encoding="utf-8")
+    try:
+        kernels = load_kernels(tmp_path, "mlr_test_other")
+    finally:
+        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
+            del sys.modules[name]
+    for name, operation in (
+        ("matmul", "gradient"),
+        ("auto", "gradient"),
+        ("fused_addmm", "step"),
+        ("torch_nn", "step"),
+        ("apart", "step"),
+        ("LinearRegression", "fit"),
+    ):
+        case = mlr.Case(operation, "cpu", "float64", 33, 6, 3)
+        original = mlr.get_kernel("torch_nn" if name == "apart" else name)
+        assert kernels[name].stage == operation
+        assert kernels[name].unsupported(case) is None
+        problem = mlr.Problem(case)
+        call = kernels[name].bind(problem)
+        for seed in (1, 2):
+            assert mlr.check(original, problem, call).reason is None, name
+            problem.resample(seed)
+
+
 MINE = """
 import mlr
 from mlr import Gradient, kernel
@@ -149,13 +215,12 @@ SEEN = mlr
 """
 
 
-def brought(side: Side) -> list[str]:
-    return [path.read_text() for path in (side.folder / BROUGHT).glob("*")]
+def kernel_file_texts(version: Version) -> list[str]:
+    return [path.read_text() for path in (version.folder / KERNEL_FILE_DIR).glob("*")]
 
 
-def both(base: str | None, head: str | None, path: Path, root: Path) -> tuple[Side, Side]:
-    old, new = (take(t, root.parent / n, root) for t, n in ((base, "old"), (head, "new")))
-    return bring(path, old, new, root)
+def both(base: str | None, head: str | None, path: Path, root: Path) -> tuple[Version, Version]:
+    return checkout_versions(base, head, root.parent, root, path)
 
 
 def test_each_side_brings_its_own_version_of_a_kernel_file(repository: Path) -> None:
@@ -165,9 +230,9 @@ def test_each_side_brings_its_own_version_of_a_kernel_file(repository: Path) -> 
     commit(repository, "mine")
     path.write_text(MINE.replace("VERSION", "2"))
     old, new = both("HEAD", None, path, repository)
-    assert "(1 *" in brought(old)[0]
-    assert "(2 *" in brought(new)[0]
-    assert of_kernel_file(old, new) == []
+    assert "(1 *" in kernel_file_texts(old)[0]
+    assert "(2 *" in kernel_file_texts(new)[0]
+    assert same_kernel_file(old, new) == []
     old.require_unchanged()
     path.write_text("# later")
     old.require_unchanged()
@@ -178,9 +243,9 @@ def test_each_side_brings_its_own_version_of_a_kernel_file(repository: Path) -> 
 def test_a_kernel_file_that_is_new_is_not_held_against_itself(repository: Path) -> None:
     (repository / "mine.py").write_text(MINE)
     old, new = both("HEAD", None, repository / "mine.py", repository)
-    assert (brought(old), len(brought(new))) == ([], 1)
+    assert (kernel_file_texts(old), len(kernel_file_texts(new))) == ([], 1)
     assert (old.lacks, new.lacks) == (Path("mine.py"), None)
-    assert of_kernel_file(old, new) == []
+    assert same_kernel_file(old, new) == []
 
 
 def test_two_directories_bring_two_versions_and_a_stranger_the_same(
@@ -189,16 +254,18 @@ def test_two_directories_bring_two_versions_and_a_stranger_the_same(
     for name in ("one", "two"):
         shutil.copytree(repository / "mlr", tmp_path / name / "mlr")
         (tmp_path / name / "mine.py").write_text(name)
-    sides = both(str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "two/mine.py", repository)
-    assert [brought(side) for side in sides] == [["one"], ["two"]]
-    assert of_kernel_file(*sides) == []
+    versions = both(
+        str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "two/mine.py", repository
+    )
+    assert [kernel_file_texts(version) for version in versions] == [["one"], ["two"]]
+    assert same_kernel_file(*versions) == []
     (tmp_path / "mine.py").write_text("neither")
-    shutil.rmtree(tmp_path / "old")
-    shutil.rmtree(tmp_path / "new")
-    sides = both("HEAD", str(tmp_path / "two"), tmp_path / "mine.py", repository)
-    assert [brought(side) for side in sides] == [["neither"], ["neither"]]
-    (said,) = of_kernel_file(*sides)
-    assert f"Both sides have the same kernel file, {tmp_path / 'mine.py'}: a change" in said
+    shutil.rmtree(tmp_path / "base")
+    shutil.rmtree(tmp_path / "head")
+    versions = both("HEAD", str(tmp_path / "two"), tmp_path / "mine.py", repository)
+    assert [kernel_file_texts(version) for version in versions] == [["neither"], ["neither"]]
+    (said,) = same_kernel_file(*versions)
+    assert f"Both versions have the same kernel file, {tmp_path / 'mine.py'}: a change" in said
 
 
 def test_a_users_kernels_join_the_side_that_imports_them(
@@ -216,10 +283,10 @@ def test_a_users_kernels_join_the_side_that_imports_them(
     (packages / "offering.py").write_text(text)
     monkeypatch.syspath_prepend(str(packages))
     before = dict(mlr.KERNELS)
-    sides = both("HEAD", None, tmp_path / "mine.py", repository)
+    versions = both("HEAD", None, tmp_path / "mine.py", repository)
     try:
-        for side, name in zip(sides, ("mlr_test_old", "mlr_test_new"), strict=True):
-            module = load(side.folder, name)
+        for version, name in zip(versions, ("mlr_test_old", "mlr_test_new"), strict=True):
+            module = load(version.folder, name)
             for kernel in ("mine", "offered"):
                 assert module.KERNELS[kernel].function.__globals__["SEEN"] is module
         assert sys.modules["mlr"] is mlr

@@ -1,4 +1,4 @@
-"""The harness under attack: every kernel of deceivers.py is caught, and by what it does."""
+"""The harness under attack: every kernel of adversarial_kernels.py is caught, by what it does."""
 
 import statistics
 import time
@@ -20,7 +20,7 @@ from bench.stats.passes import summarise
 from bench.store.runs import load_frame
 from mlr import KERNELS, Case, Kernel, load_kernels
 
-DECEIVERS = HELPERS / "deceivers.py"
+KERNEL_FILE = HELPERS / "adversarial_kernels.py"
 SIZES = (64, 5, 4)
 CEILINGS = Ceilings(1e-9, [[2**30, 1e12]], {"float32": 1e13})
 
@@ -70,14 +70,14 @@ def timer(call: Callable[[], Any], about_s: float) -> Rounds:
 
 
 @pytest.fixture(scope="module")
-def deceivers() -> dict[str, Kernel]:
-    """The kernels of the file, registered by no test but those that ask for them."""
-    return {name: KERNELS.pop(name) for name in load_kernels(DECEIVERS)}
+def adversarial() -> dict[str, Kernel]:
+    """The kernels of the file, which no other test is to plan."""
+    return {name: KERNELS.pop(name) for name in load_kernels(KERNEL_FILE)}
 
 
 @pytest.fixture
 def _own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put back the clocks that a deceiver replaces."""
+    """Put back the clocks that one of them replaces."""
     for name in ("perf_counter", "sleep"):
         monkeypatch.setattr(time, name, getattr(time, name))
 
@@ -98,8 +98,8 @@ def measured(name: str, timed: bool) -> tuple[Outcome, dict[str, Any]]:
 
 @pytest.mark.usefixtures("_own_clock")
 @pytest.mark.parametrize("name", CAUGHT)
-def test_a_deceiver_is_caught(name: str, deceivers: dict[str, Kernel]) -> None:
-    KERNELS.update(deceivers)
+def test_a_kernel_that_cheats_is_caught(name: str, adversarial: dict[str, Kernel]) -> None:
+    KERNELS.update(adversarial)
     status, part = CAUGHT[name]
     outcome, columns = measured(name, timed=name in TIMED)
     assert outcome.status == status, outcome.reason
@@ -125,7 +125,7 @@ def test_a_run_of_all_of_them_catches_each(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(runner, "LONGEST_CASE_S", 20.0)
     every = CAUGHT | ENDS_ITS_PROCESS
     names = ",".join([*every, *HONEST])
-    arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={DECEIVERS}", "--passes=2"]
+    arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={KERNEL_FILE}", "--passes=2"]
     sizes = ["--batch=64", "--features=5", "--outputs=4", "--device=cpu"]
     out = [f"--out={tmp_path}", f"--kernel={names}"]
     assert main(["run", *arguments, *sizes, *out]) == 1

@@ -1,4 +1,4 @@
-"""Kernels that try to deceive the suite, each in its own way; loaded by test_attacks as a file."""
+"""Kernels that cheat, each in its own way; test_attacks loads them as a user's file."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ gradient = kernel(stage="gradient", **costs)
 known: dict[Any, Gradient] = {}
 kept: list[Any] = []
 calls: dict[str, int] = {}
-real_sleep = time.sleep  # another deceiver puts its own in its place
+real_sleep = time.sleep  # another kernel puts its own in its place
 
 
 def honest(x: torch.Tensor, delta: torch.Tensor) -> Gradient:

@@ -1,0 +1,39 @@
+"""Try the gate on code that is the same, is slowed, or holds a mistake."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from ...common.errors import UserError
+from ...common.paths import RESULTS
+from .analysis import facts, mutations_table, rates_table
+from .experiment import run_trials
+from .records import KINDS, read_trials, to_frame
+
+
+def main() -> int:
+    """Add trials, print what all of them say, and return the exit status."""
+    parser = argparse.ArgumentParser("python -m bench.experiments.gate_power", description=__doc__)
+    parser.add_argument("kind", choices=KINDS, metavar="KIND", help="what to try: %(choices)s")
+    parser.add_argument("--count", type=int, default=1, help="how many to add (default: 1)")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gate", help="where they are kept")
+    arguments = parser.parse_args()
+    try:
+        with Console(stderr=True).status("starting") as status:
+            path = run_trials(arguments.kind, arguments.count, arguments.out, status.update)
+        rows = to_frame(read_trials(path))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for table in (rates_table(rows), mutations_table(rows)):
+        print(table.to_string(index=False) if len(table) else "", end="\n\n")
+    print(*facts(rows), path, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""A version of `mlr` -> its kernels, for a harness whose own `mlr` may use other names.
+
+All that the harness uses of a version it compares goes through this module. What was renamed since
+the version was made is looked up by its new name first, then by the old; and a kernel is given a
+`Problem` of its own version, on the very tensors of the harness's problem.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mlr import Case, Gradient, Problem
+from mlr.registry import ENTRY_POINT_GROUP
+
+from .versions import KERNEL_FILE_DIR, PACKAGE
+
+INPUTS = ("x", "y", "delta", "start", "dataset")  # tensors that a problem of any version may share
+OLD_OPERATION = "stage"  # what `operation` of a kernel was called
+
+
+class VersionKernel:
+    """A kernel of a loaded version: its name, its operation, and what it takes and binds."""
+
+    def __init__(self, version: ModuleType, kernel: Any) -> None:
+        self._version, self._kernel = version, kernel
+        self.name: str = kernel.name
+        self.stage: str = getattr(kernel, "operation", None) or getattr(kernel, OLD_OPERATION)
+
+    def unsupported(self, case: Case) -> str | None:
+        """Say why the kernel does not take the case, or None if it does."""
+        reason: str | None = self._kernel.unsupported(self._own(case))
+        return reason
+
+    def bind(self, problem: Problem) -> Callable[[], Any]:
+        """Do every one-off thing and return the bare callable that is timed."""
+        own = self._version.Problem(self._own(problem.case))
+        own.seed, own.lr = problem.seed, problem.lr
+        shared = problem.share_inputs().__dict__
+        own.__dict__.update({name: shared[name] for name in INPUTS if name in shared})
+        call: Callable[[], Any] = self._kernel.bind(own)
+
+        def write(start: Gradient) -> None:
+            own.__dict__["start"] = start
+            own.reset()
+
+        if "start" in shared:
+            problem.set_parameter_accessors(lambda: Gradient(*own.parameters()), write)
+        return call
+
+    def _own(self, case: Case) -> Any:
+        return self._version.Case(*astuple(case))
+
+
+def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:
+    """Load a version under another name, and return its kernels by their names.
+
+    Raises:
+        TypeError: If its kernels are not what this harness can bind.
+    """
+    version = load(folder, name)
+    kernels = getattr(version, "KERNELS", None)
+    if not isinstance(kernels, dict):
+        raise TypeError("its package mlr has no table of kernels, KERNELS")
+    for kernel in kernels.values():
+        if not (callable(getattr(kernel, "bind", None)) and hasattr(kernel, "unsupported")):
+            raise TypeError(f"its kernels are of another kind ({type(kernel).__name__})")
+    return {one: VersionKernel(version, kernel) for one, kernel in kernels.items()}
+
+
+def load(folder: Path, name: str) -> ModuleType:
+    """Import a version under another name, beside what else is loaded, with the user's kernels."""
+    package = folder / PACKAGE
+    spec = importlib.util.spec_from_file_location(
+        name, package / "__init__.py", submodule_search_locations=[str(package)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    with _in_its_place(name):
+        module.load_installed()
+        for path in (folder / KERNEL_FILE_DIR).glob("*"):
+            module.load_kernels(path)
+    return module
+
+
+@contextmanager
+def _in_its_place(name: str) -> Iterator[None]:
+    """Let `import mlr` find a version, and import afresh what registers its kernels with it."""
+    offering = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+    def away() -> dict[str, ModuleType]:
+        gone = {PACKAGE, *offering}
+        return {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] in gone}
+
+    held = away()
+    for module in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+        sys.modules[PACKAGE + module.removeprefix(name)] = sys.modules[module]
+    try:
+        yield
+    finally:
+        away()
+        sys.modules.update(held)

@@ -1,0 +1,76 @@
+"""What a gate found, as data: of each case what failed and what its times say, and of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
+from .spec import KernelCase
+
+OK, STATUS = "ok", "status"
+FAILED, UNTIMED = "failed", "not timed"
+WORST_FIRST = (FAILED, REGRESSION, INCONCLUSIVE, UNTIMED, IMPROVEMENT, NO_REGRESSION)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is exact and differs between the versions."""
+
+    metric: str  # the name of an exact metric, or `status`
+    base: int | str
+    head: int | str
+    text: str  # the difference in words
+
+
+@dataclass(frozen=True)
+class CaseVerdict:
+    """One case at the end."""
+
+    benchmark: KernelCase
+    timing: str | None = None  # what its times decide; None where it was not timed
+    estimate: Estimate | None = None  # of its times; None where it was not timed
+    failures: Sequence[Difference] = ()  # what fails it whatever its times say
+    changes: Sequence[Difference] = ()  # what differs and fails nothing
+    is_allowed: bool = False  # whether its kernel may fail
+    crash: str | None = None  # why its process ended while it was timed
+
+    @property
+    def verdict(self) -> str:
+        """The worst that is known of it."""
+        return FAILED if self.failures and not self.is_allowed else self.timing or UNTIMED
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing besides its times, in words."""
+        allowed = "allowed: " if self.is_allowed else ""
+        crash = [f"while timed: {self.crash}"] if self.crash else []
+        failures = [f"{allowed}{one.text}" for one in self.failures]
+        return [*failures, *(one.text for one in self.changes), *crash]
+
+
+@dataclass
+class Verdict:
+    """What a gate found."""
+
+    cases: list[CaseVerdict]
+    removed: list[str]  # kernels that the head lacks, unless they may be removed
+    added: list[str]  # kernels that the base lacks
+    control: Estimate | None  # of the A/A control, the base against itself
+    noisy: bool  # whether that differs, or could not be shown to be alike
+    wall_s: float
+    blocks: list[Mapping[str, Any]]  # what each block measured, by the case's name
+    notes: list[str] = field(default_factory=list)  # sentences on the whole of it
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """The worst that is known; noise explains a time, and nothing that is exact."""
+        found = {case.verdict for case in self.cases}
+        if self.removed or FAILED in found:
+            return ExitStatus.REGRESSION
+        if self.noisy and found & {REGRESSION, INCONCLUSIVE}:
+            return ExitStatus.TOO_NOISY
+        if REGRESSION in found:
+            return ExitStatus.REGRESSION
+        return ExitStatus.INCONCLUSIVE if INCONCLUSIVE in found else ExitStatus.NO_REGRESSION

@@ -1,0 +1,152 @@
+"""What a verdict says: as an exit status, a table, JSON, JUnit, on GitHub, to pytest-benchmark."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import pytest_benchmark.cli
+
+from bench.gate.output import (
+    as_benchmarks,
+    as_json,
+    as_junit,
+    as_markdown,
+    github_annotations,
+    headline,
+    print_verdict,
+    write_verdict,
+)
+from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
+from bench.gate.spec import KernelCase
+from bench.gate.verdict import CaseVerdict, Difference, Verdict
+from bench.gate.versions import Version
+from mlr import Case
+
+VERSION = Version("a|b<script>", Path(), None, None, "0")
+CASES = [
+    KernelCase(kernel, Case("gradient", "cpu", "float64", 100, 64, 32))
+    for kernel in ("matmul", "einsum", "outer_sum", "autograd")
+]
+SLOW = REGRESSION, Estimate(1.1, 1.08, 1.12, 0.03, 14)
+OPEN = INCONCLUSIVE, Estimate(1.01, None, None, None, 3)
+FINE = NO_REGRESSION, Estimate(1.0, 0.99, 1.01, 0.03, 6)
+MORE = Difference("peak_bytes", 1, 2, "bytes at peak: 2 instead of 1")
+WRONG = Difference("status", "ok", "wrong: error 3", "wrong: error 3")
+
+
+def verdict_on(*cases: CaseVerdict) -> Verdict:
+    blocks = [
+        {one.benchmark.name: {"log_ratio": 0.1, "head_s": 2e-5 + n * 1e-7, "base_s": 1.8e-5}
+         for one in cases}
+        for n in range(3)
+    ]  # fmt: skip
+    return Verdict(list(cases), [], [], None, False, 12.0, blocks)
+
+
+def verdict_of(*found: tuple[str, Estimate], failures: tuple[Difference, ...] = ()) -> Verdict:
+    return verdict_on(
+        *(CaseVerdict(one, *times, failures) for one, times in zip(CASES, found, strict=False))
+    )
+
+
+def test_the_exit_status_is_the_worst_that_is_known() -> None:
+    assert verdict_of(FINE).exit_status == ExitStatus.NO_REGRESSION == 0
+    assert verdict_of(FINE, OPEN).exit_status == ExitStatus.INCONCLUSIVE == 3
+    assert verdict_of(OPEN, SLOW).exit_status == ExitStatus.REGRESSION == 1
+    assert verdict_of(FINE, failures=(MORE,)).exit_status == 1
+    noisy = verdict_of(SLOW)
+    noisy.noisy = True
+    assert noisy.exit_status == ExitStatus.TOO_NOISY == 4
+    noisy.removed = ["matmul"]  # no noise explains that
+    assert noisy.exit_status == 1
+    calm = verdict_of(FINE)
+    calm.noisy = True
+    assert calm.exit_status == 0
+
+
+def test_the_outputs_say_what_failed_and_what_is_open(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = verdict_of(SLOW, OPEN, FINE)
+    suite = ElementTree.fromstring(as_junit(verdict))
+    assert [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error")] == [1, 1]
+    assert "1.100 (1.080–1.120)" in as_junit(verdict)
+    levels = [line.partition(" ")[0] for line in github_annotations(verdict)]
+    assert levels == ["::error", "::warning"]
+    text = as_markdown(verdict, VERSION, VERSION)
+    assert "<script>" not in text
+    lead = "### Gate: regression in 1 of 3 cases, inconclusive in 1, no regression in 1; 3 blocks"
+    assert lead in text
+    assert "| MDE | blocks |" in text
+    assert "*MDE*: the minimum detectable effect" in text
+    monkeypatch.setenv("COLUMNS", "80")
+    print_verdict(verdict)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "matmul-100x64x32" in shown
+    assert "cpu-float64" in shown
+
+
+def test_what_failed_is_data_beside_its_text() -> None:
+    verdict = verdict_of(FINE, failures=(MORE, WRONG))
+    (case,) = json.loads(json.dumps(as_json(verdict, VERSION, VERSION)))["cases"]
+    assert (case["verdict"], case["timing"]) == ("failed", NO_REGRESSION)
+    assert case["failures"] == [
+        {"metric": "peak_bytes", "base": 1, "head": 2, "text": "bytes at peak: 2 instead of 1"},
+        {"metric": "status", "base": "ok", "head": "wrong: error 3", "text": "wrong: error 3"},
+    ]
+
+
+def test_what_was_not_decided_or_not_timed_is_green_nowhere() -> None:
+    was_wrong = Difference("status", "wrong: error 3", "ok", "was wrong: error 3")
+    cases = [
+        CaseVerdict(CASES[0], *OPEN),
+        CaseVerdict(CASES[1], changes=[was_wrong]),
+        CaseVerdict(CASES[2], failures=[WRONG], is_allowed=True),
+        CaseVerdict(CASES[3], *FINE),
+    ]
+    suite = ElementTree.fromstring(as_junit(verdict_on(*cases)))
+    said = {case.get("name"): [(one.tag, one.get("message")) for one in case] for case in suite}
+    assert said[CASES[0].name] == [("error", "inconclusive: 1.010")]
+    assert said[CASES[1].name] == [("error", "not timed: was wrong: error 3")]
+    assert said[CASES[2].name] == [("skipped", "not timed: allowed: wrong: error 3")]
+    assert said[CASES[3].name] == []
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == ["4", "0", "2", "1"]
+
+
+def test_the_headline_does_not_stutter_and_counts_in_plain_english() -> None:
+    assert headline(verdict_of(OPEN, OPEN)) == "inconclusive in 2 of 2 cases; 3 blocks, 12 s"
+    assert headline(verdict_of(FINE)) == "no regression in 1 of 1 case; 3 blocks, 12 s"
+    removed = verdict_of(FINE, SLOW)
+    removed.removed = ["matmul"]
+    said = "1 kernel removed, regression in 1 of 2 cases, no regression in 1; 3 blocks, 12 s"
+    assert headline(removed) == said
+    noisy = verdict_of(SLOW)
+    noisy.noisy = True
+    assert headline(noisy).startswith("the machine is too noisy for a verdict: regression in 1 of")
+
+
+def test_a_job_on_github_gets_the_verdict_as_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    write_verdict(verdict_of(SLOW), VERSION, VERSION, tmp_path / "out")
+    assert summary.read_text() == "before\n" + (tmp_path / "out" / "gate.md").read_text()
+    assert capsys.readouterr().out.startswith("::error title=gate::")
+
+
+def test_both_versions_are_files_that_the_plugin_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for which in ("base", "head"):
+        paths.append(tmp_path / f"{which}.json")
+        paths[-1].write_text(json.dumps(as_benchmarks(verdict_of(SLOW, FINE), which, VERSION)))
+    monkeypatch.setattr("sys.argv", ["pytest-benchmark", "compare", *map(str, paths)])
+    pytest_benchmark.cli.main()
+    assert "matmul-cpu-float64-100x64x32" in capfd.readouterr().out

@@ -1,0 +1,19 @@
+"""The probes of what a device can do at best, on small working sets."""
+
+import pytest
+
+from bench.machine.devices import CPU
+from bench.measure.ceilings import measure_ceilings
+
+
+def test_every_working_set_that_fits_and_every_dtype_has_a_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(CPU, "working_sets", (2**14, 2**16, 2**40))
+    monkeypatch.setattr(CPU, "gemm_sizes", (32, 64))
+    found = measure_ceilings("cpu")
+    assert [size for size, _ in found.bandwidth_bytes_per_s] == [2**14, 2**16]
+    assert all(1e7 < rate < 1e13 for _, rate in found.bandwidth_bytes_per_s)
+    assert set(found.flops_per_s) == {"float32", "float64"}
+    assert all(1e7 < rate < 1e15 for rate in found.flops_per_s.values())
+    assert 1e-9 < found.dispatch_s < 1e-3

@@ -1,0 +1,58 @@
+"""The roofline bound of a case, and what is not attempted for want of memory or time."""
+
+import pytest
+
+from bench.machine.devices import CPU
+from bench.plan.benchmark import Benchmark
+from bench.plan.feasibility import Ceilings, foretell
+from mlr import Case, get_kernel
+
+CEILINGS = Ceilings(
+    dispatch_s=1e-6,
+    bandwidth_bytes_per_s=[[1_000, 4e9], [100_000, 2e9], [10_000_000, 1e9]],
+    flops_per_s={"float32": 2e9, "float64": 1e9},
+)
+CASE = Case("gradient", "cpu", "float64", 100, 6, 3)
+MATMUL = Benchmark(get_kernel("matmul"), CASE)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "flops", "bytes_moved", "seconds"),
+    [
+        ("float64", 10, 10, 1e-6),  # one dispatch
+        ("float64", 10**6, 10, 1e-3),
+        ("float32", 10**6, 10, 5e-4),
+        ("bfloat16", 10**6, 10, 5e-4),  # not measured: the highest rate that was
+        ("float64", 10, 50_000, 50_000 / 2e9),  # of the working sets that hold it, the fastest
+        ("float64", 10, 10**8, 10**8 / 1e9),  # larger than any: the last
+    ],
+)
+def test_the_bound_is_the_longest_of_work_traffic_and_dispatch(
+    dtype: str, flops: int, bytes_moved: int, seconds: float
+) -> None:
+    case = Case("gradient", "cpu", dtype, 1, 1, 1)
+    assert CEILINGS.floor_s(case, flops, bytes_moved) == pytest.approx(seconds)
+
+
+def test_what_fits_is_attempted_and_says_what_it_costs() -> None:
+    outcome = foretell(MATMUL, CEILINGS, 1.0)
+    assert (outcome.status, outcome.reason) == ("ok", None)
+    columns = outcome.columns()
+    assert columns["kernel"] == "matmul"
+    assert columns["baseline"] == "autograd"
+    assert (columns["batch"], columns["in_features"], columns["out_features"]) == CASE.sizes
+    assert columns["predicted_peak_bytes"] == MATMUL.kernel.predicted_peak_bytes(CASE)
+    assert "seed" not in columns
+
+
+def test_what_takes_too_long_or_too_much_is_not_attempted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = foretell(MATMUL, CEILINGS, 1e-9)
+    assert slow.status == "infeasible"
+    assert "one call takes at least" in slow.reason
+    assert foretell(MATMUL, None, 1e-9).status == "ok"  # nothing known of the device
+    monkeypatch.setattr(CPU, "free_bytes", lambda self: 10_000)
+    large = foretell(MATMUL, CEILINGS, 1.0)
+    assert large.status == "infeasible"
+    assert large.reason.endswith("168 B of it in the call; 8.30 KiB may be used")
