@@ -1,4 +1,4 @@
-"""Two runs of one machine -> how each case's speedup and memory moved. Needs no torch."""
+"""Two runs of one machine -> how each case's speedup and memory changed. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import pandas as pd
 
 from ..common.errors import UserError
 from ..store.runs import plain
-from ..store.schema import Run
+from ..store.schema import Head, Run
 from ..store.settings import flat
 from .frame import SIZES
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
-FREE = {"grid", "passes", "seed", "plan", "shard"}
-FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "unchanged", "not compared"
+IGNORED_SETTINGS = {"grid", "passes", "seed", "plan", "shard"}
+FASTER, SLOWER = "faster", "slower"
+UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 # Why a case is not compared, where it is not by its status.
 ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
 BASELINE, NO_RATIO = "baseline", "without a baseline"
@@ -22,7 +23,7 @@ _KEY = ["stage", "device", "dtype", "case", *SIZES, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
 
 
-def require_alike(a: Run, b: Run) -> None:
+def require_same_settings(a: Run, b: Run) -> None:
     """Refuse two runs that differ in more than their code, packages and cases.
 
     Raises:
@@ -33,31 +34,26 @@ def require_alike(a: Run, b: Run) -> None:
             f"two runs are compared on one machine; these are of {plain(a.machine.slug)} and "
             f"{plain(b.machine.slug)}; `report` shows machines side by side"
         )
-    differ = differing_setting(a, b)
-    if differ is not None:
-        name, ours, theirs = differ
+    if differ := differing_setting(a, b):
         raise UserError(
-            f"two runs are compared under the same settings; {name} was {ours} and is {theirs}; "
-            "measure one of them anew"
+            "two runs are compared under the same settings; {} was {} and is {}; measure one of "
+            "them anew".format(*differ)
         )
 
 
-def differing_setting(a: Run, b: Run) -> tuple[str, str, str] | None:
-    """Return the first setting that two runs differ in, and both values; None where none is.
-
-    What was to be measured and how often are no settings in this sense, see `FREE`.
-    """
+def differing_setting(a: Head, b: Head) -> tuple[str, str, str] | None:
+    """Return the first setting that two runs differ in, and both values; None where none is."""
     ours, theirs = flat(a.settings), flat(b.settings)
-    for name in sorted((ours.keys() & theirs.keys()) - FREE):
+    for name in sorted((ours.keys() & theirs.keys()) - IGNORED_SETTINGS):
         if ours[name] != theirs[name]:
             return plain(name), plain(ours[name]), plain(theirs[name])
     return None
 
 
-def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """Return each case of either run with the ratio of its speedups, b's over a's: above 1, faster.
 
-    `said` is what came out, and `why` the reason where that is `UNKNOWN`.
+    `verdict` is what came out, and `why` the reason where that is `NOT_COMPARED`.
 
     Both speedups are to the same baseline in the same process, so the ratio holds even where the
     machine was slower on one of the days. `low` and `high` are the ends of its 95 % interval: the
@@ -75,17 +71,17 @@ def compared(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     for name, value in (("ratio", centre), ("low", centre - reach), ("high", centre + reach)):
         table[name] = pd.Series(np.exp(value), table.index).where(timed)
     table["memory_ratio"] = (table["peak_bytes_b"] / table["peak_bytes_a"]).where(both)
-    table["said"] = UNKNOWN
-    table.loc[timed, "said"] = ALIKE
-    table.loc[timed & (table["low"] > 1), "said"] = FASTER
-    table.loc[timed & (table["high"] < 1), "said"] = SLOWER
-    table["why"] = _why(table).where(table["said"] == UNKNOWN, "")
+    table["verdict"] = NOT_COMPARED
+    table.loc[timed, "verdict"] = UNCHANGED
+    table.loc[timed & (table["low"] > 1), "verdict"] = FASTER
+    table.loc[timed & (table["high"] < 1), "verdict"] = SLOWER
+    table["why"] = _why(table).where(table["verdict"] == NOT_COMPARED, "")
     return table.sort_values([*_KEY[:3], *SIZES, "kernel"], ignore_index=True)
 
 
-def moved(table: pd.DataFrame) -> pd.Series:
-    """Say of each compared case of both runs whether its speed, its memory or its status moved."""
-    speed = table["said"].isin([FASTER, SLOWER])
+def has_changed(table: pd.DataFrame) -> pd.Series:
+    """Say of each compared case of both runs whether its speed, its memory or its status did."""
+    speed = table["verdict"].isin([FASTER, SLOWER])
     memory = table["memory_ratio"].notna() & (table["memory_ratio"] != 1)
     status = (table["status_a"] != table["status_b"]) & ~table["why"].isin(ONLY_ONE)
     return speed | memory | status

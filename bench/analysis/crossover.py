@@ -1,14 +1,12 @@
-"""Frame -> frame: the sizes at which one kernel overtakes another. Every function is pure."""
+"""Frame -> frame: the sizes at which one kernel becomes faster than another. Pure functions."""
 
 from itertools import combinations, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..common.units import digits
 from .frame import AUTO, SIZES, SLICE
-from .growth import LETTERS, format_held
 from .ranking import with_intervals
 
 
@@ -24,17 +22,20 @@ class Lead(NamedTuple):
     fastest: bool
 
 
-_COLUMNS = (*SLICE, "axis", *SIZES, "below", "above", "crossover", "after", "before")
+_COLUMNS = (
+    *(*SLICE, "axis", *SIZES, "faster_below", "faster_above"),
+    *("crossover", "last_size", "first_size"),
+)
 
 
-def crossings(frame: pd.DataFrame) -> pd.DataFrame:
+def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     """Return where the paired speedups of two kernels cross along m, n or o.
 
-    One row per crossing: `below` is faster up to the measured size `after`, `above` from the
-    measured size `before` on; `crossover` lies between them, on the straight line between both
-    leads on log axes. At both ends the intervals of the two speedups are apart, see
-    `with_intervals`; sizes at which they overlap may lie in between. Only crossings that involve
-    the fastest kernel of at least one end. `auto` is none: it is one of the others.
+    One row per crossover: `faster_below` is faster up to the measured size `last_size`,
+    `faster_above` from the measured size `first_size` on; `crossover` lies between them, on the
+    straight line between both leads on log axes. At both ends the intervals of the two speedups
+    are apart, see `with_intervals`; sizes at which they overlap may lie in between. Only crossovers
+    that involve the fastest kernel of at least one end. `auto` has none: it is one of the others.
     """
     known = (frame["status"] == "ok") & frame["speedup"].notna() & (frame["role"] != AUTO)
     rows = with_intervals(frame[known])
@@ -46,31 +47,10 @@ def crossings(frame: pd.DataFrame) -> pd.DataFrame:
             shared = dict(zip([*SLICE, *others], key, strict=True)) | {"axis": axis}
             found += [shared | crossing for crossing in _along(line, axis)]
     table = pd.DataFrame(found, columns=list(_COLUMNS))
-    for name in SIZES:
-        table[name] = table[name].astype("Int64")
-    return table
+    return table.astype(dict.fromkeys(SIZES, "Int64"))
 
 
-def display_crossings(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the crossings of a slice as text."""
-    ends = zip(table["axis"], table["crossover"], table["after"], table["before"], strict=True)
-    said = [
-        f"{LETTERS[axis]} ≈ {digits(float(f'{size:.2g}')).removesuffix('.0')}"
-        f" (between {after:,} and {before:,})"
-        for axis, size, after, before in ends
-    ]
-    return pd.DataFrame(
-        {
-            "at": format_held(table),
-            "faster below": table["below"],
-            "faster above": table["above"],
-            "crossover": pd.Series(said, index=table.index, dtype=object),
-        },
-        dtype=object,
-    )
-
-
-def _along(line: pd.DataFrame, axis: str) -> list[dict[str, object]]:
+def _along(line: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
     best = line.groupby(axis)["best"].first()
     if len(best) < 2:
         return []
@@ -78,23 +58,22 @@ def _along(line: pd.DataFrame, axis: str) -> list[dict[str, object]]:
     values = first_of.pivot(index=axis, columns="kernel", values=["speedup", "low", "high"])
     kernels = sorted(values["speedup"])
     known = {name: values.xs(name, axis=1, level=1).to_numpy(float).T for name in kernels}
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for first, second in combinations(kernels, 2):
         for one, other in pairwise(_leads(sizes, best.to_numpy(), known[first], known[second])):
             if one.log * other.log < 0 and (one.fastest or other.fastest):
-                names = (first, second) if one.log > 0 else (second, first)
+                below, above = (first, second) if one.log > 0 else (second, first)
+                share = one.log / (one.log - other.log)
                 found.append(
-                    {
-                        **{"below": names[0], "above": names[1]},
-                        **{"crossover": _between(one, other)},
-                        **{"after": one.size, "before": other.size},
-                    }
-                )
-    return sorted(found, key=lambda row: (row["after"], row["crossover"], row["below"]))
+                    {"faster_below": below, "faster_above": above,
+                     "crossover": float(one.size ** (1 - share) * other.size**share),
+                     "last_size": one.size, "first_size": other.size}
+                )  # fmt: skip
+    return sorted(found, key=lambda row: (row["last_size"], row["crossover"], row["faster_below"]))
 
 
 def _leads(sizes: np.ndarray, best: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[Lead]:
-    """Return where two kernels are told apart, in the order of the sizes.
+    """Return where the intervals of two kernels are apart, in the order of the sizes.
 
     Rows of `a` and `b` are speedup, low and high; NaN, where one was not measured, is not apart.
     """
@@ -102,8 +81,3 @@ def _leads(sizes: np.ndarray, best: np.ndarray, a: np.ndarray, b: np.ndarray) ->
     log = np.log(a[0, apart] / b[0, apart])
     fastest = np.maximum(a[0, apart], b[0, apart]) == best[apart]
     return [Lead(*row) for row in zip(sizes[apart].tolist(), log.tolist(), fastest, strict=True)]
-
-
-def _between(one: Lead, other: Lead) -> float:
-    share = one.log / (one.log - other.log)
-    return float(one.size ** (1 - share) * other.size**share)

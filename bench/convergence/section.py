@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from ..common.units import UNKNOWN, counted, format_ratio, format_tick, format_time
 from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
-from ..report.style import COLOURS, GREY, LINES, label, put_frame, put_legend
+from ..report.style import COLOURS, GREY, LINES, add_legend, add_title_and_footer, label
 from ..report.subject import Paths, Subject
 from ..store.runs import plain
 from .records import ConvergenceRun, TrainerResult
@@ -109,7 +109,7 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
             place += 1
         axes.loglog(times, np.maximum(excess, LEAST_EXCESS), color=colour, ls=line, lw=1.6,
                     marker="o", markersize=3, markevery=[-1], label=label(one.trainer))  # fmt: skip
-    put_legend(figure, list(axes.lines))
+    add_legend(figure, list(axes.lines))
     ticks = [LEAST_EXCESS * 10**power for power in range(0, 10, 2)]
     axes.set_yticks(ticks, [f"≤ {ticks[0]:g}", *(f"{tick:,g}" for tick in ticks[1:])])
     axes.axhline(run.task.tolerance, color=GREY, lw=1, ls=(0, (4, 3)))
@@ -124,7 +124,7 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     commit = run.commit_info
     source = {"machine": run.machine, "commit": commit.id, "dirty": commit.dirty}
     rows = pd.DataFrame([source | {"run": run.datetime}])
-    put_frame(figure, "Time to the loss of the closed form", rows, f"{run.task}; ")
+    add_title_and_footer(figure, "Time to the loss of the closed form", rows, f"{run.task}; ")
     return figure
 
 

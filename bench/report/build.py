@@ -7,56 +7,46 @@ keeps is the subject of `bench.report.publishing`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
 
 from ..analysis.compare import differing_setting
-from ..analysis.frame import numbers, problems, slices
-from ..analysis.jacobian import jacobian_price
-from ..analysis.peers import with_others
-from ..analysis.selecting import EVERYTHING, Keep
+from ..analysis.history import History, comparable_runs, history_of
 from ..common.errors import UserError
 from ..store.files import swap
 from ..store.runs import load_run, plain, runs_frame
 from ..store.schema import Head, Run
 from ..store.shards import joined, united
-from .catalogue import WHAT, slice_stems
+from .draw import draw, draw_all
 from .export import write_csv
-from .gallery import Gallery
-from .history import alike, chapters
-from .html import Claim, Section, write_page
-from .markdown import HOW_TO_READ, escape, run_summary
-from .overview import WHICH, contents, which_section
-from .publishing import MARK, MOST, candidates, refuse_foreign
+from .html import write_page
+from .markdown import contents, render_template
+from .publishing import MARK, MAX_FIGURES, candidates, refuse_foreign
 from .sections import (
-    Subjects,
-    Told,
-    figures_of,
-    further_sections,
-    method_sections,
-    run_sections,
-    tell,
+    RunAnalysis,
+    fastest_section,
+    history_subject,
+    method_section,
+    shards_section,
+    slice_stems,
 )
-from .subject import Subject
-from .summary import SHOWN_BY, briefs
+from .subject import Section, Subject
+from .summary import summarise
 
 NO_HISTORY: Mapping[Path, Head] = MappingProxyType({})
+Keep = Callable[[pd.DataFrame], pd.DataFrame]
 _TITLE = "# The gradient of a multi-output linear layer: what was measured"
 _PIECES = ("figures", "tables", "REPORT.md", "report.html")
-_ALL = """\
-`python -m bench report` writes every table of this file as CSV under `results/report/tables`
-(`report/tables` of another results folder) and, beside it, `report.html`: one page with all figures
-and with every case in a table that sorts and filters."""
 
 
 def write_report(
     runs: Iterable[Path],
     out: Path,
     others: Sequence[Subject] = (),
-    keep: Keep = EVERYTHING,
+    keep: Keep | None = None,
     page: bool = False,
     history: Mapping[Path, Head] = NO_HISTORY,
 ) -> list[Path]:
@@ -65,7 +55,7 @@ def write_report(
     `REPORT.md`, `report.html`, `figures/` and `tables/` of an earlier report are replaced; anything
     else in the folder stays. `keep` chooses the cases that are shown, `page` asks for the HTML and
     for the figures that it alone shows; `history` are the runs, from the past as well, that show
-    how speed moved with the code.
+    how speed changed with the code.
 
     Raises:
         UserError: No run, an unreadable one, two of a machine that differ in a setting, one that
@@ -78,25 +68,19 @@ def write_report(
             "`python -m bench run`"
         )
     loaded = joined(read)
-    _require_alike(loaded)
+    _require_same_settings(loaded)
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         refuse_foreign(out, _PIECES)
-        frame = keep(runs_frame(loaded))
-        past = ({path: read.get(path) or load_run(path) for path in paths}
-                for paths in alike(history))  # fmt: skip
-        subjects = Subjects(
-            told=_tell(loaded, frame),
-            heads=read,
-            others=others,
-            chapters=chapters(map(united, past)),
-        )
+        frame = runs_frame(loaded)
+        frame = frame if keep is None else keep(frame)
+        every = [*others, history_subject(list(_histories(history, read)))]
         with tempfile.TemporaryDirectory(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
             new = Path(work, "new")
-            _write(frame, subjects, new, page)
+            _write(frame, _analyses(loaded, frame), read, every, new, page)
             swap(_PIECES, new, out, Path(work, "old"))
     except OSError as error:
         raise UserError(
@@ -107,103 +91,77 @@ def write_report(
     return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
 
 
-def _require_alike(loaded: Mapping[Path, Run]) -> None:
-    """Refuse runs of one machine that would be summed up together but differ in a setting."""
+def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
+    """Refuse runs of one machine that would stand side by side but differ in a setting."""
     first: dict[str, tuple[Path, Run]] = {}
     for path, run in loaded.items():
         earlier, other = first.setdefault(run.machine.slug, (path, run))
-        differ = differing_setting(other, run)
-        if differ is not None:
+        if differ := differing_setting(other, run):
             name, one, two = differ
             raise UserError(
-                f"runs of one machine are summed up together where their settings are the same; "
+                f"runs of one machine are reported together where their settings are the same; "
                 f"{name} is {one} in {plain(earlier.name)} and {two} in {plain(path.name)}; "
                 "report one of them by its name, or measure one anew"
             )
 
 
-def _tell(loaded: Mapping[Path, Run], frame: pd.DataFrame) -> list[Told]:
+def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[History]:
+    for paths in comparable_runs(heads):
+        runs = united({path: read.get(path) or load_run(path) for path in paths})
+        grid = str(heads[paths[-1]].settings.get("grid"))
+        if (found := history_of(runs_frame(runs), grid)) is not None:
+            yield found
+
+
+def _analyses(loaded: Mapping[Path, Run], frame: pd.DataFrame) -> list[RunAnalysis]:
     """Find out what there is to tell of each run, by machine and name."""
-    stems, told = slice_stems(frame), []
+    stems, found = slice_stems(frame), []
     for path, run in sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem)):
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        told.append(tell(rows, run, path.stem, stems))
-    return told
+        found.append(RunAnalysis(rows, run, path.stem, stems))
+    return found
 
 
-def _write(frame: pd.DataFrame, subjects: Subjects, new: Path, page: bool) -> None:
+def _write(
+    frame: pd.DataFrame, analyses: Sequence[RunAnalysis], heads: Mapping[Path, Head],
+    subjects: Sequence[Subject], new: Path, page: bool,
+) -> None:  # fmt: skip
     """Write every piece of a report into a new folder."""
     for name in ("figures", "tables"):
         (new / name).mkdir(parents=True)
-    gallery = Gallery(new, figures_of(subjects), page)
-    _draw_published(gallery, candidates(frame, subjects))
-    claims, which = _brief(frame), Section(WHICH, which_section(frame))
-    _write_text(claims, which, subjects, gallery.paths, new)
+    figures = [*(one.makes() for one in analyses), *(one.figures for one in subjects)]
+    makes = {stem: make for some in figures for stem, make in some.items()}
+    paths: dict[str, str] = {}
+    for name, stem in candidates(frame, analyses, subjects).items():
+        path = f"figures/{name}.png"
+        if len(paths) < MAX_FIGURES and stem in makes and draw(makes[stem], new / path, page):
+            paths[stem] = path
+    summaries = [summarise(one) for one in analyses]
+    legend, which = render_template("legend"), fastest_section(frame)
+
+    def rest(with_tables: bool) -> Iterator[Section]:
+        yield from (one.section(paths, with_tables) for one in analyses)
+        yield from shards_section(heads)
+        yield from (section for one in subjects for section in one.sections(paths))
+        yield from map(method_section, analyses)
+
+    summary = Section("Summary", render_template("summary", summaries=summaries))
+    explained = Section("How to read it", f"{legend}\n\n{render_template('files')}")
+    _write_text([summary, which, explained, *rest(with_tables=True)], new)
     if page:
-        gallery.draw_rest()
-        sections = [Section("How to read it", HOW_TO_READ), which,
-                    *_sections(subjects, gallery.paths, page=True)]  # fmt: skip
-        write_page(frame, claims, sections, new)
-    for one in subjects.told:
-        _write_tables(one, new)
+        left = {stem: make for stem, make in makes.items() if stem not in paths}
+        drawn = draw_all(left, new / "figures")
+        paths |= {stem: f"figures/{stem}.png" for stem in drawn}
+        sections = [Section("How to read it", legend), which, *rest(with_tables=False)]
+        write_page(frame, summaries, sections, new)
+    for one in analyses:
+        for name, table in one.tables():
+            if len(table):
+                write_csv(table, new / "tables" / f"{name}.csv")
 
 
-def _draw_published(gallery: Gallery, found: Mapping[str, str]) -> None:
-    """Draw the figures of REPORT.md: the first of those that there are, by their short names."""
-    for name, stem in found.items():
-        if len(gallery.paths) < MOST:
-            gallery.draw(stem, name)
-
-
-def _sections(subjects: Subjects, paths: Mapping[str, str], page: bool) -> list[Section]:
-    """Return what follows the overview, with the figures of some paths."""
-    return [
-        *run_sections(subjects.told, paths, tables=not page),
-        *further_sections(subjects, paths),
-        *method_sections(subjects.told),
-    ]
-
-
-def _write_text(
-    claims: Sequence[Claim], which: Section, subjects: Subjects, paths: Mapping[str, str], new: Path
-) -> None:
+def _write_text(sections: Sequence[Section], new: Path) -> None:
     """Write REPORT.md, the short form of the page."""
-    short = [run_summary(one.rows) if len(one.rows) else f"{escape(one.name)}: nothing was planned."
-             for one in subjects.told]  # fmt: skip
-    sections = [
-        Section("In short", "\n\n".join(claim.text for claim in claims)),
-        which,
-        Section("How to read it", f"{HOW_TO_READ}\n\n{_ALL}"),
-        Section("Run by run", "\n\n".join(short)),
-        *_sections(subjects, paths, page=False),
-    ]
-    body = "\n\n".join(f"## {escape(one.title, 400)}\n\n{one.text}" for one in sections)
+    body = render_template("report", sections=sections)
     text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
     (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
-
-
-def _brief(frame: pd.DataFrame) -> list[Claim]:
-    """Return the report in five sentences, of each machine where it has several."""
-    found, whats = briefs(frame), [WHAT[kind] for kind in SHOWN_BY]
-    if len(found) > 1:
-        return [
-            Claim(f"On {escape(name)}: {' '.join(said)}", whats) for name, said in found.items()
-        ]
-    pairs = [pair for some in found.values() for pair in zip(some, whats, strict=True)]
-    return [Claim(text, [what]) for text, what in pairs]
-
-
-def _write_tables(told: Told, new: Path) -> None:
-    rows = told.rows
-    for part in slices(rows):
-        stem = told.stems[part]
-        write_csv(numbers(part.of(rows)), new / "tables" / f"{stem}.csv")
-        for what, table in (
-            ("price", jacobian_price(part.of(rows))),
-            ("growth", part.of(told.grown)),
-            ("crossings", part.of(told.crossed)),
-            ("standing", with_others(part.of(told.stood))),
-            ("without-numbers", problems(part.of(rows))),
-        ):
-            if len(table):
-                write_csv(table, new / "tables" / f"{stem}-{what}.csv")

@@ -9,66 +9,67 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..analysis.frame import Slice, lead
-from ..analysis.jacobian import HEAVY
+from ..analysis.frame import lead
 from ..common.errors import UserError
 from ..store.files import swap
 from ..store.runs import plain
-from .sections import Subjects
+from .figures import OTHERS, Kind, Slot, kinds
+from .sections import RunAnalysis
 from .subject import Subject
 
 MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
-MOST = 8  # figures that REPORT.md shows
+MAX_FIGURES = 8  # that REPORT.md shows
 PUBLISHED = ("REPORT.md", "figures")
-# The short names, the most telling first; those of other subjects stand between. The first eight of
-# which there is a figure are shown.
-FIRST = ("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step")
-LAST = ("memory-gradient", "time-step", "roofline-gradient")
 
 
 def short_names(others: Iterable[Subject]) -> list[str]:
-    """Return the short names that a figure may have, in their order."""
-    return [*FIRST, *(name for other in others for name in other.published), *LAST]
+    """Return the short names that a figure may have."""
+    return [
+        *(slot.name for _, slot in _slots()),
+        *(name for one in others for name in one.published),
+    ]
 
 
-def candidates(frame: pd.DataFrame, subjects: Subjects) -> dict[str, str]:
-    """Return the stem of the figure that each short name may stand for, in their order.
+def candidates(
+    frame: pd.DataFrame, analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()
+) -> dict[str, str]:
+    """Return the stem of the figure that each short name may stand for, the first shown first.
 
     Where several runs or machines have one it is that of the slice with the most measured cases,
-    in float64 among equals, and so for fits, scaling and trials.
+    in float64 among equals. None has two names.
     """
-    stems = {part: stem for one in subjects.told for part, stem in one.stems.items()}
-
-    def of(part: Slice | None, kind: str) -> str | None:
-        return f"{stems[part]}-{kind}" if part else None
-
-    gradient, step = lead(frame, "gradient"), lead(frame, "step")
-    tall, wide = (lead(_of_grid(frame, subjects, grid), "step") for grid in ("tall", "wide"))
-    neither = step not in (tall, wide)
-    found = {
-        "jacobian": of(lead(frame, "gradient", HEAVY), "price"),
-        "time-gradient": of(gradient, "time"),
-        "time-step-tall": of(tall, "time"),
-        "time-step-wide": of(wide, "time"),
-        "roofline-step": of(step, "roofline"),
-        "memory-gradient": of(gradient, "memory"),
-        "time-step": of(step, "time") if neither else None,
-        "roofline-gradient": of(gradient, "roofline"),
-    }
-    for other in subjects.others:
-        found |= other.published
-    names = short_names(subjects.others)
-    return {name: stem for name in names if (stem := found.get(name)) is not None}
+    found = [(OTHERS, name, stem) for one in others for name, stem in one.published.items()]
+    for kind, slot in _slots():
+        part = lead(_of_grid(frame, analyses, slot.grid), slot.stage, kind.when)
+        if part is not None:
+            stem = next(one.stems[part] for one in analyses if part in one.stems)
+            found.append((slot.rank, slot.name, f"{stem}-{kind.name}"))
+    names: dict[str, str] = {}
+    for _, name, stem in sorted(found, key=lambda one: one[0]):
+        if stem not in names.values():
+            names[name] = stem
+    return names
 
 
-def _of_grid(frame: pd.DataFrame, subjects: Subjects, grid: str) -> pd.DataFrame:
-    runs = {(one.run.machine.slug, one.name) for one in subjects.told if one.grid == grid}
+def _slots() -> Iterator[tuple[Kind, Slot]]:
+    for kind in kinds().values():
+        if "markdown" in kind.where:
+            yield from ((kind, slot) for slot in kind.slots)
+
+
+def _of_grid(
+    frame: pd.DataFrame, analyses: Sequence[RunAnalysis], grid: str | None
+) -> pd.DataFrame:
+    if grid is None:
+        return frame
+    runs = {(one.run.machine.slug, one.name) for one in analyses
+            if one.run.settings.get("grid") == grid}  # fmt: skip
     keys = zip(frame["machine"], frame["run"], strict=True)
     return frame[np.array([key in runs for key in keys], dtype=bool)]
 

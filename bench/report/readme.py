@@ -9,59 +9,55 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.frame import Slice, lead
-from ..analysis.jacobian import HEAVY
-from ..analysis.peers import standings
-from ..analysis.ranking import display_steps, display_summary, summary
+from ..analysis.frame import lead
+from ..analysis.peers import relative_performance
+from ..analysis.ranking import fastest, gradient_overview, spread
 from ..common.errors import UserError
 from ..store.files import replacing
 from ..store.runs import plain
-from .catalogue import WHAT
-from .markdown import (
-    image,
-    markdown_table,
-    name_of,
-    run_summary,
-    source,
-    standing_tables,
-)
+from . import tables
+from .figures import kinds
+from .markdown import escape, image, render_template
+from .sections import name_of, peer_tables, source
 from .subject import Subject
 
-BLOCKS = ("summary", "step", "table", "standing", "time", "price", "source")
 _START = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 _END = re.compile(r"^<!-- end: ([\w-]+) -->$", re.MULTILINE)
 
 
 def readme_blocks(
-    frame: pd.DataFrame,
-    figures: str = "results/figures",
-    others: Sequence[Subject] = (),
+    frame: pd.DataFrame, figures: str = "results/figures", others: Sequence[Subject] = ()
 ) -> dict[str, str]:
-    """Return the generated parts of a README by name, see `BLOCKS`.
+    """Return the generated parts of a README by name.
 
-    `summary`, what each run found; `step`, the fastest step at a few sizes of the run that measured
-    the gradient at the most cases; `table`, the fastest kernel and the Jacobian's price at a few
-    sizes of each; `standing`, how kernels, `auto`, peers and the floor stand apart in each; `time`
-    and `price`, a figure each of the gradient that was measured at the most cases; `source`, where
-    that figure's numbers come from; and those of the other subjects. `figures` is the path of the
-    published figures as seen from the README.
+    `step`, the fastest step at a few sizes of the run that measured the gradient at the most cases;
+    `table`, the fastest kernel and the Jacobian's overhead at a few sizes of each run; `peers`, how
+    kernels, `auto`, peers and the roofline bound compare in each; a figure each of the kinds that
+    say so; and those of the other subjects.
+
+    Args:
+        frame: The cases of the runs.
+        figures: The path of the published figures as seen from the README.
+        others: The other subjects.
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
-    gradient = lead(frame, "gradient")
+    with_gradients = [run for run in runs if (run["stage"] == "gradient").any()] or runs
     blocks = {
-        "summary": "\n\n".join(run_summary(run) for run in runs),
-        "step": _steps(frame, gradient),
-        "table": "\n\n".join(_table(run) for run in _with_gradients(runs)),
-        "standing": "\n\n".join(_standing(run) for run in runs).strip(),
-        "time": _figure(frame, "time", f"{figures}/time-gradient.png"),
-        "price": _figure(frame, "price", f"{figures}/jacobian.png"),
-        "source": f"Measured on {source(gradient.of(frame))}." if gradient else "",
+        "step": _steps(frame),
+        "table": "\n\n".join(_overview(run) for run in with_gradients),
+        "peers": "\n\n".join(filter(None, map(_peers, runs))),
     }
+    for kind in kinds().values():
+        if "readme" in kind.where:
+            slot = kind.slots[0]
+            part = lead(frame, slot.stage, kind.when)
+            text = part and image(
+                escape(f"{name_of(part)}: {kind.title}"), f"{figures}/{slot.name}.png"
+            )
+            blocks[kind.name] = text or f"No {slot.stage} is stored yet to draw {kind.title} of."
     for other in others:
         blocks |= other.readme
-    lacking = dict.fromkeys(("time", "source"), "No gradient is stored yet.")
-    lacking |= {"price": "No Jacobian is stored yet.", "step": "No step is stored yet."}
-    return {name: text or lacking.get(name, "") for name, text in blocks.items()}
+    return blocks
 
 
 def check_readme(readme: Path, others: Sequence[Subject] = ()) -> None:
@@ -70,82 +66,76 @@ def check_readme(readme: Path, others: Sequence[Subject] = ()) -> None:
     Raises:
         UserError: It is unreadable, its marks are not in order, or one names no block.
     """
-    _marked(_read(readme), readme, others)
+    kind_names = [kind.name for kind in kinds().values() if "readme" in kind.where]
+    names = ["step", "table", "peers", *kind_names]
+    _marked(_read(readme), readme, [*names, *(name for one in others for name in one.readme)])
 
 
 def update_readme(
-    readme: Path,
-    frame: pd.DataFrame,
-    figures: str = "results/figures",
+    readme: Path, frame: pd.DataFrame, figures: str = "results/figures",
     others: Sequence[Subject] = (),
-) -> bool:
+) -> bool:  # fmt: skip
     """Put the generated blocks between their marks in a README; say whether that changed it.
 
     Raises:
         UserError: The README is unreadable or unwritable, or its marks are not in order.
     """
-    readme = Path(readme)
-    text = _read(readme)
-    found = _marked(text, readme, others)
-    blocks = readme_blocks(frame, figures, others)
+    text, blocks, found = _compared(Path(readme), frame, figures, others)
     parts, place = [], 0
     for name, start, end in found:
-        parts += [text[place:start], f"\n{blocks[name]}\n"]
+        parts += [text[place:start], blocks[name]]
         place = end
     new = "".join([*parts, text[place:]])
     if new != text:
-        _replace(readme, new)
+        _replace(Path(readme), new)
     return new != text
 
 
 def stale_blocks(
-    readme: Path,
-    frame: pd.DataFrame,
-    figures: str = "results/figures",
+    readme: Path, frame: pd.DataFrame, figures: str = "results/figures",
     others: Sequence[Subject] = (),
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Return the names of a README's generated blocks that differ from what the frame says.
 
     Raises:
         UserError: The README is unreadable, or its marks are not in order.
     """
-    readme = Path(readme)
-    text = _read(readme)
-    found = _marked(text, readme, others)
-    blocks = readme_blocks(frame, figures, others)
-    return [name for name, start, end in found if text[start:end] != f"\n{blocks[name]}\n"]
+    text, blocks, found = _compared(Path(readme), frame, figures, others)
+    return [name for name, start, end in found if text[start:end] != blocks[name]]
 
 
-def _figure(frame: pd.DataFrame, kind: str, path: str) -> str:
-    part = lead(frame, "gradient", HEAVY if kind == "price" else None)
-    return image(f"{name_of(part)}: {WHAT[kind]}", path) if part else ""
+def _compared(
+    readme: Path, frame: pd.DataFrame, figures: str, others: Sequence[Subject]
+) -> tuple[str, dict[str, str], list[tuple[str, int, int]]]:
+    """Return a README's text, the blocks that it should have, and where they are."""
+    text, blocks = _read(readme), readme_blocks(frame, figures, others)
+    return text, {k: f"\n{v}\n" for k, v in blocks.items()}, _marked(text, readme, list(blocks))
 
 
-def _steps(frame: pd.DataFrame, gradient: Slice | None) -> str:
-    """Return the table of steps of a gradient's run; of the most steps where that run has none."""
-    part = gradient._replace(stage="step", dtype="float64") if gradient else None
+def _steps(frame: pd.DataFrame) -> str:
+    """Return the table of steps of the gradient's run; of the most steps where that has none."""
+    gradient = lead(frame, "gradient")
+    part = gradient and gradient._replace(stage="step", dtype="float64")
     if part is None or not (part.of(frame)["status"] == "ok").any():
         part = lead(frame, "step")
     if part is None:
-        return ""
-    rows = part.of(frame)
-    return f"{markdown_table(display_steps(rows))}\n\nMeasured on {source(rows)}."
+        return "No step is stored yet."
+    return _measured(spread(fastest(part.of(frame))), tables.STEPS, part.of(frame))
 
 
-def _table(rows: pd.DataFrame) -> str:
-    table = summary(rows)
+def _overview(rows: pd.DataFrame) -> str:
+    table = gradient_overview(rows)
     if table.empty:
         return f"{source(rows)}: no gradient has a time."
-    return f"{markdown_table(display_summary(table))}\n\nMeasured on {source(rows)}."
+    return _measured(table, tables.OVERVIEW, rows)
 
 
-def _with_gradients(runs: Sequence[pd.DataFrame]) -> Sequence[pd.DataFrame]:
-    """Return the runs that measured a gradient; all of them where none did."""
-    return [run for run in runs if (run["stage"] == "gradient").any()] or runs
+def _measured(table: pd.DataFrame, columns: Sequence[tables.Column], rows: pd.DataFrame) -> str:
+    return f"{tables.render(table, columns)}\n\nMeasured on {source(rows)}."
 
 
-def _standing(rows: pd.DataFrame) -> str:
-    said = standing_tables(standings(rows))
+def _peers(rows: pd.DataFrame) -> str:
+    said = render_template("peers", peers=peer_tables(relative_performance(rows)))
     return f"{said}\n\nMeasured on {source(rows)}." if said else ""
 
 
@@ -171,9 +161,8 @@ def _replace(readme: Path, text: str) -> None:
         ) from error
 
 
-def _marked(text: str, readme: Path, others: Sequence[Subject]) -> list[tuple[str, int, int]]:
+def _marked(text: str, readme: Path, blocks: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return name, start and end of what stands between the marks."""
-    blocks = [*BLOCKS, *(name for other in others for name in other.readme)]
     starts, ends = list(_START.finditer(text)), list(_END.finditer(text))
     found = [(one[1], one.end(), other.start()) for one, other in zip(starts, ends, strict=False)]
     names = [one[1] for one in starts]
@@ -184,8 +173,7 @@ def _marked(text: str, readme: Path, others: Sequence[Subject]) -> list[tuple[st
             "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
             f"-->` on lines of their own: {plain(readme)} has not; put its marks in order"
         )
-    unknown = sorted(set(names) - set(blocks))
-    if unknown:
+    if unknown := sorted(set(names) - set(blocks)):
         raise UserError(
             f"a README's generated blocks are {', '.join(blocks)}: {plain(readme)} has "
             f"{plain(', '.join(unknown))}; rename or remove it"

@@ -1,4 +1,4 @@
-"""What a report has to tell -> its sections, with those of its figures that there are.
+"""What a report has to tell of runs and their history -> its sections.
 
 The same is told once in REPORT.md, with few figures and every table, and once on the page.
 """
@@ -6,143 +6,256 @@ The same is told once in REPORT.md, with few figures and every table, and once o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ..analysis.crossover import crossings
-from ..analysis.frame import Slice, slices
-from ..analysis.growth import scaling
-from ..analysis.peers import standings
-from ..store.runs import plain
-from ..store.schema import Head, Run
-from ..store.shards import elsewhere, sources
-from .catalogue import WHAT, history_makes, history_stem, slice_figures
-from .history import Chapter, history_figures, history_section
-from .html import Section
-from .markdown import (
-    crossing_section,
-    doubt_section,
-    escape,
-    figure_section,
-    first_call_section,
-    growth_section,
-    price_section,
-    problem_section,
-    slice_section,
-    standing_section,
+from ..analysis.crossover import crossovers
+from ..analysis.frame import FIT, Slice, flagged_results, in_order, missing_results, slices
+from ..analysis.growth import growth_exponents
+from ..analysis.history import History, changed
+from ..analysis.jacobian import jacobian_overhead
+from ..analysis.peers import (
+    mean_ratios,
+    relative_performance,
+    roofline_efficiency,
+    slow_first_calls,
+    with_others,
 )
-from .method import method_table
-from .subject import Make, Paths, Subject
+from ..analysis.ranking import fastest
+from ..common.units import digits, format_bytes, format_percent, format_time
+from ..store.runs import plain
+from ..store.schema import Ceilings, Head, Run
+from ..store.settings import flat
+from ..store.shards import elsewhere, sources
+from . import tables
+from .figures import View, kinds
+from .figures.history import history_figure, parts_of
+from .markdown import Markdown, escape, image, render_template
+from .subject import Make, Paths, Section, Shown, Subject, safe
+
+WHICH = "Fastest kernel at each size"
+_PACKAGES = 4  # to a row
 
 
-class Told(NamedTuple):
-    """What is told of one run.
+class RunAnalysis:
+    """What there is to tell of one run.
 
     Attributes:
         rows: Its cases.
         run: The run itself.
         name: That of its file, without the suffix.
+        title: What it is called.
         stems: How the names of the files of each slice begin.
-        grown: How time and memory grow.
-        crossed: Where kernels overtake one another.
-        stood: How kernels, peers and floor stand apart.
-        found: What it found beyond the numbers of its cases, in Markdown.
+        overhead: What the Jacobian costs.
+        growth: How time and memory grow.
+        crossovers: Where one kernel becomes faster than another.
+        relative: The fastest kernel beside others and the roofline bound.
     """
 
-    rows: pd.DataFrame
-    run: Run
-    name: str
-    stems: Mapping[Slice, str]
-    grown: pd.DataFrame
-    crossed: pd.DataFrame
-    stood: pd.DataFrame
-    found: str
+    def __init__(self, rows: pd.DataFrame, run: Run, name: str, stems: Mapping[Slice, str]) -> None:
+        """Analyse a run."""
+        self.rows, self.run, self.name = rows, run, name
+        self.title = f"{run.machine.slug}, run {plain(name)}"
+        self.stems = {part: stems[part] for part in slices(rows) if part in stems}
+        self.overhead, self.growth = jacobian_overhead(rows), growth_exponents(rows)
+        self.crossovers, self.relative = crossovers(rows), relative_performance(rows)
 
-    @property
-    def grid(self) -> str:
-        """The grid that it was planned by."""
-        return str(self.run.settings.get("grid"))
+    def makes(self) -> dict[str, Make]:
+        """Return how to draw each of its figures, by stem."""
+        views = {stem: View(self.rows, part, self.run) for part, stem in self.stems.items()}
+        return {
+            f"{stem}-{kind.name}": partial(_draw, kind.name, view)
+            for stem, view in views.items()
+            for kind in kinds().values()
+            if kind.when(view.rows)
+        }
 
+    def section(self, paths: Paths, with_tables: bool) -> Section:
+        """Return its section, with the figures that have a path."""
+        shown = {part: self._shown(part, paths) for part in self.stems}
+        rows = self.rows
+        body = render_template(
+            "run",
+            parts=[(name_of(part), some, in_order(part.of(rows))) for part, some in shown.items()],
+            with_tables=with_tables,
+            peers=peer_tables(self.relative),
+            first_calls=slow_first_calls(rows),
+            overhead=list(self.overhead.groupby(["device", "dtype"])),
+            growth=_by_slice(self.growth),
+            crossovers=_by_slice(self.crossovers),
+            contended=int(rows["contended_passes"].gt(0).sum()),
+            flagged=flagged_results(rows),
+            measured=int(rows["status"].eq("ok").sum()),
+            missing=missing_results(rows),
+        )
+        return Section(self.title, body, [one for some in shown.values() for one in some])
 
-class Subjects(NamedTuple):
-    """All that a report tells: of its runs, and beside them."""
+    def _shown(self, part: Slice, paths: Paths) -> list[Shown]:
+        stems = {f"{self.stems[part]}-{kind.name}": kind for kind in kinds().values()}
+        return [
+            Shown(paths[stem], f"{name_of(part)}: {kind.title}", kind.name, self.title)
+            for stem, kind in stems.items()
+            if stem in paths
+        ]
 
-    told: Sequence[Told]
-    heads: Mapping[Path, Head]
-    others: Sequence[Subject]
-    chapters: Sequence[Chapter]
-
-
-def tell(rows: pd.DataFrame, run: Run, name: str, stems: Mapping[Slice, str]) -> Told:
-    """Find out what there is to tell of one run."""
-    grown, crossed, stood = scaling(rows), crossings(rows), standings(rows)
-    parts = [standing_section(stood), first_call_section(rows)]
-    parts += [price_section(rows), growth_section(grown), crossing_section(crossed)]
-    parts += [doubt_section(rows), problem_section(rows)]
-    found = "\n\n".join(part for part in parts if part)
-    return Told(rows, run, name, stems, grown, crossed, stood, found)
-
-
-def figures_of(subjects: Subjects) -> dict[str, Make]:
-    """Return how to draw each figure of a report, by its stem."""
-    found = {
-        f"{one.stems[part]}-{kind}": make
-        for one in subjects.told
-        for part in slices(one.rows)
-        for kind, make in slice_figures(one.rows, part, one.run).items()
-    }
-    for other in subjects.others:
-        found |= other.figures
-    return found | history_makes(subjects.chapters)
-
-
-def run_sections(told: Iterable[Told], paths: Paths, tables: bool) -> list[Section]:
-    """Return a section on each run: its figures, with the tables of all its cases or without."""
-    sections = []
-    for one in told:
-        parts = []
-        for part in slices(one.rows):
-            stem = one.stems[part]
-            shown = {text: paths[f"{stem}-{kind}"] for kind, text in WHAT.items()
-                     if f"{stem}-{kind}" in paths}  # fmt: skip
-            whole = slice_section(one.rows, part, shown) if tables else figure_section(part, shown)
-            parts.append(whole)
-        title = f"{one.run.machine.slug}, run {plain(one.name)}"
-        sections.append(Section(title, "\n\n".join(filter(None, [*parts, one.found]))))
-    return sections
+    def tables(self) -> Iterable[tuple[str, pd.DataFrame]]:
+        """Yield every table of numbers with the name of its file."""
+        for part, stem in self.stems.items():
+            rows = part.of(self.rows)
+            yield stem, in_order(rows)
+            yield f"{stem}-jacobian", jacobian_overhead(rows)
+            yield f"{stem}-growth", part.of(self.growth)
+            yield f"{stem}-crossovers", part.of(self.crossovers)
+            yield f"{stem}-peers", with_others(part.of(self.relative))
+            yield f"{stem}-missing", missing_results(rows)
 
 
-def further_sections(subjects: Subjects, paths: Paths) -> list[Section]:
-    """Return what is told beside the runs."""
+def _draw(kind: str, view: View) -> Figure | None:
+    return kinds()[kind].make(view)
+
+
+def slice_stems(frame: pd.DataFrame) -> dict[Slice, str]:
+    """Return a file name for each slice; the run is named where a machine has several."""
+    several = frame.groupby("machine")["run"].nunique() > 1
+    stems: dict[Slice, str] = {}
+    for part in slices(frame):
+        named = [part.machine, part.run] if several[part.machine] else [part.machine]
+        stem = safe("-".join([*named, *part[2:]]))
+        taken = {other.lower() for other in stems.values()}
+        count, unique = 2, stem
+        while unique.lower() in taken:
+            unique, count = f"{stem}-{count}", count + 1
+        stems[part] = unique
+    return stems
+
+
+def name_of(part: Slice) -> str:
+    """Name a slice in words."""
+    return f"{part.stage.capitalize()} on {part.device} in {part.dtype}"
+
+
+def source(frame: pd.DataFrame) -> Markdown:
+    """Say where a run's numbers come from."""
+    first = frame.iloc[0]
+    changed = " with uncommitted changes" if first["dirty"] else ""
+    return Markdown(
+        f"{escape(first['machine'])}, commit {escape(first['commit'][:10])}{changed}, "
+        f"run {escape(first['run'])}"
+    )
+
+
+def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Return the name of each operation and device that others were measured at, with its sums."""
+    grouped = with_others(relative).groupby(["stage", "device"], sort=False)
     return [
-        *_shard_sections(subjects.heads),
-        *(section for other in subjects.others for section in other.sections(paths)),
-        *_history_sections(subjects.chapters, paths),
+        (f"{str(stage).capitalize()} on {device}", mean_ratios(rows), roofline_efficiency(rows))
+        for (stage, device), rows in grouped
     ]
 
 
-def method_sections(told: Iterable[Told]) -> list[Section]:
-    """Return how each run was measured."""
-    return [
-        Section(f"How {plain(one.name)} was measured", method_table(one.run, one.name), closed=True)
-        for one in told
-    ]
+def fastest_section(frame: pd.DataFrame) -> Section:
+    """Return the fastest kernel at each size, a table for each operation and dtype."""
+    best = fastest(frame[frame["stage"] != FIT])
+    parts = []
+    for (stage, dtype), rows in best.groupby(["stage", "dtype"]):
+        alone = slices(rows)[0] if rows["device"].nunique() == 1 else None
+        rows = rows.sort_values(["batch", "in_features", "out_features", *_APART], kind="stable")
+        apart = [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
+        name = name_of(alone) if alone else f"{str(stage).capitalize()} in {dtype}"
+        parts.append((name, rows, [*tables.FASTEST, *apart]))
+    return Section(WHICH, render_template("fastest", parts=parts))
 
 
-def _shard_sections(heads: Mapping[Path, Head]) -> list[Section]:
+_APART = ("device", "machine", "run")
+
+
+def shards_section(heads: Mapping[Path, Head]) -> list[Section]:
     """Return which runs are put together from shards, and which are parts of one."""
     said = [f"* {escape(line, len(line))}." for line in (*sources(heads), *elsewhere(heads))]
-    return [Section("Runs in shards", "\n".join(said))] if said else []
+    return [Section("Sharded runs", "\n".join(said))] if said else []
 
 
-def _history_sections(told: Sequence[Chapter], paths: Paths) -> list[Section]:
+def method_section(one: RunAnalysis) -> Section:
+    """Return how a run was measured."""
+    rows = pd.DataFrame(_method(one.run, one.name), columns=["name", "value"], dtype=object)
+    title = f"How {plain(one.name)} was measured"
+    return Section(title, tables.render(rows, tables.METHOD), closed=True)
+
+
+def history_subject(histories: Sequence[History]) -> Subject:
+    """Return what a report tells of how speed changed from run to run."""
+    stems = {
+        (number, part): f"{safe(one.machine)}-history-{number + 1}-{place}"
+        for number, one in enumerate(histories)
+        for place, part in enumerate(parts_of(one), 1)
+    }
+    return Subject(
+        sections=partial(_history_sections, histories, stems),
+        figures={stem: partial(history_figure, histories[number], part)
+                 for (number, part), stem in stems.items()},
+    )  # fmt: skip
+
+
+def _history_sections(
+    histories: Sequence[History], stems: Mapping[tuple[int, Any], str], paths: Paths
+) -> list[Section]:
     sections = []
-    for number, chapter in enumerate(told, 1):
-        stems = {what: history_stem(chapter, number, place)
-                 for place, what in enumerate(history_figures(chapter), 1)}  # fmt: skip
-        shown = {what: paths[stem] for what, stem in stems.items() if stem in paths}
-        title = f"History on {plain(chapter.machine)}, {len(chapter.runs)} runs"
-        sections.append(Section(title, history_section(chapter, shown)))
+    for number, one in enumerate(histories):
+        shown = [
+            image(escape(f"{name_of(Slice(one.machine, '', *part))} on {one.machine}: speedup from "
+                         "run to run"), paths[stem])
+            for (owner, part), stem in stems.items() if owner == number and stem in paths
+        ]  # fmt: skip
+        compared = int(one.points["change"].notna().sum())
+        body = render_template("history", history=one, figures=shown, compared=compared,
+                               changes=changed(one.points))  # fmt: skip
+        title = f"History on {plain(one.machine)}, grid {plain(one.grid)}, {len(one.runs)} runs"
+        sections.append(Section(title, body))
     return sections
+
+
+def _by_slice(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(name_of(part), part.of(table)) for part in slices(table)]
+
+
+def _method(run: Run, name: str) -> list[tuple[str, object]]:
+    """Return machine, commit, date, cost, ceilings, settings and packages, none of them wide."""
+    machine, commit, cost = run.machine, run.commit_info, run.cost
+    changed = " with uncommitted changes" if commit.dirty else ""
+    settings = flat(run.settings)
+    rows: list[tuple[str, object]] = [
+        *(("run", name), ("date", run.datetime), ("commit", f"{commit.id}{changed}")),
+        *(("branch", commit.branch), ("machine", machine.slug), ("CPU", machine.cpu)),
+        ("cores", machine.cores),
+        ("memory", machine.memory_bytes and format_bytes(machine.memory_bytes)),
+        *(("GPU", machine.gpu), ("processes", settings.pop("passes", None))),
+    ]
+    if cost is not None:
+        spent = {"timing": cost.timing_s, "warm-up": cost.warm_up_s, "checking": cost.checking_s,
+                 "memory": cost.memory_s}  # fmt: skip
+        shares = [
+            f"{part} {format_percent(part_s / cost.wall_s)}" for part, part_s in spent.items()
+        ]
+        overhead = f"{format_percent(cost.overhead)}: processes and imports"
+        rows += [("wall time", format_time(cost.wall_s)), ("time breakdown", ", ".join(shares)),
+                 ("harness overhead", overhead)]  # fmt: skip
+    for device, ceilings in sorted(machine.ceilings.items()):
+        rows += [(f"ceiling of {device}: {what}", rate) for what, rate in _ceilings(ceilings)]
+    rows += [(f"setting {key}", value) for key, value in settings.items()]
+    listed = [f"{key} {run.packages[key]}" for key in sorted(run.packages)]
+    for start in range(0, len(listed), _PACKAGES):
+        rows.append(("packages" if not start else "", ", ".join(listed[start : start + _PACKAGES])))
+    return rows
+
+
+def _ceilings(ceilings: Ceilings) -> list[tuple[str, str]]:
+    flops, bandwidth = sorted(ceilings.flops_per_s.items()), ceilings.bandwidth_bytes_per_s
+    return [
+        *([("one call", format_time(ceilings.dispatch_s))] if ceilings.dispatch_s else []),
+        *((dtype, f"{digits(rate / 1e9)} GFLOP/s") for dtype, rate in flops),
+        *((f"over {format_bytes(size)}", f"{digits(rate / 1e9)} GB/s") for size, rate in bandwidth),
+    ]

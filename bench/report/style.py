@@ -1,24 +1,46 @@
 """What the figures share: looks, labels, axes, legends and footnotes.
 
-Nothing here touches pyplot or any other global state of matplotlib. Names out of a run file are
-text, never markup: see `label`.
+Nothing here touches pyplot. Names out of a run file are text, never markup: see `label`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    FuncFormatter,
+    Locator,
+    LogLocator,
+    NullLocator,
+)
 
-from ..analysis.frame import SIZES
+from ..analysis.frame import SIZES, longest_line
 from ..store.runs import plain
 
+# What every figure is drawn with, as rcParams.
+STYLE: Mapping[Any, Any] = MappingProxyType(
+    {
+        **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
+        **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.8, "axes.titlesize": 10},
+        **{"figure.dpi": 110, "figure.constrained_layout.use": True},
+        **{"figure.titlesize": 13, "figure.titleweight": "bold"},
+        **{"legend.frameon": False, "legend.fontsize": 8.5},
+    }
+)
 # Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
 # with any colour vision. Black is kept for the baseline.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6600CC")
@@ -46,6 +68,20 @@ class Style(NamedTuple):
     line: str
     width: float
 
+    def draw(self, axes: Axes, x: Any, y: Any, line: bool = False, hollow: bool = False,
+             size: float = 5) -> None:  # fmt: skip
+        """Draw marks, joined or not."""
+        axes.plot(
+            np.asarray(x), np.asarray(y), color=self.colour, marker=self.marker, markersize=size,
+            linestyle=self.line if line else "", linewidth=self.width,
+            markerfacecolor="white" if hollow else self.colour,
+        )  # fmt: skip
+
+
+def in_style() -> AbstractContextManager[None]:
+    """Return a context in which figures are made and drawn as all are."""
+    return rc_context(dict(STYLE))
+
 
 def label(text: object, limit: int = 40) -> str:
     """Return a text that matplotlib draws as it stands, in one line and without a leading `_`."""
@@ -54,7 +90,7 @@ def label(text: object, limit: int = 40) -> str:
 
 
 def styles(frame: pd.DataFrame, stage: str) -> dict[str, Style]:
-    """Return a look for each kernel of a stage: none shared, the same on every device."""
+    """Return a look for each kernel of an operation: none shared, the same on every device."""
     rows = frame[frame["stage"] == stage]
     kernels, baselines = set(rows["kernel"]), set(rows["baseline"])
     looks = {name: Style("black", "o", "-", 2.2) for name in sorted(kernels & baselines)}
@@ -79,89 +115,68 @@ def panels_of(rows: pd.DataFrame) -> list[Panel]:
     an axis with a single point is left out where another has more. A further panel, for the same
     axis, holds the sizes with the most failed cases not yet shown.
     """
-    panels = [Panel(axis, _best(rows, axis, ["points", "ok"])) for axis in SIZES]
-    telling = [panel for panel in panels if panel.rows[panel.axis].nunique() > 1]
-    panels = telling or panels[:1]
+    panels = [Panel(axis, longest_line(rows, axis)) for axis in SIZES]
+    panels = [panel for panel in panels if panel.rows[panel.axis].nunique() > 1] or panels[:1]
     for axis in SIZES:
         shown = pd.concat([panel.rows for panel in panels]).index
         hidden = rows["status"].ne("ok") & ~rows.index.isin(shown)
-        further = _best(rows.assign(hidden=hidden), axis, ["hidden", "points", "ok"])
-        if hidden[further.index].any() and further[axis].nunique() > 1:
-            panels.append(Panel(axis, further[list(rows.columns)]))
+        further = longest_line(rows.assign(hidden=hidden), axis, prefer="hidden")
+        if hidden[further.index].any():
+            panels.append(Panel(axis, further))
     return panels
 
 
-def _best(rows: pd.DataFrame, axis: str, order: list[str]) -> pd.DataFrame:
-    # The rows at those two other sizes that come last in the order; among equals the largest.
-    held = [name for name in SIZES if name != axis]
-    hidden = rows["hidden"] if "hidden" in order else [False] * len(rows)
-    groups: dict[tuple[int, int], list[tuple[int, bool, bool]]] = {}
-    for first, second, *row in zip(*(rows[name] for name in [*held, axis]),
-                                   rows["status"] == "ok", hidden, strict=True):  # fmt: skip
-        groups.setdefault((first, second), []).append(tuple(row))
-    counts = {
-        sizes: {"points": len({size for size, _, _ in some}), "ok": sum(ok for _, ok, _ in some),
-                "hidden": sum(unseen for _, _, unseen in some)}
-        for sizes, some in groups.items()
-    }  # fmt: skip
-    if "hidden" in order:  # a further panel is worth its room only with something to compare
-        counts = {sizes: count for sizes, count in counts.items() if count["points"] > 1}
-    if not counts:
-        return rows.iloc[:0]
-    best = max(counts, key=lambda sizes: (*(counts[sizes][name] for name in order), *sizes))
-    chosen: pd.DataFrame = rows[(rows[held] == list(best)).all(axis=1)]
-    return chosen
-
-
-def lay_out(panels: Sequence[Panel], quantity: str) -> tuple[Figure, list[Axes]]:
+def make_panels(panels: Sequence[Panel], quantity: str) -> tuple[Figure, list[Axes]]:
     """Return an empty figure with log axes for each panel, in rows of three, or one row of four."""
     kernels = len({name for panel in panels for name in panel.rows["kernel"]})
     wide = 4 if len(panels) == 4 else min(3, len(panels))
     deep = -(-len(panels) // wide)
     size = (max(3.3 * wide + 2.1, 8.7), 1.5 + 3.5 * deep + 0.2 * (kernels // 6))
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    figure = Figure(figsize=size)
     every = [figure.add_subplot(deep, wide, 1 + place) for place in range(len(panels))]
-    for place, axes in enumerate(every):
-        axes.set_xscale("log")
+    for place, (axes, panel) in enumerate(zip(every, panels, strict=True)):
         axes.set_yscale("log")
-        axes.grid(True, which="major", color="0.9", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_axisbelow(True)
-        first = place % wide == 0
-        axes.tick_params(labelleft=first)
-        axes.set_ylabel(quantity if first else "")
+        axes.tick_params(labelleft=place % wide == 0)
+        axes.set_ylabel("" if place % wide else quantity)
+        _label_panel(axes, panel)
     return figure, every
 
 
-def finish_panel(axes: Axes, panel: Panel) -> None:
+def _label_panel(axes: Axes, panel: Panel) -> None:
     """Label a panel: which sizes it holds fixed, and the sizes of the cases as ticks."""
     axis, chosen = panel
-    held = [name for name in SIZES if name != axis]
     axes.set_xlabel(f"{_WORDS[axis]} (log)")
+    axes.set_xscale("log")
     if chosen.empty:
-        axes.set_title("no case", fontsize=10)
+        axes.set_title("no case")
         return
+    held = [name for name in SIZES if name != axis]
     fixed = ", ".join(f"{_WORDS[name][-1]} = {chosen[name].iloc[0]:,}" for name in held)
-    axes.set_title(f"against {_WORDS[axis][-1]}, at {fixed}", fontsize=10)
+    axes.set_title(f"against {_WORDS[axis][-1]}, at {fixed}")
     values = sorted(set(chosen[axis]))
     low, high = values[0], values[-1]
     room = (high / low) ** 0.08 if high > low else 2.0
     axes.set_autoscalex_on(False)  # matplotlib warns where it has to scale to a single size
     axes.set_xlim(low / room, high * room)
-    axes.xaxis.set_major_locator(FixedLocator(_apart(values)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    if low == high:
-        axes.text(
-            *(0.5, 0.02, f"only one {_WORDS[axis][-1]} at these sizes"),
-            transform=axes.transAxes,
-            ha="center",
-            fontsize=8,
-            color=GREY,
-        )
+    log_axis(axes.xaxis, EngFormatter(sep=""), FixedLocator(_apart(values)))
 
 
-def share_y(
+def log_axis(axis: Axis, write: Callable[[float], str], locator: Locator | None = None) -> None:
+    """Make an axis logarithmic, with a text at each of its ticks and none between."""
+    scale = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
+    scale("log")
+    axis.set_major_locator(locator or LogLocator(base=10, numticks=14))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+
+
+def subdivisions(span: float) -> LogLocator:
+    """Return ticks at the multiples of powers of ten that mark an axis over such a span."""
+    subs = (1,) if span > 50 else (1, 2, 5) if span > 5 else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)
+    return LogLocator(base=10, subs=subs, numticks=14)
+
+
+def share_log_axis(
     every: Sequence[Axes], write: Callable[[float], str], base: float, top: float = 0.0
 ) -> None:
     """Give the panels one range with a unit at each tick, and room above for what failed.
@@ -173,32 +188,62 @@ def share_y(
     # A narrow range would leave no tick to read a value from.
     low, high = (low, high) if high / low > base**2 else (low / base, high * base)
     for axes in every:
+        # A scale without a value on it would only mislead.
+        log_axis(axes.yaxis, write, LogLocator(base=base, numticks=14) if used else NullLocator())
         axes.set_ylim(low, high * (high / low) ** (top / (1 - top)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        if not used:  # a scale without a value on it would only mislead
-            axes.yaxis.set_major_locator(NullLocator())
-            continue
-        axes.yaxis.set_major_locator(LogLocator(base=base, numticks=14))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
 
 
-def kernel_entries(rows: pd.DataFrame, looks: dict[str, Style]) -> list[Line2D]:
+def draw_heatmap(
+    axes: Axes, values: np.ndarray, texts: Sequence[Sequence[str]], norm: LogNorm, cmap: str,
+    size: float, unit: str,
+) -> None:  # fmt: skip
+    """Draw values above zero as colours with a text in each cell; one without a value is hatched.
+
+    Args:
+        axes: Where to.
+        values: By row, from below, and column.
+        texts: One a cell.
+        norm: From values to colours.
+        cmap: The name of the colours.
+        size: Of the texts, in points.
+        unit: What the colours stand beside.
+    """
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    axes.grid(False)
+    shown = np.ma.masked_invalid(np.where(values > 0, values, np.nan))
+    picture = axes.imshow(shown, norm=norm, cmap=cmap, aspect="auto", origin="lower")
+    for (row, column), value in np.ndenumerate(values):
+        known = np.isfinite(value) and value > 0
+        dark = known and np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1)) < 0.5
+        if not known and texts[row][column]:
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="0.96",
+                                     edgecolor="0.8", hatch="///", lw=0))  # fmt: skip
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=size,
+                  color="white" if dark else "black" if known else "0.3")  # fmt: skip
+    if shown.count():
+        bar = figure.colorbar(picture, ax=axes, label=unit, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+
+
+def kernel_entries(rows: pd.DataFrame, looks: dict[str, Style], line: bool = True) -> list[Line2D]:
     """Return a legend entry for each kernel of the rows, the baseline first."""
-    entries = []
-    baselines = set(rows["baseline"])
-    present = set(rows["kernel"])
-    for name, look in looks.items():
-        if name in present:
-            text = label(name, 30) + (" (torch.nn)" if name in baselines else "")
-            entries.append(entry(text, look.marker, look.line, look.colour))
-    return entries
+    baselines, present = set(rows["baseline"]), set(rows["kernel"])
+    return [
+        entry(label(name, 30) + (" (torch.nn)" if name in baselines else ""), look.marker,
+              look.line if line else "", look.colour)
+        for name, look in looks.items()
+        if name in present
+    ]  # fmt: skip
 
 
 def failure_entries(statuses: Iterable[str]) -> list[Line2D]:
     """Return a legend entry for each way in which a case failed."""
     present = set(statuses)
     return [
-        entry(f"{words} (at the top)", marker, colour=GREY)
+        entry(f"{words} (at the top)", marker)
         for status, (marker, words) in FAILED.items()
         if status in present
     ]
@@ -212,7 +257,7 @@ def entry(
     return Line2D([], [], color=colour, marker=marker, ls=line, markerfacecolor=face, label=text)
 
 
-def put_legend(figure: Figure, entries: list[Line2D]) -> None:
+def add_legend(figure: Figure, entries: list[Line2D]) -> None:
     """Put the legend below the panels, so that it hides no data."""
     if not entries:
         return
@@ -228,7 +273,7 @@ def put_legend(figure: Figure, entries: list[Line2D]) -> None:
     )
 
 
-def put_frame(figure: Figure, question: str, rows: pd.DataFrame, note: str = "") -> None:
+def add_title_and_footer(figure: Figure, question: str, rows: pd.DataFrame, note: str = "") -> None:
     """Put the question on top, and below everything where the numbers come from."""
     figure.suptitle(question, fontsize=13, fontweight="bold", x=0.01, ha="left")
     foot = _FOOT / figure.get_figheight()
@@ -246,7 +291,7 @@ def save(figure: Figure, path: Path) -> None:
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)
-        figure.set_layout_engine(None)  # with one it would be drawn twice
+        figure.set_layout_engine("none")  # with one it would be laid out twice
     figure.savefig(path, metadata={"Software": None})
 
 
@@ -260,10 +305,3 @@ def _apart(values: list[int]) -> list[int]:
         if value / kept[-1] > gap and values[-1] / value > gap:
             kept.append(value)
     return kept + values[-1:]
-
-
-def _short(value: float) -> str:
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= 10 * scale or (value >= scale and np.isclose(value % scale, 0)):
-            return f"{value / scale:.3g}{unit}"
-    return f"{value:.0f}"

@@ -1,128 +1,119 @@
-"""Frame -> what a machine's runs say, in five sentences of Markdown. Every function is pure."""
+"""Frame -> what each run says, in a few points with the figures that show it. Pure functions.
+
+Runs are never pooled: each is of one commit, and several hold the same cases.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import pandas as pd
+from scipy.stats import gmean
 
-from ..analysis.frame import SIZES, problems
-from ..analysis.jacobian import HEAVY, LIGHT, jacobian_price
-from ..analysis.peers import LEAST_FLOORS_S, standings
+from ..analysis.frame import FIT, flagged_results, missing_results
+from ..analysis.peers import roofline_efficiency
 from ..analysis.ranking import fastest
-from ..common.units import format_case, format_percent, format_ratio, format_time
-from .markdown import escape
+from ..common.units import format_ratio
+from .markdown import Markdown, escape, render_blocks
+from .sections import RunAnalysis, source
 
-# The kind of figure that shows what each sentence says.
-SHOWN_BY = ("time", "price", "roofline", "speed", "memory")
-_CALLS = ["gradient", "step"]  # a fit is many calls: its floor is that of its products alone
-_STAGES = {"gradient": "a gradient", "step": "a training step", "fit": "a training"}
-
-
-def briefs(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """Return five sentences for each machine: what to take, what it costs, what is missing."""
-    return {str(machine): brief(rows) for machine, rows in frame.groupby("machine")}
-
-
-def brief(rows: pd.DataFrame) -> list[str]:
-    """Return five sentences on the runs of one machine."""
-    stood = standings(rows[rows["stage"].isin(_CALLS)])
-    return [_choice(rows), _price(rows), _limit(stood), _others(stood), _missing(rows)]
+# The kinds of figures that show what each point says; the points are blocks of the template.
+SHOWN_BY = {
+    "fastest": ("time", "speedup"),
+    "jacobian": ("jacobian",),
+    "roofline": ("roofline",),
+    "comparison": ("speedup", "pareto"),
+    "missing": ("memory",),
+}
 
 
-def _choice(rows: pd.DataFrame) -> str:
-    """Say which formulation is the fastest, or cannot be told from it, at how many sizes."""
-    best = fastest(rows)
-    said = []
-    for stage, words in _STAGES.items():
-        some = best[best["stage"] == stage]
-        if some.empty:
-            continue
-        near = some["kernel"] + ", " + some["also"]
-        counts = near.str.split(", ").explode().loc[lambda name: name != ""].value_counts()
-        most = min(counts[counts == counts.max()].index)
-        where = (
-            "everywhere" if counts[most] == len(some) else f"at {counts[most]:,} of {len(some):,}"
-        )
-        said.append(f"for {words} {_bold(most)} ({where})")
-    if not said:
-        return "Which formulation to take is not known: no case has a time."
-    kinds = "the sizes and dtypes measured"
-    return f"The fastest, or not to be told from it, over {kinds}: {'; '.join(said)}."
+class SummaryPoint(NamedTuple):
+    """A sentence that sums up.
+
+    Attributes:
+        text: The sentence.
+        figures: The kinds of figures that show it.
+    """
+
+    text: Markdown
+    figures: Sequence[str] = ()
 
 
-def _price(rows: pd.DataFrame) -> str:
-    known = jacobian_price(rows).dropna(subset=["time_ratio"])
-    if known.empty:
-        return (
-            f"The price of the Jacobian is not known: {HEAVY} and {LIGHT} have no size in common."
-        )
-    memory = known["memory_ratio"].dropna()
-    held = f" and {_span(memory)} the memory" if len(memory) else ""
-    return (
-        f"Forming the Jacobian takes {_span(known['time_ratio'])} the time{held} of the product "
-        f"that needs none ({HEAVY} against {LIGHT}, {len(known):,} cases)."
+class Summary(NamedTuple):
+    """What one run says.
+
+    Attributes:
+        run: What the run is called.
+        source: Where its numbers come from.
+        points: What it found.
+    """
+
+    run: str
+    source: Markdown
+    points: Sequence[SummaryPoint]
+
+
+def summarise(one: RunAnalysis) -> Summary:
+    """Sum up a run: the fastest kernels, the Jacobian's overhead, the limit, others, what lacks."""
+    if one.rows.empty:
+        nothing = SummaryPoint(Markdown("Nothing was planned."))
+        return Summary(one.title, escape(one.title), [nothing])
+    calls = one.relative[one.relative["stage"] != FIT]
+    missing = missing_results(one.rows)
+    texts = render_blocks(
+        "points",
+        fastest=_fastest(one.rows),
+        overhead=one.overhead.dropna(subset=["time_ratio"]),
+        span=span,
+        roofline=roofline_efficiency(calls)[:1],
+        ratios=_ratios(calls),
+        mean=gmean,
+        flagged=flagged_results(one.rows),
+        rows=one.rows,
+        measured=int(one.rows["status"].eq("ok").sum()),
+        missing=missing,
+        statuses=missing["status"].value_counts().sort_index(),
+        example=_most_frequent(missing),
     )
+    points = [SummaryPoint(text, SHOWN_BY.get(name, ())) for name, text in texts.items()]
+    return Summary(one.title, source(one.rows), points)
 
 
-def _limit(stood: pd.DataFrame) -> str:
-    """Say how near the fastest kernel comes to the floor, where that is more than dispatch."""
-    rows = stood[(stood["floor_s"] >= LEAST_FLOORS_S[0]) & stood["efficiency"].notna()]
-    if rows.empty:
-        return (
-            "How near the kernels come to the machine's limit is not known: every floor is small."
-        )
-    worst = rows.sort_values("efficiency", kind="stable").iloc[0]
-    return (
-        f"Of what the machine's measured ceilings allow the fastest kernel reaches a median of "
-        f"{format_percent(rows['efficiency'].median())}, and "
-        f"{format_percent(worst['efficiency'])} at worst ({_bold(worst['kernel'])}, "
-        f"{escape(worst['stage'])} of {format_case(*worst[SIZES])} in {escape(worst['dtype'])}), "
-        f"over {len(rows):,} cases with a floor of {format_time(LEAST_FLOORS_S[0])} or more."
-    )
-
-
-def _others(stood: pd.DataFrame) -> str:
-    """Say how the fastest kernel of our own stands to torch.nn, the peers and `auto`."""
-    over = {
-        "torch.nn": stood["speedup"],
-        "the best of the peers (torch.compile, JAX, NumPy, SciPy)": stood["over_peer"],
-    }
-    known = {name: ratios.dropna() for name, ratios in over.items() if ratios.notna().any()}
-    if not known:
-        return "How the kernels stand to others is not known: no case has a ratio."
-    said = [
-        f"{format_ratio(_mean(ratios))} as fast as {name} ({format_ratio(ratios.min())} at worst, "
-        f"{len(ratios):,} cases)"
-        for name, ratios in known.items()
-    ]
-    auto = stood["auto_ratio"].dropna()
-    last = f"; `auto` runs at {format_ratio(_mean(auto))} of its speed" if len(auto) else ""
-    return f"The fastest kernel of each case is in the geometric mean {' and '.join(said)}{last}."
-
-
-def _missing(rows: pd.DataFrame) -> str:
-    table = problems(rows)
-    if table.empty:
-        return f"All {len(rows):,} planned cases have numbers."
-    counts = table["status"].value_counts().sort_index()
-    listed = ", ".join(f"{count:,} {escape(status)}" for status, count in counts.items())
-    often = table.groupby(["status", "kernel"]).size().sort_values(ascending=False, kind="stable")
-    status, kernel = often.index[0]
-    first = table[(table["status"] == status) & (table["kernel"] == kernel)].iloc[0]
-    return (
-        f"{len(table):,} of {len(rows):,} planned cases have no number ({listed}), most often "
-        f"{_bold(kernel)}: {escape(first['reason'])}."
-    )
-
-
-def _mean(ratios: pd.Series) -> float:
-    return float(np.exp(np.log(ratios).mean()))
-
-
-def _span(ratios: pd.Series) -> str:
+def span(ratios: pd.Series) -> str:
+    """Write from where to where ratios go."""
     low, high = format_ratio(ratios.min()), format_ratio(ratios.max())
     return low if low == high else f"{low} to {high}"
 
 
-def _bold(name: object) -> str:
-    return f"**{escape(name, 60)}**"
+def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return of each operation the kernel that is the fastest, or tied with it, at the most sizes.
+
+    Beside it are at how many of how many, and the speedups of the fastest.
+    """
+    found = []
+    every = fastest(rows)
+    for stage in rows["stage"].unique():
+        if (best := every[every["stage"] == stage]).empty:
+            continue
+        names = [[kernel, *ties] for kernel, ties in zip(best["kernel"], best["ties"], strict=True)]
+        counts = pd.Series(names).explode().value_counts()
+        kernel = min(counts[counts == counts.max()].index)
+        ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
+        found.append({"stage": stage, "kernel": kernel, "at": int(counts[kernel]),
+                      "of": len(best), "speedup": ahead})  # fmt: skip
+    return found
+
+
+def _ratios(calls: pd.DataFrame) -> dict[str, pd.Series]:
+    columns = {"torch.nn": "speedup", "the fastest peer": "speedup_vs_peer", "auto": "auto_vs_best"}
+    ratios = {name: calls[column].dropna() for name, column in columns.items()}
+    return {name: known for name, known in ratios.items() if len(known)}
+
+
+def _most_frequent(missing: pd.DataFrame) -> dict[str, Any]:
+    """Return one of the failures of the status and kernel that have the most."""
+    if missing.empty:
+        return {}
+    often = missing.groupby(["status", "kernel"])["case"].transform("size")
+    return dict(missing.iloc[int(often.argmax())])

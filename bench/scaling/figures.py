@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from ..common.units import format_byte_tick, format_case, format_tick
-from ..report.style import COLOURS, entry, label, put_frame, put_legend
+from ..report.style import COLOURS, add_legend, add_title_and_footer, entry, label
 from .link_model import fit_link
 from .metrics import largest_case, median
 from .records import ScalingResult, ScalingRun
@@ -32,11 +32,11 @@ def scaling_figure(run: ScalingRun) -> Figure:
     for axes in (left, right):
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    put_legend(figure, entries)
+    add_legend(figure, entries)
     commit = run.commit_info
     source = {"machine": run.machine, "commit": commit.id, "dirty": commit.dirty}
     title = f"{run.mode.capitalize()} scaling over {run.world} processes: where a step's time goes"
-    put_frame(figure, title, pd.DataFrame([source | {"run": run.datetime}]))
+    add_title_and_footer(figure, title, pd.DataFrame([source | {"run": run.datetime}]))
     return figure
 
 

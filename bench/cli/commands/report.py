@@ -6,13 +6,11 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 import pandas as pd
 
-from ...analysis.compare import compared, require_alike
-from ...analysis.selecting import Keep, reading
+from ...analysis.compare import compare_runs, require_same_settings
 from ...common.errors import UserError
 from ...common.paths import RESULTS
 from ...common.units import counted
@@ -20,7 +18,7 @@ from ...convergence import section as convergence
 from ...convergence.records import latest_convergence_runs
 from ...experiments.gate_power import section as gate_power
 from ...experiments.gate_power.records import read_all
-from ...report.build import NO_HISTORY, write_report
+from ...report.build import NO_HISTORY, Keep, write_report
 from ...report.export import write_table
 from ...report.publishing import PUBLISHED, publish, refuse_foreign, short_names
 from ...report.readme import check_readme, update_readme
@@ -31,15 +29,9 @@ from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, ru
 from ...store.schema import Head
 from ...store.shards import elsewhere, joined, latest_runs, left_out
 from ..compared import print_compared
+from ..filtering import parse_filter
 from ..say import say
 from ..types import formats
-
-
-class _Stored(NamedTuple):
-    """Which runs are shown, and of a whole results folder those whose history is."""
-
-    runs: Sequence[Path]
-    history: Mapping[Path, Head] = NO_HISTORY
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="html,md (the default; html comes with md), and csv or parquet: every case of every "
         "stored run in one table",
     )
-    parser.add_argument("--filter", help="only these cases: 'stage=step kernel=matmul batch=33'")
+    parser.add_argument(
+        "--filter",
+        help="only these results, as pandas' query: \"stage == 'step' and batch >= 100\"",
+    )
     parser.add_argument(
         "--compare", action="store_true", help="of two runs: is the second faster, case by case?"
     )
@@ -77,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: What is asked for does not go together, or cannot be read or written.
     """
-    keep = reading(arguments.filter)
+    keep = parse_filter(arguments.filter)
     if arguments.compare:
         return _compare(arguments.runs, keep)
     results, out = arguments.out, arguments.out / "report"
@@ -90,12 +85,16 @@ def run(arguments: argparse.Namespace) -> int:
     tables = [write_table(frame, out / f"results.{suffix}") for suffix in suffixes]
     written: list[Path] = []
     if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
-        stored = _stored(arguments, every)
-        page = "html" in arguments.format
-        written = write_report(stored.runs, out, beside, keep, page, stored.history)
+        heads = load_heads(every)
+        shown = arguments.runs or _latest(heads)
+        for line in elsewhere({path: heads[path] for path in shown}):
+            say(line)
+        # A filter leaves a part of each run, which says nothing of how the code changed it.
+        history = NO_HISTORY if arguments.runs or arguments.filter else heads
+        written = write_report(shown, out, beside, keep, "html" in arguments.format, history)
     print(_said(out, written, tables))
     if arguments.readme is not None:
-        print(_publish(arguments.readme, results, stored.runs, beside))
+        print(_publish(arguments.readme, results, shown, beside))
     return 0
 
 
@@ -120,18 +119,6 @@ def _runs_of(results: Path) -> list[Path]:
             f"run --out {_near(results)}`, give the --out of an earlier run, or name its files"
         )
     return found
-
-
-def _stored(arguments: argparse.Namespace, every: Sequence[Path]) -> _Stored:
-    """Return what is shown; of runs that are named nothing but these."""
-    heads = load_heads(every)
-    shown = _Stored(arguments.runs or _latest(heads))
-    for line in elsewhere({path: heads[path] for path in shown.runs}):
-        say(line)
-    if arguments.runs:
-        return shown
-    # A filter leaves a part of each run, which says nothing of how the code moved.
-    return shown._replace(history=NO_HISTORY if arguments.filter else heads)
 
 
 def others(results: Path) -> list[Subject]:
@@ -181,9 +168,9 @@ def _compare(paths: Sequence[Path], keep: Keep) -> int:
     if len(paths) != 2:
         raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
     runs = [load_run(path) for path in paths]
-    require_alike(*runs)
+    require_same_settings(*runs)
     frames = [keep(runs_frame({path: run})) for path, run in zip(paths, runs, strict=True)]
-    print_compared(compared(*frames))
+    print_compared(compare_runs(*frames))
     return 0
 
 

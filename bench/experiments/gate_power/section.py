@@ -8,11 +8,9 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...report.catalogue import safe
-from ...report.html import Section
 from ...report.markdown import escape, image, markdown_table
 from ...report.style import GREY, label
-from ...report.subject import Paths, Subject
+from ...report.subject import Paths, Section, Subject, safe
 from ...store.runs import plain
 from .analysis import by_rule, facts, false_alarms, mutations_table, power, rates_table
 from .records import GATE, MUTATION, SLOWED_ALL, SLOWED_ONE, UNCHANGED, Trial, to_frame

@@ -1,1 +1,144 @@
-"""Frame -> figures, each a question that its title asks."""
+"""The figures of a report, one a file: whatever a module here declares by `@figure` is drawn.
+
+A figure shows one slice of a run, a `View`. Nothing else lists them.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ...analysis.frame import Slice
+from ...store.schema import Run
+from ..style import Panel, Style, in_style, label, panels_of, styles
+
+
+@dataclass(frozen=True)
+class View:
+    """What a figure is drawn from.
+
+    Attributes:
+        frame: The cases of a run.
+        part: The slice of it that is shown.
+        run: The run, with the machine and its measured ceilings.
+    """
+
+    frame: pd.DataFrame
+    part: Slice
+    run: Run
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The cases that are shown."""
+        return self.part.of(self.frame)
+
+    @cached_property
+    def looks(self) -> dict[str, Style]:
+        """How each kernel is drawn: the same in every slice of an operation."""
+        return styles(self.frame, self.part.stage)
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """The cases along each size."""
+        return panels_of(self.rows)
+
+    @property
+    def name(self) -> str:
+        """The slice in words, for a title."""
+        return f"{label(self.part.stage)} ({label(self.part.device)}, {label(self.part.dtype)})"
+
+    def unseen(self, shown: pd.DataFrame) -> str:
+        """Say how many failed cases are on no panel: none goes unsaid."""
+        failed = self.rows["status"].ne("ok")
+        count = int((failed & ~self.rows.index.isin(shown.index)).sum())
+        return f"{count} more without a result off these axes (see the tables); " * (count > 0)
+
+
+class Slot(NamedTuple):
+    """A place for a figure in REPORT.md, which shows the first few of those that there are.
+
+    Attributes:
+        name: That of its file, which says what it shows and never of which run.
+        rank: The lower, the earlier; figures of other subjects have `OTHERS`.
+        stage: The operation of the slice that it shows.
+        grid: That of its runs, if not any.
+    """
+
+    name: str
+    rank: float
+    stage: str
+    grid: str | None = None
+
+
+OTHERS = 6.0
+Draw = Callable[[View], Figure | None]
+
+
+class Kind(NamedTuple):
+    """A kind of figure, as `figure` declares it.
+
+    Attributes:
+        name: It ends the name of each file.
+        title: What it shows, below each figure.
+        draw: Draws it; None where there is nothing to show.
+        when: Says of the cases of a slice whether there is such a figure.
+        where: `html`, the page; `markdown`, REPORT.md in its slots; `readme`, a part of a README.
+        slots: Its places in REPORT.md; the first is what a README shows.
+    """
+
+    name: str
+    title: str
+    draw: Draw
+    when: Callable[[pd.DataFrame], bool]
+    where: frozenset[str]
+    slots: Sequence[Slot]
+
+    def make(self, view: View) -> Figure | None:
+        """Draw it in the common style."""
+        with in_style():
+            return self.draw(view)
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+def figure(
+    name: str,
+    *,
+    title: str,
+    when: Callable[[pd.DataFrame], bool] = lambda rows: len(rows) > 0,
+    where: frozenset[str] | set[str] = frozenset({"html"}),
+    slots: Sequence[Slot] = (),
+) -> Callable[[Draw], Draw]:
+    """Declare a function that draws a slice as a kind of figure, see `Kind`.
+
+    Raises:
+        ValueError: There is one of this name.
+    """
+
+    def declare(draw: Draw) -> Draw:
+        if name in _KINDS:
+            raise ValueError(f"a figure's name must be its own; {name!r} is taken; choose another")
+        _KINDS[name] = Kind(name, title, draw, when, frozenset(where), slots)
+        return draw
+
+    return declare
+
+
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """Return every kind of figure by name, those of REPORT.md first, by their ranks."""
+    for _, module, _ in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module}")
+
+    def place(kind: Kind) -> tuple[float, str]:
+        return min((slot.rank for slot in kind.slots), default=float("inf")), kind.name
+
+    return {kind.name: kind for kind in sorted(_KINDS.values(), key=place)}

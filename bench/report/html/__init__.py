@@ -1,8 +1,7 @@
 """What a report says -> one HTML file that needs no network, and opens from a disk.
 
-Text comes as the Markdown that REPORT.md is made of, already escaped; raw HTML in it stays text.
-Every case is in the page as packed data, which the page's script writes as text. A browser that
-loads the page may run the scripts of this folder, by their hashes, and nothing else.
+Text comes as the Markdown that REPORT.md is made of, already escaped; raw HTML in it stays text. A
+browser that loads the page may run the scripts of this folder, by their hash, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -25,91 +22,27 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
-from ...analysis.frame import numbers, slices
-from ...store.runs import plain
+from ...analysis.frame import in_order, slices
+from ..draw import packed_path
+from ..subject import Section as Section
+from ..subject import Shown, figure_id
+from ..summary import Summary
+from ..tables import ALL_RESULTS, Column, render
 
-_DIGITS = 4  # of a number in the table of every case
-_TEXT_LIMIT = 300  # characters of a text in the table of every case
-
-
-class Column(NamedTuple):
-    """A column of the table of every case.
-
-    Attributes:
-        name: In the frame.
-        title: At its head.
-        kind: How it is written: `text`, `count`, `time`, `bytes`, `ratio`, `percent` or `error`.
-    """
-
-    name: str
-    title: str
-    kind: str
-
-
-COLUMNS = (
-    Column("kernel", "kernel", "text"),
-    Column("stage", "stage", "text"),
-    Column("device", "device", "text"),
-    Column("dtype", "dtype", "text"),
-    Column("batch", "m", "count"),
-    Column("in_features", "n", "count"),
-    Column("out_features", "o", "count"),
-    Column("median_s", "median time", "time"),
-    Column("q1_s", "q1", "time"),
-    Column("q3_s", "q3", "time"),
-    Column("speedup", "speedup to torch.nn", "ratio"),
-    Column("speedup_low", "low", "ratio"),
-    Column("speedup_high", "high", "ratio"),
-    Column("peak_bytes", "peak memory", "bytes"),
-    Column("predicted_peak_bytes", "predicted", "bytes"),
-    Column("max_rel_error", "max. rel. error", "error"),
-    Column("efficiency", "floor ÷ time", "percent"),
-    Column("status", "status", "text"),
-    Column("remark", "why, or what is doubtful", "text"),
-    Column("machine", "machine", "text"),
-    Column("run", "run", "text"),
-)
-FILTERS = ("machine", "run", "stage", "device", "dtype", "kernel", "status")
-
-
-class Section(NamedTuple):
-    """A part of the page.
-
-    Attributes:
-        title: Its heading, as text.
-        text: What it says, as Markdown.
-        closed: Whether a reader opens it first.
-    """
-
-    title: str
-    text: str
-    closed: bool = False
-
-
-class Claim(NamedTuple):
-    """A sentence that sums up, and what shows it.
-
-    Attributes:
-        text: The sentence, as Markdown.
-        shown_by: What figures show, as their description ends.
-    """
-
-    text: str
-    shown_by: Sequence[str]
+_FILTERS = ("machine", "run", "stage", "device", "dtype", "kernel", "status")
 
 
 def write_page(
-    frame: pd.DataFrame, brief: Sequence[Claim], sections: Sequence[Section], folder: Path
+    frame: pd.DataFrame, summaries: Sequence[Summary], sections: Sequence[Section], folder: Path
 ) -> None:
     """Write `report.html` into a folder that has, packed, the figures which its sections name.
 
     Args:
-        frame: Every case that is shown.
-        brief: The report in a few sentences; each leads to the figures that show it.
+        frame: All results that are shown.
+        summaries: What each run says; each point leads to the figures that show it.
         sections: What follows, from the top.
-        folder: Where the page goes, and where `pack` put the figures.
+        folder: Where the page goes, and where the packed figures are.
     """
-    writer = _Writer(folder)
     environment = Environment(
         loader=PackageLoader(__name__, ""),
         autoescape=True,
@@ -117,66 +50,80 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _asset("page.js")
-    said = [
-        {"id": f"part-{place}", "title": one.title, "text": writer.html(one.text, one.title),
-         "closed": one.closed}
-        for place, one in enumerate(sections, 1)
-    ]  # fmt: skip
+    markdown, tables = MarkdownIt("commonmark", {"html": False}).enable("table"), count(1)
+
+    def html(text: str) -> Markup:
+        tokens = list(_changed(markdown.parse(text), folder, tables))
+        return Markup(markdown.renderer.render(tokens, markdown.options, {}))
+
+    shown = [figure for one in sections for figure in one.figures]
+    results, script = all_results(frame), _asset("page.js")
+    library = gzip.compress(_library("dt_bundle.js").encode(), mtime=0)
     text = environment.get_template("template.html").render(
-        brief=[(writer.inline(one.text), writer.showing(one.shown_by)) for one in brief],
-        sections=said,
-        filters=[column for column in COLUMNS if column.name in FILTERS],
-        columns=COLUMNS,
+        summaries=[(one.source, _points(one, shown)) for one in summaries],
+        inline=lambda text: Markup(markdown.renderInline(text)),
+        html=html,
+        sections=list(enumerate(sections, 1)),
+        filters=[(column, sorted(set(column.write(results)))) for column in filters()],
         count=len(frame),
-        cases=packed(json.dumps(case_data(frame), ensure_ascii=False, allow_nan=False)),
-        library=packed(_library("dt_bundle.js")),
+        results=render(results, ALL_RESULTS, to="html"),
+        library=base64.b64encode(library).decode(),
         style=Markup(_library("dt_bundle.css") + _asset("style.css")),  # both are our own text
         script=Markup(script),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    )  # fmt: skip
     (folder / "report.html").write_text(text, encoding="utf-8", newline="\n")
 
 
-def case_data(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return every case as plain data, column by column.
-
-    A text is a place in the list of its column's texts. Numbers have four digits; what is missing
-    or infinite is null.
-    """
-    ordered = [numbers_of(part.of(frame)) for part in slices(frame)]
-    table = pd.concat(ordered) if ordered else numbers_of(frame)
-    found: dict[str, Any] = {}
-    for column in COLUMNS:
-        values = table[column.name]
-        if column.kind == "text":
-            places, texts = pd.factorize(values.fillna("").astype(object))
-            shown = [plain(text, _TEXT_LIMIT) for text in texts]
-            found[column.name] = {"texts": shown, "places": places.tolist()}
-        else:
-            found[column.name] = [_rounded(value) for value in values]
-    return found
+def filters() -> list[Column]:
+    """Return the columns that the page's results are filtered by."""
+    found = {column.names[0]: column for column in ALL_RESULTS}
+    return [found[name] for name in _FILTERS]
 
 
-def numbers_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a slice in the order of its tables, with its slice and a remark on each case."""
-    table = numbers(rows)
-    for name in ("machine", "run", "stage", "device", "dtype"):
-        table[name] = rows[name].iloc[0] if len(rows) else None
-    table["remark"] = table["reason"].where(table["reason"].notna(), table["suspicions"])
-    return table
+def all_results(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return all results in the order of the report's tables, with a remark on each."""
+    ordered = [in_order(part.of(frame)) for part in slices(frame)]
+    table = pd.concat(ordered, ignore_index=True) if ordered else in_order(frame)
+    return table.assign(remark=table["reason"].where(table["reason"].notna(), table["suspicions"]))
 
 
-def packed(text: str) -> str:
-    """Return a text as base64 of gzip, the same for the same text."""
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+def _points(one: Summary, shown: Sequence[Shown]) -> list[tuple[str, list[Shown]]]:
+    return [
+        (point.text, [figure for figure in shown
+                      if figure.run == one.run and figure.kind in point.figures])
+        for point in one.points
+    ]  # fmt: skip
 
 
-def _rounded(value: Any) -> float | int | None:
-    if value is None or not np.isfinite(float(value)):
-        return None
-    short = float(f"{float(value):.{_DIGITS}g}")
-    return int(value) if float(value).is_integer() and abs(value) < 2**53 else short
+def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> Iterator[Token]:
+    """Yield tokens with figures inside, and tables that scroll and can be reached by key."""
+    for token in tokens:
+        for child in token.children or ():
+            if child.type == "image":
+                _put_figure(child, folder)
+        if token.type == "th_open":
+            token.attrSet("scope", "col")
+        if token.type == "table_open":
+            region = f'role="region" tabindex="0" aria-label="Table {next(tables)}"'
+            yield Token("html_block", "", 0, content=f'<div class="scroll" {region}>\n')
+        yield token
+        if token.type == "table_close":
+            yield Token("html_block", "", 0, content="</div>\n")
+
+
+def _put_figure(image: Token, folder: Path) -> None:
+    path = str(image.attrGet("src"))
+    packed = packed_path(folder / path)
+    with Image.open(packed) as picture:
+        width, height = picture.size
+    image.attrs |= {
+        "id": figure_id(path),
+        "src": f"data:image/webp;base64,{base64.b64encode(packed.read_bytes()).decode()}",
+        "width": width,
+        "height": height,
+        "loading": "lazy",
+    }
 
 
 @cache
@@ -188,91 +135,3 @@ def _asset(name: str) -> str:
 def _library(name: str) -> str:
     """Return a file of DataTables, as itables ships it."""
     return (files("itables") / "html" / name).read_text(encoding="utf-8")
-
-
-class Figure(NamedTuple):
-    """A figure on the page: `what` it shows `of` which cases, in the section of such a title."""
-
-    id: str
-    of: str
-    what: str
-    title: str
-
-
-class _Writer:
-    """Turns Markdown into HTML, and puts the figures into it that it names."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-        self.tables = 0
-        self.figures: list[Figure] = []
-        self.title = ""
-
-    def html(self, text: str, title: str) -> Markup:
-        """Return Markdown as HTML, for a section of such a title."""
-        self.title = title
-        rendered = self.markdown.renderer.render(
-            self._changed(self.markdown.parse(text)), self.markdown.options, {}
-        )
-        return Markup(rendered)
-
-    def inline(self, text: str) -> Markup:
-        """Return a line of Markdown as HTML."""
-        return Markup(self.markdown.renderInline(text))
-
-    def showing(self, whats: Sequence[str]) -> list[Figure]:
-        """Return the figures so far whose descriptions end with one of some texts."""
-        return [one for one in self.figures if one.what in whats]
-
-    def _changed(self, tokens: Sequence[Token]) -> list[Token]:
-        """Return tokens with figures inside, and tables that scroll and can be reached by key."""
-        found: list[Token] = []
-        for token in tokens:
-            for child in token.children or ():
-                if child.type == "image":
-                    self._put_figure(child)
-            if token.type == "th_open":
-                token.attrSet("scope", "col")
-            if token.type == "table_open":
-                self.tables += 1
-                region = f'role="region" tabindex="0" aria-label="Table {self.tables}"'
-                opened = f'<div class="scroll" {region}>\n'
-                found.append(Token("html_block", "", 0, content=opened))
-            found.append(token)
-            if token.type == "table_close":
-                found.append(Token("html_block", "", 0, content="</div>\n"))
-        return found
-
-    def _put_figure(self, image: Token) -> None:
-        packed = _packed(self.folder, str(image.attrGet("src")))
-        with Image.open(packed) as picture:
-            size = picture.size
-        alt = "".join(child.content for child in image.children or ())
-        of, _, what = alt.partition(": ")
-        self.figures.append(Figure(f"figure-{len(self.figures) + 1}", of, what, self.title))
-        image.attrs |= {
-            "id": self.figures[-1].id,
-            "src": f"data:image/webp;base64,{base64.b64encode(packed.read_bytes()).decode()}",
-            "width": size[0],
-            "height": size[1],
-            "loading": "lazy",
-        }
-
-
-def pack(folder: Path, figure: str) -> None:
-    """Write a figure of a folder once more for its page, without loss in about half the bytes.
-
-    Args:
-        folder: Where the figure is, and the page will be.
-        figure: Its path from there.
-    """
-    path = _packed(folder, figure)
-    path.parent.mkdir(exist_ok=True)
-    with Image.open(folder / figure) as image:
-        # A higher quality or method takes three times as long for a seventh of the bytes.
-        image.convert("RGB").save(path, "WEBP", lossless=True, quality=20, method=1)
-
-
-def _packed(folder: Path, figure: str) -> Path:
-    return folder / "packed" / f"{Path(figure).stem}.webp"

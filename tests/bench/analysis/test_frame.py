@@ -9,23 +9,21 @@ import pandas as pd
 import pytest
 from run_builder import SIZES, build_run, doubt, fail, rename
 
-from bench.analysis import frame as tables
-from bench.analysis import jacobian as price
-from bench.analysis import ranking
 from bench.analysis.frame import (
-    MARK,
     Slice,
-    display,
-    display_doubts,
-    doubts,
-    numbers,
-    problems,
+    flagged_results,
+    in_order,
+    is_flagged,
+    longest_line,
+    missing_results,
     slices,
 )
-from bench.analysis.jacobian import display_price, jacobian_price
-from bench.analysis.ranking import display_summary, fastest, summary, with_intervals
+from bench.analysis.jacobian import jacobian_overhead
+from bench.analysis.ranking import fastest, gradient_overview, with_intervals
 from bench.common import units
 from bench.common.units import digits, format_bytes, format_ratio, format_time
+from bench.report import markdown
+from bench.report.tables import FLAG, FLAGGED, JACOBIAN, OVERVIEW, RESULTS, render
 from bench.store import runs as store
 from bench.store.runs import runs_frame
 from bench.store.schema import Run
@@ -40,7 +38,7 @@ def frame() -> pd.DataFrame:
     return frame_of(build_run())
 
 
-@pytest.mark.parametrize("module", [units, store, tables, price, ranking])
+@pytest.mark.parametrize("module", [units, store, markdown])
 def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -84,24 +82,31 @@ def test_slices_are_ordered_and_never_pooled(frame: pd.DataFrame) -> None:
     assert set(slices(both)[-1].of(both)["machine"]) == {"zen"}
 
 
+def cells(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:
+    """Return a table of a report as its cells."""
+    lines = [line.split("|")[1:-1] for line in render(frame, columns).splitlines()]
+    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    return pd.DataFrame(rows, columns=head)
+
+
 def test_inputs_stay_as_they_are(frame: pd.DataFrame) -> None:
     before = frame.copy(deep=True)
     part = slices(frame)[0]
-    for make in (problems, jacobian_price, fastest, summary):
+    for make in (missing_results, jacobian_overhead, fastest, gradient_overview):
         make(frame)
-    display(part.of(frame))
+    in_order(part.of(frame))
     pd.testing.assert_frame_equal(frame, before)
 
 
-def test_display_groups_by_size_fastest_first(frame: pd.DataFrame) -> None:
-    part = slices(frame)[0]
-    text, raw = display(part.of(frame)), numbers(part.of(frame))
-    assert len(text) == len(raw) == len(part.of(frame))
+def test_results_are_by_size_and_the_fastest_first(frame: pd.DataFrame) -> None:
+    rows = slices(frame)[0].of(frame)
+    text = cells(in_order(rows), RESULTS)
+    assert len(text) == len(rows)
     assert text["batch × in → out"].ne("").sum() == len(SIZES)
     first = text.iloc[0]
     assert first["batch × in → out"] == "33 × 6 → 3"
     assert first["time: median (q1–q3)"].startswith("8.63 µs (8.37–9.32)")
-    assert set(text.loc[text["kernel"] == "autograd", "speedup to torch.nn"]) == {"baseline"}
+    assert set(text.loc[text["kernel"] == "autograd", "speedup vs. torch.nn"]) == {"baseline"}
     failed = text[text["status"] == "infeasible"]
     assert len(failed) == 3
     assert set(failed["time: median (q1–q3)"]) == {"–"}
@@ -109,48 +114,59 @@ def test_display_groups_by_size_fastest_first(frame: pd.DataFrame) -> None:
 
 
 def test_efficiency_is_left_out_where_unknown(frame: pd.DataFrame) -> None:
-    rows = slices(frame)[0].of(frame)
-    assert "floor ÷ time" in display(rows)
-    assert "floor ÷ time" not in display(rows.assign(efficiency=float("nan")))
+    rows = in_order(slices(frame)[0].of(frame))
+    assert "roofline efficiency" in cells(rows, RESULTS)
+    assert "roofline efficiency" not in cells(rows.assign(efficiency=float("nan")), RESULTS)
 
 
-def test_price_is_heavy_over_light(frame: pd.DataFrame) -> None:
-    price = jacobian_price(frame).set_index("case")
+def test_overhead_is_with_over_without(frame: pd.DataFrame) -> None:
+    overhead = jacobian_overhead(frame).set_index("case")
     one = frame[(frame["stage"] == "gradient") & (frame["case"] == "1000x16x10")]
     kron, matmul = (one[one["kernel"] == name].iloc[0] for name in ("kron_einsum", "matmul"))
-    row = price.loc["1000x16x10"]
+    row = overhead.loc["1000x16x10"]
     assert row["time_ratio"] == kron["median_s"] / matmul["median_s"]
     assert row["time_ratio_low"] < row["time_ratio"] < row["time_ratio_high"]
     assert row["memory_ratio"] == kron["peak_bytes"] / matmul["peak_bytes"]
-    gone = price.loc["10000x256x64"]
+    gone = overhead.loc["10000x256x64"]
     assert pd.isna(gone["time_ratio"])
     assert (gone["status"], gone["kernel"]) == ("infeasible", "kron_einsum")
     assert gone["predicted_memory_ratio"] > 1000
-    assert "kron_einsum: infeasible" in set(display_price(jacobian_price(frame))["status"])
+    text = cells(jacobian_overhead(frame), JACOBIAN)
+    assert "kron_einsum: infeasible" in set(text["status"])
 
 
-def test_price_copes_with_no_memory_and_no_pair(frame: pd.DataFrame) -> None:
+def test_overhead_copes_with_no_memory_and_no_pair(frame: pd.DataFrame) -> None:
     nothing = frame.assign(peak_bytes=0.0, predicted_peak_bytes=0.0)
-    assert jacobian_price(nothing)["memory_ratio"].isna().all()
+    assert jacobian_overhead(nothing)["memory_ratio"].isna().all()
     for rows in (frame[frame["kernel"] == "matmul"], frame.iloc[:0]):
-        assert jacobian_price(rows).empty
-        assert display_price(jacobian_price(rows)).empty
+        assert cells(jacobian_overhead(rows), JACOBIAN).empty
 
 
-def test_problems_name_every_case_without_numbers() -> None:
+def test_every_case_without_a_result_is_named() -> None:
     run = build_run(["gradient"], [(33, 6, 3)])
     for status, outcome in zip(("oom", "timeout", "crashed"), run["outcomes"], strict=False):
         fail(run, outcome, status, None if status == "oom" else f"why {status}")
-    table = problems(frame_of(run))
+    table = missing_results(frame_of(run))
     assert list(table["status"]) == ["crashed", "oom", "timeout"]
     assert list(table["reason"]) == ["why crashed", "no reason was recorded", "why timeout"]
+
+
+def test_the_longest_line_is_that_with_the_most_points(frame: pd.DataFrame) -> None:
+    rows = slices(frame)[0].of(frame)
+    line = longest_line(rows, "batch")
+    assert set(line["in_features"]) == {6}
+    assert set(line["out_features"]) == {3}
+    assert line["batch"].nunique() == 6
+    wanted = rows.assign(wanted=rows["in_features"] == 64)
+    assert set(longest_line(wanted, "out_features", prefer="wanted")["in_features"]) == {64}
+    assert longest_line(rows[rows["case"] == "33x6x3"], "batch", prefer="status").empty
 
 
 def test_fastest_tells_ties_and_baseline(frame: pd.DataFrame) -> None:
     best = fastest(frame)
     assert set(best.loc[best["stage"] == "gradient", "kernel"]) == {"matmul"}
     assert (best["baseline_s"] > best["median_s"]).all()
-    assert set(best.loc[best["stage"] == "gradient", "also"]) == {""}
+    assert best.loc[best["stage"] == "gradient", "ties"].tolist() == [[]] * len(SIZES)
     winner = frame[frame["kernel"] == "matmul"].set_index("case")["speedup"]
     einsum = frame["kernel"] == "einsum"
     ends = ["speedup_low", "speedup_high"]
@@ -158,12 +174,14 @@ def test_fastest_tells_ties_and_baseline(frame: pd.DataFrame) -> None:
         tied = frame.copy()
         tied[ends] = np.nan
         tied.loc[einsum, "speedup"] = share * tied.loc[einsum, "case"].map(winner)
-        also = "" if told_apart else "einsum"
-        assert set(fastest(tied).loc[lambda t: t["stage"] == "gradient", "also"]) == {also}
-        shown = set(display_summary(summary(tied))["fastest"])
+        ties = [] if told_apart else ["einsum"]
+        found = fastest(tied).loc[lambda t: t["stage"] == "gradient", "ties"]
+        assert found.tolist() == [ties] * len(SIZES)
+        shown = set(cells(gradient_overview(tied), OVERVIEW)["fastest"])
         assert ("matmul ≈ einsum" in shown) is not told_apart
     tied[ends] = tied[["speedup", "speedup"]].to_numpy() * [0.99, 1.2]
-    assert set(fastest(tied).loc[lambda t: t["stage"] == "gradient", "also"]) == {"einsum"}
+    found = fastest(tied).loc[lambda t: t["stage"] == "gradient", "ties"]
+    assert found.tolist() == [["einsum"]] * len(SIZES)
 
 
 def test_times_taken_apart_are_no_ranking(frame: pd.DataFrame) -> None:
@@ -173,16 +191,18 @@ def test_times_taken_apart_are_no_ranking(frame: pd.DataFrame) -> None:
     best = fastest(drifted)
     assert set(best.loc[best["stage"] == "gradient", "kernel"]) == {"matmul"}
     ratios = ["time_ratio", "time_ratio_low", "time_ratio_high"]
-    pd.testing.assert_frame_equal(jacobian_price(drifted)[ratios], jacobian_price(frame)[ratios])
+    pd.testing.assert_frame_equal(
+        jacobian_overhead(drifted)[ratios], jacobian_overhead(frame)[ratios]
+    )
 
 
-def test_summary_spreads_over_the_sizes(frame: pd.DataFrame) -> None:
-    table = summary(frame, limit=4)
+def test_the_overview_spreads_over_the_sizes(frame: pd.DataFrame) -> None:
+    table = gradient_overview(frame, limit=4)
     work = table[["batch", "in_features", "out_features"]].prod(axis=1)
     assert len(table) == 4
     assert work.is_monotonic_increasing
     assert (work.min(), work.max()) == (33 * 6 * 3, 10_000 * 256 * 64)
-    assert display_summary(table).iloc[-1]["Jacobian: time"] == "infeasible"
+    assert cells(table, OVERVIEW).iloc[-1]["Jacobian: time"] == "infeasible"
 
 
 def test_everything_copes_with_little() -> None:
@@ -191,15 +211,15 @@ def test_everything_copes_with_little() -> None:
         fail(run, outcome, "wrong", "off")
     for some in (frame_of(run), frame_of(run).iloc[:1], frame_of(run).iloc[:0]):
         assert fastest(some).empty
-        assert display_summary(summary(some)).empty
-        assert len(problems(some)) == len(display(some)) == len(some)
+        assert cells(gradient_overview(some), OVERVIEW).empty
+        assert len(missing_results(some)) == len(cells(in_order(some), RESULTS)) == len(some)
 
 
 def test_many_kernels() -> None:
     laws = {f"kernel_{place}": (1e-5 * (place + 1), 1e-10, "m") for place in range(25)}
     run = build_run(["gradient"], [(33, 6, 3)], kernels={"gradient": laws})
     rename(run, "kernel_3", "a|b\n")
-    assert len(display(frame_of(run))) == 25
+    assert len(cells(in_order(frame_of(run)), RESULTS)) == 25
     assert isinstance(slices(frame_of(run))[0], Slice)
 
 
@@ -208,16 +228,16 @@ def test_an_interval_tells_apart_where_10_percent_would_not(frame: pd.DataFrame)
     one = frame[(frame["stage"] == "gradient") & (frame["case"] == "1000x16x10")].copy()
     one = one[one["kernel"].isin(["matmul", "einsum", "autograd"])].set_index("kernel")
     columns = ["speedup", "speedup_low", "speedup_high"]
-    for einsum, also in (((1.96, 1.95, 1.97), ""), ((1.8, 1.5, 2.2), "einsum")):
+    for einsum, ties in (((1.96, 1.95, 1.97), []), ((1.8, 1.5, 2.2), ["einsum"])):
         one.loc["matmul", columns] = (2.0, 1.98, 2.02)
         one.loc["einsum", columns] = einsum
-        assert list(fastest(one.reset_index())["also"]) == [also]
+        assert list(fastest(one.reset_index())["ties"]) == [ties]
     # The baseline's own speedup is 1 and nothing else.
-    for high, also in ((0.99, ""), (1.01, "matmul")):
+    for high, ties in ((0.99, []), (1.01, ["matmul"])):
         one.loc["matmul", columns] = (0.97, 0.95, high)
         one.loc["einsum", columns] = (0.5, 0.4, 0.6)
         best = fastest(one.reset_index()).iloc[0]
-        assert (best["kernel"], best["also"]) == ("autograd", also)
+        assert (best["kernel"], best["ties"]) == ("autograd", ties)
 
 
 def test_every_row_has_an_interval(frame: pd.DataFrame) -> None:
@@ -230,32 +250,33 @@ def test_every_row_has_an_interval(frame: pd.DataFrame) -> None:
     assert (ends["high"] / ends["low"]).to_numpy() == pytest.approx(1.1)
 
 
-def test_doubtful_cases_are_marked_and_listed() -> None:
+def test_results_with_a_warning_are_marked_and_listed() -> None:
     run = build_run(["gradient"], [(33, 6, 3)], passes=5)
     planned = {outcome["kernel"]: outcome for outcome in run["outcomes"]}
     doubt(run, planned["jacrev"], ["few rounds: 3 over all passes", "it sleeps?"])
     doubt(run, planned["einsum"], [], outside_torch_bytes=2**20)
     doubt(run, planned["matmul"], [], contended_passes=2, outside_torch_bytes=0)
     frame = frame_of(run)
-    text = display(frame)
-    marked = {kernel for kernel in text["kernel"] if MARK in kernel}
-    assert marked == {f"jacrev {MARK}", f"einsum {MARK}"}
+    text = cells(in_order(frame), RESULTS)
+    marked = {kernel for kernel in text["kernel"] if FLAG in kernel}
+    assert marked == {f"jacrev {FLAG}", f"einsum {FLAG}"}
+    assert set(frame.loc[is_flagged(frame), "kernel"]) == {"jacrev", "einsum"}
     status = text.set_index("kernel")["status"]
-    assert status["matmul"] == "ok, 2 of 5 passes contended"
+    assert status["matmul"] == "ok, 2 of 5 processes contended"
     assert status["autograd"] == "ok"
-    listed = display_doubts(doubts(frame)).set_index("kernel")
+    listed = cells(flagged_results(frame), FLAGGED).set_index("kernel")
     assert list(listed.index) == ["einsum", "jacrev"]
-    assert listed.loc["jacrev", "what is doubtful"] == "few rounds: 3 over all passes; it sleeps?"
+    assert listed.loc["jacrev", "warning"] == "few rounds: 3 over all passes; it sleeps?"
     assert listed.loc["einsum", "outside torch, at least"] == "1.00 MiB"
     nothing = frame[frame["kernel"] == "jacrev"]
-    assert "outside torch, at least" not in display_doubts(doubts(nothing))
-    assert doubts(frame[frame["kernel"] == "autograd"]).empty
-    assert {"suspicions", "outside_torch_bytes", "contended_passes"} <= set(numbers(frame))
+    assert "outside torch, at least" not in cells(flagged_results(nothing), FLAGGED)
+    assert flagged_results(frame[frame["kernel"] == "autograd"]).empty
 
 
 def test_device_times_only_where_there_are_any() -> None:
     names = ["device time, cold", "device time, hot", "launch gap"]
     on_gpu = frame_of(build_run(["gradient"], [(33, 6, 3)], device="cuda", passes=5))
-    row = display(on_gpu).iloc[0]
+    row = cells(in_order(on_gpu), RESULTS).iloc[0]
     assert list(row[names]) == ["5.18 µs", "4.31 µs", "3.45 µs"]
-    assert not set(names) & set(display(frame_of(build_run(["gradient"], [(33, 6, 3)], passes=5))))
+    on_cpu = frame_of(build_run(["gradient"], [(33, 6, 3)], passes=5))
+    assert not set(names) & set(cells(in_order(on_cpu), RESULTS))

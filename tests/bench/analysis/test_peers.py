@@ -1,11 +1,17 @@
-"""How kernels, `auto`, peers and the floor stand apart, against ratios worked out by hand."""
+"""How kernels, `auto`, peers and the roofline bound compare, against ratios worked out by hand."""
 
 import pandas as pd
 import pytest
 from run_builder import build_run, play
 
-from bench.analysis.peers import display_efficiency, display_standings, first_calls, standings
-from bench.report.markdown import first_call_section, standing_section
+from bench.analysis.peers import (
+    mean_ratios,
+    relative_performance,
+    roofline_efficiency,
+    slow_first_calls,
+)
+from bench.report.sections import peer_tables
+from bench.report.tables import FIRST_CALLS, RATIOS, render
 from bench.store.runs import runs_frame
 from bench.store.schema import Run
 
@@ -30,44 +36,42 @@ def frame() -> pd.DataFrame:
 
 
 def test_ratios_are_quotients_of_paired_ratios(frame: pd.DataFrame) -> None:
-    table = standings(frame)
+    table = relative_performance(frame)
     assert table["kernel"].tolist() == ["ours", "ours"]
     assert table["speedup"].tolist() == [4.0, 8.0]
-    assert table["over_peer"].tolist() == [2.0, 2.0]
-    assert table["auto_ratio"].tolist() == [0.75, 0.75]
-    assert table["auto_over_peer"].tolist() == [1.5, 1.5]
+    assert table["speedup_vs_peer"].tolist() == [2.0, 2.0]
+    assert table["auto_vs_best"].tolist() == [0.75, 0.75]
+    assert table["auto_vs_peer"].tolist() == [1.5, 1.5]
 
 
 def test_means_are_geometric_and_the_least_is_named(frame: pd.DataFrame) -> None:
-    text = display_standings(standings(frame)).set_index("speed of")
-    first = text.loc["the fastest kernel ÷ torch.nn"]
-    assert first["cases"] == 2
-    assert first["geometric mean"] == "5.66×"  # √(4·8)
-    assert first["least"] == "4.00×"
-    assert first["where"] == "33 × 6 → 3, float64"
+    table = mean_ratios(relative_performance(frame))
+    first = table.set_index("ratio").loc["fastest kernel ÷ torch.nn"]
+    assert (first["cases"], first["least"], first["batch"]) == (2, 4.0, 33)
+    assert first["mean"] == pytest.approx(32**0.5)
+    assert "| 5.66×            | 4.00×   | 33 × 6 → 3, float64" in render(table, RATIOS)
 
 
-def test_efficiency_is_of_the_fastest_where_the_floor_is_long_enough(frame: pd.DataFrame) -> None:
-    text = display_efficiency(standings(frame))
-    assert text["cases"].tolist() == [2, 1]
-    assert text["least"].tolist() == ["40.0 %", "80.0 %"]
+def test_efficiency_is_of_the_fastest_where_the_bound_is_long_enough(frame: pd.DataFrame) -> None:
+    table = roofline_efficiency(relative_performance(frame))
+    assert table["cases"].tolist() == [2, 1]
+    assert table["least"].tolist() == pytest.approx([0.4, 0.8])
 
 
 def test_where_no_peer_runs_there_is_no_ratio(frame: pd.DataFrame) -> None:
-    alone = standings(frame[frame["role"] == "kernel"])
-    assert alone["over_peer"].isna().all()
-    assert standing_section(alone) == ""
-    assert len(display_standings(alone)) == 1
-    assert standings(frame.iloc[:0]).empty
+    alone = relative_performance(frame[frame["role"] == "kernel"])
+    assert alone["speedup_vs_peer"].isna().all()
+    assert peer_tables(alone) == []
+    assert len(mean_ratios(alone)) == 1
+    assert relative_performance(frame.iloc[:0]).empty
 
 
 def test_a_baseline_may_be_the_fastest(frame: pd.DataFrame) -> None:
-    table = standings(frame[frame["kernel"].isin(["torch_nn", "theirs"])])
+    table = relative_performance(frame[frame["kernel"].isin(["torch_nn", "theirs"])])
     assert table["kernel"].tolist() == ["torch_nn", "torch_nn"]
-    assert table["over_peer"].tolist() == [0.5, 0.25]
+    assert table["speedup_vs_peer"].tolist() == [0.5, 0.25]
 
 
 def test_only_long_first_calls_are_told(frame: pd.DataFrame) -> None:
-    assert first_calls(frame)["kernel"].tolist() == ["theirs"]
-    assert "1.50 s" in first_call_section(frame)
-    assert first_call_section(frame[frame["kernel"] != "theirs"]) == ""
+    assert "1.50 s" in render(slow_first_calls(frame), FIRST_CALLS)
+    assert slow_first_calls(frame)["kernel"].tolist() == ["theirs"]

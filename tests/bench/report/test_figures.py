@@ -14,17 +14,24 @@ from reports import render
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename
 
 from bench.analysis.frame import slices
-from bench.analysis.jacobian import price_at_one_batch
-from bench.report.figures.sizes import memory_figure, price_figure, time_figure
+from bench.analysis.jacobian import jacobian_overhead, overhead_at_one_batch
+from bench.report import figures
+from bench.report.figures import View, figure, kinds
 from bench.report.style import label, panels_of, styles
 from bench.store.runs import runs_frame
 from bench.store.schema import STATUSES, Run
 
-MAKERS = (time_figure, memory_figure, price_figure)
+RUN = Run.model_validate(build_run([]))
 
 
 def frame_of(run: dict[str, Any]) -> pd.DataFrame:
     return runs_frame({Path("a.json"): Run.model_validate(run)})
+
+
+def drawn(kind: str, frame: pd.DataFrame, run: Run = RUN) -> Figure:
+    figure = kinds()[kind].make(View(frame, slices(frame)[0], run))
+    assert figure is not None
+    return figure
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +60,12 @@ def test_panels_hold_the_sizes_with_the_most_points(frame: pd.DataFrame) -> None
 def test_every_failure_is_shown_or_said(frame: pd.DataFrame) -> None:
     lonely = frame.copy()
     lonely.loc[lonely["case"] == "10000x256x3", "batch"] = 9_999
-    part = slices(lonely)[0]
-    assert "1 more without a number off these axes" in words(time_figure(lonely, part))
-    assert "more without" not in words(time_figure(frame, part))
+    assert "1 more without a result off these axes" in words(drawn("time", lonely))
+    assert "more without" not in words(drawn("time", frame))
 
 
 def test_time_figure_says_where_and_how(frame: pd.DataFrame) -> None:
-    text = words(time_figure(frame, slices(frame)[0]))
+    text = words(drawn("time", frame))
     for expected in (
         *("How long does one gradient (cpu, float64) take?", "amd-epyc-2-core, commit 0123456789"),
         *("median, q1–q3", "batch m (log)", "autograd (torch.nn)", "infeasible (at the top)"),
@@ -68,25 +74,27 @@ def test_time_figure_says_where_and_how(frame: pd.DataFrame) -> None:
 
 
 def test_memory_figure_marks_predictions_hollow(frame: pd.DataFrame) -> None:
-    part = slices(frame)[0]
-    figure = memory_figure(frame, part, 25_000_000_000)
+    figure = drawn("memory", frame)
     assert "this machine's 23.3 GiB" in words(figure)
     lines = [line for axes in figure.axes for line in axes.get_lines()]
     hollow = [line for line in lines if line.get_markerfacecolor() == "white"]
     hollow = [line for line in hollow if np.size(line.get_xdata())]
     assert len(hollow) == 1
-    assert "this machine" not in words(memory_figure(frame, part))
+    unknown = RUN.model_copy(
+        update={"machine": RUN.machine.model_copy(update={"memory_bytes": None})}
+    )
+    assert "this machine" not in words(drawn("memory", frame, unknown))
 
 
-def test_price_figure_annotates_and_hatches(frame: pd.DataFrame) -> None:
-    figure = price_figure(frame, slices(frame)[0])
-    assert set(price_at_one_batch(frame)["batch"]) == {1_000}
+def test_jacobian_figure_annotates_and_hatches(frame: pd.DataFrame) -> None:
+    figure = drawn("jacobian", frame)
+    assert set(overhead_at_one_batch(jacobian_overhead(frame))["batch"]) == {1_000}
     assert "7.84×" in words(figure)
     assert "not planned" not in words(figure)
     holed = frame[frame["case"] != "1000x16x10"]
-    assert words(price_figure(holed, slices(holed)[0])).count("not planned") == 6
+    assert words(drawn("jacobian", holed)).count("not planned") == 6
     wide = frame[frame["batch"] == 10_000]
-    assert "infeasible" in words(price_figure(wide, slices(wide)[0]))
+    assert "infeasible" in words(drawn("jacobian", wide))
 
 
 def test_looks_are_distinct_and_stable() -> None:
@@ -98,24 +106,27 @@ def test_looks_are_distinct_and_stable() -> None:
     assert len(set(looks.values())) == len(looks) == 25
     assert looks["autograd"].colour == "black"
     assert styles(frame[frame["case"] == "33x6x3"], "gradient") == looks
-    part = slices(frame)[0]
-    assert render(time_figure(frame, part))
+    assert render(drawn("time", frame))
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_one_row(make: Any) -> None:
+def every_figure_of(frame: pd.DataFrame) -> set[str]:
+    """Draw each kind of figure that a frame has; return their names."""
+    view = View(frame, slices(frame)[0], RUN)
+    made = {name: kind.make(view) for name, kind in kinds().items() if kind.when(view.rows)}
+    return {name for name, figure in made.items() if figure is not None and render(figure)}
+
+
+def test_one_row() -> None:
     frame = frame_of(build_run(["gradient"], [(33, 6, 3)])).iloc[:1]
-    assert render(make(frame, slices(frame)[0]))
+    assert every_figure_of(frame) == {"time", "memory", "error", "roofline"}
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_no_ok_rows_of_any_status(make: Any) -> None:
+def test_no_ok_rows_of_any_status() -> None:
     run = build_run(["gradient"], [(33, 6, 3), (100, 6, 3)], kernels=FEW_KERNELS)
     for place, outcome in enumerate(run["outcomes"]):
         fail(run, outcome, STATUSES[1 + place % 6], None)
         outcome["predicted_peak_bytes"] = None
-    frame = frame_of(run)
-    assert render(make(frame, slices(frame)[0]))
+    assert every_figure_of(frame_of(run)) == {"time", "memory", "jacobian"}
 
 
 def test_hostile_names_are_drawn_as_text() -> None:
@@ -123,9 +134,7 @@ def test_hostile_names_are_drawn_as_text() -> None:
     rename(run, "matmul", r"_$\frac{$ |<b>\n" + "\n\x1b[31m日本\u202e" + "x" * 900)
     rename(run, "kron_einsum", "$x^$")
     run["commit_info"]["id"] = "$\\bad"
-    frame = frame_of(run)
-    for make in MAKERS:
-        assert render(make(frame, slices(frame)[0]))
+    assert every_figure_of(frame_of(run)) >= {"time", "memory", "roofline", "pareto", "error"}
 
 
 def test_label() -> None:
@@ -137,9 +146,28 @@ def test_label() -> None:
 def test_nothing_global() -> None:
     frame = frame_of(build_run(["gradient"], [(33, 6, 3)], kernels=FEW_KERNELS))
     before = dict(mpl.rcParams)
-    same = [render(price_figure(frame, slices(frame)[0])) for _ in range(2)]
+    same = [render(drawn("jacobian", frame)) for _ in range(2)]
     assert same[0] == same[1]
     assert dict(mpl.rcParams) == before
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
     )
+
+
+def test_a_figure_is_declared_in_one_place_under_a_name_of_its_own() -> None:
+    modules = {path.stem for path in Path(figures.__file__).parent.glob("*.py")}
+    assert set(kinds()) == modules - {"__init__", "history"}
+    with pytest.raises(ValueError, match="'time' is taken"):
+        figure("time", title="again")(lambda view: None)
+
+
+def test_every_case_has_a_cell_with_the_fastest(frame: pd.DataFrame) -> None:
+    assert words(drawn("speedup", frame)).count("matmul") == frame["case"].nunique()
+
+
+def test_of_the_pareto_front_none_is_beaten_in_both(frame: pd.DataFrame) -> None:
+    left = drawn("pareto", frame).axes[0]
+    front = [line for line in left.get_lines() if line.get_linestyle() == "-"][-1]
+    x, y = (np.asarray(values, float) for values in front.get_data())
+    assert (np.diff(x) > 0).all()
+    assert (np.diff(y) < 0).all()

@@ -13,16 +13,15 @@ from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, save
 
 from bench.cli.main import main
-from bench.report.catalogue import slice_stems
-from bench.report.publishing import FIRST, candidates
-from bench.report.sections import Subjects, tell
+from bench.report.publishing import candidates
+from bench.report.sections import RunAnalysis, slice_stems
 from bench.store.runs import load_run, runs_frame
 
 STORED = ROOT / "results"
 FEW = ((33, 6, 3), (100, 6, 3))
 README = """# mine
-<!-- generated: price -->
-<!-- end: price -->
+<!-- generated: jacobian -->
+<!-- end: jacobian -->
 kept
 <!-- generated: time -->
 <!-- end: time -->
@@ -63,7 +62,8 @@ def test_eight_figures_are_published_under_names_that_hold(
     assert len(said) == 2
     assert "8 figures" in said[1]
     figures = {path.name for path in (results / "figures").iterdir()}
-    assert figures == {f"{name}.png" for name in (*FIRST, "fit-curves", "scaling", "gate")}
+    own = ("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step")
+    assert figures == {f"{name}.png" for name in (*own, "fit-curves", "scaling", "gate")}
     for name in figures:
         assert not [part for part in ("2026", "c0ffee", "amd", "epyc", "quick") if part in name]
     text = (results / "REPORT.md").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_a_plain_report_leaves_all_but_its_own_folder_as_it_was(results: Path) -
         (None, (), "must be readable"),
         ("no marks", (), "each block once"),
         ("<!-- generated: memory -->\n<!-- end: memory -->\n", (), "has memory; rename or remove"),
-        (README, ("--filter=stage=step",), "got --filter with --readme"),
+        (README, ("--filter=batch > 1",), "got --filter with --readme"),
         (README, ("--out=elsewhere",), "elsewhere/REPORT.md is of another origin"),
     ],
 )
@@ -153,20 +153,20 @@ def test_a_full_disk_keeps_what_was_published(
     assert after == before
 
 
-def subjects_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, Subjects]:
+def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, Any]:
     paths = [save(run, folder / run["machine"]["slug"] / f"{name}.json") for name, run in runs]
     loaded = {path: load_run(path) for path in paths}
     frame = runs_frame(loaded)
-    told = []
+    found = []
     for path, run in loaded.items():
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        told.append(tell(rows, run, path.stem, slice_stems(frame)))
-    return frame, Subjects(told, {}, (), ())
+        found.append(RunAnalysis(rows, run, path.stem, slice_stems(frame)))
+    return frame, found
 
 
 def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:
     wider = (*FEW, (1_000, 6, 3))
-    frame, subjects = subjects_of(
+    frame, analyses = analyses_of(
         ("a", run_of("quick", ("gradient",), sizes=wider, dtype="float32", slug="one")),
         ("b", run_of("quick", ("gradient",), sizes=wider, slug="two")),
         ("c", run_of("tall", ("step",), slug="one")),
@@ -174,8 +174,8 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
         ("e", run_of("smoke", ("step",), sizes=(*wider, (2_000, 6, 3)), slug="three")),
         folder=tmp_path,
     )
-    assert candidates(frame, subjects) == {
-        "jacobian": "two-b-gradient-cpu-float64-price",
+    assert candidates(frame, analyses) == {
+        "jacobian": "two-b-gradient-cpu-float64-jacobian",
         "time-gradient": "two-b-gradient-cpu-float64-time",
         "time-step-tall": "two-d-step-cpu-float64-time",
         "roofline-step": "three-step-cpu-float64-roofline",
@@ -188,7 +188,7 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
 def test_what_is_not_stored_has_no_figure(tmp_path: Path) -> None:
     light = {"gradient": {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}}
     run = build_run(["gradient"], FEW, kernels=light)
-    found = candidates(*subjects_of(("a", run), folder=tmp_path))
+    found = candidates(*analyses_of(("a", run), folder=tmp_path))
     assert set(found) == {"time-gradient", "memory-gradient", "roofline-gradient"}
-    empty = candidates(*subjects_of(("b", build_run([], slug="none")), folder=tmp_path))
+    empty = candidates(*analyses_of(("b", build_run([], slug="none")), folder=tmp_path))
     assert empty == {}

@@ -15,9 +15,10 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoi
 
 from bench.common.errors import UserError
 from bench.report.build import write_report
-from bench.report.markdown import escape, markdown_table, sentences
-from bench.report.overview import WHICH
-from bench.store.runs import load_frame
+from bench.report.markdown import Markdown, escape, markdown_table, render_template
+from bench.report.sections import WHICH, RunAnalysis
+from bench.report.summary import summarise
+from bench.store.runs import load_frame, load_run
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
 HOSTILE = "a|b`c`<script>alert(1)</script>\n# x\x1b[31m __y__ $z$ ![i](http://e.x) www.e.x"
@@ -57,9 +58,9 @@ def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> Non
     write_report([stored], tmp_path)
     text = (tmp_path / "REPORT.md").read_text()
     for expected in (
-        "**matmul** is the fastest at all 4 sizes",
-        "Forming the Jacobian (kron_einsum instead of matmul) on cpu in float64 takes 4.33×",
-        "planned cases have no number: 1 infeasible",
+        "gradient: **matmul** (at all 4 sizes; ",
+        "Forming the Jacobian takes 4.33× to ",
+        "planned cases has no result (1 infeasible), most often **kron_einsum**",
         "| commit ",
         "0123456789abcdef0123456789abcdef01234567",
         "2026-11-23T05:00:00+00:00",
@@ -75,59 +76,61 @@ def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> Non
 
 
 @pytest.mark.usefixtures("quick")
-def test_doubts_are_marked_told_and_explained(tmp_path: Path, stored: Path) -> None:
+def test_warnings_are_marked_told_and_explained(tmp_path: Path, stored: Path) -> None:
     run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, passes=5)
     doubt(run, run["outcomes"][0], [HOSTILE[:60], "few rounds: 3 over all passes"])
     doubt(run, run["outcomes"][1], [], outside_torch_bytes=2**20, contended_passes=2)
     write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    section = text.split("### Look twice")[1].split("\n###")[0]
+    section = text.split("### Warnings")[1].split("\n###")[0]
     for expected in ("few rounds: 3 over all passes", "2 of 6 measured", "1.00 MiB", "1 case has"):
         assert expected in section
     assert "<script>" not in text
     assert "| autograd †" in text
-    assert "† Something is doubtful about it: see *Look twice*." in text
-    assert "2 of 6 measured cases are worth a second look; for example autograd" in text
-    assert "ok, 2 of 5 passes contended" in text
+    assert "† This result has a warning: see *Warnings*." in text
+    assert "2 of 6 measured cases have a warning; for example autograd" in text
+    assert "ok, 2 of 5 processes contended" in text
     csv = pd.read_csv(tmp_path / "out" / "tables" / "amd-epyc-2-core-gradient-cpu-float64.csv")
     assert csv["suspicions"].notna().sum() == 1
     assert csv["outside_torch_bytes"].max() == 2**20
     assert csv["contended_passes"].max() == 2
     write_report([stored], tmp_path / "old")
     old = (tmp_path / "old" / "REPORT.md").read_text()
-    assert "### Look twice" not in old
-    assert not {"passes contended", "Something is doubtful"} & set(re.findall(r"[A-Za-z ]+", old))
+    assert "### Warnings" not in old
+    assert not {"processes contended", "This result has a warning"} & set(
+        re.findall(r"[A-Za-z ]+", old)
+    )
 
 
 @pytest.mark.usefixtures("quick")
-def test_passes_and_their_cost_are_told(tmp_path: Path) -> None:
-    for passes, said in ((1, r"\| passes +\| 1 "), (5, r"\| passes +\| 5 ")):
+def test_processes_and_their_cost_are_told(tmp_path: Path) -> None:
+    for passes, said in ((1, r"\| processes +\| 1 "), (5, r"\| processes +\| 5 ")):
         run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, passes=passes)
         write_report([save(run, tmp_path / f"{passes}.json")], tmp_path / str(passes))
         text = (tmp_path / str(passes) / "REPORT.md").read_text()
         assert re.search(said, text)
-        assert "where there was one pass" in text
+        assert "with a single process" in text
         assert ("17.5 %: processes and imports" in text) is (passes > 1)
         assert ("timing 50.0 %, warm-up 15.0 %" in text) is (passes > 1)
     assert max(len(line) for line in text.splitlines() if line.startswith("| ceiling")) < 120
 
 
 @pytest.mark.usefixtures("quick")
-def test_growth_and_crossings_are_told(tmp_path: Path) -> None:
+def test_growth_and_crossovers_are_told(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "kron_einsum")}
     laws["late"] = (2e-4, 1e-12, "n * o")
     sizes = [(10**k, 16, 8) for k in range(2, 7)]
     run = build_run(["gradient"], sizes, kernels={"gradient": laws}, passes=5)
     write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    growth = text.split("### How it grows")[1].split("\n###")[0]
-    assert re.search(r"\| kron_einsum +\| m: 100–\S+ +\| n = 16, o = 8 +\| (0.9|1.0)", growth)
-    assert re.search(r"\| late +\| \S+ \S+ +\| n = 16, o = 8 +\| not settled", growth)
-    overtaken = text.split("### Who overtakes whom")[1].split("\n###")[0]
-    assert re.search(r"\| matmul +\| late +\| m ≈ [\d,]+ \(between 10,000 and 100,000\)", overtaken)
+    growth = text.split("### Empirical complexity")[1].split("\n###")[0]
+    assert re.search(r"\| kron_einsum +\| m: 1,000–\S+ +\| n = 16, o = 8 +\| (0.9|1.0)", growth)
+    assert re.search(r"\| late +\| \S+ \S+ +\| n = 16, o = 8 +\| no asymptotic regime", growth)
+    points = text.split("### Crossover points")[1].split("\n###")[0]
+    assert re.search(r"\| matmul +\| late +\| m ≈ [\d,]+ \(between 10,000 and 100,000\)", points)
     names = {path.name for path in (tmp_path / "out" / "tables").iterdir()}
     stem = "amd-epyc-2-core-gradient-cpu-float64"
-    assert {f"{stem}-growth.csv", f"{stem}-crossings.csv"} <= names
+    assert {f"{stem}-growth.csv", f"{stem}-crossovers.csv"} <= names
 
 
 def test_a_run_without_ceilings_has_no_roofline(tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_run_without_ceilings_has_no_roofline(tmp_path: Path) -> None:
     run["machine"]["ceilings"] = {}
     write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
     assert not [path for path in (tmp_path / "out" / "figures").iterdir() if "roof" in path.name]
-    assert "roofline" not in (tmp_path / "out" / "REPORT.md").read_text()
+    assert "roofline-" not in (tmp_path / "out" / "REPORT.md").read_text()
 
 
 @pytest.mark.usefixtures("quick")
@@ -210,7 +213,7 @@ def test_which_kernel_at_which_size_stands_before_the_runs(tmp_path: Path) -> No
     write_report(paths, tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert titles[:4] == ["In short", WHICH, "How to read it", "Run by run"]
+    assert titles[:4] == ["Summary", WHICH, "How to read it", "amd-epyc-2-core, run a"]
     assert titles[-3:] == [f"How {name} was measured" for name in "abc"]
     section = text.split(f"## {WHICH}")[1].split("\n## ")[0]
     found = re.findall(r"^(Gradient|Step) (.*):$", section, re.MULTILINE)
@@ -262,7 +265,7 @@ def test_little_to_say(tmp_path: Path) -> None:
     runs = [save(run, tmp_path / f"{run['machine']['slug']}.json") for run in (empty, failed, step)]
     write_report(runs, tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    for expected in ("nothing was planned", "no case has a time", "no reason was recorded"):
+    for expected in ("Nothing was planned", "No case has a time", "no reason was recorded"):
         assert expected in text
 
 
@@ -342,13 +345,31 @@ def test_neighbours_stay_and_stale_files_go(tmp_path: Path, stored: Path) -> Non
     assert not (tmp_path / "figures" / "old.png").exists()
 
 
-def test_sentences_name_several_winners(tmp_path: Path) -> None:
+def test_the_summary_names_the_kernel_that_is_the_fastest_most_often(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "einsum")}
     laws["einsum"] = (2e-5, 2e-12, "n * o")
     run = build_run(["gradient"], FEW, kernels={"gradient": laws})
-    said = sentences(load_frame([save(run, tmp_path / "a.json")]))[0]
-    assert "of 4 sizes the fastest is **matmul** at 3 (" in said
-    assert "**einsum** at 1 (10,000 × 256 → 64)" in said
+    path = save(run, tmp_path / "a.json")
+    said = summarise(RunAnalysis(load_frame([path]), load_run(path), "a", {})).points[0].text
+    assert "gradient: **matmul** (at 3 of 4 sizes; the fastest kernel is " in said
+
+
+def test_each_run_is_summed_up_by_itself(tmp_path: Path) -> None:
+    """Two runs of two commits hold the same cases: none is counted twice, or beside the other."""
+    runs = [build_run(["step"], FEW[:3], kernels=FEW_KERNELS) for _ in range(2)]
+    runs[1]["commit_info"]["id"] = "f" * 40
+    paths = [save(run, tmp_path / f"{name}.json") for run, name in zip(runs, "ab", strict=True)]
+    write_report(paths, tmp_path / "out")
+    text = (tmp_path / "out" / "REPORT.md").read_text()
+    summary = text.split("## Summary")[1].split("\n## ")[0]
+    assert summary.count("(at all 3 sizes;") == summary.count("All 6 planned cases") == 2
+    assert re.findall("commit (....)", summary) == ["0123", "ffff"]
+
+
+def test_a_template_escapes_what_is_not_markdown_already() -> None:
+    summaries = [{"source": "a|b", "points": [{"text": Markdown("*c*")}, {"text": "<d>"}]}]
+    said = render_template("summary", summaries=summaries)
+    assert said == "a&#124;b:\n\n* *c*\n* &lt;d&gt;"
 
 
 def test_runs_of_one_machine_that_differ_in_a_setting_are_not_summed_up(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from reports import render
 from run_builder import FEW_KERNELS, build_run, rename
 
 from bench.analysis.frame import slices
-from bench.report.figures.roofline import points, roofline_figure, roofs
+from bench.report.figures import View, kinds
+from bench.report.figures.roofline import points, roofs
 from bench.store.runs import runs_frame
 from bench.store.schema import Ceilings, Run
 
@@ -33,8 +34,14 @@ def frame() -> pd.DataFrame:
     return frame_of(build_run(["gradient"], kernels=FEW_KERNELS))
 
 
+def roofline_figure(frame: pd.DataFrame, ceilings: Ceilings) -> Figure | None:
+    run = build_run([])
+    run["machine"]["ceilings"] = {"cpu": ceilings.model_dump()}
+    return kinds()["roofline"].make(View(frame, slices(frame)[0], Run.model_validate(run)))
+
+
 def drawn(frame: pd.DataFrame, ceilings: Ceilings) -> Figure:
-    figure = roofline_figure(frame, slices(frame)[0], ceilings)
+    figure = roofline_figure(frame, ceilings)
     assert figure is not None
     return figure
 
@@ -92,12 +99,11 @@ def test_hollow_where_dispatch_is_the_bound(frame: pd.DataFrame) -> None:
 
 
 def test_no_ceiling_or_no_case_is_no_figure(frame: pd.DataFrame) -> None:
-    part = slices(frame)[0]
     other = Ceilings(dispatch_s=1e-6, flops_per_s={"float32": 1e11})
-    assert roofline_figure(frame, part, Ceilings()) is None
-    assert roofline_figure(frame, part, other) is None
+    assert roofline_figure(frame, Ceilings()) is None
+    assert roofline_figure(frame, other) is None
     for lost in ({"flops": np.nan}, {"bytes_moved": 0.0}, {"status": "wrong"}):
-        assert roofline_figure(frame.assign(**lost), part, CEILINGS) is None
+        assert roofline_figure(frame.assign(**lost), CEILINGS) is None
 
 
 def test_one_ceiling_is_enough(frame: pd.DataFrame) -> None:

@@ -21,6 +21,7 @@ from paths import ROOT
 from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, save
 
+from bench.analysis.history import changed, comparable_runs, history_of
 from bench.cli import main as command
 from bench.common.errors import UserError
 from bench.common.shard import Shard, plan_key
@@ -29,10 +30,16 @@ from bench.plan.grid import GRIDS, LONGEST_CALL_S
 from bench.plan.selection import Selection
 from bench.plan.split import case_costs, part_of, split
 from bench.report import build as report
-from bench.report.history import alike, chapters
 from bench.run.journal import Journal
 from bench.run.state import Plan
-from bench.store.runs import find_runs, load_frame, load_head, load_heads, load_run
+from bench.store.runs import (
+    find_runs,
+    load_frame,
+    load_head,
+    load_heads,
+    load_run,
+    runs_frame,
+)
 from bench.store.shards import joined, latest_runs, left_out, united
 from mlr import KERNELS
 
@@ -452,7 +459,7 @@ def test_machines_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtu
     found = re.findall(r"^## (.*), run (.*)$", text, re.MULTILINE)
     assert found == [("amd-epyc-2-core", "20261101T030000Z-01234567-smoke-1+3of3"),
                      ("zen", "20261101T020000Z-01234567-smoke-2of3")]  # fmt: skip
-    section = text.split("## Runs in shards")[1].split("\n## ")[0]
+    section = text.split("## Sharded runs")[1].split("\n## ")[0]
     assert "elsewhere: shard 2 on zen" in section
     assert "put together from" in section
     tables = {path.name: pd.read_csv(path) for path in (tmp_path / "report" / "tables").iterdir()}
@@ -467,7 +474,7 @@ def test_names_of_files_are_data(tmp_path: Path) -> None:
     report.write_report(odd, tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8").split("\n", 1)[1]
     assert "<" not in text
-    assert "`" not in text.split("## Runs in shards")[1]
+    assert "`" not in text.split("## Sharded runs")[1]
     assert "&#124;&#96;1of2" in text
 
 
@@ -561,15 +568,15 @@ def test_the_history_of_runs_in_shards_is_that_of_the_runs(tmp_path: Path) -> No
         paths += stored(tmp_path, parts[1:] if day == 10 else parts)
     whole = build_run(["gradient"], SIZES, kernels=FEW_KERNELS, passes=5,
                       datetime="2026-11-28T00:00:00+00:00")  # fmt: skip
+    whole["settings"]["grid"] = "smoke"
     paths.append(save(whole, tmp_path / "whole.json"))
-    groups = alike(load_heads(reversed(paths)))
-    (chapter,) = chapters(united(read(some)) for some in groups)
+    (group,) = comparable_runs(load_heads(reversed(paths)))
+    history = history_of(runs_frame(united(read(group))), "smoke")
     names = [f"202611{day:02}T020000Z-{0:08}-smoke{'-2of2' * (day == 10)}" for day in range(5, 16)]
-    assert list(chapter.runs) == [*names, "whole"]
-    mine = chapter.steps[chapter.steps["kernel"] == "matmul"]
-    assert mine["before"].to_list() == [*names]
-    assert mine["after"].to_list() == [*names[1:], "whole"]
-    assert mine["cases"].to_list()[:3] == [3, 3, 3]
-    changed = mine[mine["changed"]]
-    assert changed["after"].to_list() == [names[3], "whole"]
-    assert changed["ratio"].to_list() == pytest.approx([2, 0.5])
+    assert list(history.runs) == [*names, "whole"]
+    mine = history.points[history.points["kernel"] == "matmul"]
+    # The run of which half is missing lacks cases of the newest.
+    assert mine["run"].to_list() == [*names[:5], *names[6:], "whole"]
+    moved = changed(mine)
+    assert moved["run"].to_list() == [names[3], "whole"]
+    assert moved["change"].to_list() == pytest.approx([2, 0.5])
