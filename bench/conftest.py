@@ -8,7 +8,6 @@ from .run.plugin import (
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_generate_tests,
-    pytest_ignore_collect,
     pytest_report_header,
     pytest_runtestloop,
 )
@@ -20,7 +19,6 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_generate_tests",
-    "pytest_ignore_collect",
     "pytest_report_header",
     "pytest_runtestloop",
     "pytest_terminal_summary",

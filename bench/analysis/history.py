@@ -17,7 +17,7 @@ import pandas as pd
 from ..store.runs import moment
 from ..store.schema import Head
 from ..store.settings import flat
-from ..store.shards import gather
+from ..store.shards import group_shards
 from .compare import IGNORED_SETTINGS
 from .frame import AUTO
 from .ranking import with_intervals
@@ -50,7 +50,9 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     From the oldest to the newest, and no more than the newest dozen. The shards of one run count as
     one, stand together, and where its newest would.
     """
-    sharded = {one.newest: list(one.paths.values()) for one in gather(heads)}
+    sharded = {
+        one.newest: list(one.paths.values()) for one in group_shards(heads) if not one.missing
+    }
     found: dict[tuple[str, str], list[list[Path]]] = {}
     for path in sorted(heads, key=lambda path: (moment(heads[path].datetime), path)):
         head = heads[path]

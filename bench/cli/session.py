@@ -19,7 +19,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     ]
     if record.journal is not None or not rows:
         return
-    from .console import print_session  # of no use to the processes of a run
+    from .results import print_session  # of no use to the processes of a run
 
     terminalreporter.write_line("")
     print_session(rows)

@@ -1,33 +1,28 @@
-"""Values of the command line that argparse has no type for; each mistake is one line."""
+"""Values of the command line that argparse has no type for.
+
+For a mistake each raises `argparse.ArgumentTypeError`, whose text is one line.
+"""
 
 import argparse
 import math
 import re
 
-from ..common.shard import Shard
+from ..common.shard import PlanShard
 
-MOST_PASSES = 100
-MOST_ROWS = 10**8
+MAX_PROCESSES = 100
+MAX_ROWS = 10**8
 FORMATS = ("html", "md", "csv", "parquet")
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def count(text: str) -> int:
-    """Read how many times over something is done.
-
-    Raises:
-        argparse.ArgumentTypeError: It is no number from 1 to 100.
-    """
-    return _whole(text, MOST_PASSES)
+    """Read how many times over something is done."""
+    return _whole(text, MAX_PROCESSES)
 
 
 def size(text: str) -> int:
-    """Read a number of rows or columns.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none from 1 to a hundred million.
-    """
-    return _whole(text, MOST_ROWS)
+    """Read a number of rows or columns."""
+    return _whole(text, MAX_ROWS)
 
 
 def _whole(text: str, most: int) -> int:
@@ -37,11 +32,7 @@ def _whole(text: str, most: int) -> int:
 
 
 def duration(text: str) -> float:
-    """Read a duration in seconds: `90`, `90s`, `10m`, `1.5h`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
+    """Read a duration in seconds: `90`, `90s`, `10m`, `1.5h`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text, re.ASCII)
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"takes a time such as 90s, 10m or 1h; got {text!r}")
@@ -49,11 +40,7 @@ def duration(text: str) -> float:
 
 
 def share(text: str) -> float:
-    """Read a share: `2%` or `0.02`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none from 0 % to under 1000 %.
-    """
+    """Read a share: `2%` or `0.02`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text, re.ASCII)
     value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
     if not 0 <= value < 10:
@@ -61,24 +48,16 @@ def share(text: str) -> float:
     return value
 
 
-def shard(text: str) -> Shard:
-    """Read which part of a plan: `2/3`.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
+def shard(text: str) -> PlanShard:
+    """Read which part of a plan: `2/3`."""
     try:
-        return Shard.read(text)
+        return PlanShard.read(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def above_zero(text: str) -> float:
-    """Read a finite number above zero.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
+    """Read a finite number above zero."""
     try:
         value = float(text)
     except ValueError:
@@ -89,11 +68,7 @@ def above_zero(text: str) -> float:
 
 
 def formats(text: str) -> tuple[str, ...]:
-    """Read the formats of a report, comma-separated.
-
-    Raises:
-        argparse.ArgumentTypeError: One of them is not known.
-    """
+    """Read the formats of a report, comma-separated."""
     found = tuple(filter(None, text.split(",")))
     if not found or set(found) - set(FORMATS):
         raise argparse.ArgumentTypeError(f"takes {', '.join(FORMATS)}; got {text!r}")

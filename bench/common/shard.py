@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Shard(NamedTuple):
+class PlanShard(NamedTuple):
     """One of `total` parts of a plan, by its number from 1 on."""
 
     number: int
     total: int
 
     @classmethod
-    def read(cls, text: str) -> Shard:
+    def read(cls, text: str) -> PlanShard:
         """Read a shard as it is written: `2/3`.
 
         Raises:
@@ -37,12 +37,12 @@ class Shard(NamedTuple):
 
 
 def plan_key(names: Iterable[str], grid: str, seed: int) -> str:
-    """Return what tells a plan from others, whatever the order of its cases.
+    """Return what tells a plan from others.
 
     Args:
-        names: The full names of its cases, each with its kernel.
+        names: The full names of its cases, each with its kernel, in the plan's order.
         grid: What it was made from, which says how long a call may take.
         seed: That of the inputs.
     """
-    text = "\n".join([grid, str(seed), *sorted(names)])
+    text = "\n".join([grid, str(seed), *names])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

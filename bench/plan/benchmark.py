@@ -28,8 +28,7 @@ class Benchmark(NamedTuple):
 
 def full_name(entry: Benchmark) -> str:
     """Return pytest's id of a benchmark, which is its `fullname` in a run file."""
-    stage = entry.case.stage
-    return f"bench/bench_{stage}.py::bench_{stage}[{entry.id}]"
+    return f"bench/bench_kernels.py::bench_kernel[{entry.case.stage}-{entry.id}]"
 
 
 def cases(selection: Selection) -> list[Case]:

@@ -19,7 +19,7 @@ from ..common.errors import UserError
 from ..store.files import swap
 from ..store.runs import load_run, plain, runs_frame
 from ..store.schema import Head, Run
-from ..store.shards import joined, united
+from ..store.shards import merge_shards
 from .draw import draw, draw_all
 from .export import write_csv
 from .html import write_page
@@ -67,7 +67,7 @@ def write_report(
             "a report is made from stored runs: none was given or found; measure one with "
             "`python -m bench run`"
         )
-    loaded = joined(read)
+    loaded = merge_shards(read)
     _require_same_settings(loaded)
     out = Path(out)
     try:
@@ -107,7 +107,7 @@ def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
 
 def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[History]:
     for paths in comparable_runs(heads):
-        runs = united({path: read.get(path) or load_run(path) for path in paths})
+        runs = merge_shards({path: read.get(path) or load_run(path) for path in paths})
         grid = str(heads[paths[-1]].settings.get("grid"))
         if (found := history_of(runs_frame(runs), grid)) is not None:
             yield found

@@ -30,7 +30,7 @@ from ..common.units import digits, format_bytes, format_percent, format_time
 from ..store.runs import plain
 from ..store.schema import Ceilings, Head, Run
 from ..store.settings import flat
-from ..store.shards import elsewhere, sources
+from ..store.shards import group_shards
 from . import tables
 from .figures import View, kinds
 from .figures.history import history_figure, parts_of
@@ -175,7 +175,8 @@ _APART = ("device", "machine", "run")
 
 def shards_section(heads: Mapping[Path, Head]) -> list[Section]:
     """Return which runs are put together from shards, and which are parts of one."""
-    said = [f"* {escape(line, len(line))}." for line in (*sources(heads), *elsewhere(heads))]
+    lines = [one.describe() for one in group_shards(heads)]
+    said = [f"* {escape(line, len(line))}." for line in lines]
     return [Section("Sharded runs", "\n".join(said))] if said else []
 
 

@@ -12,17 +12,16 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Timer
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from ..common.errors import UserError
 from ..common.paths import ROOT
 from ..machine.environment import environment
 
-SIGNALS = {-6: "aborted", -7: "bus error", -9: "killed", -11: "segmentation fault"}
 LONGEST_LINE = 300
 Event = dict[str, Any]
 
@@ -34,11 +33,13 @@ class Exit(NamedTuple):
         code: Its exit status; negative for the signal that ended it.
         late: Whether it was killed because it took too long.
         reason: Both in words, with the last line of its log.
+        last_line: That line; empty where it has written none.
     """
 
     code: int
     late: bool
     reason: str
+    last_line: str = ""
 
 
 class WorkerProcess:
@@ -92,12 +93,7 @@ class WorkerProcess:
         self.extend()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Kill it and all of its group, and wait for it."""
         self._stop_timer()
         self._kill()
@@ -129,12 +125,13 @@ class WorkerProcess:
             self._process.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, but no longer than so many seconds; return whether it has ended."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        """Sleep for so many seconds unless it has ended; return whether it has.
+
+        `Popen.wait` would look after it twenty times a second, and so disturb what it measures.
+        """
+        if self._process.poll() is None:
+            time.sleep(seconds)
+        return self._process.poll() is not None
 
     def read(self) -> Event | None:
         """Return the next event; None once there will be no more.
@@ -166,20 +163,18 @@ class WorkerProcess:
         """Wait for its end and say how it ended."""
         code = self._process.wait()
         self._stop_timer()
+        last = self._last_line()
         if self._late:
-            return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed")
-        last = self.last_line
-        said = f": {last[:LONGEST_LINE]}" if last else ""
-        return Exit(code, False, f"its process ended ({how_ended(code)}){said}")
+            return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed", last)
+        said = f": {last}" if last else ""
+        return Exit(code, False, f"its process ended ({how_ended(code)}){said}", last)
 
-    @property
-    def last_line(self) -> str:
-        """The last line of its log; empty where it has written none."""
+    def _last_line(self) -> str:
         log = self._log.fileno()
         start = max(0, os.fstat(log).st_size - 10 * LONGEST_LINE)
         # Not by seek: the process writes where this file's position is.
         text = os.pread(log, 10 * LONGEST_LINE, start).decode(errors="replace")
-        return text.strip().rpartition("\n")[2]
+        return text.strip().rpartition("\n")[2][:LONGEST_LINE]
 
 
 def _event(line: str) -> Event:
@@ -197,4 +192,6 @@ def _event(line: str) -> Event:
 
 def how_ended(code: int) -> str:
     """Say how a process with this return code ended."""
-    return SIGNALS.get(code, f"exit status {code}" if code >= 0 else f"signal {-code}")
+    if code >= 0:
+        return f"exit status {code}"
+    return (signal.strsignal(-code) or f"signal {-code}").lower()

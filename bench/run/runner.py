@@ -1,9 +1,9 @@
 """Run a plan in child processes, follow their journal, and store the run.
 
-Pass 0 examines every case: checks, suspicions, memory. Each further pass times all that were right,
-in a fresh process and an order of its own. A child that dies takes only the case with it that it
-was at: the next child goes on with the rest. A runner that dies leaves its journal, and `--resume`
-goes on from there.
+Process 0 verifies every benchmark: results, warnings, memory. Each further process times all that
+were right, in an order of its own. A process that dies takes only the benchmark with it that it was
+at: the next one goes on with the rest. A runner that dies leaves its journal, and `--resume` goes
+on from there.
 """
 
 from __future__ import annotations
@@ -21,46 +21,62 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.shard import Shard
+from ..common.provenance import Provenance
+from ..common.shard import PlanShard
 from ..machine.environment import environment
-from ..machine.info import oom_kills
 from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection, as_arguments
-from ..store.runs import StoredError, write_run
-from .journal import JOURNAL_LOST, Journal
+from ..store.files import ExistsError
+from ..store.runs import write_run
+from .compose import compose
+from .eta import RunProgress, progress
+from .journal import JOURNAL_LOST, End, Journal, Plan, Resume
 from .process import Exit, WorkerProcess, how_ended
-from .state import Followed, Plan, Progress
+from .state import RunState
 
-LONGEST_CASE_S = 180.0  # of one pass, from its start to its end
+CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
-MOST_STARTS = 3  # in a row of a process that is killed before it has done anything
-EXTRA_PASSES = 2  # at most so many more processes for cases that were timed under contention
-EXTRA_SHARE = 0.1  # of the time that the passes took
+MAX_RERUNS = 2  # at most so many more processes for benchmarks that were timed under contention
+RERUN_SHARE = 0.1  # of the time that the processes took
+KILLED = -9
 NOT_TRIED = ("infeasible", "unsupported")
+_PYTEST = (
+    *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
+    *("-p", "pytest_benchmark.plugin"),
+)
+Show = Callable[[RunProgress], None]
+
+
+class WorkerConfig(NamedTuple):
+    """What every measuring process of a run is started with."""
+
+    axes: Selection
+    folder: Path
+    environment: dict[str, str]
 
 
 def run_plan(
     plan: list[Benchmark],
     axes: Selection,
     results: Path,
-    show: Callable[[Progress], None],
+    show: Show,
     *,
     passes: int,
     resume: bool = False,
     steady: bool = True,
     shard: dict[str, Any] | None = None,
 ) -> Path:
-    """Examine every planned case once, time it in every pass, and store the run.
+    """Verify every planned benchmark once, time it in every process, and store the run.
 
     Args:
-        plan: The cases.
+        plan: The benchmarks.
         axes: The options they came from.
         results: The results folder.
         show: Called now and then with the progress.
-        passes: How many fresh processes time each case.
+        passes: How many fresh processes time each benchmark.
         resume: Go on with the newest run of the same plan that was not finished.
-        steady: Give the measuring processes the steady environment, not the caller's own.
-        shard: Where the cases are a shard of a plan, what the run file is to say of it.
+        steady: Give the measuring processes the pinned environment, not the caller's own.
+        shard: Where the benchmarks are a shard of a plan, what the run file is to say of it.
 
     Returns:
         The path of the new run file.
@@ -71,27 +87,34 @@ def run_plan(
     """
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
-    what = Plan([full_name(entry) for entry in plan], _arguments(axes), passes, shard)
-    followed = _reopen(what, unfinished) if resume else _open(what, unfinished)
-    path, empty = None, False
+    names = [full_name(entry) for entry in plan]
+    what = Plan(wanted=names, arguments=_arguments(axes), processes=passes, shard=shard)
+    state = _reopen(what, unfinished) if resume else _open(what, unfinished)
+    stored = nothing_ran = False
     try:
-        with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-            surroundings = environment(os.environ) if steady else dict(os.environ)
-            _run_passes(Child(axes, Path(folder), surroundings), followed, show)
-        followed.note("end")
-        show(followed.progress)
-        run = followed.compose()
-        empty = all(one["status"] in NOT_TRIED for one in run["outcomes"])
-        if empty:
+        run = _measure(state, axes, show, steady)
+        nothing_ran = all(one["status"] in NOT_TRIED for one in run["outcomes"])
+        if nothing_ran:
             raise _nothing_ran(run["outcomes"])
         path = _store(results, run)
+        stored = True
     finally:
-        followed.read()  # what ended since the last look
-        if path is not None or empty or not followed.count:  # stored, or nothing there to keep
-            followed.journal.path.unlink()
+        state.read()  # what ended since the last look
+        if stored or nothing_ran or not state.done:
+            state.journal.path.unlink()
             if not any(unfinished.iterdir()):
                 unfinished.rmdir()
     return path
+
+
+def _measure(state: RunState, axes: Selection, show: Show, steady: bool) -> dict[str, Any]:
+    """Measure what is left to measure; return the content of the run file."""
+    with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
+        env = environment(os.environ) if steady else dict(os.environ)
+        _run_processes(WorkerConfig(axes, Path(folder), env), state, show)
+    state.note(End())
+    show(progress(state))
+    return compose(state)
 
 
 def _nothing_ran(outcomes: list[dict[str, Any]]) -> UserError:
@@ -100,54 +123,6 @@ def _nothing_ran(outcomes: list[dict[str, Any]]) -> UserError:
         f"a run needs a benchmark that can run here; none of {len(outcomes)} could, so nothing is "
         f"stored ({first['kernel']}: {first['reason']}); choose other sizes or kernels, see `plan`"
     )
-
-
-class Child(NamedTuple):
-    """What every measuring process of a run is started with."""
-
-    axes: Selection
-    folder: Path
-    environment: dict[str, str]
-
-
-class Ended(NamedTuple):
-    """How a measuring process ended: its exit status, whether at a case, what it said last."""
-
-    code: int
-    began: bool
-    last_line: str
-
-
-def _run_passes(child: Child, followed: Followed, show: Callable[[Progress], None]) -> None:
-    for number in range(followed.plan.passes + 1):
-        wanted = [n for n in followed.plan.wanted if number <= followed.passes_of(n)]
-        _run_pass(child, followed, show, number, wanted)
-    timed = followed.wall_s
-    for number in range(followed.plan.passes + 1, followed.plan.passes + 1 + EXTRA_PASSES):
-        again = followed.contended()
-        room = EXTRA_SHARE * timed - (followed.wall_s - timed)
-        cost = followed.seconds_of(again)
-        if not again or cost > room:
-            return
-        _run_pass(child, followed, show, number, again)
-
-
-def _run_pass(
-    child: Child,
-    followed: Followed,
-    show: Callable[[Progress], None],
-    number: int,
-    wanted: list[str],
-) -> None:
-    """Take cases through a pass, in as many processes as it takes."""
-    starts = 0
-    while left := [name for name in wanted if not followed.has(number, name)]:
-        before = followed.count
-        ended = _run_child(child, followed, show, number, left)
-        starts = 0 if followed.count > before else starts + 1
-        # One that somebody killed before its first case, or between two, is started again.
-        if starts and not ended.began and (ended.code != -9 or starts > MOST_STARTS):
-            raise UserError(f"the measuring process failed: {ended.last_line}")
 
 
 def _require_writable(*folders: Path) -> None:
@@ -167,36 +142,36 @@ def _arguments(axes: Selection) -> list[str]:
     return as_arguments(lambda name: _as_text(getattr(axes, name)))
 
 
-def _open(plan: Plan, unfinished: Path) -> Followed:
+def _as_text(value: Any) -> Any:
+    return ",".join(str(part) for part in value) if isinstance(value, tuple) else value
+
+
+def _open(plan: Plan, unfinished: Path) -> RunState:
+    # The number is for another machine that shares the folder.
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    followed = Followed(Journal(unfinished / f"{started}-{os.getpid()}.jsonl"))
-    followed.note("plan", **plan._asdict())
-    return followed
+    state = RunState(Journal(unfinished / f"{started}-{os.getpid()}.jsonl"))
+    state.note(plan)
+    return state
 
 
-def _reopen(plan: Plan, unfinished: Path) -> Followed:
+def _reopen(plan: Plan, unfinished: Path) -> RunState:
     for path in sorted(unfinished.glob("*.jsonl"), reverse=True):
-        followed = Followed(Journal(path))
-        followed.read()
-        if followed.plan == plan and not _is_alive(path):
-            _require_same_commit(followed)
-            # Taken over by renaming: of two runners only one finds it.
-            mine = path.with_name(f"{path.stem.partition('-')[0]}-{os.getpid()}.jsonl")
-            path.rename(mine)
-            followed.journal.path = mine
-            followed.journal.drop_torn_end()
-            followed.note("resume")
-            return followed
+        state = RunState(Journal(path))
+        state.read()
+        if state.plan.is_of(plan):
+            _require_same_commit(state)
+            state.note(Resume())
+            return state
     raise UserError(
         f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
         "give the same axes and shard, or leave --resume out"
     )
 
 
-def _require_same_commit(followed: Followed) -> None:
-    if followed.session is None:
+def _require_same_commit(state: RunState) -> None:
+    if state.session is None:
         return
-    then, now = followed.session["commit_info"].get("id"), get_commit_info().get("id")
+    then, now = state.session.commit_info.get("id"), get_commit_info().get("id")
     if then != now:
         raise UserError(
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "
@@ -204,75 +179,77 @@ def _require_same_commit(followed: Followed) -> None:
         )
 
 
-def _is_alive(journal: Path) -> bool:
-    """Say whether the runner whose number a journal's name ends in still runs."""
-    try:
-        os.kill(int(journal.stem.rpartition("-")[2]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _run_processes(config: WorkerConfig, state: RunState, show: Show) -> None:
+    """Verify and time all benchmarks, then some again that were timed under contention."""
+    last = state.plan.processes
+    for number in range(last + 1):
+        wanted = [name for name in state.plan.wanted if number <= state.processes_of(name)]
+        _run_process(config, state, show, number, wanted)
+    timed_s = state.wall_s
+    for number in range(last + 1, last + 1 + MAX_RERUNS):
+        again = state.contended()
+        room_s = RERUN_SHARE * timed_s - (state.wall_s - timed_s)
+        if not again or state.seconds_of(again) > room_s:
+            return
+        _run_process(config, state, show, number, again)
+
+
+def _run_process(
+    config: WorkerConfig, state: RunState, show: Show, number: int, wanted: list[str]
+) -> None:
+    """Take benchmarks through one process, or as many as it takes where some of them die."""
+    killed: set[str | None] = set()  # the benchmarks at which it was; None between them
+    while left := [name for name in wanted if not state.has(number, name)]:
+        before = len(state.done)
+        ended = _run_child(config, state, show, number, left)
+        if ended.code == JOURNAL_LOST:  # the benchmark that it was at is none the worse for it
+            raise state.unwritable("by the process that measures")
+        at = state.current.fullname if state.current else None
+        again = ended.code == KILLED and not ended.late and at not in killed
+        if at is not None:
+            _end_current(state, ended, again=again)
+        elif len(state.done) == before and not again:
+            raise UserError(f"the measuring process failed: {ended.last_line or ended.reason}")
+        if again:
+            killed.add(at)
 
 
 def _run_child(
-    what: Child,
-    followed: Followed,
-    show: Callable[[Progress], None],
-    number: int,
-    left: list[str],
-) -> Ended:
-    random.Random(f"{what.axes.seed} {number}").shuffle(left)
-    only = what.folder / "only.json"
-    only.write_text(json.dumps(left), encoding="utf-8")
+    config: WorkerConfig, state: RunState, show: Show, number: int, left: list[str]
+) -> Exit:
+    random.Random(f"{config.axes.seed} {number}").shuffle(left)
+    select = config.folder / "select.json"
+    select.write_text(json.dumps(left), encoding="utf-8")
     command = [
-        *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
-        *("-p", "pytest_benchmark.plugin"),
-        *("--journal", str(followed.journal.path.resolve()), "--only", str(only)),
-        *("--pass", str(number), *(["--benchmark-disable"] if number == 0 else [])),
-        *_arguments(what.axes),
+        *_PYTEST,
+        *("--mlr-journal", str(state.journal.path.resolve()), "--mlr-select", str(select)),
+        *("--mlr-process", str(number), *(["--benchmark-disable"] if number == 0 else [])),
+        *_arguments(config.axes),
     ]
-    kills = oom_kills()
-    env = {**what.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    with WorkerProcess(command, LONGEST_CASE_S, env=env, reports=False) as worker:
-        _follow(worker, followed, show)
+    env = {**config.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:
+        current = state.current
+        while not worker.wait(POLL_S):
+            state.read()
+            show(progress(state))
+            if state.current != current:  # each benchmark has its own time
+                current = state.current
+                worker.extend()
         ended = worker.end()
-        last_line = worker.last_line or "no output"
-    followed.read()
-    began = followed.current is not None
-    if began:
-        _end_current(followed, ended, oom_kills() > kills)
-    return Ended(ended.code, began, last_line)
+    state.read()
+    return ended
 
 
-def _end_current(followed: Followed, ended: Exit, out_of_memory: bool) -> None:
-    """Give the case that a child died at its end, or another try if somebody killed the child.
-
-    Raises:
-        UserError: The child could not write the journal: the case is none the worse for it.
-    """
-    code = ended.code
-    if code == JOURNAL_LOST:
-        raise followed.unwritable("by the process that measures")
+def _end_current(state: RunState, ended: Exit, *, again: bool) -> None:
+    """Give the benchmark that a process died at its end, or another try if it was killed."""
     if ended.late:
-        followed.end("timeout", ended.reason)
-    elif code == -9 and out_of_memory:
-        followed.end("oom", "its process was killed by the system for want of memory")
-    elif code == -9 and not followed.lost_before():
-        followed.lose()
+        state.end_current("timeout", ended.reason)
+    elif again:
+        state.current = None
+    elif ended.code == KILLED:
+        state.end_current("oom", "its process was killed twice, as if for want of memory")
     else:
-        followed.end("crashed", f"its process ended: {how_ended(code)}")
-
-
-def _follow(worker: WorkerProcess, followed: Followed, show: Callable[[Progress], None]) -> None:
-    """Show the progress until the worker ends; each case has its own time."""
-    current = followed.current
-    while not worker.wait(POLL_S):
-        followed.read()
-        show(followed.progress)
-        if followed.current != current:
-            current = followed.current
-            worker.extend()
+        state.end_current("crashed", f"its process ended: {how_ended(ended.code)}")
 
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
@@ -282,19 +259,14 @@ def _store(results: Path, run: dict[str, Any]) -> Path:
     while True:
         try:
             return write_run(path, run)
-        except StoredError:
+        except ExistsError:
             count += 1
             path = first.with_stem(f"{first.stem}-{count}")
 
 
 def _run_path(results: Path, run: dict[str, Any]) -> Path:
-    taken = datetime.fromisoformat(run["datetime"]).strftime("%Y%m%dT%H%M%SZ")
-    commit = str(run["commit_info"].get("id", "nogit"))[:8]
     settings = run["settings"]
-    part = Shard.read(settings["shard"]).suffix if "shard" in settings else ""
-    name = f"{taken}-{commit}-{settings['grid']}{part}.json"
-    return results / "runs" / str(run["machine"]["slug"]) / name
-
-
-def _as_text(value: Any) -> Any:
-    return ",".join(str(part) for part in value) if isinstance(value, tuple) else value
+    part = PlanShard.read(settings["shard"]).suffix if "shard" in settings else ""
+    origin = Provenance.of(run["commit_info"], datetime.fromisoformat(run["datetime"]))
+    name = origin.file_stem(f"{settings['grid']}{part}")
+    return results / "runs" / str(run["machine"]["slug"]) / f"{name}.json"

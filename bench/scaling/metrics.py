@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..stats.passes import estimate
+from ..stats.estimators import estimate
 from .records import PEERS, ScalingResult, ScalingRun
 
 SHORTEST_S = 1e-9  # that an all-reduce is said to take

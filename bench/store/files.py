@@ -1,40 +1,276 @@
-"""Files that are there whole or not at all."""
+"""Every stored result: JSON files that are there whole or not at all, each checked by a model.
+
+What cannot be read or written is one line: the rule, what came, what to do.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ..common.errors import UserError
+from ..common.garbage import gc_paused
+from ..common.provenance import parse_utc
+from ..common.text import plain
+
+MOST_BYTES = 2_000_000
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Dated(Protocol):
+    @property
+    def datetime(self) -> str: ...
+
+
+_DatedModel = TypeVar("_DatedModel", bound=_Dated)
+
+
+class ExistsError(UserError):
+    """There is a file of this name already."""
+
+
+def load_model(
+    path: Path,
+    model: type[_Model],
+    what: str,
+    *,
+    most_bytes: int | None = MOST_BYTES,
+    parse: Callable[[str], object] | None = None,
+) -> _Model:
+    """Read a stored result.
+
+    Args:
+        path: Its file.
+        model: What it must hold.
+        what: What such a file is called: `a run file`.
+        most_bytes: How large it may be; None for any size.
+        parse: Turns the text into JSON, where it need not be checked in full.
+
+    Raises:
+        UserError: It is missing, unreadable, too large, damaged, of another schema, or invalid.
+    """
+    path = Path(path)
+    try:
+        if most_bytes is not None and path.stat().st_size > most_bytes:
+            rule = f"have at most {most_bytes:,} bytes"
+            raise _refused(what, rule, path, " has more", "remove it")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        remedy = "check the path, or measure one"
+        raise _refused(what, "exist", path, " is not there", remedy) from error
+    except (OSError, ValueError) as error:  # UnicodeDecodeError; a NUL byte in the path
+        came, remedy = f" is not ({_why(error)})", "check its rights or give another file"
+        raise _refused(what, "be readable UTF-8 text", path, came, remedy) from error
+    return _validated(text, path, model, what, parse or _parse)
+
+
+def _validated(
+    text: str, path: Path, model: type[_Model], what: str, parse: Callable[[str], object]
+) -> _Model:
+    remedy = "restore the file, or remove it and measure again"
+    try:
+        with gc_paused():  # what is read has no cycles; looking for them took half of the time
+            document = parse(text)
+            _require_schema(document, path, model, what)
+            return model.model_validate(document)
+    except (ContentError, ValidationError) as error:
+        came = first_error(error) if isinstance(error, ValidationError) else str(error)
+        raise _refused(what, "keep to its schema", path, f": {came}", remedy) from error
+    except (ValueError, RecursionError) as error:
+        came = f" is truncated or damaged ({_why(error)})"
+        raise _refused(what, "be well-formed", path, came, remedy) from error
+
+
+def _require_schema(document: object, path: Path, model: type[BaseModel], what: str) -> None:
+    """Refuse what is something else, or of another schema, before its fields are named."""
+    field = next((one for one in model.model_fields.values() if one.alias == "schema"), None)
+    if field is None:
+        return
+    (wanted,) = field.annotation.__args__  # type: ignore[union-attr]  # a Literal of one
+    rule = f"be of schema {wanted}"
+    if not isinstance(document, dict) or "schema" not in document:
+        known = isinstance(document, dict) and "benchmarks" in document
+        came = f" is {'a plain pytest-benchmark file' if known else 'some other JSON'}"
+        raise _refused(what, rule, path, came, "give another file")
+    schema = document["schema"]
+    if type(schema) is not int or schema != wanted:
+        came, remedy = f" has {plain(repr(schema), 60)}", "read it with the code that wrote it"
+        raise _refused(what, rule, path, came, remedy)
+
+
+def _refused(what: str, rule: str, path: Path, came: str, remedy: str) -> UserError:
+    return UserError(f"{what} must {rule}: {plain(path)}{came}; {remedy}")
+
+
+def _why(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return plain(reason or error or type(error).__name__, 120)
+
+
+def first_error(error: ValidationError) -> str:
+    """Say in one line what the first mistake is, where it is, and how many more there are."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    shown = ""
+    if first["loc"] and not isinstance(first["input"], (dict, list, BaseModel)):
+        shown = f", {plain(repr(first['input']), 60)} came"
+    rule = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{plain(where, 100)}: {plain(rule, 300)}{shown}{more}"
+
+
+class ContentError(ValueError):
+    """Well-formed JSON with content that no result may have."""
+
+
+def _parse(text: str) -> object:
+    """Parse JSON in which every key comes once and every number is finite."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ContentError(f"the key {plain(repr(twice), 60)} comes twice in one object")
+    return document
+
+
+def _refuse(constant: str) -> float:
+    raise ContentError(f"{constant} is not a number that was measured")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if abs(value) != float("inf") else _refuse(plain(text, 60))
+
+
+def store_model(
+    path: Path,
+    found: BaseModel | Mapping[str, Any],
+    model: type[BaseModel],
+    what: str,
+    *,
+    exclusive: bool = False,
+) -> Path:
+    """Write a result as it will be read back, all of it or nothing.
+
+    Args:
+        path: Its file.
+        found: What it holds.
+        model: What it must hold.
+        what: What such a file is called: `a run file`.
+        exclusive: Refuse to take the place of a file that is there.
+
+    Raises:
+        ExistsError: There is one, and it must not be replaced.
+        UserError: It is invalid, or cannot be written.
+    """
+    path = Path(path)
+    document = found.model_dump(by_alias=True) if isinstance(found, BaseModel) else found
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        came = f": {plain(error)}"
+        raise _refused(what, "be well-formed", path, came, "measure again") from error
+    _validated(text, path, model, what, _parse)
+    try:
+        write_whole(path, f"{text}\n", exclusive=exclusive)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and path.exists():  # not a file in a folder's place
+            text = f"{what} is never edited: {plain(path)} exists; give another name"
+            raise ExistsError(text) from error
+        came, remedy = f" cannot be written ({_why(error)})", "free space or give another --out"
+        raise _refused(what, "be stored whole", path, came, remedy) from error
+    return path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """Yield a name beside a file to write to, which takes the file's place when all is written.
 
     The folder is made where it is missing. If what is done inside fails nothing has changed.
 
+    Args:
+        path: The file.
+        exclusive: Refuse to take the place of a file that is there.
+
     Raises:
+        FileExistsError: There is one, and it must not be replaced.
         OSError: The folder or the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield unfinished
-        os.replace(unfinished, path)
+        if exclusive:
+            os.link(unfinished, path)  # which, other than a rename, never replaces a file
+        else:
+            os.replace(unfinished, path)
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # the failure that led here is the one to tell
             unfinished.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, all of it or nothing, in the place of the one before.
+def write_whole(path: Path, text: str, *, exclusive: bool = False) -> None:
+    """Write a text file and see it to the disk, all of it or nothing.
 
     Raises:
+        FileExistsError: There is one, and it must not be replaced.
         OSError: The folder or the file cannot be written.
     """
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    with (
+        replacing(path, exclusive=exclusive) as unfinished,
+        unfinished.open("w", encoding="utf-8") as file,
+    ):
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file and see it to the disk, whole or not at all.
+
+    What a kill left of a last line is cut off before, so that this one starts on its own.
+
+    Raises:
+        OSError: It cannot be written; the file holds the lines that it held.
+    """
+    # Unbuffered: what a buffer could not write it would try again when it is closed, and after the
+    # cut that may succeed for the end of the line.
+    with path.open("a+b", buffering=0) as file:
+        _drop_torn_end(file.fileno())
+        before, left = os.fstat(file.fileno()).st_size, memoryview(f"{line}\n".encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, before)
+            raise
+
+
+def _drop_torn_end(file: int) -> None:
+    end = size = os.fstat(file).st_size
+    while end and os.pread(file, 1, end - 1) != b"\n":
+        end -= 1
+    if end < size:
+        os.ftruncate(file, end)
+
+
+def latest(
+    models: Iterable[_DatedModel], key: Callable[[_DatedModel], tuple[Any, ...]]
+) -> list[_DatedModel]:
+    """Return the newest of each key, sorted by it."""
+    found = {key(one): one for one in sorted(models, key=lambda one: parse_utc(one.datetime))}
+    return [found[name] for name in sorted(found)]
 
 
 def swap(names: Iterable[str], new: Path, folder: Path, old: Path) -> None:

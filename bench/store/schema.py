@@ -1,6 +1,7 @@
 """The run file's schema: pytest-benchmark's JSON plus what this suite adds, as pydantic models.
 
-Fields that are not named here are kept as they came. Numbers are finite, times above zero.
+The fields of a case, a plan, what was measured and a sample are those of `columns`. Fields that are
+not named are kept as they came. Numbers are finite, times above zero.
 """
 
 import re
@@ -14,24 +15,29 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    create_model,
     field_validator,
     model_validator,
 )
 
-from ..common.shard import Shard
+from ..common.shard import PlanShard
+from .columns import (
+    SAMPLE,
+    SIZES,
+    STATUSES,
+    Above,
+    Amount,
+    Column,
+    Count,
+    Name,
+    Role,
+    Size,
+    Slug,
+    columns_of,
+)
 
+__all__ = ["STATUSES", "Above", "Amount", "Count", "Name", "Size", "Slug"]
 SCHEMA = 1
-STATUSES = ("ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsupported")
-
-Status = Literal["ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsupported"]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-# These become part of file names.
-Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
-Size = Annotated[int, Field(gt=0, lt=2**63)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Above = Annotated[float, Field(gt=0)]
-Amount = Annotated[float, Field(ge=0)]
 
 
 class _Model(BaseModel):
@@ -40,59 +46,45 @@ class _Model(BaseModel):
     )
 
 
-class Case(_Model):
+def _with_columns(name: str, base: type[BaseModel], columns: tuple[Column, ...]) -> Any:
+    """Return a model with a field for each column."""
+    defaults: dict[str, Any] = {"sentences?": []}
+    fields: dict[str, Any] = {
+        column.name: (column.type, defaults.get(column.kind) if column.is_optional else ...)
+        for column in columns
+    }
+    return create_model(name, __base__=base, **fields)
+
+
+_Case = _with_columns("_Case", _Model, columns_of("case"))
+
+
+class Case(_Case):  # type: ignore[misc, valid-type]  # made above
     """What was to be measured: one kernel at one size."""
 
-    stage: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,40}$")]
-    kernel: Name
-    baseline: Name
-    device: Slug
-    dtype: Slug
-    batch: Size
-    in_features: Size
-    out_features: Size
-    role: Literal["kernel", "auto", "peer"] = "kernel"
+    role: Role = "kernel"
 
     def key(self) -> tuple[str | int, ...]:
         """Return what the entry of a benchmark and its outcome must share."""
-        size = (self.batch, self.in_features, self.out_features)
-        return (self.stage, self.kernel, self.baseline, self.device, self.dtype, *size)
+        names = ("stage", "kernel", "baseline", "device", "dtype", *SIZES)
+        return tuple(getattr(self, name) for name in names)
 
 
-class Outcome(Case):
+_Planned = _with_columns("_Planned", Case, columns_of("plan"))
+_Measured = _with_columns("_Measured", _Planned, columns_of("measured"))
+_Taken = _with_columns("_Taken", _Model, SAMPLE)
+
+
+class Outcome(_Planned):  # type: ignore[misc, valid-type]  # made above
     """One planned case and what became of it."""
 
     fullname: Name
-    status: Status
-    reason: str | None = None
-    predicted_peak_bytes: Amount | None = None
-    flops: Amount | None = None
-    bytes_moved: Amount | None = None
 
 
-class ExtraInfo(Case):
+class ExtraInfo(_Measured):  # type: ignore[misc, valid-type]  # made above
     """The columns a benchmark carries beside its times."""
 
     status: Literal["ok"]
-    reason: str | None = None
-    max_rel_error: Amount | None = None
-    speedup: Above | None = None
-    speedup_low: Above | None = None
-    speedup_high: Above | None = None
-    passes: Size | None = None
-    peak_bytes: Amount | None = None
-    predicted_peak_bytes: Amount | None = None
-    flops: Amount | None = None
-    bytes_moved: Amount | None = None
-    floor_s: Above | None = None
-    efficiency: Above | None = None
-    contended_passes: Count | None = None
-    outside_torch_bytes: Amount | None = None
-    device_hot_s: Above | None = None
-    device_cold_s: Above | None = None
-    launch_gap_s: Amount | None = None
-    first_call_s: Above | None = None
-    suspicions: list[Sentence] = []
 
     @model_validator(mode="after")
     def _interval_in_order(self) -> Self:
@@ -101,6 +93,12 @@ class ExtraInfo(Case):
         if ends != sorted(ends):
             raise ValueError("speedup_low, speedup, speedup_high must be in this order")
         return self
+
+
+class Take(_Taken):  # type: ignore[misc, valid-type]  # made above
+    """What one process measured of a case, and how quiet the machine was."""
+
+    number: Count = Field(alias="pass")
 
 
 class Stats(_Model):
@@ -124,34 +122,6 @@ class Stats(_Model):
         if any(a > b * (1 + 1e-9) for a, b in pairwise(order)):
             raise ValueError("min, q1, median, q3, max must be in this order")
         return self
-
-
-class Take(_Model):
-    """What one pass, a process of its own, measured of a case, and how quiet the machine was.
-
-    `paired_s` is the time of one call in the paired slices, `busy` the CPU seconds per second of
-    them, `first_call_s` the time of binding and the first call. `steal`, `others` and `load` are in
-    cores: taken by the hypervisor, by other processes, and the one-minute load average.
-    """
-
-    number: Count = Field(alias="pass")
-    median_s: Above
-    rounds: Size
-    log_speedup: float | None = None
-    quads: Count = 0
-    paired_s: Above | None = None
-    busy: Amount | None = None
-    device_hot_s: Above | None = None
-    device_cold_s: Above | None = None
-    launch_gap_s: Amount | None = None
-    first_call_s: Above | None = None
-    contended: bool = False
-    steal: Amount | None = None
-    others: Amount | None = None
-    load: Amount | None = None
-    cpu_mhz: Above | None = None
-    gpu_mhz: Above | None = None
-    gpu_throttled: bool | None = None
 
 
 class Benchmark(_Model):
@@ -229,16 +199,16 @@ class Head(_Model):
     @classmethod
     def _names_its_plan(cls, value: dict[str, Any]) -> dict[str, Any]:
         if "shard" in value:
-            Shard.read(str(value["shard"]))
+            PlanShard.read(str(value["shard"]))
             if re.fullmatch(r"[0-9a-f]{8,64}", str(value.get("plan"))) is None:
                 raise ValueError("a shard must name its plan, in 8 to 64 hexadecimal digits")
         return value
 
     @property
-    def shard(self) -> Shard | None:
+    def shard(self) -> PlanShard | None:
         """Which part of a plan it is; None where it is a whole run."""
         text = self.settings.get("shard")
-        return None if text is None else Shard.read(str(text))
+        return None if text is None else PlanShard.read(str(text))
 
 
 class Run(Head):

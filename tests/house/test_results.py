@@ -14,7 +14,7 @@ from bench.report.build import write_report
 from bench.report.publishing import MOST, short_names
 from bench.report.readme import stale_blocks
 from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
-from bench.store.shards import gather, joined
+from bench.store.shards import group_shards, merge_shards
 
 RESULTS = ROOT / "results"
 TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
@@ -29,7 +29,7 @@ def runs_named_in(text: Path) -> list[Path]:
     """
     names = set(re.findall(r"\brun[ |]+(\d{8}T\d{6}Z-\w+-\w+)", text.read_text(encoding="utf-8")))
     heads = load_heads(find_runs(RESULTS / "runs"))
-    parts = {path: set(one.paths.values()) for one in gather(heads) for path in one.paths.values()}
+    parts = {p: set(one.paths.values()) for one in group_shards(heads) for p in one.paths.values()}
     named = {path: re.sub(r"-\d+of\d+$", "", path.stem) for path in heads}
     assert names & set(named.values()) == names != set()
     return sorted(set().union(*(parts.get(p, {p}) for p in heads if named[p] in names)))
@@ -41,7 +41,7 @@ def runs() -> list[Path]:
 
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
-    frame = runs_frame(joined({path: load_run(path) for path in runs}))
+    frame = runs_frame(merge_shards({path: load_run(path) for path in runs}))
     assert stale_blocks(ROOT / "README.md", frame, others=OTHERS) == []
 
 

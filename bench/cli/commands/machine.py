@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
-from ..console import print_machine
+from rich.console import Console
+
+from ...common.units import format_bytes, format_time
+from ...machine.devices import DEVICES, absent
+from ...machine.info import machine_info, packages, settings
+from ...measure.ceilings import measure_ceilings
+from ..console import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +19,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
-    print_machine()
+    """Print what this machine is, how it is set, and what its devices reach; return 0."""
+    console = Console(highlight=False)
+    for title, facts in (
+        ("machine", machine_info()),
+        ("settings", settings()),
+        ("packages", packages()),
+    ):
+        rows = [(name, str(value)) for name, value in facts.items()]
+        print_table(console, (title, ""), rows, right=False)
+    for device in DEVICES:
+        if absent(device) is None:
+            print_table(console, (f"{device} at best, measured", ""), _ceilings(device))
     return 0
+
+
+def _ceilings(device: str) -> Iterator[tuple[str, str]]:
+    measured = measure_ceilings(device)
+    yield "one dispatch", format_time(measured.dispatch_s)
+    for size, rate in measured.bandwidth_bytes_per_s:
+        yield f"bandwidth, {format_bytes(size)}", f"{rate / 1e9:.4g} GB/s"
+    for dtype, rate in measured.flops_per_s.items():
+        yield f"operations, {dtype}", f"{rate / 1e9:.4g} GFLOP/s"

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from itertools import groupby
+
+from rich.console import Console
 
 from ...common.paths import RESULTS
+from ...common.units import UNKNOWN, counted, format_bytes, format_case, format_time
 from ...machine.devices import absent
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
-from ...plan.benchmark import planned
-from ...plan.feasibility import foretell
+from ...plan.benchmark import Benchmark, planned
+from ...plan.feasibility import Ceilings, Outcome, foretell
 from ...plan.grid import LONGEST_CALL_S, PASSES
 from ...plan.selection import add_axes
-from ...plan.split import part_of
-from ...store.runs import pace
-from ..console import print_plan
+from ...plan.split import select_shard
+from ...run.eta import seconds_per_sample
+from ..console import Notes, as_minutes, by_size, print_table
 from ..shared import read_axes
 from ..types import count, shard
+
+HEADINGS = ("predicted peak", "least time", "status")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +36,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     axes = read_axes(arguments)
-    plan, _ = part_of(planned(axes), axes, arguments.shard)
+    plan, _ = select_shard(planned(axes), axes, arguments.shard)
     longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
     ceilings = {d: measure_ceilings(d) for d in devices if absent(d) is None}
     told = [(e, foretell(e, ceilings.get(e.case.device), longest)) for e in plan]
     passes = arguments.passes or PASSES[axes.grid]
-    print_plan(told, ceilings, passes, pace(RESULTS / "runs", machine_slug()))
+    print_plan(told, ceilings, passes, seconds_per_sample(RESULTS / "runs", machine_slug()))
     return 0
+
+
+def print_plan(
+    entries: list[tuple[Benchmark, Outcome]],
+    ceilings: dict[str, Ceilings],
+    processes: int,
+    seconds: float | None,
+) -> None:
+    """Print the totals, then every planned case with its predicted memory and least time.
+
+    Args:
+        entries: What is planned, and what is predicted of it.
+        ceilings: What each device can do at best.
+        processes: How many would time each case.
+        seconds: What a sample took in an earlier run; None where there is none.
+    """
+    console = Console(highlight=False)
+    counts = Counter("to run" if o.status == "ok" else o.status for _, o in entries)
+    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    console.print(f"{counted(len(entries), 'benchmark')}: {told}")
+    if seconds is not None and counts["to run"]:
+        about = as_minutes(counts["to run"] * (1 + processes) * seconds)
+        console.print(
+            f"about {about} for {counted(processes, 'process')}, at the {seconds:.2g} s that a "
+            "benchmark took in a process of this machine's last run"
+        )
+    console.print()
+    notes = Notes()
+    for part, some in groupby(entries, key=lambda entry: _part(entry[0])):
+        lines = ((format_case(*entry.case.sizes), _cells(entry, outcome, ceilings, notes))
+                 for entry, outcome in some)  # fmt: skip
+        print_table(console, (part, *HEADINGS), by_size(lines))
+    notes.print(console)
+
+
+def _part(entry: Benchmark) -> str:
+    return f"{entry.case.stage}, {entry.case.device}, {entry.case.dtype}"
+
+
+def _cells(
+    entry: Benchmark, outcome: Outcome, ceilings: dict[str, Ceilings], notes: Notes
+) -> tuple[str, ...]:
+    case, least, memory = entry.case, UNKNOWN, format_bytes(outcome.predicted_peak_bytes)
+    if outcome.status == "unsupported":
+        memory = UNKNOWN
+    elif case.device in ceilings:
+        seconds = ceilings[case.device].floor_s(case, outcome.flops, outcome.bytes_moved)
+        least = format_time(seconds)
+    status = "to run" if outcome.status == "ok" else outcome.status
+    return entry.kernel.name, memory, least, f"{status} {notes.mark(outcome.reason)}".strip()

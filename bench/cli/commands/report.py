@@ -27,7 +27,7 @@ from ...scaling import section as scaling
 from ...scaling.records import latest_scaling_runs
 from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
 from ...store.schema import Head
-from ...store.shards import elsewhere, joined, latest_runs, left_out
+from ...store.shards import group_shards, latest_runs, merge_shards
 from ..compared import print_compared
 from ..filtering import parse_filter
 from ..say import say
@@ -87,8 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
     if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
         heads = load_heads(every)
         shown = arguments.runs or _latest(heads)
-        for line in elsewhere({path: heads[path] for path in shown}):
-            say(line)
         # A filter leaves a part of each run, which says nothing of how the code changed it.
         history = NO_HISTORY if arguments.runs or arguments.filter else heads
         written = write_report(shown, out, beside, keep, "html" in arguments.format, history)
@@ -132,7 +130,7 @@ def others(results: Path) -> list[Subject]:
 
 def _latest(heads: Mapping[Path, Head]) -> list[Path]:
     """Return the runs that a report is made of by default, and say which are left out, and why."""
-    runs, without = latest_runs(heads), left_out(heads)
+    runs, without = latest_runs(heads), [s.describe() for s in group_shards(heads) if s.missing]
     if not runs:
         raise UserError(f"a report needs a whole run; {'; '.join(without)}")
     for line in without:
@@ -143,7 +141,7 @@ def _latest(heads: Mapping[Path, Head]) -> list[Path]:
 def _publish(readme: Path, results: Path, runs: Sequence[Path], beside: Sequence[Subject]) -> str:
     """Renew what a repository keeps of a report, and a README; say what was done."""
     published = publish(results / "report", results, short_names(beside))
-    frame = runs_frame(joined({path: load_run(path) for path in runs}))
+    frame = runs_frame(merge_shards({path: load_run(path) for path in runs}))
     figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
     changed = update_readme(readme, frame, figures, beside)
     count = counted(len(published) - 1, "figure")

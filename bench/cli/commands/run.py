@@ -10,10 +10,11 @@ from ...machine.lock import turn
 from ...plan.benchmark import planned, require_supported
 from ...plan.grid import PASSES
 from ...plan.selection import add_axes
-from ...plan.split import part_of
+from ...plan.split import select_shard
 from ...run.runner import run_plan
 from ...store.runs import load_run, runs_frame
-from ..console import following, print_run
+from ..console import following
+from ..results import print_run
 from ..say import say
 from ..shared import read_axes
 from ..types import count, shard
@@ -30,14 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     parser.add_argument(
-        "--shard", type=shard, metavar="I/K", help="only part I of K, as much work as the others"
+        "--shard",
+        type=shard,
+        metavar="I/K",
+        help="only part I of K: every Kth case",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     axes = read_axes(arguments)
-    plan, told = part_of(planned(axes), axes, arguments.shard)
+    plan, told = select_shard(planned(axes), axes, arguments.shard)
     require_supported(plan)
     with turn(say), following(len(plan)) as show:
         path = run_plan(

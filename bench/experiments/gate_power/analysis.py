@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import special
 
 from ...gate.sequential import NO_REGRESSION, ExitStatus
-from ...stats.passes import hodges_lehmann
+from ...stats.estimators import hodges_lehmann
 from .records import GATE, MUTATION, SLOWED, SLOWED_ONE, UNCHANGED
 
 

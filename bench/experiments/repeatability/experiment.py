@@ -20,8 +20,8 @@ from ...machine.devices import Call
 from ...measure.timing import repeats_of, time_batch, warm_up
 from ...plan.benchmark import planned
 from ...plan.selection import Selection
+from ...run.eta import RunProgress
 from ...run.runner import run_plan
-from ...run.state import Progress
 from ...store.files import write_whole
 from ...store.runs import load_frame, load_run, plain
 from .analysis import TWICE, Promise, coverage, spread
@@ -45,7 +45,11 @@ class Repeated(NamedTuple):
 
 
 def repeat(
-    axes: Selection, count: int, passes: int, show: Callable[[Progress], None], steady: bool = True
+    axes: Selection,
+    count: int,
+    passes: int,
+    show: Callable[[RunProgress], None],
+    steady: bool = True,
 ) -> Repeated:
     """Run the same cases several times over, one run after another, and compare the runs.
 

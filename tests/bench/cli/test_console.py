@@ -8,10 +8,11 @@ from rich.console import Console
 from run_builder import build_run, fail
 
 from bench.cli import console as terminal
-from bench.plan.benchmark import planned
-from bench.plan.feasibility import foretell
-from bench.plan.selection import Selection
-from bench.run.state import Progress
+from bench.cli import results
+from bench.cli.commands import plan as plan_command
+from bench.measure.benchmark import foretell
+from bench.plan.grid import Selection, planned
+from bench.run.eta import RunProgress
 from bench.store.runs import runs_frame
 from bench.store.schema import Run
 
@@ -23,7 +24,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
     def console(**given: bool) -> Console:
         return Console(**given, force_terminal=True, width=80, color_system=None)
 
-    monkeypatch.setattr(terminal, "Console", console)
+    for module in (terminal, results):
+        monkeypatch.setattr(module, "Console", console)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def frame() -> pd.DataFrame:
 def test_every_benchmark_has_a_line_that_fits(
     screen: None, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    terminal.print_run(frame, {"threads": 1, "passes": 3})
+    results.print_run(frame, {"threads": 1, "passes": 3})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     shown = [line for line in lines if line.startswith(" ")]
@@ -52,7 +54,7 @@ def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> 
     slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
     for outcome in list(slow)[:2]:
         fail(run, outcome, "wrong", wrong)
-    terminal.print_run(runs_frame({"a.json": Run.model_validate(run)}), {"threads": 1, "passes": 3})
+    results.print_run(runs_frame({"a.json": Run.model_validate(run)}), {"threads": 1, "passes": 3})
     said = capsys.readouterr().out
     assert said.count(wrong) == 1
     (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
@@ -65,7 +67,7 @@ def test_progress_fits_and_shows_the_latest(
 ) -> None:
     latest = "a_kernel_with_a_rather_long_name[red]-cpu-float64-1000000x256x64 123×"
     with terminal.following(10) as show:
-        show(Progress(10, 3, number=1, wall_s=30.0, left_s=3_700.0, latest=latest))
+        show(RunProgress(10, 3, process=1, wall_s=30.0, left_s=3_700.0, latest=latest))
     lines = capsys.readouterr().err.splitlines()
     assert max(map(len, lines)) <= 80
     (line,) = {line for line in lines if "3/10" in line}
@@ -78,8 +80,8 @@ def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[s
     with terminal.following(10) as show:
         for done in range(101):
             left = 100.0 - done
-            show(Progress(100, done, number=done // 50, wall_s=float(done), left_s=left,
-                          statuses={"ok": 9, "oom": 1}, passes=5, overhead=0.1))  # fmt: skip
+            show(RunProgress(100, done, process=done // 50, wall_s=float(done), left_s=left,
+                          statuses={"ok": 9, "oom": 1}, processes=5, overhead=0.1))  # fmt: skip
     first, *tenths, counts, cost = capsys.readouterr().err.splitlines()
     assert first == "100 measurements: checks first, then times"
     assert [line[:5] for line in tenths] == [f"{10 * tenth:3d} %" for tenth in range(1, 10)]
@@ -100,12 +102,12 @@ def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[s
     ],
 )
 def test_no_minute_has_sixty_seconds(seconds: float, text: str) -> None:
-    assert terminal._duration(seconds) == text
+    assert terminal.as_minutes(seconds) == text
 
 
 def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
     with terminal.following(1) as show:
-        show(Progress(1, 1, statuses={"ok": 1}, passes=1, wall_s=7.0, contended=1))
+        show(RunProgress(1, 1, statuses={"ok": 1}, processes=1, wall_s=7.0, contended=1))
     first, counts, cost = capsys.readouterr().err.splitlines()
     assert first.startswith("1 measurement: ")
     assert counts == "1 benchmark: 1 ok; 1 process each"
@@ -117,9 +119,9 @@ def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) 
         grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), stage=("gradient",)
     )
     told = [(entry, foretell(entry, None, 1.0)) for entry in planned(axes)]
-    terminal.print_plan(told, {}, passes=5, pace_s=2.0)
+    plan_command.print_plan(told, {}, 5, 2.0)
     said = capsys.readouterr().out
     assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run\nabout ")
     assert f"about {len(told) * 12 // 60} min" in said  # six times two seconds a case
-    terminal.print_plan(told, {}, passes=5, pace_s=None)
+    plan_command.print_plan(told, {}, 5, None)
     assert "about" not in capsys.readouterr().out

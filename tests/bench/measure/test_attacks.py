@@ -16,7 +16,7 @@ from bench.measure.timing import repeats_of, time_batch
 from bench.plan.benchmark import Benchmark
 from bench.plan.feasibility import Ceilings, Outcome, foretell
 from bench.run import runner
-from bench.stats.passes import summarise
+from bench.run.aggregate import summarise
 from bench.store.runs import load_frame
 from mlr import KERNELS, Case, Kernel, load_kernels
 

@@ -12,6 +12,7 @@ from paths import ROOT
 
 from bench.cli.main import main
 from bench.machine.environment import threads
+from bench.run import plugin
 from bench.store.runs import load_frame, load_run
 
 TINY = ("--grid=smoke", "--batch=7", "--features=3", "--outputs=2", "--device=cpu")
@@ -157,52 +158,47 @@ def test_pytest_benchmarks_own_tools_read_it(plain_run: dict[str, Any]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "bench_gradient[right-cpu-float64-7x3x2]" in done.stdout
+    assert "bench_kernel[gradient-right-cpu-float64-7x3x2]" in done.stdout
 
 
-def test_its_flags_go_on_working(plain_run: dict[str, Any], kernel_file: Path) -> None:
+@pytest.mark.slow
+def test_it_compares_with_a_saved_run(plain_run: dict[str, Any], kernel_file: Path) -> None:
     arguments = (*TINY, f"--kernel-file={kernel_file}", "--kernel=right,autograd")
     done = run_pytest(
         plain_run["folder"],
         *arguments,
-        *("--benchmark-only", "--benchmark-compare", "--benchmark-min-rounds=7"),
-        *("--benchmark-max-time=0.001", "--benchmark-sort=name"),
+        "--benchmark-compare",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Comparing against benchmarks from" in done.stdout + done.stderr
-    off = run_pytest(plain_run["folder"], *arguments, "--benchmark-disable")
-    assert off.returncode == 0, off.stdout
-    assert "2 passed" in off.stdout
 
 
-def test_a_bad_axis_ends_pytest_before_anything_is_measured(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, "--kernel=matmull")
-    assert done.returncode == 4
-    assert "ERROR: --kernel takes" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+class Config:
+    """As much of pytest's configuration as the plugin asks for."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = {"seed": 0, "benchmark_json": None, "benchmark_disable": False} | options
+        self.stash = pytest.Stash()
+
+    def getoption(self, name: str, default: Any = None) -> Any:
+        return self.options.get(name, default)
 
 
-def test_the_readmes_kernel_is_measured_as_it_stands(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (tmp_path / "my.py").write_text(re.findall(r"```python\n(# my\.py\n.*?)```", readme, re.S)[0])
-    done = run_pytest(
-        tmp_path, *TINY, f"--kernel-file={tmp_path}/my.py", "--kernel=transposed,autograd"
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "bench_gradient[transposed-cpu-float64-7x3x2]" in done.stdout
-
-
-def test_a_result_file_without_a_folder_is_refused_first(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, *TINY, f"--benchmark-json={tmp_path}/none/run.json")
-    assert done.returncode == 4
-    assert "--benchmark-json needs a folder that can be written" in done.stderr
-
-
-def test_benchmarks_refuse_to_run_in_parallel(tmp_path: Path) -> None:
-    pytest.importorskip("xdist")
-    done = run_pytest(tmp_path, *TINY, "-n2")
-    assert done.returncode == 4
-    assert "one at a time" in done.stderr
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kernel": "matmull"}, "--kernel takes .*did you mean matmul"),
+        ({"kernel": "kron_einsum", "stage": "step"}, "must leave a case to measure"),
+        ({"benchmark_json": "/nowhere/run.json"}, "--benchmark-json needs a folder that can be"),
+        ({"numprocesses": 2}, "one at a time; got -n"),
+    ],
+)
+def test_a_mistake_ends_pytest_before_anything_is_collected(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(pytest.UsageError, match=said) as caught:
+        plugin.pytest_configure(Config(**options))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
 
 
 def test_run_stores_every_outcome_and_a_crash_costs_one_case(
@@ -210,7 +206,8 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
 ) -> None:
     kernels = f"--kernel={','.join(EXPECTED)}"
     out = f"--out={tmp_path}"
-    assert main(["run", *TINY, f"--kernel-file={kernel_file}", kernels, out]) == 1  # some are wrong
+    arguments = ["run", *TINY, "--passes=1", f"--kernel-file={kernel_file}", kernels, out]
+    assert main(arguments) == 1  # some are wrong
     (path,) = (tmp_path / "runs").rglob("*.json")
     *table, last = capsys.readouterr().out.splitlines()
     assert last == str(path)
@@ -293,19 +290,24 @@ def test_a_run_of_which_nothing_can_run_is_not_stored(
 
 
 def test_a_session_says_what_it_measures_and_what_it_found(tmp_path: Path) -> None:
-    """Three kernels at two sizes are six tests; other stages and absent devices are none."""
+    """Four kernels at two sizes are eight tests; one of them is the README's, as it stands."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my.py").write_text(re.findall(r"```python\n(# my\.py\n.*?)```", readme, re.S)[0])
+    own = f"--kernel-file={tmp_path}/my.py"
     sizes = ("--batch=7,9", "--features=3", "--outputs=2", "--device=cpu")
+    kernels = ["matmul", "kron_einsum", "jacrev", "transposed"]
+    flags = ("--benchmark-only", "--benchmark-min-rounds=7", "--benchmark-max-time=0.001")
     drawn = f"--benchmark-histogram={tmp_path}/drawn"
-    done = run_pytest(tmp_path, "--kernel=matmul,kron_einsum,jacrev", *sizes, drawn)
+    done = run_pytest(tmp_path, own, f"--kernel={','.join(kernels)}", *sizes, drawn, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "collected 6 items" in done.stdout
-    assert f"6 benchmarks on cpu, {threads()} thread" in done.stdout
-    assert "6 passed in" in done.stdout
+    assert "collected 8 items" in done.stdout
+    assert f"8 benchmarks on cpu, {threads()} thread" in done.stdout
+    assert "8 passed in" in done.stdout
     tables = re.findall(r"^(?:bench_| \w).*", done.stdout, re.MULTILINE)
     assert max(map(len, tables)) <= 80
     table = done.stdout[done.stdout.index("speedup ±95 %") :]
     lines = re.findall(r"^ (\w+) +[\d.,]+ \w+ +[\d.]+× +[\d.]+ \w+ +\S+ +ok", table, re.MULTILINE)
-    assert sorted(lines) == sorted(["matmul", "kron_einsum", "jacrev"] * 2)
+    assert sorted(lines) == sorted(kernels * 2)
     assert len(list(tmp_path.glob("drawn*.svg"))) == 2
 
 

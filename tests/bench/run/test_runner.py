@@ -1,4 +1,7 @@
-"""Nothing measured is lost: runners killed and stopped, and what comes of it."""
+"""Nothing measured is lost: processes and runners that are killed or stopped, full disks.
+
+What is tried without measuring has `fake_worker` in the place of the process that measures.
+"""
 
 import json
 import os
@@ -8,32 +11,169 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from paths import ROOT
 
 from bench.cli.main import main
-from bench.run.journal import Journal
-from bench.store.runs import load_frame
+from bench.common.errors import UserError
+from bench.plan.grid import Selection, full_name, planned
+from bench.run import runner
+from bench.run.eta import RunProgress
+from bench.run.journal import Done, Event, Journal, Plan, Session
+from bench.store.runs import load_frame, load_run
 
 AXES = ["--grid=smoke", "--stage=gradient", "--batch=7", "--features=3", "--outputs=2"]
 ALONE = [*AXES, "--device=cpu", "--kernel=autograd,matmul,einsum,outer_sum"]
 PATIENCE_S = 120
+TINY = Selection(
+    grid="smoke", stage=("gradient",), kernel=("autograd", "matmul", "einsum"), device=("cpu",),
+    batch=(7,), features=(3,), outputs=(2,),
+)  # fmt: skip
+Run = Callable[..., Path]
 
 
-def events(folder: Path) -> list[dict[str, Any]]:
+def events(folder: Path) -> list[Event]:
     found = list(folder.glob("unfinished/*.jsonl"))
     return list(Journal(found[0]).new_events()) if found else []
 
 
-def done(folder: Path) -> dict[str, Any]:
+def done(folder: Path) -> dict[Any, Any]:
     return {
-        (e["pass"], e["fullname"]): e["take"]
-        for e in events(folder)
-        if e["event"] == "done" and e["take"] is not None
+        (event.process, event.fullname): event.sample
+        for event in events(folder)
+        if isinstance(event, Done) and event.sample is not None
     }
+
+
+def samples_of(path: Path) -> dict[tuple[int, str], Any]:
+    entries = json.loads(path.read_text())["benchmarks"]
+    found = [(s["pass"], e["fullname"], s) for e in entries for s in e["takes"]]
+    assert len({one[:2] for one in found}) == len(found), "done twice"
+    return {(number, name): sample for number, name, sample in found}
+
+
+# --- without measuring -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run three kernels in the folder of the test, with a worker that measures nothing."""
+    monkeypatch.setattr(runner, "_PYTEST", (sys.executable, "-m", "fake_worker"))
+    monkeypatch.setattr(runner, "POLL_S", 0.02)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests' / 'helpers'}")
+
+    def run(
+        show: Callable[[RunProgress], None] = lambda _: None,
+        resume: bool = False,
+        **behaviour: Any,
+    ) -> Path:
+        monkeypatch.setenv("FAKE_WORKER", json.dumps(behaviour))
+        return runner.run_plan(planned(TINY), TINY, tmp_path, show, passes=2, resume=resume)
+
+    return run
+
+
+def stored(path: Path) -> pd.DataFrame:
+    return load_frame([path]).set_index("kernel")
+
+
+def test_a_run_is_stored_and_leaves_nothing_beside(run: Run, tmp_path: Path) -> None:
+    path = run()
+    assert set(stored(path)["status"]) == {"ok"}
+    assert {number for number, _ in samples_of(path)} == {1, 2}
+    assert list(tmp_path.rglob("*")) == [tmp_path / "runs", path.parent, path]
+    again = run()  # it may end in the same second
+    assert again != path
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
+def test_a_process_that_crashes_costs_one_benchmark(run: Run) -> None:
+    frame = stored(run(matmul="abort"))
+    assert frame["status"].to_dict() == {"autograd": "ok", "matmul": "crashed", "einsum": "ok"}
+    assert frame.loc["matmul", "reason"] == "its process ended: aborted"
+
+
+def test_a_process_that_takes_too_long_costs_one_benchmark(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "CASE_TIMEOUT_S", 3.0)
+    frame = stored(run(einsum="sleep"))
+    assert frame["status"].to_dict() == {"autograd": "ok", "matmul": "ok", "einsum": "timeout"}
+    assert frame.loc["einsum", "reason"] == "in process 1: took longer than 3 s; killed"
+
+
+def test_a_process_that_is_killed_costs_nothing(run: Run) -> None:
+    path = run(matmul="killed once")
+    assert set(stored(path)["status"]) == {"ok"}
+    assert sorted({number for number, _ in samples_of(path)}) == [1, 2]
+
+
+def test_one_that_is_killed_again_and_again_ran_out_of_memory(run: Run) -> None:
+    frame = stored(run(matmul="killed"))
+    assert frame["status"].to_dict() == {"autograd": "ok", "matmul": "oom", "einsum": "ok"}
+
+
+def test_a_runner_that_is_stopped_goes_on(run: Run, tmp_path: Path) -> None:
+    def stop(progress: RunProgress) -> None:
+        if progress.process == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop, einsum="sleep")
+    before = done(tmp_path)
+    count = len([event for event in events(tmp_path) if isinstance(event, Session)])
+    assert not list(tmp_path.rglob("*.json"))
+    path = run(resume=True)
+    after = samples_of(path)
+    assert all(after[key] == sample for key, sample in before.items())
+    assert len(after) == 6
+    assert count >= 1
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_full_disk_loses_nothing(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be written on") as caught:
+        run(room=9_000)
+    assert "run --resume" in str(caught.value)
+    assert done(tmp_path) or events(tmp_path)
+    assert set(stored(run(resume=True))["status"]) == {"ok"}
+
+
+def test_a_run_of_which_nothing_begins_says_why(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the measuring process failed: .*Error"):
+        run(room="none")
+    assert not list(tmp_path.glob("unfinished/*"))
+
+
+def test_there_must_be_something_to_resume(run: Run) -> None:
+    with pytest.raises(UserError, match="goes on with an unfinished run"):
+        run(resume=True)
+
+
+@pytest.mark.parametrize("differs", ["commit", "processes", "shard", "wanted"])
+def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
+    differs: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "unfinished").mkdir()
+    journal = Journal(tmp_path / "unfinished" / "20260101T000000-9.jsonl")
+    names = [full_name(entry) for entry in planned(TINY)]
+    plan = {"wanted": names, "arguments": runner._arguments(TINY), "processes": 2}
+    others = {"processes": 3, "shard": {"shard": "1/2"}, "wanted": names[:1]}
+    journal.append(Plan(**plan | {k: v for k, v in others.items() if k == differs}))
+    journal.append(Session(machine_info={}, commit_info={"id": "another"}, surroundings={}))
+    before = journal.path.read_bytes()
+    said = "of one commit; the unfinished one is of another" if differs == "commit" else "same case"
+    with pytest.raises(UserError, match=said):
+        run(resume=True)
+    assert journal.path.read_bytes() == before
+
+
+# --- measured ----------------------------------------------------------------------------------
 
 
 def resume(folder: Path) -> int:
@@ -42,25 +182,12 @@ def resume(folder: Path) -> int:
     return subprocess.run(command, cwd=ROOT, timeout=PATIENCE_S, check=False).returncode
 
 
-def started_run(folder: Path) -> subprocess.Popen[str]:
-    """Start a run and come back once it has measured two cases.
-
-    It starts as in the background of a script, where the shell has it ignore SIGINT.
-    """
-    start = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={folder}"]
-    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *start]
-    runner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + PATIENCE_S
-    while len(done(folder)) < 2:
-        assert runner.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return runner
-
-
-def child_of(runner: subprocess.Popen[str]) -> int:
-    children = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()
-    return int(children[0])
+def children_of(runner: subprocess.Popen[Any]) -> list[int]:
+    try:
+        text = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(pid) for pid in text.split()]
 
 
 def wait_until_gone(pid: int) -> None:
@@ -73,17 +200,19 @@ def wait_until_gone(pid: int) -> None:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 
 
-def takes_of(path: Path) -> dict[tuple[int, str], Any]:
-    entries = json.loads(path.read_text())["benchmarks"]
-    found = [(t["pass"], e["fullname"], t) for e in entries for t in e["takes"]]
-    assert len({one[:2] for one in found}) == len(found), "done twice"
-    return {(number, name): take for number, name, take in found}
-
-
+@pytest.mark.slow
 @needs_proc
 def test_a_runner_that_is_stopped_loses_nothing_measured(tmp_path: Path) -> None:
-    runner = started_run(tmp_path)
-    child = child_of(runner)
+    """It starts as in the background of a script, where the shell has it ignore SIGINT."""
+    start = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}"]
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *start]
+    runner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(done(tmp_path)) < 2:
+        assert runner.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (child,) = children_of(runner)
     runner.send_signal(signal.SIGINT)
     _, said = runner.communicate(timeout=PATIENCE_S)
     wait_until_gone(child)
@@ -91,74 +220,48 @@ def test_a_runner_that_is_stopped_loses_nothing_measured(tmp_path: Path) -> None
     assert "run --resume" in said
     assert "Traceback" not in said
     before = done(tmp_path)
-    assert len(before) >= 2
     assert not list(tmp_path.rglob("*.json"))
-
     assert resume(tmp_path) == 0
     (path,) = tmp_path.rglob("*.json")
-    after = takes_of(path)
-    for key, take in before.items():
-        assert after[key] == take
-    assert len(load_frame([path])) == 4
+    after = samples_of(path)
+    assert all(after[key] == sample for key, sample in before.items())
     assert set(load_frame([path])["status"]) == {"ok"}
     assert not (tmp_path / "unfinished").exists()
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path, kill: int) -> None:
     """Kill the runner or its child at a random moment, resume, and hold what is stored."""
     chance = random.Random(kill)
-    axes = ["--grid=smoke", "--stage=gradient", "--batch=7", "--features=3", "--outputs=2",
-            "--device=cpu", "--kernel=autograd,matmul,einsum"]  # fmt: skip
-    command = [sys.executable, "-m", "bench", "run", *axes, f"--out={tmp_path}"]
+    command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}"]
     runner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     time.sleep(chance.uniform(0.5, 16))
-    victim = runner.pid
-    if chance.random() < 0.5 and runner.poll() is None and (children := children_of(runner)):
+    victim, children = runner.pid, children_of(runner)
+    if chance.random() < 0.5 and children:
         victim = children[0]
     if runner.poll() is None:
         os.kill(victim, signal.SIGKILL)
-    if victim == runner.pid:
-        runner.wait(PATIENCE_S)
-        for event in Path("/proc").glob("[0-9]*/cmdline"):
-            wait_unless_ours(event, tmp_path)
-    else:
-        runner.wait(PATIENCE_S)
-        assert runner.returncode == 0
+    runner.wait(PATIENCE_S)
+    for child in children:
+        wait_until_gone(child)
+    assert victim == runner.pid or runner.returncode == 0
     before = done(tmp_path)
     if not list(tmp_path.rglob("*.json")):
         resumed = [*command, *(["--resume"] if events(tmp_path) else [])]
         assert subprocess.run(resumed, cwd=ROOT, timeout=PATIENCE_S, check=False).returncode == 0
     (path,) = tmp_path.rglob("*.json")
-    after = takes_of(path)
-    for key, take in before.items():
-        assert after[key] == take
+    after = samples_of(path)
+    assert all(after[key] == sample for key, sample in before.items())
     frame = load_frame([path])
-    assert sorted(frame["kernel"]) == ["autograd", "einsum", "matmul"]
+    assert len(frame) == 4
     assert set(frame["status"]) == {"ok"}
     for name in frame["fullname"]:
         assert {1, 2} <= {number for number, one in after if one == name}
     assert not (tmp_path / "unfinished").exists()
 
 
-def children_of(runner: subprocess.Popen[Any]) -> list[int]:
-    try:
-        text = Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
-    except FileNotFoundError:
-        return []
-    return [int(pid) for pid in text.split()]
-
-
-def wait_unless_ours(command: Path, folder: Path) -> None:
-    """Wait for an orphaned child that still writes to the journal of this folder."""
-    try:
-        ours = str(folder) in command.read_text()
-    except OSError:
-        return
-    if ours:
-        wait_until_gone(int(command.parent.name))
-
-
+@pytest.mark.slow
 @needs_proc
 def test_a_full_disk_loses_nothing_measured(tmp_path: Path) -> None:
     """Where the journal cannot grow, the run ends with one line and goes on when there is room."""
@@ -178,14 +281,13 @@ def test_a_full_disk_loses_nothing_measured(tmp_path: Path) -> None:
     assert "cannot be written" in ended.stderr
     (journal,) = tmp_path.glob("unfinished/*.jsonl")
     assert journal.stat().st_size <= room
-    finished = [e for e in events(tmp_path) if e["event"] == "done"]
-    assert finished
+    assert any(isinstance(event, Done) for event in events(tmp_path))
     assert resume(tmp_path) == 0
     (path,) = tmp_path.rglob("*.json")
     assert set(load_frame([path])["status"]) == {"ok"}
 
 
-@needs_proc
+@pytest.mark.slow
 def test_two_runners_on_one_folder_do_not_harm_each_other(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}", "--passes=1"]
     command.append("--kernel=autograd,matmul")
@@ -199,85 +301,16 @@ def test_two_runners_on_one_folder_do_not_harm_each_other(tmp_path: Path) -> Non
         assert set(load_frame([path])["status"]) == {"ok"}
 
 
-def test_there_must_be_something_to_resume(
+@pytest.mark.slow
+def test_shards_are_measured_and_reported_as_one_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", *ALONE, f"--out={tmp_path}", "--resume"]) == 2
-    assert "goes on with an unfinished run" in capsys.readouterr().err
-
-
-def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "unfinished"
-    folder.mkdir()
-    journal = Journal(folder / "20260101T000000-999999999.jsonl")
-    names = [f"bench/bench_gradient.py::bench_gradient[{k}-cpu-float64-7x3x2]" for k in ("matmul",)]
-    arguments = [*AXES[:2], "--kernel=matmul", "--device=cpu", *AXES[2:], "--seed=0"]
-    journal.append("plan", wanted=names, arguments=arguments, passes=2)
-    journal.append("session", commit_info={"id": "another"}, machine_info={}, surroundings={})
-    assert main(["run", *ALONE, "--kernel=matmul", f"--out={tmp_path}", "--resume"]) == 2
-    assert "a run is of one commit; the unfinished one is of another" in capsys.readouterr().err
-    assert main(["run", *ALONE, "--kernel=einsum", f"--out={tmp_path}", "--resume"]) == 2
-    assert "goes on with an unfinished run" in capsys.readouterr().err
-    assert journal.path.exists()
-
-
-def test_a_torn_line_is_left_out_and_cut_off(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.jsonl")
-    journal.append("plan", wanted=["ä"])
-    whole = journal.path.read_bytes()
-    journal.append("done", fullname="b")
-    both = journal.path.read_bytes()
-    for end in range(len(whole), len(both)):
-        journal.path.write_bytes(both[:end])
-        reader = Journal(journal.path)
-        assert [event["event"] for event in reader.new_events()] == ["plan"]
-        reader.drop_torn_end()
-        reader.append("done", fullname="c")
-        assert [event.get("fullname") for event in reader.new_events()] == ["c"]
-        assert journal.path.read_bytes().startswith(whole)
-        os.truncate(journal.path, 0)
-
-
-def test_a_child_that_is_killed_costs_nothing(tmp_path: Path) -> None:
-    runner = started_run(tmp_path)
-    os.kill(child_of(runner), signal.SIGKILL)
-    runner.communicate(timeout=PATIENCE_S)
-    assert runner.returncode == 0
-    (path,) = tmp_path.rglob("*.json")
-    frame = load_frame([path])
-    assert len(frame) == 4
-    assert set(frame["status"]) == {"ok"}
-
-
-SQUEEZED = """
-import resource, signal, sys
-from pathlib import Path
-from bench.run.journal import Journal
-
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-journal = Journal(Path(sys.argv[1]))
-journal.append("start", text="x" * 300)
-before = journal.path.read_bytes()
-for share in range(1, 100, 7):  # of the line, that still has room
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10 * share, resource.RLIM_INFINITY))
-    try:
-        journal.append("done", text="y" * 940)
-    except OSError:
-        assert journal.path.read_bytes() == before, share
-    else:
-        raise SystemExit("the line had no room")
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-journal.append("done", text="z")
-print([event["event"] for event in journal.new_events()])
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of a file by Linux's rlimit")
-def test_an_event_without_room_leaves_no_part_of_it(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SQUEEZED, str(tmp_path / "j.jsonl")],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.strip() == "['start', 'done']", done.stderr
+    arguments = [*AXES, "--device=cpu", "--kernel=autograd,matmul", "--batch=40,50", "--passes=1"]
+    for number in (1, 2):
+        assert main(["run", *arguments, f"--shard={number}/2", f"--out={tmp_path}"]) == 0
+        assert capsys.readouterr().out.strip().endswith(f"-smoke-{number}of2.json")
+    runs = [load_run(path) for path in sorted(tmp_path.rglob("*.json"), key=lambda p: p.stem[-4:])]
+    assert [{outcome.batch for outcome in run.outcomes} for run in runs] == [{40}, {50}]
+    assert main(["report", f"--out={tmp_path}", "--format=md"]) == 0
+    text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
+    assert "is put together from" in text

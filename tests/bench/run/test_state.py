@@ -1,95 +1,150 @@
-"""The journal of a run as read so far: in how many passes a case is timed."""
+"""A run replayed from its journal: what is left, how long it takes, and what is made of it."""
 
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from run_builder import build_run, save
 
 from bench.common.errors import UserError
 from bench.run import runner
-from bench.run.journal import JOURNAL_LOST, Journal
+from bench.run.eta import progress, seconds_per_sample
+from bench.run.journal import JOURNAL_LOST, Done, Journal, Plan, Resume, Start
 from bench.run.process import Exit
-from bench.run.state import LONG_FLOOR_S, LONG_PASSES, Followed, Plan
+from bench.run.state import LONG_CALL_S, LONG_PROCESSES, RunState
 
 QUICK, LONG = "quick", "long"
+CASE = {"device": "cpu", "dtype": "float64", "batch": 33, "in_features": 6, "out_features": 3}
 
 
-def examined(path: Path, passes: int = 5) -> Followed:
-    """Return a run whose two cases were examined."""
-    followed = Followed(Journal(path))
-    followed.note("plan", **Plan([QUICK, LONG], [], passes)._asdict())
-    for name, floor_s in ((QUICK, 0.9 * LONG_FLOOR_S), (LONG, LONG_FLOOR_S)):
-        assert followed.passes_of(name) == passes
-        done(followed, 0, name, floor_s)
-    return followed
+def verified(path: Path, processes: int = 5) -> RunState:
+    """Return a run whose two benchmarks were verified."""
+    state = RunState(Journal(path))
+    state.note(Plan(wanted=[QUICK, LONG], arguments=[], processes=processes))
+    for name, floor_s in ((QUICK, 0.9 * LONG_CALL_S), (LONG, LONG_CALL_S)):
+        assert state.processes_of(name) == processes
+        done(state, 0, name, floor_s)
+    return state
 
 
-def done(followed: Followed, number: int, name: str, floor_s: float, **take: Any) -> None:
-    outcome = {"status": "ok", "floor_s": floor_s}
-    kept = {"pass": number, "contended": False} | take if number else None
-    followed.note("start", **{"pass": number}, fullname=name, outcome=outcome)
-    followed.note("done", **{"pass": number}, fullname=name, outcome=outcome, take=kept,
-                  benchmark=None, spent={"timing_s": float(number)})  # fmt: skip
+def done(state: RunState, process: int, name: str, floor_s: float, **sample: Any) -> None:
+    outcome = {"kernel": name, "status": "ok", "floor_s": floor_s, **CASE}
+    kept = {"contended": False} | sample if process else None
+    state.note(Start(process=process, fullname=name, outcome=outcome))
+    assert state.current is not None
+    state.note(
+        Done(process=process, fullname=name, outcome=outcome, sample=kept,
+             spent={"timing_s": float(process)})
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("passes", [1, 2, 5])
-def test_what_takes_long_is_timed_in_few_passes(tmp_path: Path, passes: int) -> None:
-    followed = examined(tmp_path / "a.jsonl", passes)
-    assert followed.passes_of(QUICK) == passes
-    assert followed.passes_of(LONG) == min(passes, LONG_PASSES)
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_what_takes_long_is_timed_in_few_processes(tmp_path: Path, processes: int) -> None:
+    state = verified(tmp_path / "a.jsonl", processes)
+    assert state.processes_of(QUICK) == processes
+    assert state.processes_of(LONG) == min(processes, LONG_PROCESSES)
 
 
-def test_every_pass_takes_what_it_should_and_no_more(
+def test_every_process_takes_what_it_should_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    followed, taken = examined(tmp_path / "a.jsonl"), []
+    state, taken = verified(tmp_path / "a.jsonl"), []
 
-    def take(child: Any, of: Followed, show: Any, number: int, wanted: list[str]) -> None:
+    def take(config: Any, of: RunState, show: Any, number: int, wanted: list[str]) -> None:
         taken.append((number, wanted))
         for name in wanted:
             if not of.has(number, name):
                 done(of, number, name, 1.0)
 
-    monkeypatch.setattr(runner, "_run_pass", take)
-    runner._run_passes(runner.Child(None, tmp_path, {}), followed, lambda progress: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(runner, "_run_process", take)
+    runner._run_processes(runner.WorkerConfig(None, tmp_path, {}), state, lambda progress: None)  # type: ignore[arg-type]
     both = [QUICK, LONG]
     assert taken == [(0, both), (1, both), (2, both), (3, [QUICK]), (4, [QUICK]), (5, [QUICK])]
-    assert followed.contended() == []
-    assert followed.progress.done == followed.progress.total == 2 + 5 + 2
-    assert followed.seconds_of(both) == 5.0 + 2.0
+    assert state.contended() == []
+    found = progress(state)
+    assert found.done == found.total == 2 + 5 + 2
+    assert state.seconds_of(both) == 5.0 + 2.0
+
+
+def test_what_was_contended_is_taken_again_where_that_takes_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, taken = verified(tmp_path / "a.jsonl", 1), []
+    for name in (QUICK, LONG):
+        done(state, 1, name, 1.0, contended=name == QUICK)
+    monkeypatch.setattr(runner, "_run_process", lambda c, s, show, n, wanted: taken.append(wanted))
+    config = runner.WorkerConfig(None, tmp_path, {})  # type: ignore[arg-type]
+    runner._run_processes(config, state, lambda progress: None)
+    assert taken == [[QUICK, LONG]] * 2  # a second of a run of milliseconds is too much
+    monkeypatch.setattr(RunState, "wall_s", 100.0)
+    runner._run_processes(config, state, lambda progress: None)
+    assert taken[2:] == [[QUICK, LONG]] * 2 + [[QUICK]] * 2
 
 
 def test_the_time_left_is_that_of_what_is_left(tmp_path: Path) -> None:
-    """As long again as what each case took, and the rest of the passes at that."""
-    followed = examined(tmp_path / "a.jsonl")
-    assert followed.progress.left_s is None  # its examination took no time: nothing is known
-    done(followed, 1, QUICK, 0.1)
-    done(followed, 1, LONG, 1.0)
-    factor = followed.wall_s / 2  # two seconds were spent in cases
-    # Four more passes of one second each of the one, and one of the other.
-    assert followed.progress.left_s == pytest.approx(5 * factor)
+    """As long again as what each benchmark took, and the rest of the processes at that."""
+    state = verified(tmp_path / "a.jsonl")
+    assert progress(state).left_s is None  # its verification took no time: nothing is known
+    done(state, 1, QUICK, 0.1)
+    done(state, 1, LONG, 1.0)
+    factor = state.wall_s / 2  # two seconds were spent in benchmarks
+    # Four more processes of one second each of the one, and one of the other.
+    assert progress(state).left_s == pytest.approx(5 * factor)
     for number in range(2, 6):
-        done(followed, number, QUICK, 0.1)
-    done(followed, 2, LONG, 1.0)
-    assert followed.progress.left_s == 0
+        done(state, number, QUICK, 0.1)
+    done(state, 2, LONG, 1.0)
+    assert progress(state).left_s == 0
 
 
-def test_the_latest_case_is_told_with_its_speedup(tmp_path: Path) -> None:
-    followed = examined(tmp_path / "a.jsonl")
-    assert followed.progress.latest == ""
-    name = "bench/bench_step.py::bench_step[fused-cpu-float64-33x6x3]"
-    done(followed, 1, name, 0.1, log_speedup=math.log(2.5))
-    assert followed.progress.latest == "fused-cpu-float64-33x6x3 2.50×"
-    done(followed, 2, name, 0.1)
-    assert followed.progress.latest == "fused-cpu-float64-33x6x3"
+def test_the_latest_is_told_with_its_speedup(tmp_path: Path) -> None:
+    state = verified(tmp_path / "a.jsonl")
+    assert progress(state).latest == ""
+    done(state, 1, "fused", 0.1, log_speedup=math.log(2.5))
+    assert progress(state).latest == "fused-cpu-float64-33x6x3 2.50×"
+    done(state, 2, "fused", 0.1)
+    assert progress(state).latest == "fused-cpu-float64-33x6x3"
 
 
-def test_a_case_is_none_the_worse_for_a_full_disk(tmp_path: Path) -> None:
-    """A child that cannot write down how a case ended leaves, and the case begins anew later."""
-    followed = examined(tmp_path / "a.jsonl")
-    followed.note("start", **{"pass": 1}, fullname=QUICK, outcome={"status": "ok"})
+def test_a_benchmark_is_none_the_worse_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that cannot write down how one ended leaves, and it begins anew later."""
+    state = verified(tmp_path / "a.jsonl")
+    state.note(Start(process=1, fullname=QUICK, outcome={"status": "ok"}))
+    monkeypatch.setattr(runner, "_run_child", lambda *_: Exit(JOURNAL_LOST, False, ""))
+    config = runner.WorkerConfig(None, tmp_path, {})  # type: ignore[arg-type]
     with pytest.raises(UserError, match="cannot be written"):
-        runner._end_current(followed, Exit(JOURNAL_LOST, False, ""), out_of_memory=False)
-    assert followed.current == (1, QUICK)
-    assert not followed.has(1, QUICK)
+        runner._run_process(config, state, lambda progress: None, 1, [QUICK])
+    assert state.current is not None
+    assert not state.has(1, QUICK)
+    state.note(Resume())
+    assert state.current is None
+
+
+def test_a_benchmark_counts_once_though_its_process_outlived_its_runner(tmp_path: Path) -> None:
+    state = verified(tmp_path / "a.jsonl")
+    done(state, 1, QUICK, 0.1, median_s=1.0)
+    outcome = {"kernel": QUICK, "status": "crashed"}
+    state.note(Done(process=1, fullname=QUICK, outcome=outcome, sample={"median_s": 2.0}))
+    assert state.samples[QUICK] == {1: {"contended": False, "median_s": 1.0}}
+    assert not state.failures
+
+
+@pytest.mark.parametrize("line", ['{"event": "lost"}', '{"event": "done", "pass": 1}', "[]", "{"])
+def test_a_journal_of_other_code_is_one_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{line}\n")
+    with pytest.raises(UserError, match=r"a\.jsonl holds others; remove it") as caught:
+        RunState(Journal(path)).read()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_pace_is_that_of_the_newest_run_of_a_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for number, wall_s in enumerate((100.0, 400.0)):
+        run = build_run(("step",), ((33, 6, 3),), passes=4, datetime=f"2026-11-2{number}T00:00:00Z")
+        run["cost"]["wall_s"] = wall_s
+        save(run, folder / "here" / f"{number}.json")
+    assert seconds_per_sample(folder, "here") == pytest.approx(400 / (len(run["benchmarks"]) * 5))
+    assert seconds_per_sample(folder, "elsewhere") is None

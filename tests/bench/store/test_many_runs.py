@@ -1,6 +1,6 @@
 """Many stored results, and how long they take.
 
-`pytest tests/bench/store/test_many_runs.py -s --results 100000` says so.
+`pytest tests/bench/store/test_many_runs.py -s -m "" --results 100000` says so.
 
 Memory is held to a bound; times are only told, since this machine may be busy.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, count: int) -> Path:
     return folder.parent
 
 
-@pytest.mark.parametrize("what", ["report", "csv", "parquet"])
+@pytest.mark.parametrize(
+    "what",
+    ["csv", *(pytest.param(what, marks=pytest.mark.slow) for what in ("report", "parquet"))],
+)
 def test_many_results(runs: Path, count: int, tmp_path: Path, what: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", REPORT, str(runs), str(tmp_path), what, str(count)],
@@ -75,13 +77,3 @@ def test_many_results(runs: Path, count: int, tmp_path: Path, what: str) -> None
     assert peak < MOST_BYTES + MOST_A_RESULT * count
     if what == "report":
         assert (tmp_path / "report.html").stat().st_size < 5_000_000
-
-
-def test_a_report_starts_without_torch() -> None:
-    """What help needs is imported at once; torch, where it is not needed, never."""
-    code = "import sys, bench.cli.main as b; b.make_parser(); print('torch' in sys.modules)"
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          check=True)  # fmt: skip
-    print(f"\nhelp: {time.monotonic() - start:.2f} s")
-    assert done.stdout.strip() == "False"

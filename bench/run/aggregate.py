@@ -1,0 +1,88 @@
+"""The samples of a benchmark, one a process -> its columns, and warnings about its times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..stats.estimators import Estimate, Prior, estimate, quartiles
+from ..store.columns import reduce_samples
+
+Sample = Mapping[str, Any]
+
+# What a sample, or the samples of a benchmark together, are warned of.
+MIN_ROOFLINE_RATIO = 0.9  # of the bound: it was measured on the same noisy machine
+MAX_SPREAD = 0.5  # quartiles of the processes' medians, over their median
+MAX_INTERVAL_RATIO = 1.3  # high end over low end of a speedup
+MIN_ROUNDS = 5  # over all processes
+MAX_TIMER_DISAGREEMENT = 1.5  # between the engine's time and that of the paired slices
+MIN_CPU_UTILISATION = 0.5  # CPU seconds per second of a call on the CPU
+
+
+def uncontended(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples that count: the undisturbed ones, where they are two and half of all."""
+    calm = [sample for sample in samples if not sample["contended"]]
+    return calm if len(calm) >= max(2, len(samples) / 2) else list(samples)
+
+
+def warnings(
+    samples: Sequence[Sample], speedup: Estimate | None, floor_s: float | None
+) -> list[str]:
+    """Say in plain words what is doubtful about the times of a benchmark."""
+    found = []
+    low, median, high = quartiles(sample["median_s"] for sample in samples)
+    if floor_s and median < MIN_ROOFLINE_RATIO * floor_s:
+        found.append(f"faster than the roofline bound: {median / floor_s:.2f} of the least time")
+    if len(samples) > 2 and (high - low) / median > MAX_SPREAD:
+        found.append(f"processes differ: quartiles {(high - low) / median:.0%} of the median apart")
+    if speedup is not None and speedup.low is not None and speedup.high is not None:
+        width = math.exp(speedup.high - speedup.low)
+        if width > MAX_INTERVAL_RATIO:
+            found.append(f"its speedup is uncertain: high end {width:.2f} times the low end")
+    rounds = sum(sample["rounds"] for sample in samples)
+    if rounds < MIN_ROUNDS:
+        found.append(f"few rounds: {rounds} over all processes")
+    apart = _known(samples, "paired_s")
+    if apart:
+        factor = statistics.median(one["median_s"] / one["paired_s"] for one in apart)
+        if abs(math.log(factor)) > math.log(MAX_TIMER_DISAGREEMENT):
+            found.append(f"timers disagree: rounds take {factor:.2f} times paired slices")
+    used = [sample["busy"] for sample in _known(samples, "busy")]
+    if used and statistics.median(used) < MIN_CPU_UTILISATION:
+        share = statistics.median(used)
+        found.append(f"idle while timed: {share:.0%} of the time on a processor; does it sleep?")
+    return found
+
+
+def _known(samples: Sequence[Sample], name: str) -> list[Sample]:
+    return [sample for sample in samples if sample.get(name) is not None]
+
+
+def summarise(
+    outcome: Mapping[str, Any], samples: Sequence[Sample], prior: Prior | None
+) -> dict[str, Any]:
+    """Return a benchmark's columns from its verification and its samples.
+
+    Args:
+        outcome: The columns as verified.
+        samples: One a process, at least one.
+        prior: What the benchmarks of the run have in common.
+    """
+    used = uncontended(samples)
+    median = statistics.median(sample["median_s"] for sample in used)
+    logs = [sample["log_speedup"] for sample in _known(used, "log_speedup")]
+    speedup = estimate(logs, prior) if logs else None
+    ends = speedup or (0.0, None, None)
+    names = ("speedup", "speedup_low", "speedup_high")
+    floor_s = outcome.get("floor_s")
+    return {
+        **outcome,
+        "passes": len(used),
+        "contended_passes": sum(sample["contended"] for sample in used),
+        **{n: None if log is None else math.exp(log) for n, log in zip(names, ends, strict=True)},
+        "efficiency": floor_s / median if floor_s else None,
+        **reduce_samples(used),
+        "suspicions": [*outcome["suspicions"], *warnings(used, speedup, floor_s)],
+    }

@@ -1,0 +1,199 @@
+"""One benchmark after another in this process: measured, and recorded at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.utils import get_commit_info
+
+from ..machine.devices import absent
+from ..machine.info import machine_info, packages, settings
+from ..measure.benchmark import BenchmarkFailedError, Rounds, Take, examine, time_once
+from ..measure.ceilings import measure_ceilings
+from ..measure.clock import PhaseTimer
+from ..plan.benchmark import Benchmark
+from ..plan.feasibility import Ceilings, Outcome, foretell
+from ..plan.grid import LONGEST_CALL_S
+from ..plan.selection import Selection
+from ..store.columns import SIZES
+from .aggregate import summarise
+from .journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
+
+_ALIKE = ("kernel", "stage", "device", "dtype")
+SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
+SLOW_ROUNDS = 2
+Timer = Callable[[Callable[[], Any], float], Rounds | None]
+
+
+class Recorder:
+    """What became of every benchmark so far, and the journal that it is written to at once.
+
+    Args:
+        axes: What is measured.
+        journal: Where the runner that started this process reads what it does.
+        process: Its number there: 0 verifies, the others time; None without a runner, for both.
+    """
+
+    def __init__(self, axes: Selection, journal: str | None, process: int | None) -> None:
+        self.axes = axes
+        self.process = process
+        self.journal = Journal(Path(journal)) if journal else None
+        self.outcomes: dict[str, Outcome] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+        self._parent = os.getppid()
+        self._ceilings: dict[str, Ceilings] = {}
+        self._out_of_memory: list[dict[str, Any]] = []
+        for event in self.journal.new_events() if self.journal else ():
+            self._learn(event)
+
+    def _learn(self, event: Event) -> None:
+        if isinstance(event, Session):
+            found = event.surroundings["machine"]["ceilings"]
+            self._ceilings = {device: Ceilings(**measured) for device, measured in found.items()}
+        elif isinstance(event, Done) and event.outcome["status"] == "oom":
+            self._out_of_memory.append(event.outcome)
+
+    def ceilings(self, device: str) -> Ceilings | None:
+        """Measure a device's ceilings on first use; None where there is no such device."""
+        if absent(device) is not None:
+            return None
+        if device not in self._ceilings:
+            self._ceilings[device] = measure_ceilings(device)
+        return self._ceilings[device]
+
+    def known_oom(self, outcome: Outcome) -> str | None:
+        """Say why a benchmark needs no try: its kernel ran out of memory at no larger a size."""
+        for other in self._out_of_memory:
+            alike = all(other[name] == getattr(outcome, name) for name in _ALIKE)
+            if alike and all(other[name] <= getattr(outcome, name) for name in SIZES):
+                size = "x".join(str(other[name]) for name in SIZES)
+                return f"not tried: out of memory at {size} already"
+        return None
+
+    def begin(self, machine: dict[str, Any], devices: set[str]) -> None:
+        """Note where and how this process runs, before its first benchmark."""
+        if self.journal is not None:
+            for device in devices:
+                self.ceilings(device)
+            self._note(
+                Session(
+                    machine_info=machine,
+                    commit_info=get_commit_info(),
+                    surroundings=self.surroundings(),
+                )
+            )
+
+    def surroundings(self) -> dict[str, Any]:
+        """Return machine, settings and packages, as a run file holds them."""
+        known = {device: asdict(found) for device, found in sorted(self._ceilings.items())}
+        return {
+            "machine": {**machine_info(), "ceilings": known},
+            "settings": {"grid": self.axes.grid, "passes": 1, **settings()},
+            "packages": packages(),
+        }
+
+    def _note(self, event: Event) -> None:
+        """Append one event to the journal, if there is one; a full disk ends the session."""
+        if self.journal is None:
+            return
+        try:
+            self.journal.append(event)
+        except OSError as error:
+            pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=JOURNAL_LOST)
+
+    def measure(self, entry: Benchmark, name: str, benchmark: Any, few_rounds: bool) -> None:
+        """Measure one benchmark and record it; a test of another status is skipped or fails.
+
+        Args:
+            entry: Kernel and case.
+            name: Its full name.
+            benchmark: pytest-benchmark's fixture.
+            few_rounds: Whether a slow call may be timed in fewer rounds.
+        """
+        self._require_runner()
+        ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
+        outcome = foretell(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
+        if outcome.status == "ok" and (reason := self.known_oom(outcome)) is not None:
+            outcome.status, outcome.reason = "oom", reason
+        process = self.process or 0
+        self._note(Start(process=process, fullname=name, outcome=outcome.columns()))
+        if outcome.status != "ok" or ceilings is None:
+            self._end(name, outcome, spent)
+            pytest.skip(f"{outcome.status}: {outcome.reason}")
+        failure = sample = None
+        try:
+            if not self.process:
+                examine(entry, outcome, ceilings, spent)
+            if self.process != 0:
+                timer = _timer(benchmark, few_rounds)
+                sample = time_once(entry, outcome, timer, spent, self.process or 1)
+        except BenchmarkFailedError as end:
+            failure = f"{end.status}: {end}"
+        if failure is not None:  # outside of the handler, for what it handled is no news
+            _forget_time(benchmark)
+            self._end(name, outcome, spent)
+            pytest.fail(failure, pytrace=False)
+        if sample is None:
+            self._end(name, outcome, spent)
+            return
+        if self.process is None:
+            columns = summarise(outcome.columns(), [sample.columns(1)], None)
+            benchmark.extra_info.update(columns)
+            self.results[name] = {**columns, "median_s": sample.median_s}
+        self._end(name, outcome, spent, sample, benchmark.stats.as_dict(include_data=False))
+
+    def _end(
+        self,
+        name: str,
+        outcome: Outcome,
+        spent: PhaseTimer,
+        sample: Take | None = None,
+        benchmark: dict[str, Any] | None = None,
+    ) -> None:
+        """Record the end of a benchmark in this process; one that is interrupted has none."""
+        self.outcomes[name] = outcome
+        if outcome.status == "oom":
+            self._out_of_memory.append(outcome.columns())
+        process = self.process or 0
+        self._note(
+            Done(
+                process=process,
+                fullname=name,
+                outcome=outcome.columns(),
+                spent=asdict(spent),
+                sample=sample.columns(process) if sample is not None else None,
+                benchmark=benchmark,
+            )
+        )
+
+    def _require_runner(self) -> None:
+        """End the session if the runner that started it is gone: another may have taken over."""
+        if self.journal is not None and os.getppid() != self._parent:
+            pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
+
+
+def _timer(benchmark: Any, few_rounds: bool) -> Timer:
+    """Return what times a call that takes about so many seconds, by pytest-benchmark's engine."""
+
+    def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
+        if about_s > SLOW_CALL_S and few_rounds:
+            benchmark.pedantic(call, rounds=SLOW_ROUNDS)
+        else:
+            benchmark(call)
+        if not benchmark.enabled:
+            return None
+        return Rounds(float(benchmark.stats["median"]), int(benchmark.stats["rounds"]))
+
+    return timer
+
+
+def _forget_time(benchmark: Any) -> None:
+    """See that a case without a right result carries no time: not in a file, not in the table."""
+    benchmark.has_error = True
+    if benchmark.stats is not None:
+        benchmark.stats.stats.data.clear()

@@ -1,0 +1,117 @@
+"""Samples -> a robust centre and its interval; geometric means and quartiles.
+
+A process is one sample. What its rounds say goes into one value; the interval is over processes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special  # and no more of it: every measuring process imports this
+
+CONFIDENCE = 0.95
+# The variance of the median of Walsh averages over that of the mean, for normal values.
+HODGES_LEHMANN = math.pi / 3
+
+
+class Estimate(NamedTuple):
+    """A centre and the ends of its interval; the ends are None where there is no interval."""
+
+    centre: float
+    low: float | None
+    high: float | None
+
+
+class Prior(NamedTuple):
+    """What the variances of a run's cases have in common: a scale, and its weight in samples.
+
+    Attributes:
+        variance: The typical variance of one sample.
+        freedom: Its degrees of freedom, at most those of all cases together.
+    """
+
+    variance: float
+    freedom: float
+
+
+def hodges_lehmann(values: Sequence[float]) -> float:
+    """Return the median of the means of all pairs, each value with itself included.
+
+    One wild process in five does not move it far; for two values it is their mean.
+
+    Raises:
+        ValueError: Without a value.
+    """
+    if not values:
+        raise ValueError("a centre needs at least one value; got none")
+    return statistics.median((a + b) / 2 for a, b in combinations_with_replacement(values, 2))
+
+
+def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
+    """Estimate from all cases of a run how much a sample varies, and how alike the cases are.
+
+    With few samples a case's own variance says little; the others' help. The method of moments on
+    the logarithms of the variances, of Smyth 2004, "Linear models and empirical Bayes methods for
+    assessing differential expression", section 6.2; but where that finds all cases alike, what they
+    have in common is known no better than all their samples tell.
+
+    Args:
+        samples: The values of each case, one a process; cases with fewer than two do not count.
+
+    Returns:
+        None where fewer than three cases have a variance.
+    """
+    from scipy import optimize
+
+    kept = [values for values in samples if len(values) > 1]
+    if len(kept) < 3:
+        return None
+    freedom = np.array([len(values) - 1 for values in kept]) / 2
+    variances = np.array([statistics.variance(values) for values in kept])
+    known = np.log(np.maximum(variances, 1e-14)) - special.digamma(freedom) + np.log(freedom)
+    centre = float(known.mean())
+    excess = float(known.var(ddof=1) - special.polygamma(1, freedom).mean())
+    total = float(2 * freedom.sum())
+    if excess <= 1e-4:
+        return Prior(float(np.average(variances, weights=freedom)), total)
+    half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 1e-6, 1e9)
+    scale = math.exp(centre + float(special.digamma(half)) - math.log(half))
+    return Prior(scale, min(2 * half, total))
+
+
+def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
+    """Return centre and 95 % interval of one case's values, one a process.
+
+    The centre is Hodges and Lehmann's. The interval is Student's, with the case's variance drawn
+    towards the run's by its prior, which adds degrees of freedom: s̃² = (d₀s₀² + ds²)/(d₀ + d).
+    """
+    centre = hodges_lehmann(values)
+    count = len(values)
+    if count < 2:
+        return Estimate(centre, None, None)
+    own, freedom = statistics.variance(values), float(count - 1)
+    if prior is not None:
+        total = prior.freedom + freedom
+        own = (prior.freedom * prior.variance + freedom * own) / total
+        freedom = total
+    loss = HODGES_LEHMANN if count > 2 else 1.0
+    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(loss * own / count)
+    return Estimate(centre, centre - reach, centre + reach)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """Return the geometric mean of numbers above zero; NaN without one."""
+    found = np.fromiter(values, float)
+    return float(np.exp(np.log(found).mean())) if len(found) else math.nan
+
+
+def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper one; NaN without a value."""
+    found = np.fromiter(values, float)
+    low, middle, high = np.quantile(found, [0.25, 0.5, 0.75]) if len(found) else [math.nan] * 3
+    return float(low), float(middle), float(high)

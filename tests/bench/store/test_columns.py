@@ -1,0 +1,35 @@
+"""The columns of a run: what follows from their one list."""
+
+import pytest
+from paths import ROOT
+
+from bench.store.columns import COLUMNS, FRAME, KINDS, SAMPLE, documentation, reduce_samples
+from bench.store.schema import ExtraInfo, Outcome, Take
+
+
+def test_no_column_is_declared_twice() -> None:
+    for columns in (FRAME, SAMPLE):
+        names = [column.name for column in columns]
+        assert len(set(names)) == len(names)
+    assert {column.kind.removesuffix("?") for column in COLUMNS} == set(KINDS)
+
+
+def test_models_have_the_columns() -> None:
+    for model, source in ((Outcome, "case"), (Outcome, "plan"), (ExtraInfo, "measured")):
+        assert {c.name for c in COLUMNS if c.source == source} <= model.model_fields.keys()
+    assert {c.name for c in SAMPLE} == Take.model_fields.keys() - {"number"}
+
+
+def test_samples_become_one_value_as_their_column_says() -> None:
+    samples = [{"first_call_s": one, "device_hot_s": one} for one in (1.0, 5.0, 2.0)]
+    found = reduce_samples([*samples, {"first_call_s": None}])
+    assert found == pytest.approx(
+        {"first_call_s": 5.0, "device_hot_s": 2.0, "device_cold_s": None, "launch_gap_s": None}
+    )
+
+
+def test_the_documentation_lists_the_columns() -> None:
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    shown = text.split("<!-- columns -->\n")[1].split("\n<!-- /columns -->")[0]
+    renew = "python -c 'from bench.store.columns import documentation; print(documentation())'"
+    assert shown == documentation(), f"put the output of {renew} between the markers"

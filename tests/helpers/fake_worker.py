@@ -1,0 +1,70 @@
+"""Stands in for the process that measures, without torch: a run's runner is tried with it.
+
+Called as the real one is; FAKE_WORKER in the environment says, in JSON, what a kernel does to its
+process: `{"matmul": "abort"}`. What it should do but once is marked by a file beside the journal.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pytest_benchmark.utils import get_commit_info
+from run_builder import build_run
+
+from bench.run.journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
+
+
+def main() -> int:
+    given = {sys.argv[n]: sys.argv[n + 1] for n in range(1, 7, 2)}
+    journal, process = Journal(Path(given["--mlr-journal"])), int(given["--mlr-process"])
+    wanted = json.loads(Path(given["--mlr-select"]).read_text(encoding="utf-8"))
+    behaviour = json.loads(os.environ.get("FAKE_WORKER", "{}"))
+    if "room" in behaviour:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (behaviour["room"],) * 2)
+    run = build_run(["gradient"], [(7, 3, 2)], passes=2)
+    known = {entry["extra_info"]["kernel"]: entry for entry in run["benchmarks"]}
+    surroundings = {name: run[name] for name in ("machine", "settings", "packages")}
+    note(
+        journal, Session(machine_info={}, commit_info=get_commit_info(), surroundings=surroundings)
+    )
+    for name in wanted:
+        kernel = name.partition("[gradient-")[2].partition("-")[0]
+        entry = known[kernel] | {"fullname": name}
+        outcome: dict[str, Any] = {**entry.pop("extra_info"), "suspicions": []}
+        note(journal, Start(process=process, fullname=name, outcome=outcome))
+        misbehave(behaviour.get(kernel), journal.path.with_name(f".{kernel}-once"), process)
+        sample = {"pass": process, "median_s": 1e-3, "rounds": 9, "contended": False,
+                  "log_speedup": None if kernel == "autograd" else 0.5}  # fmt: skip
+        note(
+            journal,
+            Done(process=process, fullname=name, outcome=outcome, spent={"timing_s": 0.1},
+                 sample=sample if process else None, benchmark=entry if process else None),
+        )  # fmt: skip
+    return 0
+
+
+def misbehave(how: str | None, mark: Path, process: int) -> None:
+    if how == "abort":
+        os.abort()
+    elif how == "sleep" and process == 1:
+        time.sleep(30)
+    elif how == "killed" or (how == "killed once" and process == 1 and not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note(journal: Journal, event: Event) -> None:
+    try:
+        journal.append(event)
+    except OSError:
+        sys.exit(JOURNAL_LOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
