@@ -65,7 +65,7 @@ class Operation:
             they are what the call returns.
         stateful: Whether a call goes on from where the one before ended, as a step does.
         iterative: Whether one call is itself a whole training of many steps.
-        preferred: The kernels that `auto` takes for a case, the first that supports it, where
+        preferred: The kernels that `auto` calls for a case, the first that supports it, where
             nothing was measured; none where there is no `auto`.
     """
 
@@ -177,8 +177,8 @@ class Problem:
 
     Every device, dtype and version of the suite so sees the same numbers up to rounding. What is
     drawn are the inputs of the case's operation, each an attribute. `weight` and `bias` are what a
-    step or fit kernel changes; a kernel that keeps its parameters elsewhere (a module, a graph)
-    puts views of them here when it binds.
+    step or fit kernel changes; a kernel that keeps its parameters in a module or a graph puts views
+    of them here when it binds.
 
     Shapes: `x (m, n)`, `y (m, o)`, `delta (m, o)`, `weight (n, o)`, `bias (o)`.
     """

@@ -16,7 +16,7 @@ SEED_LIMIT = 2**32
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
-    """Return the dtype that a name or a torch dtype stands for; None is torch's default.
+    """Return the torch dtype of that name, or as given; None is torch's default.
 
     Raises:
         ValueError: If it is no floating-point dtype that the models take.
@@ -31,7 +31,7 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 def as_device(device: torch.device | str | None) -> torch.device:
-    """Return the device that a name or a torch device stands for; None is torch's default.
+    """Return the torch device of that name, or as given; None is torch's default.
 
     Raises:
         ValueError: If it is neither `cpu` nor a CUDA device of this machine.

@@ -1,7 +1,7 @@
-"""Which kernel `auto` takes: the one that was fastest here at the nearest size, or a default.
+"""Select the kernel for `auto`: the one that was the fastest on this machine at the nearest size.
 
-See `mlr.tuning` for what is known of a machine. Where nothing is, or nothing near, the default is
-taken: the first of the operation's preferred kernels that supports the case.
+`mlr.tuning` reads what was measured. Where no measured size is near, the first of the operation's
+preferred kernels that supports the case is selected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_selectable(kernel: Kernel) -> bool:
 def select_gradient_kernel(
     device: torch.device, dtype: torch.dtype, m: int, n: int, o: int
 ) -> Kernel:
-    """Return the gradient kernel that `auto` takes, found once a process for each size.
+    """Return the gradient kernel that `auto` calls, selected once a process for each size.
 
     Without a `Case` where it is known already: making one takes as long as a small product.
     """
@@ -37,7 +37,7 @@ def select_gradient_kernel(
 
 @lru_cache(maxsize=1024)
 def select_kernel(case: Case) -> Kernel:
-    """Return the kernel that `auto` takes for a case, found once a process for each."""
+    """Return the kernel that `auto` calls for a case, selected once a process for each."""
     key = (case.stage, _device_type(case.device), case.dtype)
     near = [
         (_log2_distance(one.sizes, case.sizes), one.kernel)

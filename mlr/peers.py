@@ -1,6 +1,6 @@
-"""The same by others' compilers and libraries, each as its own manual would write it.
+"""The same operations by other compilers and libraries, each as its own manual writes it.
 
-Under the same oracle and the same paired ratio as every kernel. What is not installed is
+They are checked and timed as every kernel is. What is not installed is
 `unsupported`, with the line that installs it. NumPy, SciPy and JAX work on the problem's own
 memory where they can; what they allocate besides is outside torch, and the suite says so.
 """
@@ -233,14 +233,14 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
         by_weight = jax.numpy.dot(x.T, residual, precision=exact)
         return weight - rate * by_weight, bias - rate * residual.sum(0)
 
-    def taken(value: Tensor) -> Any:
+    def from_torch(value: Tensor) -> Any:
         return jax.dlpack.from_dlpack(value.detach())
 
     held: list[Any] = []
 
     def write(values: Gradient) -> None:
         with jax.enable_x64(True):
-            held[:] = (jax.numpy.array(taken(value), copy=True) for value in values)
+            held[:] = (jax.numpy.array(from_torch(value), copy=True) for value in values)
 
     def read() -> Gradient:
         return Gradient(*(torch.utils.dlpack.from_dlpack(value).clone() for value in held))
@@ -248,7 +248,7 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
     write(Gradient(problem.weight, problem.bias))
     problem.set_parameter_accessors(read, write)
     with jax.enable_x64(True):
-        x, y = taken(problem.x), taken(problem.y)
+        x, y = from_torch(problem.x), from_torch(problem.y)
         compiled = jax.jit(update, donate_argnums=(2, 3)).lower(x, y, *held).compile()
 
     def step() -> None:

@@ -37,9 +37,9 @@ class Kernel:
         unsupported_reason: Says why it does not take a case, whatever its device and dtype; None if
             it does.
         delegates_to: Returns the kernel that does its work on a case, and whose costs it then has.
-        owns_parameters: Whether a step kernel keeps parameters of its own, in a module or
-            elsewhere, and not in the tensors of the problem.
-        peer: Whether it is the work of others, held beside ours.
+        owns_parameters: Whether a step kernel keeps parameters of its own, in a module for example,
+            and not in the tensors of the problem.
+        peer: Whether it is another library's, measured for comparison.
     """
 
     name: str

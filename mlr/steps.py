@@ -137,11 +137,12 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
     unsupported_reason=bind.outputs_too_few,
 )
 def one_pass_step(problem: Problem) -> Callable[[], None]:
-    """Step in one sweep: each row's residual is made, used for both sums, and dropped in registers.
+    """Step in one pass: each row's residual is computed and used for both sums in registers.
 
     Reads X and Y once and materialises nothing that grows with m: the sums of n·o + o numbers, in
     float64, one set a thread. Where W is wide the residuals of a block of rows stay in the cache
-    instead, with a copy of W. The first choice on the CPU but for a few outputs of many features.
+    instead, with a copy of W. The default of `auto_step` on the CPU but for a few outputs of many
+    features.
     Compiled for n and o when it is bound; written in LLVM's IR by `mlr.one_pass.codegen`.
     """
     return bind.bind_step(
@@ -165,8 +166,8 @@ def blocked(problem: Problem) -> Callable[[], None]:
     """Step block by block of rows: a block of X is in the cache still when it is read again.
 
     As `fused_addmm`, but the residual R = XW + b − Y is that of one block, into one buffer, and
-    XᵀR adds up in another: reads X and Y once from memory and allocates nothing. The first choice
-    where X is larger than the caches and `one_pass_step` does not take the case.
+    XᵀR adds up in another: reads X and Y once from memory and allocates nothing. The default of
+    `auto_step` where X is larger than the caches and `one_pass_step` does not take the case.
     """
     x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
     m, n, o = problem.case.sizes

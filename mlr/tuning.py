@@ -69,7 +69,7 @@ def current_table() -> TuningTable:
 
 @cache
 def read_table(path: Path) -> TuningTable:
-    """Read a table; an empty one where there is none, or where it was made elsewhere.
+    """Read a table; an empty one where there is none, or where it is of another machine.
 
     A file that is no table is not used, which a warning says once.
     """

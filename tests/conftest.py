@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the costly tests be made costlier: `pytest tests/bench/run -k kill --kills 20`."""
     parser.addoption("--kills", type=int, default=1, help="how many runs to kill (default: 1)")
     parser.addoption(
-        "--gigabytes", type=float, default=0.2, help="the size of a streamed file (default: 0.2)"
+        "--gigabytes", type=float, default=0.1, help="the size of a streamed file (default: 0.1)"
     )
     parser.addoption(
         "--results", type=int, default=5_000, help="results that are stored (default: 5000)"

@@ -92,15 +92,19 @@ def longest_line(rows: pd.DataFrame, axis: str, prefer: str | None = None) -> pd
     have the most of these and more than one size.
     """
     held = [name for name in SIZES if name != axis]
-    marked = rows.assign(ok=rows["status"] == "ok", wanted=rows[prefer] if prefer else False)
-    lines = marked.groupby(held, as_index=False).agg(
-        wanted=("wanted", "sum"), points=(axis, "nunique"), ok=("ok", "sum")
-    )
-    if prefer:
-        lines = lines[lines["points"] > 1]
-    if lines.empty:
-        return rows.iloc[:0]
-    best = lines.sort_values(["wanted", "points", "ok", *held]).iloc[-1]
-    there = (rows[held[0]] == best[held[0]]) & (rows[held[1]] == best[held[1]])
-    chosen: pd.DataFrame = rows.loc[there]
+    wanted = rows[prefer] if prefer else np.zeros(len(rows), dtype=bool)
+    lines: dict[tuple[int, int], list[tuple[int, bool, bool]]] = {}
+    ok = rows["status"] == "ok"
+    for first, second, *point in zip(
+        rows[held[0]], rows[held[1]], rows[axis], ok, wanted, strict=True
+    ):
+        lines.setdefault((first, second), []).append(tuple(point))
+
+    def rank(sizes: tuple[int, int]) -> tuple[int, ...]:
+        along, measured, preferred = zip(*lines[sizes], strict=True)
+        return sum(preferred), len(set(along)), sum(measured), *sizes
+
+    long = [sizes for sizes in lines if not prefer or rank(sizes)[1] > 1]
+    best = max(long, key=rank, default=(0, 0))
+    chosen: pd.DataFrame = rows.loc[(rows[held[0]] == best[0]) & (rows[held[1]] == best[1])]
     return chosen

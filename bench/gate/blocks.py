@@ -53,18 +53,21 @@ class Worker(WorkerProcess):
 
 
 @contextmanager
-def started(spec: Spec, *module: str, python: str | None = None) -> Iterator[Worker]:
+def started(
+    spec: Spec, *module: str, python: str | None = None, timeout_s: float = CASE_TIMEOUT_S
+) -> Iterator[Worker]:
     """Give a process that works on a specification.
 
     Args:
         spec: The versions and the cases; a case whose kernel a version lacks is left out.
         module: What the process runs, as after `python -m`.
         python: Its interpreter; this one's where none is given.
+        timeout_s: How long it may be silent.
 
     Raises:
         UserError: Its Python cannot be run; or as of `Worker.read`.
     """
-    with Worker([python or sys.executable, "-m", *module], CASE_TIMEOUT_S) as worker:
+    with Worker([python or sys.executable, "-m", *module], timeout_s) as worker:
         worker.kernels = worker.ask(SPEC.dump_python(spec, mode="json")) or {}
         yield worker
 

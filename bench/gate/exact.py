@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mlr import Case
 
+from ..machine.devices import device_of
 from ..measure.memory import Memory
 from .verdict import OK, STATUS, Difference
 
@@ -18,9 +19,9 @@ class Examination(NamedTuple):
     memory: Memory
 
 
-def _cuda_blocks(case: Case) -> int:
+def _block_slack(case: Case) -> int:
     """Return the slack of a caching allocator, which rounds each block up to 512 bytes."""
-    return 8 * 512 if case.device.startswith("cuda") else 0
+    return device_of(case.device).block_slack_bytes
 
 
 class ExactMetric(NamedTuple):
@@ -33,9 +34,9 @@ class ExactMetric(NamedTuple):
 
 
 EXACT_METRICS = (
-    ExactMetric("peak_bytes", "bytes at peak", lambda one: one.memory.peak_bytes, _cuda_blocks),
+    ExactMetric("peak_bytes", "bytes at peak", lambda one: one.memory.peak_bytes, _block_slack),
     ExactMetric("leak_bytes", "bytes leaked by a call", lambda one: one.memory.leak_bytes,
-                _cuda_blocks),
+                _block_slack),
     ExactMetric("flops", "operations of a call", lambda one: one.flops),
 )  # fmt: skip
 

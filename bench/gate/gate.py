@@ -56,10 +56,11 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
         if told.status == OK:
             found.append(KernelCase(one.kernel.name, one.case))
         else:
-            left_out.setdefault(f"{told.status}, {told.reason}", []).append(one.id)
+            kind = told.status if told.status == "infeasible" else str(told.reason)
+            left_out.setdefault(kind, []).append(f"{one.id} is {told.status}, {told.reason}")
     notes = [
-        f"{len(ids)} of {counted(len(plan), 'planned case')} left out: {ids[0]} is {why}"
-        for why, ids in left_out.items()
+        f"{len(some)} of {counted(len(plan), 'planned case')} left out: {some[0]}"
+        for some in left_out.values()
     ]
     if not found:
         raise UserError(f"a gate needs a case that this machine can measure; {'; '.join(notes)}")

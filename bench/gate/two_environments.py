@@ -18,9 +18,11 @@ from mlr import Problem
 
 from ..measure.paired import LocalTarget, interleave
 from ..measure.timing import TimedBatch
-from .blocks import CrashError, Worker, started
+from .blocks import CASE_TIMEOUT_S, CrashError, Worker, started
 from .spec import BASE, HEAD, KernelCase, Spec
 from .worker import Kernels, ratio_event, say, work
+
+TIMEOUT_S = 3 * CASE_TIMEOUT_S  # a process also waits for the two others, to start or to get ready
 
 
 class RemoteTarget:
@@ -55,7 +57,7 @@ def interleave_processes(spec: Spec, pythons: Mapping[str, str]) -> dict[str, di
 
     def serving(name: str, *only: KernelCase) -> AbstractContextManager[Worker]:
         own = replace(spec, folders={name: spec.folders[name]}, cases=only or spec.cases)
-        return started(own, __name__, python=pythons[name])
+        return started(own, __name__, python=pythons[name], timeout_s=TIMEOUT_S)
 
     found: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:

@@ -65,6 +65,8 @@ def _verified(kernel: Any, one: KernelCase) -> Verified:
             call()
         found = Examination(int(counter.get_total_flops()), weigh(kernel, Problem(one.case)))
     except Exception as error:
+        if one.case.device != "cpu" and not is_out_of_memory(error):
+            raise  # the device's context may be lost: the next case gets a process of its own
         return Verified("oom" if is_out_of_memory(error) else "crashed", in_one_line(error))
     return Verified(OK, None, {metric.name: metric.read(found) for metric in EXACT_METRICS})
 

@@ -26,7 +26,7 @@ def threads() -> int:
     return max(1, (os.cpu_count() or 2) - 1)
 
 
-STEADY = {
+PINNED_ENV = {
     # A temporary of some MB would toggle between pages mapped and faulted in anew at every call and
     # memory from the heap, which takes several times less for a Jacobian. Always the heap.
     "MALLOC_MMAP_THRESHOLD_": LARGEST_HEAP,
@@ -41,10 +41,10 @@ STEADY = {
 }
 
 
-def environment(outside: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a child: the user's own, and what is steady where it says nothing.
+def pinned_environment(outside: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child: the user's own, and what is pinned where it says nothing.
 
     Args:
         outside: The environment of this process.
     """
-    return STEADY | dict(outside)
+    return PINNED_ENV | dict(outside)

@@ -8,7 +8,6 @@ import re
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -85,13 +84,3 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found | {"torch": torch.__version__}
-
-
-def oom_kills() -> int:
-    """Return how many processes the system has killed for want of memory; 0 where it is unknown."""
-    found = 0
-    for path in (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events")):
-        if path.exists():
-            words = (line.split() for line in path.read_text().splitlines())
-            found += sum(int(value) for name, value in words if name == "oom_kill")
-    return found

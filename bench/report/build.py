@@ -134,7 +134,7 @@ def _write(
     paths: dict[str, str] = {}
     for name, stem in candidates(frame, analyses, subjects).items():
         path = f"figures/{name}.png"
-        if len(paths) < MAX_FIGURES and stem in makes and draw(makes[stem], new / path, page):
+        if len(paths) < MAX_FIGURES and stem in makes and draw(makes[stem], new / path):
             paths[stem] = path
     summaries = [summarise(one) for one in analyses]
     legend, which = render_template("legend"), fastest_section(frame)

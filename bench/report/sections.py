@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..analysis.crossover import crossovers
-from ..analysis.frame import FIT, Slice, flagged_results, in_order, missing_results, slices
+from ..analysis.frame import FIT, SIZES, Slice, flagged_results, in_order, missing_results, slices
 from ..analysis.growth import growth_exponents
 from ..analysis.history import History, changed
 from ..analysis.jacobian import jacobian_overhead
@@ -125,11 +125,9 @@ def slice_stems(frame: pd.DataFrame) -> dict[Slice, str]:
     for part in slices(frame):
         named = [part.machine, part.run] if several[part.machine] else [part.machine]
         stem = safe("-".join([*named, *part[2:]]))
-        taken = {other.lower() for other in stems.values()}
-        count, unique = 2, stem
-        while unique.lower() in taken:
-            unique, count = f"{stem}-{count}", count + 1
-        stems[part] = unique
+        while stem.lower() in {other.lower() for other in stems.values()}:
+            stem += "-2"
+        stems[part] = stem
     return stems
 
 
@@ -163,14 +161,11 @@ def fastest_section(frame: pd.DataFrame) -> Section:
     parts = []
     for (stage, dtype), rows in best.groupby(["stage", "dtype"]):
         alone = slices(rows)[0] if rows["device"].nunique() == 1 else None
-        rows = rows.sort_values(["batch", "in_features", "out_features", *_APART], kind="stable")
+        rows = rows.sort_values([*SIZES, "device", "machine", "run"], kind="stable")
         apart = [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
         name = name_of(alone) if alone else f"{str(stage).capitalize()} in {dtype}"
         parts.append((name, rows, [*tables.FASTEST, *apart]))
     return Section(WHICH, render_template("fastest", parts=parts))
-
-
-_APART = ("device", "machine", "run")
 
 
 def shards_section(heads: Mapping[Path, Head]) -> list[Section]:

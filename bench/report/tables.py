@@ -96,11 +96,11 @@ def _html(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Markup:
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(one.heading) for one in shown)
     columns = []
     for column, texts in shown.items():
-        values, cell = frame[column.names[0]], Markup('<td class="text">{}</td>')
+        values, cell = frame[column.names[0]], Markup("<td>{}</td>")
         orders = [""] * len(values)
         if pd.api.types.is_numeric_dtype(values):
-            cell = Markup('<td class="number" data-order="{1}">{0}</td>')
-            orders = [f"{value:.9g}" for value in values.astype(float).fillna(-1)]
+            cell = Markup('<td data-order="{1}">{0}</td>')
+            orders = [f"{value:.6g}" for value in values.astype(float).fillna(-1)]
         pairs = zip(texts, orders, strict=True)
         columns.append([cell.format(plain(text, 300), order) for text, order in pairs])
     rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
@@ -191,7 +191,6 @@ KERNEL = Column("kernel", "kernel")
 STAGE = Column("operation", "stage")
 DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), _pair)
 TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), format_time)
-BASELINE_TIME = Column("torch.nn", "baseline_s", format_time)
 SPEEDUP = Column(
     "speedup vs. torch.nn",
     ("speedup", "speedup_low", "speedup_high", "kernel", "baseline"), _speedup,
@@ -222,20 +221,14 @@ ALL_RESULTS = (
 FASTEST = (SIZE, Column("fastest", "kernel"), Column("ties", ("ties",), _several), TIME, SPEEDUP)
 # What tells the rows of one table apart that is not the same in all.
 APART = (Column("device", "device"), Column("machine", "machine"), Column("run", "run"))
+_TIED = Column("fastest", ("kernel", "ties"), _tied)
+STEPS = (SIZE, _TIED, TIME, Column("torch.nn", "baseline_s", format_time), SPEEDUP)
+_JACOBIAN_TIME = ("status", "time_ratio", "time_ratio_low", "time_ratio_high")
 OVERVIEW = (
-    DEVICE_DTYPE,
-    SIZE,
-    Column("fastest", ("kernel", "ties"), _tied),
-    TIME,
-    BASELINE_TIME,
-    SPEEDUP,
-    Column(
-        "Jacobian: time",
-        ("status", "time_ratio", "time_ratio_low", "time_ratio_high"), _unless_missing,
-    ),
+    *(DEVICE_DTYPE, *STEPS),
+    Column("Jacobian: time", _JACOBIAN_TIME, _unless_missing),
     Column("Jacobian: memory", ("status", "memory_ratio"), _unless_missing),
-)  # fmt: skip
-STEPS = (SIZE, OVERVIEW[2], TIME, BASELINE_TIME, SPEEDUP)
+)
 JACOBIAN = (
     SIZE,
     Column("time ratio", ("time_ratio", "time_ratio_low", "time_ratio_high"), format_ratio),
@@ -246,27 +239,20 @@ JACOBIAN = (
     Column("peak memory without", "peak_bytes_matmul", format_bytes),
     Column("status", ("status", "kernel"), _failure),
 )
+_CASES = Column("cases", "cases", _count)
+_WHERE = Column("where", (*SIZES, "dtype"), _where)
 RATIOS = (
-    Column("speed", "ratio"),
-    Column("cases", "cases", _count),
-    Column("geometric mean", "mean", format_ratio),
-    Column("least", "least", format_ratio),
-    Column("where", (*SIZES, "dtype"), _where),
+    *(Column("speed", "ratio"), _CASES, Column("geometric mean", "mean", format_ratio)),
+    *(Column("least", "least", format_ratio), _WHERE),
 )
 EFFICIENCY = (
     Column("roofline bound", "bound_s", lambda bound: f"at least {format_time(bound)}"),
-    Column("cases", "cases", _count),
-    Column("median efficiency", "median", format_percent),
-    Column("least", "least", format_percent),
-    Column("where", (*SIZES, "dtype"), _where),
-    KERNEL,
+    *(_CASES, Column("median efficiency", "median", format_percent)),
+    *(Column("least", "least", format_percent), _WHERE, KERNEL),
 )
 FIRST_CALLS = (
-    KERNEL,
-    STAGE,
-    Column("cases", "count", _count),
-    Column("median", "median", format_time),
-    Column("most", "max", format_time),
+    *(KERNEL, STAGE, _CASES._replace(fields="count")),
+    *(Column("median", "median", format_time), Column("most", "max", format_time)),
 )
 GROWTH = (
     KERNEL,
@@ -285,31 +271,20 @@ CROSSOVERS = (
     Column("faster above", "faster_above"),
     Column("crossover", ("crossover", "axis", "last_size", "first_size"), _crossover),
 )
+_CASE = (SIZE, KERNEL, STAGE, DEVICE_DTYPE)
 FLAGGED = (
-    SIZE,
-    KERNEL,
-    STAGE,
-    DEVICE_DTYPE,
+    *_CASE,
     Column("outside torch, at least", "outside_torch_bytes",
            lambda count: format_bytes(count) if count > 0 else UNKNOWN, optional=True),
     Column("warning", "suspicions"),
 )  # fmt: skip
 MISSING = (
-    SIZE,
-    KERNEL,
-    STAGE,
-    DEVICE_DTYPE,
-    Column("status", "status"),
-    Column("predicted memory", "predicted_peak_bytes", format_bytes),
-    Column("reason", "reason"),
+    *(*_CASE, Column("status", "status")),
+    *(Column("predicted memory", "predicted_peak_bytes", format_bytes), Column("reason", "reason")),
 )
 CHANGES = (
-    Column("commit", "commit", lambda commit: str(commit)[:10]),
-    KERNEL,
-    STAGE,
-    DEVICE_DTYPE,
+    *(Column("commit", "commit", lambda commit: str(commit)[:10]), KERNEL, STAGE, DEVICE_DTYPE),
     Column("speedup ÷ the run before", ("change", "change_low", "change_high"), format_ratio),
-    Column("cases", "cases", _count),
-    Column("run before", "previous"),
+    *(_CASES, Column("run before", "previous")),
 )
 METHOD = (Column("method", "name"), Column("", "value"))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 
 from ..common.errors import UserError
 from ..common.paths import ROOT
-from ..machine.environment import environment
+from ..machine.environment import pinned_environment
 
 LONGEST_LINE = 300
 Event = dict[str, Any]
@@ -61,7 +61,7 @@ class WorkerProcess:
         reports: bool = True,
     ) -> None:
         self._command, self._timeout_s, self._reports = command, timeout_s, reports
-        self._env = environment(os.environ) if env is None else env
+        self._env = pinned_environment(os.environ) if env is None else env
         self._late = False
         self._timer: Timer | None = None
 

@@ -23,7 +23,7 @@ from pytest_benchmark.utils import get_commit_info
 from ..common.errors import UserError
 from ..common.provenance import Provenance
 from ..common.shard import PlanShard
-from ..machine.environment import environment
+from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection, as_arguments
 from ..store.files import ExistsError
@@ -110,7 +110,7 @@ def run_plan(
 def _measure(state: RunState, axes: Selection, show: Show, steady: bool) -> dict[str, Any]:
     """Measure what is left to measure; return the content of the run file."""
     with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-        env = environment(os.environ) if steady else dict(os.environ)
+        env = pinned_environment(os.environ) if steady else dict(os.environ)
         _run_processes(WorkerConfig(axes, Path(folder), env), state, show)
     state.note(End())
     show(progress(state))

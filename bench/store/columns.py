@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, StringConstraints
 
 from ..common.units import format_bytes, format_error, format_percent, format_ratio, format_time
 
-STATUSES = ("ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsupported")
 SIZES = ("batch", "in_features", "out_features")
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -28,6 +27,7 @@ Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Above = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 Status = Literal["ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsupported"]
+STATUSES: tuple[str, ...] = get_args(Status)
 Role = Literal["kernel", "auto", "peer"]
 
 Source = Literal["frame", "case", "plan", "stats", "measured", "sample"]

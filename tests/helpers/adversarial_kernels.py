@@ -1,5 +1,6 @@
 """Kernels that cheat, each in its own way; test_attacks loads them as a user's file."""
 
+import hashlib
 import os
 import subprocess
 import threading
@@ -111,12 +112,17 @@ def works_in_the_first_call_only(x: torch.Tensor, delta: torch.Tensor) -> Gradie
 
 @gradient
 def goes_on_in_a_thread(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    def spin() -> None:
-        until = time.monotonic() + 0.3
-        while time.monotonic() < until:
-            pass
+    """Leave so many threads at work that a busy machine shows it too."""
 
-    threading.Thread(target=spin, daemon=True).start()
+    def work() -> None:
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            hashlib.sha256(bytes(2**18))  # which lets go of the interpreter
+
+    if not any(thread.is_alive() for thread in kept if isinstance(thread, threading.Thread)):
+        for _ in range(6):
+            kept.append(threading.Thread(target=work, daemon=True))
+            kept[-1].start()
     return honest(x, delta)
 
 
@@ -124,7 +130,7 @@ def goes_on_in_a_thread(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
 def fills_its_result_later(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     found = honest(x, delta)
     empty = Gradient(torch.zeros_like(found.weight), found.bias)
-    threading.Timer(0.05, lambda: empty.weight.copy_(found.weight)).start()
+    threading.Timer(0.3, lambda: empty.weight.copy_(found.weight)).start()
     return empty
 
 

@@ -25,7 +25,7 @@ def uneven(workers: distributed.Workers, rows: int) -> slice:
     return slice(int(ends[workers.rank]), int(ends[workers.rank + 1]))
 
 
-def main(folder: Path, steps: int, epochs: int) -> None:
+def main(folder: Path, steps: int, epochs: int, few: int) -> None:
     found: dict[str, np.ndarray] = {}
     losses: dict[str, list[float]] = {}
     with distributed.init() as workers:
@@ -51,6 +51,7 @@ def main(folder: Path, steps: int, epochs: int) -> None:
             batches = distributed.FileRows(workers, *files, 25, dtype=dtype)
             for kernel in KERNELS:
                 fit(f"even/{kernel}/{short}", kernel, full, steps)
+            for kernel in KERNELS[:few]:
                 fit(f"uneven/{kernel}/{short}", kernel, distributed.LocalRows(workers, *own), steps)
                 fit(f"batches/{kernel}/{short}", kernel, batches, epochs)
             fit(f"pieces/matmul/{short}", "matmul", pieces, steps)
@@ -64,4 +65,4 @@ def main(folder: Path, steps: int, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

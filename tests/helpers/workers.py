@@ -7,6 +7,7 @@ once one has failed.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -24,6 +25,7 @@ from paths import ROOT
 from torch.distributed import TCPStore
 
 LONGEST_S = 900.0  # on a busy machine every step waits
+GRACE_S = 1.0  # from a failure until the others are asked to end: they may be saying why
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["mlr.distributed.__main__"])
 
@@ -69,10 +71,12 @@ def forked(world: int, script: Path, *arguments: object) -> subprocess.Completed
         ]
         for worker in workers:
             worker.start()
-        end, asked = time.monotonic() + LONGEST_S, False
+        end, ask = time.monotonic() + LONGEST_S, math.inf
         while any(worker.is_alive() for worker in workers) and time.monotonic() < end:
-            if not asked and any(worker.exitcode for worker in workers):
-                asked = True
+            if ask == math.inf and any(worker.exitcode for worker in workers):
+                ask = time.monotonic() + GRACE_S
+            if time.monotonic() > ask:
+                ask = math.nan  # once
                 for worker in workers:
                     worker.terminate()
             time.sleep(0.02)

@@ -11,7 +11,7 @@ from reports import links
 
 from bench.cli.commands.report import others
 from bench.report.build import write_report
-from bench.report.publishing import MOST, short_names
+from bench.report.publishing import MAX_FIGURES, short_names
 from bench.report.readme import stale_blocks
 from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
 from bench.store.shards import group_shards, merge_shards
@@ -57,7 +57,7 @@ def test_the_report_is_not_stale(tmp_path: Path) -> None:
     figures = [sorted(path.name for path in (folder / "figures").iterdir())
                for folder in (tmp_path / "new", RESULTS)]  # fmt: skip
     assert figures[0] == figures[1]
-    assert len(figures[1]) == MOST
+    assert len(figures[1]) == MAX_FIGURES
     assert {f"figures/{name}" for name in figures[1]} == set(links(shown.read_text("utf-8")))
 
 

@@ -128,6 +128,15 @@ def test_interrupt_is_one_line_and_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted: nothing was kept\n"
 
 
+def test_a_reader_that_leaves_is_exit_141(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(QUICK) == 141
+
+
+@pytest.mark.slow
 def test_reader_that_leaves_is_no_traceback():
     process = subprocess.Popen(
         [sys.executable, "-m", "mlr", "--samples", "300", "--epochs", "1"],

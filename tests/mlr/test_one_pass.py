@@ -33,10 +33,6 @@ ROWS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK
 LANE_ROWS = [2_047, 2_048, 2_049, 4_111]  # about a block where a vector holds 16 rows
 
 
-def stage_of(name: str) -> str:
-    return get_kernel(name).stage
-
-
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

@@ -47,7 +47,7 @@ def test_the_sweep_agrees_with_float64_and_with_itself() -> None:
     assert done.stdout.strip() == "agrees", done.stderr[-1_000:]
 
 
-def test_what_is_for_a_gpu_is_not_taken_elsewhere() -> None:
+def test_what_is_for_a_gpu_is_refused_on_the_cpu() -> None:
     for name in ("one_pass_triton", "cuda_graph"):
         reason = get_kernel(name).unsupported(Case("step", "cpu", "float32", 33, 6, 3))
         assert reason == f"{name} runs on cuda only"

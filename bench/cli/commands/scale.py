@@ -32,11 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     import os
     from contextlib import nullcontext
 
-    from ...machine.environment import STEADY, environment
+    from ...machine.environment import PINNED_ENV, pinned_environment
 
-    if "RANK" in os.environ and STEADY.keys() - os.environ.keys():
+    if "RANK" in os.environ and PINNED_ENV.keys() - os.environ.keys():
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
-        os.execve(sys.executable, again, environment(os.environ))  # the allocator reads it at start
+        os.execve(
+            sys.executable, again, pinned_environment(os.environ)
+        )  # the allocator reads it at start
 
     from mlr.distributed import WorkerError, init
 

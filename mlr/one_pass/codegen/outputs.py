@@ -75,7 +75,7 @@ class OutputVectorised:
 
     @property
     def name(self) -> str:
-        """What tells it from every other layout."""
+        """A name that no other layout has."""
         return f"{self.n}x{self.o}_outputs{self.lanes}x{self.features_per_vector}"
 
     @property

@@ -55,7 +55,7 @@ class RowVectorised:
 
     @property
     def name(self) -> str:
-        """What tells it from every other layout."""
+        """A name that no other layout has."""
         return f"{self.n}x{self.o}_rows{self.lanes}"
 
     @property

@@ -82,7 +82,7 @@ class Tiles:
 
     @property
     def name(self) -> str:
-        """What tells it from every other layout."""
+        """A name that no other layout has."""
         return f"{self.n}x{self.o}_tiles{self.lanes}x{self.vectors}"
 
     @property

@@ -1,4 +1,4 @@
-"""Writes functions in LLVM's IR, in the terms that a sweep is told in: vectors, rows, loops."""
+"""Write functions in LLVM's IR in terms of vectors, rows and loops."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from run_builder import build_run, fail
 from bench.cli import console as terminal
 from bench.cli import results
 from bench.cli.commands import plan as plan_command
-from bench.measure.benchmark import foretell
-from bench.plan.grid import Selection, planned
+from bench.plan.benchmark import planned
+from bench.plan.feasibility import foretell
+from bench.plan.selection import Selection
 from bench.run.eta import RunProgress
 from bench.store.runs import runs_frame
 from bench.store.schema import Run

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -438,7 +439,7 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     no_cuda = {"cuda": "no CUDA device here"}
-    monkeypatch.setattr("bench.measure.benchmark.absent", no_cuda.get)
+    monkeypatch.setattr("bench.plan.feasibility.absent", no_cuda.get)
     both = "--kernel=matmul,einsum"
     assert gate(ROOT, ROOT, tmp_path, both, "--device=cuda") == 2
     said = capsys.readouterr().err
@@ -454,6 +455,23 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     assert note in shown.err
     assert note in " ".join(shown.out.split())
     assert json.loads((tmp_path / "gate.json").read_text())["notes"][0].startswith(note)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(device: str) -> None:
+    class Failing:
+        def unsupported(self, case: Case) -> None: ...
+
+        def bind(self, problem: object) -> None:
+            raise RuntimeError("an illegal memory access was encountered")
+
+    one = KernelCase("failing", replace(CASE, device=device))
+    if device == "cpu":
+        found = worker.verify(one, {HEAD: Failing()}, Spec({}, [one]))
+        assert found["status"] == "crashed"
+    else:
+        with pytest.raises(RuntimeError, match="illegal memory"):
+            worker.verify(one, {HEAD: Failing()}, Spec({}, [one]))
 
 
 def test_what_is_exact_fails_by_more_than_its_slack() -> None:

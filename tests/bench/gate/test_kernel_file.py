@@ -92,6 +92,7 @@ def test_it_is_planned(
 ) -> None:
     monkeypatch.syspath_prepend(str(user / "packages"))
     assert main(["plan", *TINY, f"--kernel-file={user / 'my.py'}"]) == 0
+    sys.modules.pop("offering")
     planned = capsys.readouterr().out
     for name in MINE:
         assert name in planned

@@ -1,4 +1,4 @@
-"""Where the two versions of a gate come from, and that both live in one process."""
+"""Where the two versions of a gate come from, and how both live in one process."""
 
 import os
 import re
@@ -268,7 +268,7 @@ def test_two_directories_bring_two_versions_and_a_stranger_the_same(
     assert f"Both versions have the same kernel file, {tmp_path / 'mine.py'}: a change" in said
 
 
-def test_a_users_kernels_join_the_side_that_imports_them(
+def test_a_users_kernels_join_the_version_that_imports_them(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of a file, and those of an installed package."""

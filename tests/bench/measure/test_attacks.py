@@ -122,7 +122,7 @@ def test_an_honest_kernel_is_not_accused(name: str) -> None:
 @pytest.mark.slow
 def test_a_run_of_all_of_them_catches_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a user has it: those that end or hold up their process too."""
-    monkeypatch.setattr(runner, "LONGEST_CASE_S", 20.0)
+    monkeypatch.setattr(runner, "CASE_TIMEOUT_S", 20.0)
     every = CAUGHT | ENDS_ITS_PROCESS
     names = ",".join([*every, *HONEST])
     arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={KERNEL_FILE}", "--passes=2"]

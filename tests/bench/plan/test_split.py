@@ -9,18 +9,20 @@ import pytest
 
 from bench.cli import main as command
 from bench.common.shard import PlanShard, plan_key
-from bench.plan.grid import GRIDS, Axes, Planned, full_name, planned
+from bench.plan.benchmark import Benchmark, full_name, planned
+from bench.plan.grid import GRIDS
+from bench.plan.selection import Selection
 from bench.plan.split import select_shard
 
 TINY = ["--grid=smoke", "--stage=gradient", "--dtype=float64", "--batch=40,50", "--features=5",
         "--outputs=4", "--device=cpu", "--kernel=autograd,matmul"]  # fmt: skip
 
 
-def axes(grid: str = "smoke", **given: Any) -> Axes:
-    return Axes(grid=grid, device=("cpu",), **given)
+def axes(grid: str = "smoke", **given: Any) -> Selection:
+    return Selection(grid=grid, device=("cpu",), **given)
 
 
-def shards(given: Axes, total: int) -> list[list[Planned]]:
+def shards(given: Selection, total: int) -> list[list[Benchmark]]:
     plan = planned(given)
     return [select_shard(plan, given, PlanShard(i + 1, total))[0] for i in range(total)]
 

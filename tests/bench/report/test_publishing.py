@@ -13,6 +13,8 @@ from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, save
 
 from bench.cli.main import main
+from bench.common.errors import UserError
+from bench.report import publishing
 from bench.report.publishing import candidates
 from bench.report.sections import RunAnalysis, slice_stems
 from bench.store.runs import load_run, runs_frame
@@ -34,19 +36,45 @@ def run_of(grid: str, stages: tuple[str, ...], **given: Any) -> dict[str, Any]:
     return run
 
 
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with every subject, below a folder whose name a link must quote."""
-    blank_figures(monkeypatch)
-    folder = tmp_path / "my results"
+    folder = tmp_path_factory.mktemp("made") / "my results"
     for grid, stages in (("quick", ("gradient", "step")), ("tall", ("step",)), ("wide", ("step",))):
         run = run_of(grid, stages)
         run["commit_info"]["id"] = "c0ffee" + "0" * 34
         save(run, folder / "runs" / "amd-epyc-2-core" / f"20261123T050000Z-c0ffee00-{grid}.json")
     for name in ("gate", "curves", "scaling"):
         shutil.copytree(STORED / name, folder / name)
-    (tmp_path / "README.md").write_text(README)
+    (folder.parent / "README.md").write_text(README)
     return folder
+
+
+@pytest.fixture(scope="module")
+def published(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, once published."""
+    folder = tmp_path_factory.mktemp("published") / "one"
+    shutil.copytree(made.parent, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        blank_figures(patch)
+        assert publish(folder / made.name) == 0
+    return folder / made.name
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return copied(made, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def again(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return copied(published, tmp_path, monkeypatch)
+
+
+def copied(folder: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    blank_figures(monkeypatch)
+    shutil.copytree(folder.parent, to, dirs_exist_ok=True)
+    return to / folder.name
 
 
 def publish(results: Path, *more: str) -> int:
@@ -54,13 +82,8 @@ def publish(results: Path, *more: str) -> int:
     return main(["report", f"--out={results}", f"--readme={readme}", "--format=md", *more])
 
 
-def test_eight_figures_are_published_under_names_that_hold(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert publish(results) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2
-    assert "8 figures" in said[1]
+def test_eight_figures_are_published_under_names_that_hold(published: Path) -> None:
+    results = published
     figures = {path.name for path in (results / "figures").iterdir()}
     own = ("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step")
     assert figures == {f"{name}.png" for name in (*own, "fit-curves", "scaling", "gate")}
@@ -78,16 +101,20 @@ def test_eight_figures_are_published_under_names_that_hold(
     assert "kept" in readme
 
 
-def test_publishing_again_changes_nothing_and_takes_stale_figures_away(results: Path) -> None:
-    assert publish(results) == 0
-    before = snapshot(results.parent)
-    (results / "figures" / "old.png").write_text("stale")
-    assert publish(results) == 0
-    assert snapshot(results.parent) == before
+def test_publishing_again_changes_nothing_and_takes_stale_figures_away(
+    again: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(again.parent)
+    (again / "figures" / "old.png").write_text("stale")
+    assert publish(again) == 0
+    assert snapshot(again.parent) == before
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert "8 figures" in said[1]
 
 
-def test_a_plain_report_leaves_all_but_its_own_folder_as_it_was(results: Path) -> None:
-    assert publish(results) == 0
+def test_a_plain_report_leaves_all_but_its_own_folder_as_it_was(again: Path) -> None:
+    results = again
     save(run_of("full", ("gradient",), datetime="2026-11-25T05:00:00+00:00"),
          results / "runs" / "amd-epyc-2-core" / "20261125T050000Z-c0ffee00-full.json")  # fmt: skip
 
@@ -132,25 +159,23 @@ def test_it_is_checked_before_anything_is_written(
 
 @pytest.mark.parametrize("call", [1, 3, 4])
 def test_a_full_disk_keeps_what_was_published(
-    call: int, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: int, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert publish(results) == 0
-    names = ("REPORT.md", "figures")
-    before = {name: held for name, held in snapshot(results).items() if name.startswith(names)}
+    before = snapshot(again)
     real, done = os.replace, []
 
     def replace(origin: Any, target: Any) -> None:
-        done.extend([origin] if "published" in f"{origin} {target}" else [])
+        done.append(origin)
         if len(done) == call:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(origin, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
-        assert publish(results) == 2
-    assert "No space left on device); what was published stays" in capsys.readouterr().err
-    after = {name: held for name, held in snapshot(results).items() if name.startswith(names)}
-    assert after == before
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(UserError, match=r"No space left on device\); what was published stays"):
+        publishing.publish(again / "report", again, ["jacobian", "time-gradient"])
+    assert snapshot(again) == before
+    monkeypatch.undo()
+    assert len(publishing.publish(again / "report", again, ["jacobian", "time-gradient"])) == 3
 
 
 def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, Any]:

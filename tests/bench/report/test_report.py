@@ -142,16 +142,6 @@ def test_a_run_without_ceilings_has_no_roofline(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_same_run_same_bytes(tmp_path: Path, stored: Path) -> None:
-    write_report([stored], tmp_path / "one")
-    write_report([stored], tmp_path / "two")
-    first = snapshot(tmp_path / "one")
-    assert first == snapshot(tmp_path / "two")
-    write_report([stored], tmp_path / "one")
-    assert first == snapshot(tmp_path / "one")
-
-
-@pytest.mark.usefixtures("quick")
 def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> None:
     again = save(build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS), tmp_path / "b.json")
     other = save(
@@ -203,6 +193,7 @@ def test_empty_table_is_still_one() -> None:
     assert markdown_table(pd.DataFrame({"a": [], "b": []})).count("\n") == 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_which_kernel_at_which_size_stands_before_the_runs(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}
     near = {"gradient": laws | {"nearly": (9.01e-6, 2.5e-11, "n * o + o")}}
@@ -354,6 +345,7 @@ def test_the_summary_names_the_kernel_that_is_the_fastest_most_often(tmp_path: P
     assert "gradient: **matmul** (at 3 of 4 sizes; the fastest kernel is " in said
 
 
+@pytest.mark.usefixtures("quick")
 def test_each_run_is_summed_up_by_itself(tmp_path: Path) -> None:
     """Two runs of two commits hold the same cases: none is counted twice, or beside the other."""
     runs = [build_run(["step"], FEW[:3], kernels=FEW_KERNELS) for _ in range(2)]
@@ -372,6 +364,7 @@ def test_a_template_escapes_what_is_not_markdown_already() -> None:
     assert said == "a&#124;b:\n\n* *c*\n* &lt;d&gt;"
 
 
+@pytest.mark.usefixtures("quick")
 def test_runs_of_one_machine_that_differ_in_a_setting_are_not_summed_up(tmp_path: Path) -> None:
     runs = [build_run(["step"], ((33, 6, 3),)) for _ in range(2)]
     runs[0]["settings"]["threads"], runs[1]["settings"]["threads"] = 1, 7

@@ -1,5 +1,6 @@
 """The benchmarks as a user runs them: real pytest processes, real files, kernels that misbehave."""
 
+import argparse
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from paths import ROOT
 
 from bench.cli.main import main
 from bench.machine.environment import threads
+from bench.plan.selection import add_axes
 from bench.run import plugin
 from bench.store.runs import load_frame, load_run
 
@@ -177,11 +179,14 @@ class Config:
     """As much of pytest's configuration as the plugin asks for."""
 
     def __init__(self, **options: Any) -> None:
-        self.options = {"seed": 0, "benchmark_json": None, "benchmark_disable": False} | options
+        parser = argparse.ArgumentParser()
+        add_axes(parser.add_argument)
+        defaults = {"benchmark_json": None, "benchmark_disable": False}
+        self.option = argparse.Namespace(**vars(parser.parse_args([])) | defaults | options)
         self.stash = pytest.Stash()
 
     def getoption(self, name: str, default: Any = None) -> Any:
-        return self.options.get(name, default)
+        return getattr(self.option, name, default)
 
 
 @pytest.mark.parametrize(

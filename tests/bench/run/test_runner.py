@@ -21,7 +21,8 @@ from paths import ROOT
 
 from bench.cli.main import main
 from bench.common.errors import UserError
-from bench.plan.grid import Selection, full_name, planned
+from bench.plan.benchmark import full_name, planned
+from bench.plan.selection import Selection
 from bench.run import runner
 from bench.run.eta import RunProgress
 from bench.run.journal import Done, Event, Journal, Plan, Session
