@@ -20,14 +20,14 @@ from .analysis.ranking import fastest
 from .common.errors import UserError
 from .machine.info import machine_slug
 from .measure.paired import paired_ratio
-from .store.files import write_whole
+from .store.files import atomic_write
 from .store.runs import load_frame
 
 # Steps that threads are tried on: bound by the call, by products, and by memory in turn.
 TRIED = ((6, 3), (32, 4))
 TRIED_ROWS = tuple(2**power for power in range(8, 21))
 BLOCKS = 12
-CASE = ["stage", "device", "dtype", *SIZES]
+CASE = ["operation", "device", "dtype", *SIZES]
 
 
 class NewTable(NamedTuple):
@@ -71,8 +71,8 @@ def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:
         frame: The rows of runs of one machine.
     """
     known = [name for name, kernel in KERNELS.items() if is_selectable(kernel)]
-    stages = [name for name, declared in OPERATIONS.items() if declared.preferred]
-    rows = frame[frame["kernel"].isin(known) & frame["stage"].isin(stages)]
+    operations = [name for name, declared in OPERATIONS.items() if declared.preferred]
+    rows = frame[frame["kernel"].isin(known) & frame["operation"].isin(operations)]
     best = fastest(rows).merge(rows[["run", "datetime"]].drop_duplicates(), on="run")
     best = best.sort_values("datetime", kind="stable").drop_duplicates(CASE, keep="last")
     return best.sort_values(CASE)[[*CASE, "kernel"]]
@@ -121,7 +121,7 @@ def write_table(text: str, path: Path) -> str:
         UserError: If the file cannot be written.
     """
     try:
-        write_whole(path, text)
+        atomic_write(path, text)
     except OSError as error:
         raise UserError(
             f"the tuning table must be writable; {path}: {error.strerror}; name another file by "

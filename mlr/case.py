@@ -113,10 +113,10 @@ class Case:
     """Name one problem: frozen and made of strings and integers, so that it goes through JSON.
 
     Raises:
-        ValueError: For an unknown stage or dtype, or a size below one.
+        ValueError: For an unknown operation or dtype, or a size below one.
     """
 
-    stage: str
+    operation: str
     device: str
     dtype: str
     batch: int
@@ -125,15 +125,15 @@ class Case:
     seed: int = 0
 
     @classmethod
-    def of(cls, stage: str, x: Tensor, y: Tensor) -> Case:
+    def of(cls, operation: str, x: Tensor, y: Tensor) -> Case:
         """Name the case of one's own tensors: X (m, n), and Y or δ (m, o)."""
         m, n = x.shape
-        return cls(stage, str(x.device), str(x.dtype).removeprefix("torch."), m, n, y.shape[1])
+        return cls(operation, str(x.device), str(x.dtype).removeprefix("torch."), m, n, y.shape[1])
 
     def __post_init__(self) -> None:
         """Refuse what no problem can be made of."""
-        if self.stage not in OPERATIONS:
-            raise ValueError(unknown("stage", self.stage, OPERATIONS))
+        if self.operation not in OPERATIONS:
+            raise ValueError(unknown("operation", self.operation, OPERATIONS))
         if self.dtype not in DTYPES:
             raise ValueError(f"a dtype is one of {', '.join(DTYPES)}; got {self.dtype!r}")
         for name in ("batch", "in_features", "out_features"):
@@ -153,17 +153,17 @@ class Case:
     @property
     def least_flops(self) -> int:
         """Floating-point operations that no formulation does without."""
-        return OPERATIONS[self.stage].least_flops(*self.sizes, self.itemsize)
+        return OPERATIONS[self.operation].least_flops(*self.sizes, self.itemsize)
 
     @property
     def least_bytes(self) -> int:
         """Bytes that no formulation does without: inputs read, results written, once."""
-        return OPERATIONS[self.stage].least_bytes(*self.sizes, self.itemsize)
+        return OPERATIONS[self.operation].least_bytes(*self.sizes, self.itemsize)
 
     @property
     def input_bytes(self) -> int:
         """Bytes of the input tensors."""
-        return OPERATIONS[self.stage].input_bytes(*self.sizes, self.itemsize)
+        return OPERATIONS[self.operation].input_bytes(*self.sizes, self.itemsize)
 
     @property
     def id(self) -> str:
@@ -198,7 +198,7 @@ class Problem:
 
     def __getattr__(self, name: str) -> Any:
         """Draw an input of the case's operation, once."""
-        inputs = OPERATIONS[self.case.stage].inputs if "case" in self.__dict__ else {}
+        inputs = OPERATIONS[self.case.operation].inputs if "case" in self.__dict__ else {}
         if name not in inputs:
             raise AttributeError(f"a problem has {', '.join(inputs)}; got {name!r}")
         self.__dict__[name] = inputs[name](self)
@@ -234,7 +234,7 @@ class Problem:
         """Return another problem on the very same input tensors, with parameters of its own."""
         other = Problem(self.case)
         other.seed = self.seed
-        for name in OPERATIONS[self.case.stage].inputs:
+        for name in OPERATIONS[self.case.operation].inputs:
             other.__dict__[name] = getattr(self, name)
         return other
 
@@ -267,7 +267,7 @@ class Problem:
         A kernel that was right only for the inputs it was first checked on is so found out.
         """
         self.seed = seed
-        operation = OPERATIONS[self.case.stage]
+        operation = OPERATIONS[self.case.operation]
         for name, draw in operation.inputs.items():
             if name in self.__dict__:
                 for held, drawn in zip(

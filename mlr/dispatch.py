@@ -38,11 +38,11 @@ def select_gradient_kernel(
 @lru_cache(maxsize=1024)
 def select_kernel(case: Case) -> Kernel:
     """Return the kernel that `auto` calls for a case, selected once a process for each."""
-    key = (case.stage, _device_type(case.device), case.dtype)
+    key = (case.operation, _device_type(case.device), case.dtype)
     near = [
         (_log2_distance(one.sizes, case.sizes), one.kernel)
         for one in tuning.current_table().fastest
-        if (one.stage, one.device, one.dtype) == key
+        if (one.operation, one.device, one.dtype) == key
     ]
     for distance, name in sorted(near):
         kernel = KERNELS.get(name)
@@ -54,7 +54,7 @@ def select_kernel(case: Case) -> Kernel:
 
 
 def _default(case: Case) -> Kernel:
-    preferred = OPERATIONS[case.stage].preferred
+    preferred = OPERATIONS[case.operation].preferred
     kernels = [get_kernel(name) for name in (preferred(case) if preferred else ())]
     return next(kernel for kernel in kernels if kernel.unsupported(case) is None)
 

@@ -30,12 +30,12 @@ def gradient(x: Tensor, delta: Tensor, kernel: str = "auto") -> Gradient:
     Args:
         x: Inputs X (m, n).
         delta: ∂L/∂Ŷ (m, o), of the dtype and on the device of `x`.
-        kernel: A kernel of stage gradient; `auto` takes what is fastest here, and costs a choice
-            per call.
+        kernel: A kernel of operation gradient; `auto` takes what is fastest here, and costs a
+            choice per call.
 
     Raises:
         ValueError: For shapes, dtypes or devices that do not fit, numbers that are not finite, or a
-            kernel that is unknown, of another stage, or does not take the case.
+            kernel that is unknown, of another operation, or does not take the case.
     """
     _check(x, "delta", delta)
     found: Gradient = _find_kernel(kernel, "gradient", x, delta).function(x, delta)
@@ -70,7 +70,7 @@ def bind_step(
         weight: W (n, o), contiguous, changed by every call.
         bias: b (o), contiguous, changed by every call.
         lr: The learning rate η, in units of the parameters over the gradient.
-        kernel: A kernel of stage step; `auto_step` takes what is fastest here.
+        kernel: A kernel of operation step; `auto_step` takes what is fastest here.
 
     Raises:
         ValueError: As `gradient`; or for tensors that are not contiguous.
@@ -148,10 +148,12 @@ def _check_parameters(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> Non
         )
 
 
-def _find_kernel(name: str, stage: str, x: Tensor, y: Tensor) -> Kernel:
+def _find_kernel(name: str, operation: str, x: Tensor, y: Tensor) -> Kernel:
     kernel = get_kernel(name)
-    if kernel.stage != stage:
-        raise ValueError(f"a kernel of stage {stage} is needed; {name!r} is of {kernel.stage}")
-    if reason := kernel.unsupported(Case.of(stage, x, y)):
+    if kernel.operation != operation:
+        raise ValueError(
+            f"a kernel of operation {operation} is needed; {name!r} is of {kernel.operation}"
+        )
+    if reason := kernel.unsupported(Case.of(operation, x, y)):
         raise ValueError(f"kernel {name!r} does not take this: {reason}; choose another")
     return kernel

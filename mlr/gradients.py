@@ -37,7 +37,7 @@ def _kron(x: Tensor, eye: Tensor) -> Tensor:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
     workspace=lambda m, n, o, s: 0,
 )
@@ -51,7 +51,7 @@ def matmul(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: m * n * o * o + 2 * m * n * o * o + m * o,
     bytes_moved=lambda m, n, o, s: GRADIENT.least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
     workspace=lambda m, n, o, s: (m * n * o * o + max(o * o - n * o - o, 0)) * s,
@@ -71,7 +71,7 @@ def kron_einsum(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 3 * m * n * o * o + 2 * m * o * o,
     bytes_moved=lambda m, n, o, s: (
         GRADIENT.least_bytes(m, n, o, s) + (2 * m * n * o * o + 2 * m * o * o) * s
@@ -95,7 +95,7 @@ def full_jacobian(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
     workspace=lambda m, n, o, s: 0,
 )
@@ -109,7 +109,7 @@ def einsum(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + 2 * n * o * o + m * o,
     workspace=lambda m, n, o, s: (o * o + n * o - o) * s,
 )
@@ -128,7 +128,7 @@ def factored_einsum(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
     bytes_moved=lambda m, n, o, s: GRADIENT.least_bytes(m, n, o, s) + 2 * m * n * o * s,
     workspace=lambda m, n, o, s: (m * n * o - o) * s,
@@ -142,7 +142,7 @@ def outer_sum(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 4 * m * n * o + m * o,
     workspace=lambda m, n, o, s: (n * o + o + m * o) * s,
 )
@@ -159,7 +159,7 @@ def func_vjp(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: (
         2 * m * n * o + m * o * (2 * m * n * o + m * o) + 2 * m * o * (n * o + o)
     ),
@@ -187,7 +187,7 @@ def jacrev(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 4 * m * n * o + m * o,
     workspace=lambda m, n, o, s: (n * o + o + m * o) * s,
 )
@@ -206,7 +206,7 @@ def autograd(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
     workspace=partial(bind.partial_sum_bytes, "gradient"),
     devices=("cpu",),
@@ -224,7 +224,7 @@ def one_pass(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + m * o,
     workspace=lambda m, n, o, s: 0,
     delegates_to=dispatch.select_kernel,

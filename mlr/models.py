@@ -39,7 +39,7 @@ def _fit_workspace(m: int, n: int, o: int, s: int) -> int:
 
 
 @fit_kernel(
-    stage="fit",
+    operation="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
     workspace=_fit_workspace,
 )
@@ -51,7 +51,7 @@ class LinearRegression(Regression):
 
     Raises:
         ValueError: For sizes below 1, a bad device or dtype, or a kernel that is unknown, of
-            another stage, or not made for the device or dtype.
+            another operation, or not made for the device or dtype.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class LinearRegression(Regression):
 
 
 @fit_kernel(
-    stage="fit",
+    operation="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o * o),
     bytes_moved=lambda m, n, o, s: (
         FIT.least_bytes(m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
@@ -163,7 +163,7 @@ class EinsumLinearRegression(LinearRegression):
 
 
 @fit_kernel(
-    stage="fit",
+    operation="fit",
     flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
     workspace=_fit_workspace,
 )
@@ -265,10 +265,10 @@ def _place(value: Tensor) -> str:
 
 def _gradient_kernel(name: str, like: Tensor) -> Kernel:
     kernel = get_kernel(name)
-    if kernel.stage != "gradient":
+    if kernel.operation != "gradient":
         raise ValueError(
-            f"a model takes a kernel of stage gradient; {name!r} is of stage {kernel.stage}; "
-            "choose another"
+            f"a model takes a kernel of operation gradient; {name!r} is of operation "
+            f"{kernel.operation}; choose another"
         )
     dtype, device = str(like.dtype).removeprefix("torch."), like.device.type
     if dtype not in kernel.dtypes or device not in kernel.devices:

@@ -39,7 +39,7 @@ class Check(NamedTuple):
 
 def checked_calls(case: Case) -> int:
     """Return how many calls of a case are held against as many of the oracle."""
-    several = OPERATIONS[case.stage].stateful and case.least_flops < LARGE_FLOPS
+    several = OPERATIONS[case.operation].stateful and case.least_flops < LARGE_FLOPS
     return CHECKED_CALLS if several else 1
 
 
@@ -49,7 +49,7 @@ def tolerance(case: Case) -> float:
     λ·u·d: u the unit roundoff of the dtype, λ = √(2 ln(2N/p)) over the N elements of the results,
     and d the operation's roundings one after another.
     """
-    declared = OPERATIONS[case.stage]
+    declared = OPERATIONS[case.operation]
     unit = torch.finfo(DTYPES[case.dtype]).eps / 2
     elements = declared.result_numbers(*case.sizes)
     spread = math.sqrt(2 * math.log(2 * elements / FAILURE_PROBABILITY))
@@ -62,7 +62,7 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
     The result of a kernel that trains are the problem's parameters after `checked_calls` calls from
     the start; of any other, what the call returns.
     """
-    case, declared, calls = problem.case, OPERATIONS[kernel.stage], checked_calls(problem.case)
+    case, declared, calls = problem.case, OPERATIONS[kernel.operation], checked_calls(problem.case)
     names = tuple(declared.results(*case.sizes))
     if declared.trains:
         problem.reset()

@@ -68,7 +68,7 @@ def _contraction(delta: torch.Size, x: torch.Size) -> Callable[..., Tensor]:
 
 
 @kernel(
-    stage="gradient",
+    operation="gradient",
     flops=lambda m, n, o, s: 2 * m * n * o + 2 * min(m, n) * o * o + m * o,
     workspace=lambda m, n, o, s: (o * o + min(m, n) * o - o) * s,
     unsupported_reason=needs("opt_einsum"),
@@ -85,7 +85,7 @@ def opt_einsum_factored(x: X, delta: Delta) -> Gradient:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
     unsupported_reason=_needs_compiler,
@@ -114,7 +114,7 @@ def torch_compile(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (2 * m * o + n * o + o) * s,
     unsupported_reason=_needs_compiler,
@@ -147,7 +147,7 @@ def torch_compile_nn(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
@@ -177,7 +177,7 @@ def numpy_step(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: (m * o + n * o + o) * s,
     devices=("cpu",),
@@ -210,7 +210,7 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: 0,
     unsupported_reason=needs("jax"),

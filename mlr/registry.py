@@ -26,7 +26,7 @@ class Kernel:
 
     Attributes:
         name: The function's name; its id everywhere.
-        stage: The name of what it computes, one of `OPERATIONS`.
+        operation: The name of what it computes, one of `OPERATIONS`.
         function: What the operation binds. Of a gradient: `(x, delta) -> Gradient`; of a step:
             `(problem) -> callable`; of a fit: a model class.
         flops: Floating-point operations of one call; a multiply-add counts two.
@@ -43,7 +43,7 @@ class Kernel:
     """
 
     name: str
-    stage: str
+    operation: str
     function: Callable[..., Any]
     flops: Formula
     bytes_moved: Formula
@@ -58,7 +58,7 @@ class Kernel:
     @property
     def baseline(self) -> str:
         """The name of the kernel that this one is held against."""
-        return OPERATIONS[self.stage].baseline
+        return OPERATIONS[self.operation].baseline
 
     @property
     def role(self) -> str:
@@ -72,7 +72,7 @@ class Kernel:
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""
-        return OPERATIONS[self.stage].bind(self.function, problem)
+        return OPERATIONS[self.operation].bind(self.function, problem)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
@@ -95,7 +95,7 @@ class Kernel:
 
         The results of a step or a fit are the parameters.
         """
-        results = OPERATIONS[self.stage].result_numbers(*case.sizes) * case.itemsize
+        results = OPERATIONS[self.operation].result_numbers(*case.sizes) * case.itemsize
         return self._worker(case).workspace(*case.sizes, case.itemsize) + results
 
     def _worker(self, case: Case) -> Kernel:
@@ -118,7 +118,7 @@ KERNELS: dict[str, Kernel] = {}
 
 def kernel(
     *,
-    stage: str,
+    operation: str,
     flops: Formula,
     workspace: Formula,
     bytes_moved: Formula | None = None,
@@ -134,14 +134,14 @@ def kernel(
     See `Kernel` for what the arguments say. Without `bytes_moved` it is the operation's least.
 
     Raises:
-        ValueError: For an unknown stage or dtype, a name taken already, or one that is no plain
+        ValueError: For an unknown operation or dtype, a name taken already, or one that is no plain
             identifier (names go into test ids, file names and legends).
     """
 
     def register(function: F) -> F:
         name = function.__name__
-        if stage not in OPERATIONS:
-            raise ValueError(unknown("stage", stage, OPERATIONS))
+        if operation not in OPERATIONS:
+            raise ValueError(unknown("operation", operation, OPERATIONS))
         if wrong := sorted(set(dtypes) - set(DTYPES)):
             raise ValueError(f"a kernel's dtypes are of {', '.join(DTYPES)}; got {wrong[0]!r}")
         if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII):
@@ -151,9 +151,9 @@ def kernel(
             raise ValueError(
                 f"kernel {name!r} is registered already, by {other.__module__}; rename one of them"
             )
-        moved = bytes_moved or OPERATIONS[stage].least_bytes
+        moved = bytes_moved or OPERATIONS[operation].least_bytes
         KERNELS[name] = Kernel(
-            name, stage, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
+            name, operation, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
             unsupported_reason, delegates_to, owns_parameters, peer,
         )  # fmt: skip
         return function

@@ -36,7 +36,7 @@ def _three_of_m(m: int, o: int, s: int) -> int:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 6 * m * o + n * o + o,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o + 1) * s),
     owns_parameters=True,
@@ -61,7 +61,7 @@ def torch_nn(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 5 * m * o + n * o + o,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o) * s),
 )
@@ -75,7 +75,7 @@ def matmul_update(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: 2 * m * n * o + 3 * m * n * o * o + 5 * m * o + n * o + o,
     bytes_moved=lambda m, n, o, s: STEP.least_bytes(m, n, o, s) + 2 * m * n * o * o * s,
     workspace=lambda m, n, o, s: max(
@@ -105,7 +105,7 @@ def _plain_update(problem: Problem, gradient: Callable[..., Gradient]) -> Callab
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
     workspace=lambda m, n, o, s: (m * o + n * o) * s,
 )
@@ -130,7 +130,7 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=partial(bind.partial_sum_bytes, "step"),
     devices=("cpu",),
@@ -156,7 +156,7 @@ def _block_rows(m: int, n: int, s: int) -> int:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: (
         4 * m * n * o + 2 * m * o + n * o + o + -(-m // _block_rows(m, n, s)) * o
     ),
@@ -193,7 +193,7 @@ def blocked(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 3 * m * o,
     workspace=lambda m, n, o, s: 0,
     delegates_to=dispatch.select_kernel,
@@ -225,7 +225,7 @@ def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=sweep_flops,
     workspace=_triton_workspace,
     devices=("cuda",),
@@ -247,7 +247,7 @@ def one_pass_triton(problem: Problem) -> Callable[[], None]:
 
 
 @kernel(
-    stage="step",
+    operation="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
     workspace=lambda m, n, o, s: (m * o + 2 * (n * o + o)) * s,
     devices=("cuda",),

@@ -1,4 +1,4 @@
-"""What was measured on this machine for `mlr` to act on: `python -m bench rule` writes it down.
+"""What was measured on this machine for `mlr` to act on: `python -m bench tune` writes it down.
 
 A table of the fastest kernel at each measured size, and how much work is worth another thread. It
 holds for the processor and the GPU that it was measured on, and says nothing on any other.
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from llvmlite import binding as llvm
 
-TABLE_VARIABLE = "MLR_RULE"
+TABLE_VARIABLE = "MLR_TUNING_TABLE"
 
 
 class Fastest(NamedTuple):
     """One measured case and the kernel that was the fastest at it."""
 
-    stage: str
+    operation: str
     device: str
     dtype: str
     sizes: tuple[int, int, int]
@@ -43,7 +43,7 @@ class TuningTable(NamedTuple):
 
 
 def table_path() -> Path:
-    """Return where this user's table lies: `MLR_RULE`, or `mlr/tuning.json` among the settings."""
+    """Return where this user's table lies: `MLR_TUNING_TABLE`, or `tuning.json` in the settings."""
     if named := os.environ.get(TABLE_VARIABLE):
         return Path(named)
     settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -76,8 +76,8 @@ def read_table(path: Path) -> TuningTable:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         found = tuple(
-            Fastest(stage, device, dtype, (m, n, o), kernel)
-            for stage, device, dtype, m, n, o, kernel in held["fastest"]
+            Fastest(operation, device, dtype, (m, n, o), kernel)
+            for operation, device, dtype, m, n, o, kernel in held["fastest"]
             if min(m, n, o) >= 1 and isinstance(kernel, str)
         )
         part_flops = held["part_flops"]
@@ -88,7 +88,7 @@ def read_table(path: Path) -> TuningTable:
         return TuningTable()
     except (OSError, ValueError, KeyError, TypeError) as error:
         warnings.warn(
-            f"a tuning table is what `python -m bench rule` writes; {path} is none "
+            f"a tuning table is what `python -m bench tune` writes; {path} is none "
             f"({type(error).__name__}: {error}); the default is used; remove it",
             stacklevel=2,
         )

@@ -17,11 +17,11 @@ if find_spec("beartype") is not None:
     install_import_hook("mlr", "beartype.beartype")
 
 # What was measured for the user of this machine is not what the tests expect.
-os.environ["MLR_RULE"] = str(Path(__file__).with_name("no-rule.json"))
+os.environ["MLR_TUNING_TABLE"] = str(Path(__file__).with_name("no-tuning.json"))
 
 # Tests that run at once do not wait for each other's runs: no number that they take is kept.
 _OWN = tempfile.TemporaryDirectory(prefix="mlr-tests-")
-os.environ["MLR_TIMING_LOCK"] = str(Path(_OWN.name, "timing.lock"))
+os.environ["MLR_BENCH_LOCK"] = str(Path(_OWN.name, "timing.lock"))
 
 # A test starts runs of its own, which are no workers of this one: pytest-benchmark would not time.
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:

@@ -6,20 +6,20 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError
-from ..store.runs import plain
+from ..store.runs import single_line
 from ..store.schema import Head, Run
 from ..store.settings import flat
 from .frame import SIZES
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
-IGNORED_SETTINGS = {"grid", "passes", "seed", "plan", "shard"}
+IGNORED_SETTINGS = {"grid", "processes", "seed", "plan", "shard"}
 FASTER, SLOWER = "faster", "slower"
 UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 # Why a case is not compared, where it is not by its status.
 ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
 BASELINE, NO_RATIO = "baseline", "without a baseline"
-_KEY = ["stage", "device", "dtype", "case", *SIZES, "kernel"]
+_KEY = ["operation", "device", "dtype", "case", *SIZES, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
 
 
@@ -31,8 +31,8 @@ def require_same_settings(a: Run, b: Run) -> None:
     """
     if a.machine.slug != b.machine.slug:
         raise UserError(
-            f"two runs are compared on one machine; these are of {plain(a.machine.slug)} and "
-            f"{plain(b.machine.slug)}; `report` shows machines side by side"
+            f"two runs are compared on one machine; these are of {single_line(a.machine.slug)} and "
+            f"{single_line(b.machine.slug)}; `report` shows machines side by side"
         )
     if differ := differing_setting(a, b):
         raise UserError(
@@ -46,7 +46,7 @@ def differing_setting(a: Head, b: Head) -> tuple[str, str, str] | None:
     ours, theirs = flat(a.settings), flat(b.settings)
     for name in sorted((ours.keys() & theirs.keys()) - IGNORED_SETTINGS):
         if ours[name] != theirs[name]:
-            return plain(name), plain(ours[name]), plain(theirs[name])
+            return single_line(name), single_line(ours[name]), single_line(theirs[name])
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .frame import AUTO, SIZES, SLICE
+from .frame import AUTO, FACET, SIZES
 from .ranking import with_intervals
 
 
@@ -23,7 +23,7 @@ class Lead(NamedTuple):
 
 
 _COLUMNS = (
-    *(*SLICE, "axis", *SIZES, "faster_below", "faster_above"),
+    *(*FACET, "axis", *SIZES, "faster_below", "faster_above"),
     *("crossover", "last_size", "first_size"),
 )
 
@@ -39,12 +39,12 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     """
     known = (frame["status"] == "ok") & frame["speedup"].notna() & (frame["role"] != AUTO)
     rows = with_intervals(frame[known])
-    rows["best"] = rows.groupby([*SLICE, *SIZES])["speedup"].transform("max")
+    rows["best"] = rows.groupby([*FACET, *SIZES])["speedup"].transform("max")
     found = []
     for axis in SIZES:
         others = [name for name in SIZES if name != axis]
-        for key, line in rows.groupby([*SLICE, *others]):
-            shared = dict(zip([*SLICE, *others], key, strict=True)) | {"axis": axis}
+        for key, line in rows.groupby([*FACET, *others]):
+            shared = dict(zip([*FACET, *others], key, strict=True)) | {"axis": axis}
             found += [shared | crossing for crossing in _along(line, axis)]
     table = pd.DataFrame(found, columns=list(_COLUMNS))
     return table.astype(dict.fromkeys(SIZES, "Int64"))

@@ -9,45 +9,45 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-SLICE = ["machine", "run", "stage", "device", "dtype"]
+FACET = ["machine", "run", "operation", "device", "dtype"]
 SIZES = ["batch", "in_features", "out_features"]
 AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
 FIT = "fit"  # whole trainings: many calls, whose roofline bound is that of their products alone
 
 
-class Slice(NamedTuple):
+class Facet(NamedTuple):
     """What one table or figure shows: nothing is compared across two of these."""
 
     machine: str
     run: str
-    stage: str
+    operation: str
     device: str
     dtype: str
 
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return this slice's rows of a frame."""
         keep = np.ones(len(frame), dtype=bool)
-        for name, value in zip(SLICE, self, strict=True):
+        for name, value in zip(FACET, self, strict=True):
             keep &= (frame[name] == value).to_numpy(dtype=bool)
         return frame[keep]
 
 
-def slices(frame: pd.DataFrame) -> list[Slice]:
+def facets(frame: pd.DataFrame) -> list[Facet]:
     """Return the slices by machine, run, operation as the frame has them first, device, dtype."""
-    rank = {stage: place for place, stage in enumerate(frame["stage"].unique())}
-    found = {Slice(*row) for row in frame[SLICE].itertuples(index=False)}
-    return sorted(found, key=lambda part: (*part[:2], rank[part.stage], *part[2:]))
+    rank = {operation: place for place, operation in enumerate(frame["operation"].unique())}
+    found = {Facet(*row) for row in frame[FACET].itertuples(index=False)}
+    return sorted(found, key=lambda part: (*part[:2], rank[part.operation], *part[2:]))
 
 
 def lead(
-    frame: pd.DataFrame, stage: str, when: Callable[[pd.DataFrame], bool] = lambda rows: True
-) -> Slice | None:
+    frame: pd.DataFrame, operation: str, when: Callable[[pd.DataFrame], bool] = lambda rows: True
+) -> Facet | None:
     """Return the slice of an operation with the most measured cases, in float64 among equals.
 
     Only of the slices whose rows fulfil a condition; None where there is none.
     """
-    rows = frame[frame["stage"] == stage]
-    measured = {part: part.of(rows)["status"].eq("ok").sum() for part in slices(rows)
+    rows = frame[frame["operation"] == operation]
+    measured = {part: part.of(rows)["status"].eq("ok").sum() for part in facets(rows)
                 if when(part.of(rows))}  # fmt: skip
     return max(measured, key=lambda one: (measured[one], one.dtype == "float64"), default=None)
 
@@ -67,21 +67,21 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 def is_flagged(rows: pd.DataFrame) -> pd.Series:
     """Say of each row whether it has a warning, or memory outside torch's allocator."""
-    return rows["suspicions"].notna() | rows["outside_torch_bytes"].gt(0)
+    return rows["warnings"].notna() | rows["untracked_bytes"].gt(0)
 
 
 def flagged_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the measured cases with a warning, and what it says."""
     rows = frame[(frame["status"] == "ok") & is_flagged(frame)]
-    rows = rows.assign(suspicions=rows["suspicions"].fillna("memory taken outside torch"))
-    return rows.sort_values([*SLICE, *SIZES, "kernel"], ignore_index=True)
+    rows = rows.assign(warnings=rows["warnings"].fillna("memory taken outside torch"))
+    return rows.sort_values([*FACET, *SIZES, "kernel"], ignore_index=True)
 
 
 def missing_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return every planned case without a result, with its status and reason."""
     rows = frame[frame["status"] != "ok"]
     rows = rows.assign(reason=rows["reason"].fillna("no reason was recorded"))
-    return rows.sort_values([*SLICE, "status", *SIZES, "kernel"], ignore_index=True)
+    return rows.sort_values([*FACET, "status", *SIZES, "kernel"], ignore_index=True)
 
 
 def longest_line(rows: pd.DataFrame, axis: str, prefer: str | None = None) -> pd.DataFrame:

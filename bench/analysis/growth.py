@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from .frame import SIZES, SLICE, longest_line
+from .frame import FACET, SIZES, longest_line
 
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
 MIN_R_SQUARED = 0.99
@@ -33,23 +33,23 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = frame[(frame["status"] == "ok") & frame["median_s"].notna()]
     own = rows["kernel"] == rows["baseline"]
-    base = rows["median_s"].where(own).groupby([rows[key] for key in (*SLICE, *SIZES)])
+    base = rows["median_s"].where(own).groupby([rows[key] for key in (*FACET, *SIZES)])
     paired = base.transform("max") / rows["speedup"]
     rows = rows.assign(time_s=paired.where(paired.notna() & ~own, rows["median_s"]))
     found: list[dict[str, Any]] = []
     for axis in SIZES:
-        for (*part, kernel), mine in rows.groupby([*SLICE, "kernel"], sort=False):
+        for (*part, kernel), mine in rows.groupby([*FACET, "kernel"], sort=False):
             line = longest_line(mine, axis).drop_duplicates(axis).sort_values(axis)[-POINTS:]
             if len(line) == POINTS and line[axis].iloc[-1] / line[axis].iloc[0] >= MIN_SPAN:
                 held = {name: line[name].iloc[0] for name in SIZES if name != axis}
-                key = dict(zip(SLICE, part, strict=True)) | {"axis": axis, **held}
+                key = dict(zip(FACET, part, strict=True)) | {"axis": axis, **held}
                 found.append(key | {"kernel": kernel} | _of_line(line, axis))
-    columns = [*SLICE, "axis", *SIZES, "kernel", "first", "last"]
+    columns = [*FACET, "axis", *SIZES, "kernel", "first", "last"]
     columns += [f"{what}{end}" for what in _FITS for end in ("", *_ENDS)]
     table = pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
     place = table["axis"].map(SIZES.index)
     return table.assign(place=place).sort_values(
-        [*SLICE, "place", "kernel"], kind="stable", ignore_index=True
+        [*FACET, "place", "kernel"], kind="stable", ignore_index=True
     ).drop(columns="place")  # fmt: skip
 
 

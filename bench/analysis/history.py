@@ -22,7 +22,7 @@ from .compare import IGNORED_SETTINGS
 from .frame import AUTO
 from .ranking import with_intervals
 
-_KEYS = ["stage", "device", "dtype", "kernel"]
+_KEYS = ["operation", "device", "dtype", "kernel"]
 MAX_RUNS = 12  # of a history: the newest
 
 

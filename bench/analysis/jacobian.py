@@ -21,7 +21,7 @@ def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     keeps its row, with the status and the reason of the kernel that has none.
     """
     keys = ["machine", "run", "commit", "dirty", "device", "dtype", "case", *SIZES]
-    gradient = frame[frame["stage"] == "gradient"].drop_duplicates([*keys, "kernel"])
+    gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*keys, "kernel"])
     sides = [
         gradient.loc[gradient["kernel"] == name, keys + _VALUES]
         for name in (WITH_JACOBIAN, WITHOUT_JACOBIAN)

@@ -6,12 +6,12 @@ Every function is pure.
 import pandas as pd
 from scipy.stats import gmean
 
-from .frame import AUTO, PEER, SIZES, SLICE
+from .frame import AUTO, FACET, PEER, SIZES
 
 # A shorter bound is mostly the dispatch of the call, and says little of the kernel.
 MIN_ROOFLINE_TIMES_S = (20e-6, 1e-3)
 SLOW_FIRST_CALL_S = 0.02  # nothing but a compiler takes so long to get one call ready
-_CASE = [*SLICE, *SIZES, "case"]
+_CASE = [*FACET, *SIZES, "case"]
 RATIOS = {
     "fastest kernel ÷ torch.nn": "speedup",
     "fastest kernel ÷ fastest peer": "speedup_vs_peer",
@@ -28,12 +28,12 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     fastest peer: each the quotient of two ratios to the baseline, so above 1 where the first is
     faster. NaN where a case has no peer or no `auto`.
     """
-    rows = frame[(frame["status"] == "ok") & frame["floor_s"].notna()].copy()
+    rows = frame[(frame["status"] == "ok") & frame["roofline_s"].notna()].copy()
     is_baseline = rows["kernel"] == rows["baseline"]
     rows["speedup"] = rows["speedup"].where(~is_baseline, 1.0)
     rows = rows[rows["speedup"].notna()].sort_values(["speedup", "kernel"], ascending=[False, True])
     own = _first(rows[~rows["role"].isin([AUTO, PEER])])
-    table = own[["kernel", "speedup", "speedup_low", "speedup_high", "efficiency", "floor_s"]]
+    table = own[["kernel", "speedup", "speedup_low", "speedup_high", "efficiency", "roofline_s"]]
     for role in (PEER, AUTO):
         others = _first(rows[rows["role"] == role])
         table = table.join(others[["kernel", "speedup"]].add_prefix(f"{role}_"))
@@ -67,21 +67,21 @@ def roofline_efficiency(table: pd.DataFrame) -> pd.DataFrame:
     """Sum up how near the fastest kernel of each case comes to its roofline bound, by its size."""
     found = []
     for least_s in MIN_ROOFLINE_TIMES_S:
-        rows = table[(table["floor_s"] >= least_s) & table["efficiency"].notna()]
+        rows = table[(table["roofline_s"] >= least_s) & table["efficiency"].notna()]
         if len(rows):
             worst = rows.sort_values("efficiency", kind="stable").iloc[0]
             found.append(
                 {"bound_s": least_s, "cases": len(rows), "median": rows["efficiency"].median(),
-                 "least": worst["efficiency"], **worst[[*SIZES, "dtype", "kernel", "stage"]]}
+                 "least": worst["efficiency"], **worst[[*SIZES, "dtype", "kernel", "operation"]]}
             )  # fmt: skip
-    columns = ["bound_s", "cases", "median", "least", *SIZES, "dtype", "kernel", "stage"]
+    columns = ["bound_s", "cases", "median", "least", *SIZES, "dtype", "kernel", "operation"]
     return pd.DataFrame(found, columns=columns)
 
 
 def slow_first_calls(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the kernels that take long to get ready: binding and the first call, in seconds."""
     rows = frame[(frame["status"] == "ok") & frame["first_call_s"].notna()]
-    seconds = rows.groupby(["stage", "kernel"])["first_call_s"].agg(["count", "median", "max"])
+    seconds = rows.groupby(["operation", "kernel"])["first_call_s"].agg(["count", "median", "max"])
     return seconds[seconds["max"] >= SLOW_FIRST_CALL_S].sort_values("median").reset_index()
 
 

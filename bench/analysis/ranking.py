@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from .frame import AUTO, SIZES, SLICE
+from .frame import AUTO, FACET, SIZES
 from .jacobian import jacobian_overhead
 
 TIE_RATIO = 1.1  # paired ratios of one process that are nearer than this may be equal
@@ -16,7 +16,7 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
     speedups within 10 % be equal. The baseline's own is 1 by definition.
     """
     known = rows["speedup_low"].notna() & rows["speedup_high"].notna()
-    several = known.groupby([rows[key] for key in SLICE]).transform("any")
+    several = known.groupby([rows[key] for key in FACET]).transform("any")
     defined = several & (rows["kernel"] == rows["baseline"])
     reach = pd.Series(TIE_RATIO**0.5, index=rows.index).where(~defined, 1.0)
     return rows.assign(
@@ -32,11 +32,11 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     `ties` lists the kernels whose interval reaches into the winner's, see `with_intervals`.
     `baseline_s` is NaN where the baseline has no time.
     """
-    keys = [*SLICE, "case", *SIZES]
+    keys = [*FACET, "case", *SIZES]
     measured = (frame["status"] == "ok") & (frame["role"] != AUTO)
     ranked = frame[measured].sort_values(["median_s", "kernel"])
     ranked = ranked.sort_values("speedup", ascending=False, kind="stable")
-    ranked = with_intervals(ranked.sort_values([*SLICE, *SIZES], kind="stable"))
+    ranked = with_intervals(ranked.sort_values([*FACET, *SIZES], kind="stable"))
     shown = ["commit", "kernel", "median_s", "q1_s", "q3_s", "baseline"]
     shown += ["speedup", "speedup_low", "speedup_high", "low"]
     best = ranked.drop_duplicates(keys)[[*keys, *shown]].set_index(keys)
@@ -53,7 +53,7 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
 
 def gradient_overview(frame: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
     """Return the fastest gradient and the Jacobian's overhead at a few sizes, see `spread`."""
-    best = fastest(frame[frame["stage"] == "gradient"])
+    best = fastest(frame[frame["operation"] == "gradient"])
     keys = ["machine", "run", "device", "dtype", *SIZES]
     ratios = ["time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
     table = best.merge(jacobian_overhead(frame)[[*keys, *ratios]], on=keys, how="left")

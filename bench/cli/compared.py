@@ -39,7 +39,9 @@ def print_compared(table: pd.DataFrame) -> None:
     Of a case that only one of the runs holds there is no more to say than that: it is counted.
     """
     console = Console(highlight=False)
-    for part, rows in table[has_changed(table)].groupby(["stage", "device", "dtype"], sort=False):
+    for part, rows in table[has_changed(table)].groupby(
+        ["operation", "device", "dtype"], sort=False
+    ):
         console.print(" ".join(map(str, part)), style="italic", markup=False)
         console.print(render(rows, _COLUMNS, to="console"))
     apart = Counter(table["why"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from ..common.errors import UserError
-from ..store.runs import COLUMNS, plain
+from ..store.runs import COLUMNS, single_line
 
 _ALLOWED = (
     *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp),
@@ -21,7 +21,7 @@ def parse_filter(text: str | None) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the function that keeps the rows of which an expression is true; all without one.
 
     The expression is one of `DataFrame.query` on the columns of a run, such as
-    `stage == 'step' and batch >= 100`: comparisons and arithmetic, no call and no attribute.
+    `operation == 'step' and batch >= 100`: comparisons and arithmetic, no call and no attribute.
 
     Raises:
         UserError: It is no such expression, or names no column.
@@ -35,10 +35,10 @@ def parse_filter(text: str | None) -> Callable[[pd.DataFrame], pd.DataFrame]:
         try:
             kept = frame.query(text, engine="python")
         except Exception as error:  # of numbers with texts, say: pandas documents no common type
-            raise _refused(text, plain(error, 100)) from error
+            raise _refused(text, single_line(error, 100)) from error
         if kept.empty:
             raise UserError(
-                f"--filter must leave a case; {plain(text)!r} leaves none of {len(frame):,}; "
+                f"--filter must leave a case; {single_line(text)!r} leaves none of {len(frame):,}; "
                 "`report --format csv` writes all of them"
             )
         return kept
@@ -55,13 +55,13 @@ def _check(text: str) -> None:
         if not isinstance(node, _ALLOWED):
             raise _refused(text, f"{type(node).__name__} is not allowed")
         if isinstance(node, ast.Name) and node.id not in COLUMNS:
-            raise _refused(text, f"{plain(node.id, 60)} is no column")
+            raise _refused(text, f"{single_line(node.id, 60)} is no column")
     if not any(isinstance(node, ast.Compare) for node in nodes):
         raise _refused(text, "it compares nothing")
 
 
 def _refused(text: str, why: str) -> UserError:
     return UserError(
-        "--filter takes an expression on the columns of a run, such as \"stage == 'step' and "
-        f'batch >= 100"; got {plain(text)!r}: {why}; `report --format csv` shows the columns'
+        "--filter takes an expression on the columns of a run, such as \"operation == 'step' and "
+        f'batch >= 100"; got {single_line(text)!r}: {why}; `report --format csv` shows the columns'
     )

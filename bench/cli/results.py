@@ -26,7 +26,7 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     """Print a run's results, and under which conditions they hold."""
     console = Console()
     print_results(frame, console)
-    processes = counted(settings["passes"], "process")
+    processes = counted(settings["processes"], "process")
     console.print(
         f"Time: the median of {processes}, {counted(settings['threads'], 'thread')}, "
         "inputs in cache where they fit. Speedup: over the operation's torch.nn kernel, in "
@@ -39,11 +39,11 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
 def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the results of one process, and how much of it other work disturbed."""
     console = Console()
-    frame = pd.DataFrame([{**row, "suspicions": "; ".join(row["suspicions"])} for row in rows])
+    frame = pd.DataFrame([{**row, "warnings": "; ".join(row["warnings"])} for row in rows])
     # Where nothing was measured there are no columns of it.
     frame = frame.reindex(columns=[column.name for column in FRAME])
     print_results(frame.astype({column.name: column.dtype for column in FRAME}), console)
-    disturbed = sum(bool(row.get("contended_passes")) for row in rows)
+    disturbed = sum(bool(row.get("contended_processes")) for row in rows)
     if disturbed:
         console.print(
             f"{disturbed} of {counted(len(rows), 'benchmark')} were disturbed by other work on "
@@ -60,7 +60,7 @@ def print_results(frame: pd.DataFrame, console: Console) -> None:
         console: Where to; 80 columns are enough.
     """
     notes = Notes()
-    for part, rows in frame.groupby(["stage", "device", "dtype"], sort=False):
+    for part, rows in frame.groupby(["operation", "device", "dtype"], sort=False):
         ranked = rows.sort_values([*SIZES, "median_s", "kernel"], kind="stable").to_dict("records")
         lines = ((format_case(*(row[size] for size in SIZES)), _cells(row, notes))
                  for row in ranked)  # fmt: skip
@@ -73,7 +73,7 @@ def _cells(row: Mapping[Any, Any], notes: Notes) -> tuple[str, ...]:
     said = format_spread(row["speedup"], row["speedup_low"], row["speedup_high"])
     if failed or row["kernel"] == row["baseline"]:
         said = row["status"] if failed else "baseline"
-    mark = notes.mark(row["reason"] if failed else row["suspicions"])
+    mark = notes.mark(row["reason"] if failed else row["warnings"])
     return (
         row["kernel"],
         format_time(row["median_s"]),

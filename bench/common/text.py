@@ -1,10 +1,10 @@
 """Texts that are shown on one line."""
 
 
-def plain(value: object, limit: int = 200) -> str:
+def single_line(value: object, limit: int = 200) -> str:
     r"""Return a text on one line: control characters as escapes, the middle of a long one cut.
 
-    >>> plain("a\nb")
+    >>> single_line("a\nb")
     'a\\nb'
     """
     text = str(value)

@@ -12,8 +12,8 @@ _BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 def counted(count: int, noun: str) -> str:
     """Write how many there are of something whose plural takes an s, or es after one.
 
-    >>> counted(1, "case"), counted(1_200, "block"), counted(2, "pass")
-    ('1 case', '1,200 blocks', '2 passes')
+    >>> counted(1, "case"), counted(1_200, "block"), counted(2, "process")
+    ('1 case', '1,200 blocks', '2 processes')
     """
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"

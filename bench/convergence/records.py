@@ -39,7 +39,7 @@ class TaskInfo(_Model):
     dtype: Slug
     lr: Above
     batch_size: Size
-    tolerance: Above = Field(0.01, alias="within")
+    tolerance: Above = 0.01
     repeats: Size = 3
     seed: int = 0
 
@@ -58,7 +58,7 @@ class TrainerResult(_Model):
     """
 
     trainer: Name
-    iteration: Name = Field(alias="leg")
+    iteration: Name
     status: Literal["ok", "not reached", "unsupported", "crashed"]
     reason: Annotated[str, Field(max_length=1000)] | None = None
     losses: list[Amount] = []
@@ -73,7 +73,7 @@ class TrainerResult(_Model):
 class ConvergenceRun(_Model):
     """How long each trainer took to reach the target loss, on one machine and one data set."""
 
-    version: Literal[1] = Field(alias="schema")
+    version: Literal[2] = Field(alias="schema")
     datetime: Name
     commit_info: Commit
     machine: Slug
@@ -82,7 +82,7 @@ class ConvergenceRun(_Model):
     task: TaskInfo
     closed_form_loss: Above
     target: Above
-    results: list[TrainerResult] = Field(alias="trained")
+    results: list[TrainerResult]
 
     @property
     def name(self) -> str:
@@ -100,7 +100,7 @@ def latest_convergence_runs(folder: Path) -> list[ConvergenceRun]:
     Raises:
         UserError: One of the files cannot be read, or holds something else.
     """
-    is_what = "a convergence run is what `python -m bench curves` writes"
+    is_what = "a convergence run is what `python -m bench convergence` writes"
     paths = sorted(folder.rglob("*.json"))
     loaded = [load_record(path, ConvergenceRun, "a convergence run takes", is_what)
               for path in paths]  # fmt: skip

@@ -40,7 +40,7 @@ def measure_convergence(
     head = events[0][0]
     now = datetime.now(UTC)
     run = ConvergenceRun.model_validate({
-        "schema": 1,
+        "schema": 2,
         "datetime": now.isoformat(timespec="seconds"),
         "commit_info": {key: commit[key] for key in ("id", "dirty")},
         "machine": machine_slug(),

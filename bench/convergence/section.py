@@ -15,7 +15,7 @@ from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
 from ..report.style import COLOURS, GREY, LINES, add_legend, add_title_and_footer, label
 from ..report.subject import Paths, Subject
-from ..store.runs import plain
+from ..store.runs import single_line
 from .records import ConvergenceRun, TrainerResult
 
 BASELINE = "TorchLinearRegression"
@@ -134,7 +134,7 @@ def subject(runs: Sequence[ConvergenceRun]) -> Subject:
     if runs:
         most = max(runs, key=lambda run: (sum(bool(one.seconds) for one in run.results),
                                           run.task.dtype == "float64"))  # fmt: skip
-        published["fit-curves"] = _figure_name(most)
+        published["convergence"] = _figure_name(most)
     return Subject(
         sections=partial(_sections, runs),
         figures={_figure_name(run): partial(convergence_figure, run) for run in runs},
@@ -144,7 +144,7 @@ def subject(runs: Sequence[ConvergenceRun]) -> Subject:
 
 
 def _figure_name(run: ConvergenceRun) -> str:
-    return f"{run.name}-curves"
+    return f"{run.name}-convergence"
 
 
 def _sections(runs: Sequence[ConvergenceRun], paths: Paths) -> list[Section]:
@@ -153,7 +153,7 @@ def _sections(runs: Sequence[ConvergenceRun], paths: Paths) -> list[Section]:
         text = convergence_section(run, paths.get(_figure_name(run)))
         parts.setdefault(run.machine, []).append(text)
     return [
-        Section(f"Convergence on {plain(machine)}", "\n\n".join(texts))
+        Section(f"Convergence on {single_line(machine)}", "\n\n".join(texts))
         for machine, texts in parts.items()
     ]
 

@@ -14,7 +14,7 @@ from ..common.errors import UserError
 from ..common.units import counted
 from ..measure.clock import wall_clock
 from ..plan.benchmark import planned
-from ..plan.feasibility import foretell
+from ..plan.feasibility import predict
 from ..plan.selection import Selection
 from .blocks import Block, run_block
 from .config import GateConfig
@@ -52,7 +52,7 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
     left_out: dict[str, list[str]] = {}
     plan = planned(axes)
     for one in plan:
-        told = foretell(one, None, math.inf)
+        told = predict(one, None, math.inf)
         if told.status == OK:
             found.append(KernelCase(one.kernel.name, one.case))
         else:
@@ -87,7 +87,7 @@ def run_gate(
     spec = Spec({BASE: str(base.folder), HEAD: str(head.folder)}, cases)
     old, new = _verify_both(spec, options)
     verified = {name: (old.found[name], new.found[name]) for name in old.found if name in new.found}
-    operations = {one.case.stage for one in cases}
+    operations = {one.case.operation for one in cases}
 
     def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
         named = options.kernels or mine

@@ -32,7 +32,7 @@ class VersionKernel:
     def __init__(self, version: ModuleType, kernel: Any) -> None:
         self._version, self._kernel = version, kernel
         self.name: str = kernel.name
-        self.stage: str = getattr(kernel, "operation", None) or getattr(kernel, OLD_OPERATION)
+        self.operation: str = getattr(kernel, "operation", None) or getattr(kernel, OLD_OPERATION)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""

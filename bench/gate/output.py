@@ -20,7 +20,7 @@ from rich.table import Table
 from ..common.errors import UserError
 from ..common.units import counted
 from ..report.markdown import escape
-from ..store.files import write_whole
+from ..store.files import atomic_write
 from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, Estimate, ExitStatus
 from .spec import BASE, HEAD
 from .verdict import FAILED, UNTIMED, WORST_FIRST, CaseVerdict, Verdict
@@ -202,7 +202,7 @@ def as_benchmarks(verdict: Verdict, which: str, version: Version) -> dict[str, A
         if stats.data:
             values = {key: getattr(stats, key) for key in stats.fields}
             found.append({
-                **{"group": case.stage, "name": name, "fullname": name, "options": {}},
+                **{"group": case.operation, "name": name, "fullname": name, "options": {}},
                 **{"params": None, "param": None, "extra_info": {}},
                 "stats": values | {"iterations": 1, "data": stats.data},
             })  # fmt: skip
@@ -222,7 +222,7 @@ def require_writable(folder: Path) -> None:
         UserError: It cannot.
     """
     try:
-        write_whole(folder / ".writable", "")
+        atomic_write(folder / ".writable", "")
         (folder / ".writable").unlink()
     except OSError as error:
         raise UserError(
@@ -241,7 +241,7 @@ def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) 
         "head.json": json.dumps(as_benchmarks(verdict, HEAD, head)),
     }
     for name, content in files.items():
-        write_whole(folder / name, content)
+        atomic_write(folder / name, content)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(text)

@@ -22,7 +22,7 @@ from mlr import Problem, check
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
-from ..measure.memory import is_out_of_memory, weigh
+from ..measure.memory import is_out_of_memory, measure_memory
 from ..measure.paired import PairedRatio, paired_ratio
 from ..measure.timing import warm_up
 from .exact import EXACT_METRICS, Examination, Verified
@@ -63,7 +63,9 @@ def _verified(kernel: Any, one: KernelCase) -> Verified:
             return Verified("wrong", result.reason)
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
-        found = Examination(int(counter.get_total_flops()), weigh(kernel, Problem(one.case)))
+        found = Examination(
+            int(counter.get_total_flops()), measure_memory(kernel, Problem(one.case))
+        )
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
@@ -92,7 +94,7 @@ def _ratio(head: Call, base: Call, problem: Problem, seed: int) -> PairedRatio:
     def refresh(number: int) -> None:
         problem.resample(seed + number + 1)
 
-    small = problem.case.input_bytes <= REFRESHED_BYTES and problem.case.stage == "gradient"
+    small = problem.case.input_bytes <= REFRESHED_BYTES and problem.case.operation == "gradient"
     return paired_ratio(
         head, base, device, f_seconds=about_s, seed=seed, refresh=refresh if small else None
     )
@@ -118,7 +120,7 @@ def work(measure: Measure) -> None:
         except Exception as error:
             say("refused", reason=f"the {name} version cannot be used: {in_one_line(error)}")
             return
-    say("kernels", **{name: _stages(kernels) for name, kernels in loaded.items()})
+    say("kernels", **{name: _operations(kernels) for name, kernels in loaded.items()})
     with gc_paused():
         for one in spec.cases:
             if all(one.kernel in kernels for kernels in loaded.values()):
@@ -127,8 +129,8 @@ def work(measure: Measure) -> None:
                 say("done", case=one.name, **measure(one, own, spec))
 
 
-def _stages(kernels: Mapping[str, VersionKernel]) -> dict[str, str]:
-    return {name: kernel.stage for name, kernel in kernels.items()}
+def _operations(kernels: Mapping[str, VersionKernel]) -> dict[str, str]:
+    return {name: kernel.operation for name, kernel in kernels.items()}
 
 
 if __name__ == "__main__":

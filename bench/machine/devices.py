@@ -249,7 +249,7 @@ def device_of(device: str) -> Device:
     return DEVICES[device.partition(":")[0]]
 
 
-def absent(device: str) -> str | None:
+def unavailable_reason(device: str) -> str | None:
     """Say why a device cannot be used here, or None if it can."""
     return device_of(device).unavailable_reason()
 

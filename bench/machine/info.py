@@ -67,7 +67,7 @@ def settings() -> dict[str, Any]:
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "flush_denormals": _flushes_denormals(),
         "gc_while_timing": False,
-        "rule": {"cases": len(rule.fastest), "part_flops": rule.part_flops},
+        "tuning_table": {"cases": len(rule.fastest), "part_flops": rule.part_flops},
     }
 
 

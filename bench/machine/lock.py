@@ -12,12 +12,12 @@ from filelock import FileLock, Timeout
 
 from ..common.errors import UserError
 
-LOCK_VARIABLE = "MLR_TIMING_LOCK"
+LOCK_VARIABLE = "MLR_BENCH_LOCK"
 POLL_S = 0.5  # a process that waits takes next to nothing from the one that measures
 
 
 def lock_path() -> Path:
-    """Return the file that is locked: `MLR_TIMING_LOCK`, or one of this user among the temporary.
+    """Return the file that is locked: `MLR_BENCH_LOCK`, or one of this user among the temporary.
 
     It is of this machine, as a home on a network may not be.
     """
@@ -27,7 +27,7 @@ def lock_path() -> Path:
 
 
 @contextmanager
-def turn(say: Callable[[str], None]) -> Iterator[None]:
+def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
     """Hold the machine; wait while another process holds it.
 
     The lock is the system's own and vanishes with its process: one that is killed leaves none.

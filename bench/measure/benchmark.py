@@ -18,7 +18,7 @@ from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark
 from ..plan.feasibility import Ceilings, Columns, Outcome
 from .clock import PhaseTimer
-from .memory import is_out_of_memory, weigh
+from .memory import is_out_of_memory, measure_memory
 from .paired import PairedRatio, paired_ratio
 from .side_effects import (
     ContractViolationError,
@@ -47,7 +47,7 @@ class Rounds(NamedTuple):
 Timer = Callable[[Call, float], Rounds | None]
 
 
-class Take(Columns):
+class Sample(Columns):
     """The sample of one process: the columns that it measured of a benchmark."""
 
     median_s: float
@@ -55,7 +55,7 @@ class Take(Columns):
 
     def columns(self, number: int = 1) -> dict[str, Any]:
         """Return the sample of a process as plain JSON."""
-        return {"pass": number, **vars(self)}
+        return {"process": number, **vars(self)}
 
 
 class BenchmarkFailedError(Exception):
@@ -87,7 +87,7 @@ def kept_reason(outcome: Outcome) -> Iterator[None]:
         raise BenchmarkFailedError(outcome.status, outcome.reason) from error
 
 
-def examine(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: PhaseTimer) -> None:
+def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: PhaseTimer) -> None:
     """Verify a benchmark by the oracle and the kernel contract, and measure its memory.
 
     Args:
@@ -107,12 +107,12 @@ def examine(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: 
             outcome.max_rel_error = _check_twice(kernel, problem, call, outcome)
         with phases.on("warm_up"):
             if call.seconds < LONG_CALL_S:
-                outcome.suspicions += detect_background_work(call.call)
-            outcome.suspicions += detect_result_caching(problem, call.call, call.seconds)
+                outcome.warnings += detect_background_work(call.call)
+            outcome.warnings += detect_result_caching(problem, call.call, call.seconds)
         with phases.on("memory"):
             del problem, call
             _measure_memory(kernel, case, outcome)
-    outcome.floor_s = ceilings.floor_s(case, case.least_flops, case.least_bytes)
+    outcome.roofline_s = ceilings.roofline_s(case, case.least_flops, case.least_bytes)
 
 
 class RecordingCall:
@@ -139,7 +139,7 @@ def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome:
     """Check on the case's inputs and on secret ones; return the larger error."""
     with inputs_untouched(problem):
         first, seen = observe_side_effects(lambda: check(kernel, problem, call))
-    outcome.suspicions += seen
+    outcome.warnings += seen
     require_own_memory(problem, call.result)
     _require_right(first)
     before = call.result
@@ -168,27 +168,27 @@ def _require_right(result: Check, when: str = "") -> None:
 
 
 def _measure_memory(kernel: Kernel, case: Case, outcome: Outcome) -> None:
-    memory = weigh(kernel, Problem(case))
-    outcome.peak_bytes, outcome.outside_torch_bytes = memory.peak_bytes, memory.untracked_bytes
+    memory = measure_memory(kernel, Problem(case))
+    outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
     predicted = outcome.predicted_peak_bytes
     slack = device_of(case.device).formula_slack_bytes + predicted // 50
     if memory.peak_bytes > predicted + slack:
-        outcome.suspicions.append(
+        outcome.warnings.append(
             f"holds {format_bytes(memory.peak_bytes)} at peak, its formula says "
             f"{format_bytes(predicted)}"
         )
-    if memory.leak_bytes > 0 and not OPERATIONS[case.stage].iterative:
-        outcome.suspicions.append(f"leaks {format_bytes(memory.leak_bytes)} with every call")
+    if memory.leak_bytes > 0 and not OPERATIONS[case.operation].iterative:
+        outcome.warnings.append(f"leaks {format_bytes(memory.leak_bytes)} with every call")
     if memory.untracked_bytes > 0:
-        outcome.suspicions.append(
+        outcome.warnings.append(
             f"holds about {format_bytes(memory.untracked_bytes)} or more outside torch, which its "
             "peak memory does not count"
         )
 
 
-def time_once(
+def measure_sample(
     benchmark: Benchmark, outcome: Outcome, timer: Timer, phases: PhaseTimer, number: int
-) -> Take | None:
+) -> Sample | None:
     """Time a benchmark in this process, by itself and against its baseline, then check it.
 
     It has been verified before, here or in a process of its own. The check here, on inputs that
@@ -224,7 +224,7 @@ def time_once(
         with phases.on("checking"):
             problem.resample(problem.seed + 1)
             _require_right(check(kernel, problem, call), "on other inputs, after timing: ")
-    return Take(**measured, first_call_s=first_call_s, **load) if measured else None
+    return Sample(**measured, first_call_s=first_call_s, **load) if measured else None
 
 
 def _time(
@@ -241,8 +241,8 @@ def _time(
         **rounds._asdict(),
         "paired_s": pair.f_median_s if pair else None,
         "log_speedup": -pair.log_ratio if pair else None,
-        "quads": len(pair.log_ratios) if pair else 0,
-        "busy": pair.cpu_utilisation if pair and device.is_host else None,
+        "abba_blocks": len(pair.log_ratios) if pair else 0,
+        "cpu_utilisation": pair.cpu_utilisation if pair and device.is_host else None,
         **(by_device._asdict() if by_device else {}),
     }
 

@@ -34,7 +34,7 @@ class Memory:
     untracked_bytes: int
 
 
-def weigh(kernel: Kernel, problem: Problem) -> Memory:
+def measure_memory(kernel: Kernel, problem: Problem) -> Memory:
     """Measure what one call holds, in bytes.
 
     On the CPU the peak is exact to the byte, from the allocator's own events; on an accelerator to
@@ -50,7 +50,7 @@ def weigh(kernel: Kernel, problem: Problem) -> Memory:
         kept += device.allocations(call).held_bytes
     peaks, leak = [], 0
     # A step may keep what its next needs; what it keeps after that is a leak.
-    for _ in range(2 if OPERATIONS[problem.case.stage].stateful else 1):
+    for _ in range(2 if OPERATIONS[problem.case.operation].stateful else 1):
         leak, peak = device.allocations(call)
         peaks.append(kept + peak)
         kept += leak
@@ -59,7 +59,7 @@ def weigh(kernel: Kernel, problem: Problem) -> Memory:
 
 def peak_bytes(kernel: Kernel, problem: Problem) -> int:
     """Measure the peak memory of one call, in bytes, beyond the problem's inputs."""
-    return weigh(kernel, problem).peak_bytes
+    return measure_memory(kernel, problem).peak_bytes
 
 
 def _touch_inputs(problem: Problem) -> None:

@@ -36,9 +36,9 @@ class ContractViolationError(Exception):
 
 
 def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:
-    """Return the tensors that a call of the problem's stage may read and not write."""
+    """Return the tensors that a call of the problem's operation may read and not write."""
     found: list[tuple[str, Tensor]] = []
-    for name in OPERATIONS[problem.case.stage].inputs:
+    for name in OPERATIONS[problem.case.operation].inputs:
         value = getattr(problem, name)
         if isinstance(value, Tensor):
             found.append((name, value))
@@ -75,7 +75,7 @@ def require_own_memory(problem: Problem, result: object) -> None:
     Raises:
         ContractViolationError: If it does.
     """
-    if OPERATIONS[problem.case.stage].trains or not isinstance(result, tuple):
+    if OPERATIONS[problem.case.operation].trains or not isinstance(result, tuple):
         return
     inputs = {value.untyped_storage().data_ptr(): name for name, value in inputs_of(problem)}
     for value in result:
@@ -118,7 +118,7 @@ def detect_background_work(call: Call) -> list[str]:
 
 def detect_result_caching(problem: Problem, call: Call, about_s: float) -> list[str]:
     """Say so if a call is far faster on inputs that it has seen before."""
-    if OPERATIONS[problem.case.stage].iterative or about_s > LONGEST_CHANGED_S:
+    if OPERATIONS[problem.case.operation].iterative or about_s > LONGEST_CHANGED_S:
         return []
     x = inputs_of(problem)[0][1]
     other = x[:1].clone()

@@ -55,7 +55,7 @@ class LoadSnapshot:
             throttled = bool(throttled or before.device.throttled)
         return {
             "steal": steal,
-            "others": others,
+            "other_cpu": others,
             "load": psutil.getloadavg()[0],
             "cpu_mhz": self.cpu_mhz,
             "gpu_mhz": self.device.mhz,

@@ -1,4 +1,4 @@
-"""Options -> the benchmarks of a plan: every kernel on every case of its stage and device."""
+"""Options -> the benchmarks of a plan: every kernel on every case of its operation and device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mlr import KERNELS, OPERATIONS, Case, Kernel
 
 from ..common.errors import UserError
-from ..machine.devices import DEVICES, absent
+from ..machine.devices import DEVICES, unavailable_reason
 from .grid import GRIDS, WITH_PEERS, Size
 from .selection import Selection
 
@@ -28,7 +28,7 @@ class Benchmark(NamedTuple):
 
 def full_name(entry: Benchmark) -> str:
     """Return pytest's id of a benchmark, which is its `fullname` in a run file."""
-    return f"bench/bench_kernels.py::bench_kernel[{entry.case.stage}-{entry.id}]"
+    return f"bench/bench_kernels.py::bench_kernel[{entry.case.operation}-{entry.id}]"
 
 
 def cases(selection: Selection) -> list[Case]:
@@ -43,13 +43,17 @@ def _cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
     """Return the cases, each with the kernels that its blocks name; None where one names none."""
     found: dict[Case, frozenset[str] | None] = {}
     for block in GRIDS[selection.grid]:
-        for stage, device, dtype, size in product(
-            [one for one in block.stages or OPERATIONS if one in (selection.stage or OPERATIONS)],
+        for operation, device, dtype, size in product(
+            [
+                one
+                for one in block.operations or OPERATIONS
+                if one in (selection.operation or OPERATIONS)
+            ],
             selection.device or DEVICES,
             selection.dtype or block.dtypes,
             _replaced(block.sizes, selection),
         ):
-            case = Case(stage, device, dtype, *size, seed=selection.seed)
+            case = Case(operation, device, dtype, *size, seed=selection.seed)
             others, own = found.get(case, frozenset()), block.kernels
             found[case] = None if others is None or own is None else others | own
     return found
@@ -69,7 +73,7 @@ def _replaced(block_sizes: tuple[Size, ...], selection: Selection) -> list[Size]
 
 
 def planned(selection: Selection) -> list[Benchmark]:
-    """Return every kernel on every case of its stage and device; peers where they belong.
+    """Return every kernel on every case of its operation and device; peers where they belong.
 
     What is named by the axes is planned in any case, and says what it lacks.
 
@@ -80,12 +84,12 @@ def planned(selection: Selection) -> list[Benchmark]:
         Benchmark(kernel, case)
         for case, named in _cases(selection).items()
         for kernel in KERNELS.values()
-        if kernel.stage == case.stage and _is_wanted(kernel, case, named, selection)
+        if kernel.operation == case.operation and _is_wanted(kernel, case, named, selection)
     ]
     if not plan:
         raise UserError(
-            "the axes must leave a case to measure; got none: a kernel belongs to one stage only "
-            "(see --stage and --kernel)"
+            "the axes must leave a case to measure; got none: a kernel belongs to one operation "
+            "only (see --operation and --kernel)"
         )
     return plan
 
@@ -109,7 +113,7 @@ def require_supported(plan: Sequence[Benchmark]) -> None:
     Raises:
         UserError: No kernel takes its case, or its device is absent; with the first reason.
     """
-    reasons = [kernel.unsupported(case) or absent(case.device) for kernel, case in plan]
+    reasons = [kernel.unsupported(case) or unavailable_reason(case.device) for kernel, case in plan]
     if None not in reasons:
         raise UserError(
             f"a run needs a benchmark that this machine can take; of {len(plan)} planned it can "

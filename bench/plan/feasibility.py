@@ -9,7 +9,7 @@ from typing import Any
 from mlr import Case
 
 from ..common.units import format_bytes, format_time
-from ..machine.devices import absent, device_of
+from ..machine.devices import device_of, unavailable_reason
 from .benchmark import Benchmark
 
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
@@ -33,7 +33,7 @@ class Ceilings:
     bandwidth_bytes_per_s: list[list[float]]
     flops_per_s: dict[str, float]
 
-    def floor_s(self, case: Case, flops: int, bytes_moved: int) -> float:
+    def roofline_s(self, case: Case, flops: int, bytes_moved: int) -> float:
         """Return the roofline bound: the least seconds the device needs for so much work.
 
         max(FLOPs ÷ peak, bytes ÷ bandwidth, one dispatch). The bandwidth is the highest measured
@@ -61,10 +61,10 @@ class Outcome(Columns):
     predicted_peak_bytes: int
     flops: int
     bytes_moved: int
-    suspicions: list[str]
+    warnings: list[str]
 
 
-def foretell(benchmark: Benchmark, ceilings: Ceilings | None, longest_s: float) -> Outcome:
+def predict(benchmark: Benchmark, ceilings: Ceilings | None, longest_s: float) -> Outcome:
     """Predict what a benchmark costs, and whether it can be attempted at all.
 
     The status is `unsupported` or `infeasible`, each with its reason, or `ok` for one to measure.
@@ -86,9 +86,9 @@ def foretell(benchmark: Benchmark, ceilings: Ceilings | None, longest_s: float) 
         predicted_peak_bytes=0 if refused else kernel.predicted_peak_bytes(case),
         flops=0 if refused else kernel.predicted_flops(case),
         bytes_moved=0 if refused else kernel.predicted_bytes_moved(case),
-        suspicions=[],
+        warnings=[],
     )
-    if (reason := refused or absent(case.device)) is not None:
+    if (reason := refused or unavailable_reason(case.device)) is not None:
         outcome.status, outcome.reason = "unsupported", reason
     elif (reason := _too_much(case, outcome, ceilings, longest_s)) is not None:
         outcome.status, outcome.reason = "infeasible", reason
@@ -107,7 +107,7 @@ def _too_much(
             f"needs {format_bytes(needed)}, {format_bytes(outcome.predicted_peak_bytes)} of it in "
             f"the call; {format_bytes(usable)} may be used"
         )
-    least = ceilings.floor_s(case, outcome.flops, outcome.bytes_moved) if ceilings else 0.0
+    least = ceilings.roofline_s(case, outcome.flops, outcome.bytes_moved) if ceilings else 0.0
     if least > longest_s:
         return f"one call takes at least {format_time(least)}; the grid allows {longest_s:g} s"
     return None

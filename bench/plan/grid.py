@@ -19,9 +19,9 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GridBlock:
-    """Cases of some stages, or of all where none is named; of all kernels, or of some."""
+    """Cases of some operations, or of all where none is named; of all kernels, or of some."""
 
-    stages: tuple[str, ...]
+    operations: tuple[str, ...]
     dtypes: tuple[str, ...]
     sizes: tuple[Size, ...]
     kernels: frozenset[str] | None = None
@@ -103,7 +103,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
     "tall": (_steps(((6, 3), (16, 8), (32, 4)), (33, 100, 1_000, 10_000, 100_000, 1_000_000)),),
     "wide": (_steps(((64, 16), (256, 64), (1_024, 256)), (1_000, 10_000, 100_000)),),
     # Over several workers: sums of 0.2 KiB, 8 KiB and 128 KiB beside little and much of one's own.
-    "scale": (
+    "scaling": (
         GridBlock(
             ("gradient",),
             ("float32", "float64"),
@@ -116,7 +116,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
 WITH_PEERS = ("full", "tall", "wide")
 
 # Fresh processes that time each case, where the command line does not say.
-PASSES = {name: 2 if name == "smoke" else 5 for name in GRIDS}
+PROCESSES = {name: 2 if name == "smoke" else 5 for name in GRIDS}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
 LONGEST_CALL_S = dict.fromkeys(GRIDS, 5.0) | {

@@ -35,7 +35,7 @@ class Selection:
         "100 x 16 -> 8 in float64)",
         DEFAULT_GRID,
     )
-    stage: tuple[str, ...] | None = _axis("gradient,step,fit")
+    operation: tuple[str, ...] | None = _axis("gradient,step,fit")
     kernel: tuple[str, ...] | None = _axis("kernel names, comma-separated")
     device: tuple[str, ...] | None = _axis("device types, as cpu,cuda (default: all that are here)")
     dtype: tuple[str, ...] | None = _axis("float32,float64, or another that a kernel takes")
@@ -54,11 +54,11 @@ class Selection:
             grid: What is measured where neither a grid nor a size is given.
 
         Raises:
-            UserError: For an unknown grid, kernel, stage, device or dtype, or a range that is none.
+            UserError: For an unknown grid, kernel, operation, device or dtype, or a bad range.
         """
         from mlr import KERNELS, OPERATIONS
 
-        from ..machine.devices import DEVICES, absent
+        from ..machine.devices import DEVICES, unavailable_reason
         from .kernels import load_user_kernels
 
         raw = {axis.name: getattr(args, axis.name) for axis in fields(cls)}
@@ -70,10 +70,17 @@ class Selection:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
         load_user_kernels(raw["kernel_file"])
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
-        known = {"stage": OPERATIONS, "kernel": sorted(KERNELS), "device": DEVICES, "dtype": dtypes}
+        known = {
+            "operation": OPERATIONS,
+            "kernel": sorted(KERNELS),
+            "device": DEVICES,
+            "dtype": dtypes,
+        }
         for name, valid in known.items():
             raw[name] = names(raw[name], f"--{name}", valid)
-        raw["device"] = raw["device"] or tuple(one for one in DEVICES if absent(one) is None)
+        raw["device"] = raw["device"] or tuple(
+            one for one in DEVICES if unavailable_reason(one) is None
+        )
         return cls(**raw)
 
 

@@ -17,7 +17,7 @@ from ..analysis.compare import differing_setting
 from ..analysis.history import History, comparable_runs, history_of
 from ..common.errors import UserError
 from ..store.files import swap
-from ..store.runs import load_run, plain, runs_frame
+from ..store.runs import load_run, runs_frame, single_line
 from ..store.schema import Head, Run
 from ..store.shards import merge_shards
 from .draw import draw, draw_all
@@ -27,11 +27,11 @@ from .markdown import contents, render_template
 from .publishing import MARK, MAX_FIGURES, candidates, refuse_foreign
 from .sections import (
     RunAnalysis,
+    facet_stems,
     fastest_section,
     history_subject,
     method_section,
     shards_section,
-    slice_stems,
 )
 from .subject import Section, Subject
 from .summary import summarise
@@ -84,8 +84,9 @@ def write_report(
             swap(_PIECES, new, out, Path(work, "old"))
     except OSError as error:
         raise UserError(
-            f"a report needs a folder it can write: {plain(out)} is none "
-            f"({plain(error.strerror or error)}); the old report stays; free space or give --out"
+            f"a report needs a folder it can write: {single_line(out)} is none "
+            f"({single_line(error.strerror or error)}); the old report stays; free "
+            "space or give --out"
         ) from error
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
@@ -100,8 +101,8 @@ def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
             name, one, two = differ
             raise UserError(
                 f"runs of one machine are reported together where their settings are the same; "
-                f"{name} is {one} in {plain(earlier.name)} and {two} in {plain(path.name)}; "
-                "report one of them by its name, or measure one anew"
+                f"{name} is {one} in {single_line(earlier.name)} and {two} in "
+                f"{single_line(path.name)}; report one of them by its name, or measure one anew"
             )
 
 
@@ -115,7 +116,7 @@ def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator
 
 def _analyses(loaded: Mapping[Path, Run], frame: pd.DataFrame) -> list[RunAnalysis]:
     """Find out what there is to tell of each run, by machine and name."""
-    stems, found = slice_stems(frame), []
+    stems, found = facet_stems(frame), []
     for path, run in sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem)):
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
         found.append(RunAnalysis(rows, run, path.stem, stems))

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pyarrow.csv import write_csv as write_arrow
 
 from ..common.errors import UserError
-from ..store.files import replacing
-from ..store.runs import plain
+from ..store.files import atomic_path
+from ..store.runs import single_line
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
@@ -20,15 +20,15 @@ def write_table(frame: pd.DataFrame, path: Path) -> Path:
         UserError: The file cannot be written.
     """
     try:
-        with replacing(path) as unfinished:
+        with atomic_path(path) as unfinished:
             if path.suffix == ".csv":
                 write_csv(frame, unfinished)
             else:
                 frame.to_parquet(unfinished, index=False)
     except OSError as error:
         raise UserError(
-            f"a table needs a folder it can write: {plain(path)} ({plain(error.strerror or error)})"
-            "; free space or give --out"
+            f"a table needs a folder it can write: {single_line(path)} "
+            f"({single_line(error.strerror or error)}); free space or give --out"
         ) from error
     return path
 
@@ -37,7 +37,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV, each text on one line."""
     shown = table.copy()
     for name in shown.select_dtypes(exclude=["number", "bool"]):
-        texts = {value: plain(value, 1000) for value in shown[name].dropna().unique()}
+        texts = {value: single_line(value, 1000) for value in shown[name].dropna().unique()}
         shown[name] = [texts.get(value, "") for value in shown[name]]
     # Ten times as fast as to_csv, to the same last digit.
     write_arrow(pa.Table.from_pandas(shown, preserve_index=False), path)

@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..common import units
-from ..store.runs import plain
+from ..store.runs import single_line
 
 _SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)
@@ -36,7 +36,7 @@ def escape(value: object, limit: int = 200) -> Markdown:
     >>> escape("a|b<c>\n")
     'a&#124;b&lt;c&gt;&#92;n'
     """
-    text = plain(value, limit).translate(_ESCAPES)
+    text = single_line(value, limit).translate(_ESCAPES)
     # An underscore inside a word is no emphasis; `://` and `www.` alone make a link.
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", "&#95;", text)
     text = re.sub(r"(?i)\bwww\.", lambda found: found[0][:-1] + "&#46;", text)

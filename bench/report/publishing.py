@@ -18,7 +18,7 @@ import pandas as pd
 from ..analysis.frame import lead
 from ..common.errors import UserError
 from ..store.files import swap
-from ..store.runs import plain
+from ..store.runs import single_line
 from .figures import OTHERS, Kind, Slot, kinds
 from .sections import RunAnalysis
 from .subject import Subject
@@ -46,7 +46,7 @@ def candidates(
     """
     found = [(OTHERS, name, stem) for one in others for name, stem in one.published.items()]
     for kind, slot in _slots():
-        part = lead(_of_grid(frame, analyses, slot.grid), slot.stage, kind.when)
+        part = lead(_of_grid(frame, analyses, slot.grid), slot.operation, kind.when)
         if part is not None:
             stem = next(one.stems[part] for one in analyses if part in one.stems)
             found.append((slot.rank, slot.name, f"{stem}-{kind.name}"))
@@ -85,8 +85,8 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if not ours and os.path.lexists(folder / name):
             raise UserError(
-                f"a report replaces only an earlier report: {plain(folder / name)} is of another "
-                "origin; move it away or give another --out"
+                f"a report replaces only an earlier report: {single_line(folder / name)} is of "
+                "another origin; move it away or give another --out"
             )
 
 
@@ -115,7 +115,7 @@ def publish(report: Path, results: Path, names: Iterable[str]) -> list[Path]:
             swap(PUBLISHED, new, results, Path(work, "old"))
     except OSError as error:
         raise UserError(
-            f"publishing needs a folder it can write: {plain(results)} is none "
-            f"({plain(error.strerror or error)}); what was published stays; free space"
+            f"publishing needs a folder it can write: {single_line(results)} is none "
+            f"({single_line(error.strerror or error)}); what was published stays; free space"
         ) from error
     return [results / name for name in shown]

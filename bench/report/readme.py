@@ -13,8 +13,8 @@ from ..analysis.frame import lead
 from ..analysis.peers import relative_performance
 from ..analysis.ranking import fastest, gradient_overview, spread
 from ..common.errors import UserError
-from ..store.files import replacing
-from ..store.runs import plain
+from ..store.files import atomic_path
+from ..store.runs import single_line
 from . import tables
 from .figures import kinds
 from .markdown import escape, image, render_template
@@ -41,7 +41,7 @@ def readme_blocks(
         others: The other subjects.
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
-    with_gradients = [run for run in runs if (run["stage"] == "gradient").any()] or runs
+    with_gradients = [run for run in runs if (run["operation"] == "gradient").any()] or runs
     blocks = {
         "step": _steps(frame),
         "table": "\n\n".join(_overview(run) for run in with_gradients),
@@ -50,11 +50,13 @@ def readme_blocks(
     for kind in kinds().values():
         if "readme" in kind.where:
             slot = kind.slots[0]
-            part = lead(frame, slot.stage, kind.when)
+            part = lead(frame, slot.operation, kind.when)
             text = part and image(
                 escape(f"{name_of(part)}: {kind.title}"), f"{figures}/{slot.name}.png"
             )
-            blocks[kind.name] = text or f"No {slot.stage} is stored yet to draw {kind.title} of."
+            blocks[kind.name] = (
+                text or f"No {slot.operation} is stored yet to draw {kind.title} of."
+            )
     for other in others:
         blocks |= other.readme
     return blocks
@@ -115,7 +117,7 @@ def _compared(
 def _steps(frame: pd.DataFrame) -> str:
     """Return the table of steps of the gradient's run; of the most steps where that has none."""
     gradient = lead(frame, "gradient")
-    part = gradient and gradient._replace(stage="step", dtype="float64")
+    part = gradient and gradient._replace(operation="step", dtype="float64")
     if part is None or not (part.of(frame)["status"] == "ok").any():
         part = lead(frame, "step")
     if part is None:
@@ -144,20 +146,20 @@ def _read(readme: Path) -> str:
         return readme.read_bytes().decode()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"a README must be readable UTF-8 text: {plain(readme)} is not "
-            f"({plain(error, 100)}); give another"
+            f"a README must be readable UTF-8 text: {single_line(readme)} is not "
+            f"({single_line(error, 100)}); give another"
         ) from error
 
 
 def _replace(readme: Path, text: str) -> None:
     try:
-        with replacing(readme) as unfinished:
+        with atomic_path(readme) as unfinished:
             unfinished.write_bytes(text.encode())
             shutil.copymode(readme, unfinished)
     except OSError as error:
         raise UserError(
-            f"a README must be writable: {plain(readme)} is not ({plain(error, 100)}); it is "
-            "as it was; free space or check its rights"
+            f"a README must be writable: {single_line(readme)} is not "
+            f"({single_line(error, 100)}); it is as it was; free space or check its rights"
         ) from error
 
 
@@ -171,11 +173,11 @@ def _marked(text: str, readme: Path, blocks: Sequence[str]) -> list[tuple[str, i
     if not names or not matched or len(set(names)) < len(names):
         raise UserError(
             "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
-            f"-->` on lines of their own: {plain(readme)} has not; put its marks in order"
+            f"-->` on lines of their own: {single_line(readme)} has not; put its marks in order"
         )
     if unknown := sorted(set(names) - set(blocks)):
         raise UserError(
-            f"a README's generated blocks are {', '.join(blocks)}: {plain(readme)} has "
-            f"{plain(', '.join(unknown))}; rename or remove it"
+            f"a README's generated blocks are {', '.join(blocks)}: {single_line(readme)} has "
+            f"{single_line(', '.join(unknown))}; rename or remove it"
         )
     return found

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..analysis.crossover import crossovers
-from ..analysis.frame import FIT, SIZES, Slice, flagged_results, in_order, missing_results, slices
+from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_order, missing_results
 from ..analysis.growth import growth_exponents
 from ..analysis.history import History, changed
 from ..analysis.jacobian import jacobian_overhead
@@ -27,7 +27,7 @@ from ..analysis.peers import (
 )
 from ..analysis.ranking import fastest
 from ..common.units import digits, format_bytes, format_percent, format_time
-from ..store.runs import plain
+from ..store.runs import single_line
 from ..store.schema import Ceilings, Head, Run
 from ..store.settings import flat
 from ..store.shards import group_shards
@@ -56,11 +56,11 @@ class RunAnalysis:
         relative: The fastest kernel beside others and the roofline bound.
     """
 
-    def __init__(self, rows: pd.DataFrame, run: Run, name: str, stems: Mapping[Slice, str]) -> None:
+    def __init__(self, rows: pd.DataFrame, run: Run, name: str, stems: Mapping[Facet, str]) -> None:
         """Analyse a run."""
         self.rows, self.run, self.name = rows, run, name
-        self.title = f"{run.machine.slug}, run {plain(name)}"
-        self.stems = {part: stems[part] for part in slices(rows) if part in stems}
+        self.title = f"{run.machine.slug}, run {single_line(name)}"
+        self.stems = {part: stems[part] for part in facets(rows) if part in stems}
         self.overhead, self.growth = jacobian_overhead(rows), growth_exponents(rows)
         self.crossovers, self.relative = crossovers(rows), relative_performance(rows)
 
@@ -85,16 +85,16 @@ class RunAnalysis:
             peers=peer_tables(self.relative),
             first_calls=slow_first_calls(rows),
             overhead=list(self.overhead.groupby(["device", "dtype"])),
-            growth=_by_slice(self.growth),
-            crossovers=_by_slice(self.crossovers),
-            contended=int(rows["contended_passes"].gt(0).sum()),
+            growth=_by_facet(self.growth),
+            crossovers=_by_facet(self.crossovers),
+            contended=int(rows["contended_processes"].gt(0).sum()),
             flagged=flagged_results(rows),
             measured=int(rows["status"].eq("ok").sum()),
             missing=missing_results(rows),
         )
         return Section(self.title, body, [one for some in shown.values() for one in some])
 
-    def _shown(self, part: Slice, paths: Paths) -> list[Shown]:
+    def _shown(self, part: Facet, paths: Paths) -> list[Shown]:
         stems = {f"{self.stems[part]}-{kind.name}": kind for kind in kinds().values()}
         return [
             Shown(paths[stem], f"{name_of(part)}: {kind.title}", kind.name, self.title)
@@ -118,11 +118,11 @@ def _draw(kind: str, view: View) -> Figure | None:
     return kinds()[kind].make(view)
 
 
-def slice_stems(frame: pd.DataFrame) -> dict[Slice, str]:
+def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
     """Return a file name for each slice; the run is named where a machine has several."""
     several = frame.groupby("machine")["run"].nunique() > 1
-    stems: dict[Slice, str] = {}
-    for part in slices(frame):
+    stems: dict[Facet, str] = {}
+    for part in facets(frame):
         named = [part.machine, part.run] if several[part.machine] else [part.machine]
         stem = safe("-".join([*named, *part[2:]]))
         while stem.lower() in {other.lower() for other in stems.values()}:
@@ -131,9 +131,9 @@ def slice_stems(frame: pd.DataFrame) -> dict[Slice, str]:
     return stems
 
 
-def name_of(part: Slice) -> str:
+def name_of(part: Facet) -> str:
     """Name a slice in words."""
-    return f"{part.stage.capitalize()} on {part.device} in {part.dtype}"
+    return f"{part.operation.capitalize()} on {part.device} in {part.dtype}"
 
 
 def source(frame: pd.DataFrame) -> Markdown:
@@ -148,22 +148,22 @@ def source(frame: pd.DataFrame) -> Markdown:
 
 def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Return the name of each operation and device that others were measured at, with its sums."""
-    grouped = with_others(relative).groupby(["stage", "device"], sort=False)
+    grouped = with_others(relative).groupby(["operation", "device"], sort=False)
     return [
-        (f"{str(stage).capitalize()} on {device}", mean_ratios(rows), roofline_efficiency(rows))
-        for (stage, device), rows in grouped
+        (f"{str(operation).capitalize()} on {device}", mean_ratios(rows), roofline_efficiency(rows))
+        for (operation, device), rows in grouped
     ]
 
 
 def fastest_section(frame: pd.DataFrame) -> Section:
     """Return the fastest kernel at each size, a table for each operation and dtype."""
-    best = fastest(frame[frame["stage"] != FIT])
+    best = fastest(frame[frame["operation"] != FIT])
     parts = []
-    for (stage, dtype), rows in best.groupby(["stage", "dtype"]):
-        alone = slices(rows)[0] if rows["device"].nunique() == 1 else None
+    for (operation, dtype), rows in best.groupby(["operation", "dtype"]):
+        alone = facets(rows)[0] if rows["device"].nunique() == 1 else None
         rows = rows.sort_values([*SIZES, "device", "machine", "run"], kind="stable")
         apart = [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
-        name = name_of(alone) if alone else f"{str(stage).capitalize()} in {dtype}"
+        name = name_of(alone) if alone else f"{str(operation).capitalize()} in {dtype}"
         parts.append((name, rows, [*tables.FASTEST, *apart]))
     return Section(WHICH, render_template("fastest", parts=parts))
 
@@ -178,7 +178,7 @@ def shards_section(heads: Mapping[Path, Head]) -> list[Section]:
 def method_section(one: RunAnalysis) -> Section:
     """Return how a run was measured."""
     rows = pd.DataFrame(_method(one.run, one.name), columns=["name", "value"], dtype=object)
-    title = f"How {plain(one.name)} was measured"
+    title = f"How {single_line(one.name)} was measured"
     return Section(title, tables.render(rows, tables.METHOD), closed=True)
 
 
@@ -202,20 +202,21 @@ def _history_sections(
     sections = []
     for number, one in enumerate(histories):
         shown = [
-            image(escape(f"{name_of(Slice(one.machine, '', *part))} on {one.machine}: speedup from "
+            image(escape(f"{name_of(Facet(one.machine, '', *part))} on {one.machine}: speedup from "
                          "run to run"), paths[stem])
             for (owner, part), stem in stems.items() if owner == number and stem in paths
         ]  # fmt: skip
         compared = int(one.points["change"].notna().sum())
         body = render_template("history", history=one, figures=shown, compared=compared,
                                changes=changed(one.points))  # fmt: skip
-        title = f"History on {plain(one.machine)}, grid {plain(one.grid)}, {len(one.runs)} runs"
+        where = f"{single_line(one.machine)}, grid {single_line(one.grid)}"
+        title = f"History on {where}, {len(one.runs)} runs"
         sections.append(Section(title, body))
     return sections
 
 
-def _by_slice(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(name_of(part), part.of(table)) for part in slices(table)]
+def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(name_of(part), part.of(table)) for part in facets(table)]
 
 
 def _method(run: Run, name: str) -> list[tuple[str, object]]:
@@ -228,7 +229,7 @@ def _method(run: Run, name: str) -> list[tuple[str, object]]:
         *(("branch", commit.branch), ("machine", machine.slug), ("CPU", machine.cpu)),
         ("cores", machine.cores),
         ("memory", machine.memory_bytes and format_bytes(machine.memory_bytes)),
-        *(("GPU", machine.gpu), ("processes", settings.pop("passes", None))),
+        *(("GPU", machine.gpu), ("processes", settings.pop("processes", None))),
     ]
     if cost is not None:
         spent = {"timing": cost.timing_s, "warm-up": cost.warm_up_s, "checking": cost.checking_s,

@@ -29,7 +29,7 @@ from matplotlib.ticker import (
 )
 
 from ..analysis.frame import SIZES, longest_line
-from ..store.runs import plain
+from ..store.runs import single_line
 
 # What every figure is drawn with, as rcParams.
 STYLE: Mapping[Any, Any] = MappingProxyType(
@@ -85,13 +85,13 @@ def in_style() -> AbstractContextManager[None]:
 
 def label(text: object, limit: int = 40) -> str:
     """Return a text that matplotlib draws as it stands, in one line and without a leading `_`."""
-    shown = plain(text, limit).encode("latin-1", "backslashreplace").decode("latin-1")
+    shown = single_line(text, limit).encode("latin-1", "backslashreplace").decode("latin-1")
     return re.sub(r"^_", " _", shown.replace("$", r"\$"))
 
 
-def styles(frame: pd.DataFrame, stage: str) -> dict[str, Style]:
+def styles(frame: pd.DataFrame, operation: str) -> dict[str, Style]:
     """Return a look for each kernel of an operation: none shared, the same on every device."""
-    rows = frame[frame["stage"] == stage]
+    rows = frame[frame["operation"] == operation]
     kernels, baselines = set(rows["kernel"]), set(rows["baseline"])
     looks = {name: Style("black", "o", "-", 2.2) for name in sorted(kernels & baselines)}
     for place, name in enumerate(sorted(kernels - baselines)):

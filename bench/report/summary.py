@@ -59,7 +59,7 @@ def summarise(one: RunAnalysis) -> Summary:
     if one.rows.empty:
         nothing = SummaryPoint(Markdown("Nothing was planned."))
         return Summary(one.title, escape(one.title), [nothing])
-    calls = one.relative[one.relative["stage"] != FIT]
+    calls = one.relative[one.relative["operation"] != FIT]
     missing = missing_results(one.rows)
     texts = render_blocks(
         "points",
@@ -93,14 +93,14 @@ def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """
     found = []
     every = fastest(rows)
-    for stage in rows["stage"].unique():
-        if (best := every[every["stage"] == stage]).empty:
+    for operation in rows["operation"].unique():
+        if (best := every[every["operation"] == operation]).empty:
             continue
         names = [[kernel, *ties] for kernel, ties in zip(best["kernel"], best["ties"], strict=True)]
         counts = pd.Series(names).explode().value_counts()
         kernel = min(counts[counts == counts.max()].index)
         ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
-        found.append({"stage": stage, "kernel": kernel, "at": int(counts[kernel]),
+        found.append({"operation": operation, "kernel": kernel, "at": int(counts[kernel]),
                       "of": len(best), "speedup": ahead})  # fmt: skip
     return found
 

@@ -24,7 +24,7 @@ from ..common.units import (
     format_ratio,
     format_time,
 )
-from ..store.runs import plain
+from ..store.runs import single_line
 from .markdown import Markdown, markdown_table
 
 __all__ = ["WITHOUT_JACOBIAN", "WITH_JACOBIAN", "Column", "render"]  # and the tables, for templates
@@ -102,7 +102,7 @@ def _html(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Markup:
             cell = Markup('<td data-order="{1}">{0}</td>')
             orders = [f"{value:.6g}" for value in values.astype(float).fillna(-1)]
         pairs = zip(texts, orders, strict=True)
-        columns.append([cell.format(plain(text, 300), order) for text, order in pairs])
+        columns.append([cell.format(single_line(text, 300), order) for text, order in pairs])
     rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
     return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>")
 
@@ -188,7 +188,7 @@ def _count(number: float) -> str:
 
 SIZE = Column("batch × in → out", tuple(SIZES), format_case)
 KERNEL = Column("kernel", "kernel")
-STAGE = Column("operation", "stage")
+STAGE = Column("operation", "operation")
 DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), _pair)
 TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), format_time)
 SPEEDUP = Column(
@@ -205,7 +205,7 @@ _MEASURED = (
     Column("peak memory", "peak_bytes", format_bytes),
     Column("predicted", "predicted_peak_bytes", format_bytes),
     Column("max. rel. error", "max_rel_error", format_error),
-    Column("status", ("status", "contended_passes", "passes"), _status),
+    Column("status", ("status", "contended_processes", "processes"), _status),
 )
 # The results of one slice, see `in_order`.
 RESULTS = (SIZE._replace(once=True), Column("kernel", ("kernel", "flagged"), _flagged), *_MEASURED)
@@ -274,9 +274,9 @@ CROSSOVERS = (
 _CASE = (SIZE, KERNEL, STAGE, DEVICE_DTYPE)
 FLAGGED = (
     *_CASE,
-    Column("outside torch, at least", "outside_torch_bytes",
+    Column("outside torch, at least", "untracked_bytes",
            lambda count: format_bytes(count) if count > 0 else UNKNOWN, optional=True),
-    Column("warning", "suspicions"),
+    Column("warning", "warnings"),
 )  # fmt: skip
 MISSING = (
     *(*_CASE, Column("status", "status")),

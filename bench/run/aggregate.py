@@ -28,13 +28,13 @@ def uncontended(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def warnings(
-    samples: Sequence[Sample], speedup: Estimate | None, floor_s: float | None
+    samples: Sequence[Sample], speedup: Estimate | None, roofline_s: float | None
 ) -> list[str]:
     """Say in plain words what is doubtful about the times of a benchmark."""
     found = []
     low, median, high = quartiles(sample["median_s"] for sample in samples)
-    if floor_s and median < MIN_ROOFLINE_RATIO * floor_s:
-        found.append(f"faster than the roofline bound: {median / floor_s:.2f} of the least time")
+    if roofline_s and median < MIN_ROOFLINE_RATIO * roofline_s:
+        found.append(f"faster than the roofline bound: {median / roofline_s:.2f} of the least time")
     if len(samples) > 2 and (high - low) / median > MAX_SPREAD:
         found.append(f"processes differ: quartiles {(high - low) / median:.0%} of the median apart")
     if speedup is not None and speedup.low is not None and speedup.high is not None:
@@ -49,7 +49,7 @@ def warnings(
         factor = statistics.median(one["median_s"] / one["paired_s"] for one in apart)
         if abs(math.log(factor)) > math.log(MAX_TIMER_DISAGREEMENT):
             found.append(f"timers disagree: rounds take {factor:.2f} times paired slices")
-    used = [sample["busy"] for sample in _known(samples, "busy")]
+    used = [sample["cpu_utilisation"] for sample in _known(samples, "cpu_utilisation")]
     if used and statistics.median(used) < MIN_CPU_UTILISATION:
         share = statistics.median(used)
         found.append(f"idle while timed: {share:.0%} of the time on a processor; does it sleep?")
@@ -76,13 +76,13 @@ def summarise(
     speedup = estimate(logs, prior) if logs else None
     ends = speedup or (0.0, None, None)
     names = ("speedup", "speedup_low", "speedup_high")
-    floor_s = outcome.get("floor_s")
+    roofline_s = outcome.get("roofline_s")
     return {
         **outcome,
-        "passes": len(used),
-        "contended_passes": sum(sample["contended"] for sample in used),
+        "processes": len(used),
+        "contended_processes": sum(sample["contended"] for sample in used),
         **{n: None if log is None else math.exp(log) for n, log in zip(names, ends, strict=True)},
-        "efficiency": floor_s / median if floor_s else None,
+        "efficiency": roofline_s / median if roofline_s else None,
         **reduce_samples(used),
-        "suspicions": [*outcome["suspicions"], *warnings(used, speedup, floor_s)],
+        "warnings": [*outcome["warnings"], *warnings(used, speedup, roofline_s)],
     }

@@ -102,5 +102,5 @@ def seconds_per_sample(folder: Path, machine: str) -> float | None:
     for path in sorted(heads, key=lambda path: parse_utc(heads[path].datetime), reverse=True):
         run = load_run(path)
         if run.cost is not None and run.benchmarks:
-            return run.cost.wall_s / sum(1 + len(one.takes) for one in run.benchmarks)
+            return run.cost.wall_s / sum(1 + len(one.samples) for one in run.benchmarks)
     return None

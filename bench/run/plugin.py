@@ -24,7 +24,7 @@ from ..store.columns import SIZES
 from ..store.schema import SCHEMA
 from .recorder import Recorder
 
-PARAMETERS = ("stage", "kernel", "device", "dtype", *SIZES)
+PARAMETERS = ("operation", "kernel", "device", "dtype", *SIZES)
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 PLAN = pytest.StashKey[list[Benchmark]]()
 RECORD = pytest.StashKey[Recorder]()
@@ -92,17 +92,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     plan = metafunc.config.stash[PLAN]
     values = [
         pytest.param(
-            *(case.stage, kernel.name, case.device, case.dtype, *case.sizes), marks=marks_of(case)
+            *(case.operation, kernel.name, case.device, case.dtype, *case.sizes),
+            marks=marks_of(case),
         )
         for kernel, case in plan
     ]
-    ids = [f"{entry.case.stage}-{entry.id}" for entry in plan]
+    ids = [f"{entry.case.operation}-{entry.id}" for entry in plan]
     metafunc.parametrize(PARAMETERS, values, ids=ids)
 
 
 def marks_of(case: Case) -> list[pytest.MarkDecorator]:
     """Return a case's marks; one `benchmark` mark only, since the plugin reads but the closest."""
-    group = f"{case.stage} {case.id}"
+    group = f"{case.operation} {case.id}"
     device = device_of(case.device)
     if device.is_host:
         return [pytest.mark.benchmark(group=group)]
@@ -114,7 +115,7 @@ def marks_of(case: Case) -> list[pytest.MarkDecorator]:
 def measure(
     request: pytest.FixtureRequest,
     benchmark: Any,
-    stage: str,
+    operation: str,
     kernel: str,
     device: str,
     dtype: str,
@@ -124,7 +125,7 @@ def measure(
 ) -> Callable[[], None]:
     """Return the function that measures this test's benchmark and records it."""
     record = request.config.stash[RECORD]
-    case = Case(stage, device, dtype, batch, in_features, out_features, record.axes.seed)
+    case = Case(operation, device, dtype, batch, in_features, out_features, record.axes.seed)
     entry = Benchmark(get_kernel(kernel), case)
     few_rounds = request.config.getoption("benchmark_min_rounds") == MIN_ROUNDS
     return lambda: record.measure(entry, request.node.nodeid, benchmark, few_rounds)

@@ -167,7 +167,7 @@ class WorkerProcess:
         if self._late:
             return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed", last)
         said = f": {last}" if last else ""
-        return Exit(code, False, f"its process ended ({how_ended(code)}){said}", last)
+        return Exit(code, False, f"its process ended ({describe_exit(code)}){said}", last)
 
     def _last_line(self) -> str:
         log = self._log.fileno()
@@ -190,7 +190,7 @@ def _event(line: str) -> Event:
     return event
 
 
-def how_ended(code: int) -> str:
+def describe_exit(code: int) -> str:
     """Say how a process with this return code ended."""
     if code >= 0:
         return f"exit status {code}"

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import get_commit_info
 
-from ..machine.devices import absent
+from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
-from ..measure.benchmark import BenchmarkFailedError, Rounds, Take, examine, time_once
+from ..measure.benchmark import BenchmarkFailedError, Rounds, Sample, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.clock import PhaseTimer
 from ..plan.benchmark import Benchmark
-from ..plan.feasibility import Ceilings, Outcome, foretell
+from ..plan.feasibility import Ceilings, Outcome, predict
 from ..plan.grid import LONGEST_CALL_S
 from ..plan.selection import Selection
 from ..store.columns import SIZES
 from .aggregate import summarise
 from .journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
 
-_ALIKE = ("kernel", "stage", "device", "dtype")
+_ALIKE = ("kernel", "operation", "device", "dtype")
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
 SLOW_ROUNDS = 2
 Timer = Callable[[Callable[[], Any], float], Rounds | None]
@@ -60,7 +60,7 @@ class Recorder:
 
     def ceilings(self, device: str) -> Ceilings | None:
         """Measure a device's ceilings on first use; None where there is no such device."""
-        if absent(device) is not None:
+        if unavailable_reason(device) is not None:
             return None
         if device not in self._ceilings:
             self._ceilings[device] = measure_ceilings(device)
@@ -93,7 +93,7 @@ class Recorder:
         known = {device: asdict(found) for device, found in sorted(self._ceilings.items())}
         return {
             "machine": {**machine_info(), "ceilings": known},
-            "settings": {"grid": self.axes.grid, "passes": 1, **settings()},
+            "settings": {"grid": self.axes.grid, "processes": 1, **settings()},
             "packages": packages(),
         }
 
@@ -117,7 +117,7 @@ class Recorder:
         """
         self._require_runner()
         ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
-        outcome = foretell(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
+        outcome = predict(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
         if outcome.status == "ok" and (reason := self.known_oom(outcome)) is not None:
             outcome.status, outcome.reason = "oom", reason
         process = self.process or 0
@@ -128,10 +128,10 @@ class Recorder:
         failure = sample = None
         try:
             if not self.process:
-                examine(entry, outcome, ceilings, spent)
+                verify(entry, outcome, ceilings, spent)
             if self.process != 0:
                 timer = _timer(benchmark, few_rounds)
-                sample = time_once(entry, outcome, timer, spent, self.process or 1)
+                sample = measure_sample(entry, outcome, timer, spent, self.process or 1)
         except BenchmarkFailedError as end:
             failure = f"{end.status}: {end}"
         if failure is not None:  # outside of the handler, for what it handled is no news
@@ -152,7 +152,7 @@ class Recorder:
         name: str,
         outcome: Outcome,
         spent: PhaseTimer,
-        sample: Take | None = None,
+        sample: Sample | None = None,
         benchmark: dict[str, Any] | None = None,
     ) -> None:
         """Record the end of a benchmark in this process; one that is interrupted has none."""

@@ -31,7 +31,7 @@ from ..store.runs import write_run
 from .compose import compose
 from .eta import RunProgress, progress
 from .journal import JOURNAL_LOST, End, Journal, Plan, Resume
-from .process import Exit, WorkerProcess, how_ended
+from .process import Exit, WorkerProcess, describe_exit
 from .state import RunState
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
@@ -61,9 +61,9 @@ def run_plan(
     results: Path,
     show: Show,
     *,
-    passes: int,
+    processes: int,
     resume: bool = False,
-    steady: bool = True,
+    pinned: bool = True,
     shard: dict[str, Any] | None = None,
 ) -> Path:
     """Verify every planned benchmark once, time it in every process, and store the run.
@@ -73,9 +73,9 @@ def run_plan(
         axes: The options they came from.
         results: The results folder.
         show: Called now and then with the progress.
-        passes: How many fresh processes time each benchmark.
+        processes: How many fresh processes time each benchmark.
         resume: Go on with the newest run of the same plan that was not finished.
-        steady: Give the measuring processes the pinned environment, not the caller's own.
+        pinned: Give the measuring processes the pinned environment, not the caller's own.
         shard: Where the benchmarks are a shard of a plan, what the run file is to say of it.
 
     Returns:
@@ -88,11 +88,11 @@ def run_plan(
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
     names = [full_name(entry) for entry in plan]
-    what = Plan(wanted=names, arguments=_arguments(axes), processes=passes, shard=shard)
+    what = Plan(wanted=names, arguments=_arguments(axes), processes=processes, shard=shard)
     state = _reopen(what, unfinished) if resume else _open(what, unfinished)
     stored = nothing_ran = False
     try:
-        run = _measure(state, axes, show, steady)
+        run = _measure(state, axes, show, pinned)
         nothing_ran = all(one["status"] in NOT_TRIED for one in run["outcomes"])
         if nothing_ran:
             raise _nothing_ran(run["outcomes"])
@@ -107,10 +107,10 @@ def run_plan(
     return path
 
 
-def _measure(state: RunState, axes: Selection, show: Show, steady: bool) -> dict[str, Any]:
+def _measure(state: RunState, axes: Selection, show: Show, pinned: bool) -> dict[str, Any]:
     """Measure what is left to measure; return the content of the run file."""
     with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-        env = pinned_environment(os.environ) if steady else dict(os.environ)
+        env = pinned_environment(os.environ) if pinned else dict(os.environ)
         _run_processes(WorkerConfig(axes, Path(folder), env), state, show)
     state.note(End())
     show(progress(state))
@@ -249,7 +249,7 @@ def _end_current(state: RunState, ended: Exit, *, again: bool) -> None:
     elif ended.code == KILLED:
         state.end_current("oom", "its process was killed twice, as if for want of memory")
     else:
-        state.end_current("crashed", f"its process ended: {how_ended(ended.code)}")
+        state.end_current("crashed", f"its process ended: {describe_exit(ended.code)}")
 
 
 def _store(results: Path, run: dict[str, Any]) -> Path:

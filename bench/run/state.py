@@ -113,8 +113,8 @@ class RunState:
         Before it is verified that is not known, and all of them do.
         """
         verified = self.done.get((0, name))
-        floor_s = verified.outcome.get("floor_s") if verified else None
-        long = floor_s is not None and floor_s >= LONG_CALL_S
+        roofline_s = verified.outcome.get("roofline_s") if verified else None
+        long = roofline_s is not None and roofline_s >= LONG_CALL_S
         return min(self.plan.processes, LONG_PROCESSES) if long else self.plan.processes
 
     def contended(self) -> list[str]:

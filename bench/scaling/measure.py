@@ -131,7 +131,7 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
         "cores": machine_info()["cores"], "threads": torch.get_num_threads(),
     }  # fmt: skip
     return ScalingRun.model_validate({
-        "schema": 1,
+        "schema": 2,
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit_info": {key: commit[key] for key in ("id", "dirty")},
         "machine": machine_slug(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..store.records import load_record, newest
 from ..store.schema import Above, Amount, Commit, Count, Name, Size, Slug
@@ -61,10 +61,10 @@ class ScalingResult(_Model):
     max_rel_error: Amount | None = None
     message_bytes: Size = 1
     step_s: list[Above] = []
-    single_process_s: list[Above] = Field([], alias="alone_s")
+    single_process_s: list[Above] = []
     compute_s: list[list[Above]] = []
-    compute_max_s: list[Above] = Field([], alias="slowest_s")
-    allreduce_s: list[Above] = Field([], alias="exchange_s")
+    compute_max_s: list[Above] = []
+    allreduce_s: list[Above] = []
     ddp_log_ratios: list[float] = []
 
     @model_validator(mode="after")
@@ -86,9 +86,9 @@ class ScalingResult(_Model):
 
 
 class ScalingRun(_Model):
-    """What so many processes of one machine did, as `python -m bench scale` stores it."""
+    """What so many processes of one machine did, as `python -m bench scaling` stores it."""
 
-    version: Literal[1] = Field(alias="schema")
+    version: Literal[2] = Field(alias="schema")
     datetime: Name
     commit_info: Commit
     machine: Slug
@@ -97,16 +97,8 @@ class ScalingRun(_Model):
     settings: dict[str, Any]
     packages: dict[str, str]
     ranks: list[RankInfo]
-    results: list[ScalingResult] = Field(alias="scaled")
-    all_reduces: list[AllReducePoint] = Field(alias="exchanges")
-
-    @field_validator("all_reduces", mode="before")
-    @classmethod
-    def _are_of_the_size_sweep(cls, points: Any) -> Any:
-        # Earlier runs hold all-reduces after work of several lengths, too, which nothing reads.
-        if not isinstance(points, list):
-            return points
-        return [p for p in points if not (isinstance(p, dict) and p.get("swept") == "work")]
+    results: list[ScalingResult]
+    all_reduces: list[AllReducePoint]
 
     @model_validator(mode="after")
     def _has_a_value_each_rank(self) -> Self:
@@ -127,7 +119,7 @@ def latest_scaling_runs(folder: Path) -> list[ScalingRun]:
     Raises:
         UserError: One of the files cannot be read, or holds something else.
     """
-    is_what = "a scaling run is what `python -m bench scale` writes"
+    is_what = "a scaling run is what `python -m bench scaling` writes"
     paths = sorted(folder.rglob("*.json"))
     loaded = [load_record(path, ScalingRun, "a scaling run takes", is_what) for path in paths]
     return newest(loaded, lambda one: (one.machine, one.mode, one.world))

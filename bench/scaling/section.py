@@ -24,7 +24,7 @@ from ..common.units import (
 from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
 from ..report.subject import Paths, Subject
-from ..store.runs import plain
+from ..store.runs import single_line
 from .figures import scaling_figure
 from .link_model import (
     LinkModel,
@@ -63,7 +63,7 @@ def _sections(runs: Sequence[ScalingRun], paths: Paths) -> list[Section]:
         text = scaling_section(run, paths.get(_figure_name(run)))
         parts.setdefault(run.machine, []).append(text)
     return [
-        Section(f"Scaling on {plain(machine)}", "\n\n".join(texts))
+        Section(f"Scaling on {single_line(machine)}", "\n\n".join(texts))
         for machine, texts in parts.items()
     ]
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from ..common.errors import UserError
 from ..common.garbage import gc_paused
 from ..common.provenance import parse_utc
-from ..common.text import plain
+from ..common.text import single_line
 
 MOST_BYTES = 2_000_000
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -100,17 +100,20 @@ def _require_schema(document: object, path: Path, model: type[BaseModel], what: 
         raise _refused(what, rule, path, came, "give another file")
     schema = document["schema"]
     if type(schema) is not int or schema != wanted:
-        came, remedy = f" has {plain(repr(schema), 60)}", "read it with the code that wrote it"
+        came, remedy = (
+            f" has {single_line(repr(schema), 60)}",
+            "read it with the code that wrote it",
+        )
         raise _refused(what, rule, path, came, remedy)
 
 
 def _refused(what: str, rule: str, path: Path, came: str, remedy: str) -> UserError:
-    return UserError(f"{what} must {rule}: {plain(path)}{came}; {remedy}")
+    return UserError(f"{what} must {rule}: {single_line(path)}{came}; {remedy}")
 
 
 def _why(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else None
-    return plain(reason or error or type(error).__name__, 120)
+    return single_line(reason or error or type(error).__name__, 120)
 
 
 def first_error(error: ValidationError) -> str:
@@ -119,10 +122,10 @@ def first_error(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"]) or "the whole"
     shown = ""
     if first["loc"] and not isinstance(first["input"], (dict, list, BaseModel)):
-        shown = f", {plain(repr(first['input']), 60)} came"
+        shown = f", {single_line(repr(first['input']), 60)} came"
     rule = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{plain(where, 100)}: {plain(rule, 300)}{shown}{more}"
+    return f"{single_line(where, 100)}: {single_line(rule, 300)}{shown}{more}"
 
 
 class ContentError(ValueError):
@@ -139,7 +142,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ContentError(f"the key {plain(repr(twice), 60)} comes twice in one object")
+        raise ContentError(f"the key {single_line(repr(twice), 60)} comes twice in one object")
     return document
 
 
@@ -149,7 +152,7 @@ def _refuse(constant: str) -> float:
 
 def _finite(text: str) -> float:
     value = float(text)
-    return value if abs(value) != float("inf") else _refuse(plain(text, 60))
+    return value if abs(value) != float("inf") else _refuse(single_line(text, 60))
 
 
 def store_model(
@@ -178,14 +181,14 @@ def store_model(
     try:
         text = json.dumps(document, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
-        came = f": {plain(error)}"
+        came = f": {single_line(error)}"
         raise _refused(what, "be well-formed", path, came, "measure again") from error
     _validated(text, path, model, what, _parse)
     try:
-        write_whole(path, f"{text}\n", exclusive=exclusive)
+        atomic_write(path, f"{text}\n", exclusive=exclusive)
     except OSError as error:
         if isinstance(error, FileExistsError) and path.exists():  # not a file in a folder's place
-            text = f"{what} is never edited: {plain(path)} exists; give another name"
+            text = f"{what} is never edited: {single_line(path)} exists; give another name"
             raise ExistsError(text) from error
         came, remedy = f" cannot be written ({_why(error)})", "free space or give another --out"
         raise _refused(what, "be stored whole", path, came, remedy) from error
@@ -193,7 +196,7 @@ def store_model(
 
 
 @contextmanager
-def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """Yield a name beside a file to write to, which takes the file's place when all is written.
 
     The folder is made where it is missing. If what is done inside fails nothing has changed.
@@ -219,7 +222,7 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str, *, exclusive: bool = False) -> None:
+def atomic_write(path: Path, text: str, *, exclusive: bool = False) -> None:
     """Write a text file and see it to the disk, all of it or nothing.
 
     Raises:
@@ -227,7 +230,7 @@ def write_whole(path: Path, text: str, *, exclusive: bool = False) -> None:
         OSError: The folder or the file cannot be written.
     """
     with (
-        replacing(path, exclusive=exclusive) as unfinished,
+        atomic_path(path, exclusive=exclusive) as unfinished,
         unfinished.open("w", encoding="utf-8") as file,
     ):
         file.write(text)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from ..common.errors import UserError
+from .files import atomic_write, load_model
 from .files import latest as newest
-from .files import load_model, write_whole
 
 __all__ = ["load_record", "newest", "store_record"]
 _Record = TypeVar("_Record", bound=BaseModel)
@@ -28,7 +28,7 @@ def load_record(path: Path, model: type[_Record], takes: str, is_what: str) -> _
 def store_record(path: Path, found: Mapping[str, Any], what: str) -> Path:
     """Write a result, all of it or nothing, in the place of the one before."""
     try:
-        write_whole(path, json.dumps(found, indent=1) + "\n")
+        atomic_write(path, json.dumps(found, indent=1) + "\n")
     except OSError as error:
         raise UserError(
             f"{what} need a folder that can be written; {path}: {error.strerror}; give --out"

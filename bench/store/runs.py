@@ -14,12 +14,12 @@ from pydantic_core import from_json
 
 from ..common.errors import UserError
 from ..common.provenance import parse_utc
-from ..common.text import plain
+from ..common.text import single_line
 from .columns import FRAME, columns_of
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
 
-__all__ = ["COLUMNS", "moment", "plain"]
+__all__ = ["COLUMNS", "moment", "single_line"]
 COLUMNS = tuple(column.name for column in FRAME)
 WHAT = "a run file"
 moment = parse_utc
@@ -103,8 +103,8 @@ def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
         other = seen.setdefault((run.machine.slug, path.stem), path)
         if other != path:
             raise UserError(
-                f"runs of one machine need different file names: {plain(other)} and "
-                f"{plain(path)} share one; give one of them"
+                f"runs of one machine need different file names: {single_line(other)} and "
+                f"{single_line(path)} share one; give one of them"
             )
         parts.append(_typed(_rows(run, path.stem)))
     # A copy has columns of one type in one block, and rows are taken out of it far quicker.
@@ -145,8 +145,8 @@ def find_runs(folder: Path) -> list[Path]:
 
     def refuse(error: OSError) -> None:
         raise UserError(
-            f"stored runs are read from a folder: {plain(folder)} cannot be listed "
-            f"({plain(error.strerror, 120)}); give the folder of the runs"
+            f"stored runs are read from a folder: {single_line(folder)} cannot be listed "
+            f"({single_line(error.strerror, 120)}); give the folder of the runs"
         ) from error
 
     found = [

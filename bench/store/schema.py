@@ -37,7 +37,7 @@ from .columns import (
 )
 
 __all__ = ["STATUSES", "Above", "Amount", "Count", "Name", "Size", "Slug"]
-SCHEMA = 1
+SCHEMA = 2
 
 
 class _Model(BaseModel):
@@ -66,13 +66,13 @@ class Case(_Case):  # type: ignore[misc, valid-type]  # made above
 
     def key(self) -> tuple[str | int, ...]:
         """Return what the entry of a benchmark and its outcome must share."""
-        names = ("stage", "kernel", "baseline", "device", "dtype", *SIZES)
+        names = ("operation", "kernel", "baseline", "device", "dtype", *SIZES)
         return tuple(getattr(self, name) for name in names)
 
 
 _Planned = _with_columns("_Planned", Case, columns_of("plan"))
 _Measured = _with_columns("_Measured", _Planned, columns_of("measured"))
-_Taken = _with_columns("_Taken", _Model, SAMPLE)
+_SampleColumns = _with_columns("_SampleColumns", _Model, SAMPLE)
 
 
 class Outcome(_Planned):  # type: ignore[misc, valid-type]  # made above
@@ -95,10 +95,10 @@ class ExtraInfo(_Measured):  # type: ignore[misc, valid-type]  # made above
         return self
 
 
-class Take(_Taken):  # type: ignore[misc, valid-type]  # made above
+class Sample(_SampleColumns):  # type: ignore[misc, valid-type]  # made above
     """What one process measured of a case, and how quiet the machine was."""
 
-    number: Count = Field(alias="pass")
+    number: Count = Field(alias="process")
 
 
 class Stats(_Model):
@@ -131,7 +131,7 @@ class Benchmark(_Model):
     fullname: Name
     extra_info: ExtraInfo
     stats: Stats
-    takes: list[Take] = []
+    samples: list[Sample] = []
 
 
 class Commit(_Model):
@@ -181,7 +181,7 @@ class Cost(_Model):
 class Head(_Model):
     """What tells one run from another: when, where and how it was measured, without its cases."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[2] = Field(alias="schema")
     datetime: str
     machine: Machine
     settings: dict[str, Any]

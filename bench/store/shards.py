@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..common.errors import UserError
 from ..common.provenance import Provenance, parse_utc
-from ..common.text import plain
+from ..common.text import single_line
 from .schema import Cost, Head, Run
 from .settings import flatten_settings
 
@@ -50,14 +50,16 @@ class ShardSet(NamedTuple):
 
     def describe(self) -> str:
         """Say which files the run is made from, or which shards are missing."""
-        name = f"{plain((self.newest if self.missing else self.merged).stem)} on {self.machine}"
+        name = (
+            f"{single_line((self.newest if self.missing else self.merged).stem)} on {self.machine}"
+        )
         if not self.missing:
-            stems = ", ".join(plain(path.stem) for path in self.paths.values())
+            stems = ", ".join(single_line(path.stem) for path in self.paths.values())
             return (
                 f"{name} is put together from {stems}: its cases are theirs, its cost is their "
                 "sum, its ceilings are those of the newest"
             )
-        commit = plain(dict(self.facts)["commit"])
+        commit = single_line(dict(self.facts)["commit"])
         return (
             f"{name} is a shard of a plan at commit {commit}, of which, measured under the same "
             f"settings, shard {', '.join(map(str, self.missing))} of {self.total} is missing; "
@@ -134,7 +136,7 @@ def _differing(one: ShardSet, others: list[ShardSet]) -> str:
     for other in others:
         if (other.machine, other.total) == (one.machine, one.total):
             (name, value), *_ = sorted(set(other.facts) - set(one.facts))
-            return f"; that of {plain(name)} {plain(value)} is no part of it"
+            return f"; that of {single_line(name)} {single_line(value)} is no part of it"
     return ""
 
 
@@ -143,8 +145,9 @@ def _merge(one: ShardSet, runs: Mapping[Path, Run]) -> Run:
     outcomes = [outcome for part in parts for outcome in part.outcomes]
     if len({outcome.fullname for outcome in outcomes}) < len(outcomes):
         raise UserError(
-            f"the shards of a plan have each of its cases once; those of {plain(one.merged.stem)} "
-            f"on {one.machine} have not; measure all of them anew with the same code"
+            "the shards of a plan have each of its cases once; those of "
+            f"{single_line(one.merged.stem)} on {one.machine} have not; measure all of them "
+            "anew with the same code"
         )
     return newest.model_copy(
         update={

@@ -28,7 +28,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=float, default=0.01, help="default: 0.01")
     parser.add_argument("--batch-size", type=int, help="rows of a step, all workers (default: all)")
     parser.add_argument("--piece-rows", type=int, help="most rows in memory (default: a step's)")
-    parser.add_argument("--kernel", default="matmul", help="of stage gradient (default: matmul)")
+    parser.add_argument(
+        "--kernel", default="matmul", help="of operation gradient (default: matmul)"
+    )
     parser.add_argument("--method", choices=METHODS, default="kernel", help="default: kernel")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -21,7 +21,7 @@ from . import compile as compiler
 from .codegen import MAX_PRODUCTS, Argument, Tiles, layout
 from .compile import Arguments, Function
 
-# Operations that are worth another thread where `python -m bench rule` has not measured it; on two
+# Operations that are worth another thread where `python -m bench tune` has not measured it; on two
 # virtual cores it found so many, a tenth of a millisecond.
 PART_FLOPS = 2**23
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
@@ -39,10 +39,10 @@ def outputs_too_few(case: Case) -> str | None:
     )
 
 
-def partial_sum_bytes(stage: str, m: int, n: int, o: int, itemsize: int) -> int:
+def partial_sum_bytes(operation: str, m: int, n: int, o: int, itemsize: int) -> int:
     """Return the bytes of the sums of all threads, and of what else they have room for."""
     dtype = {4: "float32", 8: "float64"}[itemsize]
-    doubles = layout(m, n, o, dtype, compiler.vector_bytes()).doubles(stage)
+    doubles = layout(m, n, o, dtype, compiler.vector_bytes()).doubles(operation)
     return thread_count(m, n, o) * 8 * doubles
 
 
@@ -87,10 +87,10 @@ def gradient(x: Tensor, delta: Tensor) -> Gradient:
 
 
 def _bind(
-    stage: str, x: Tensor, y: Tensor, used: Gradient, rate: float, threads: int | None
+    operation: str, x: Tensor, y: Tensor, used: Gradient, rate: float, threads: int | None
 ) -> Callable[[], None]:
     (m, n), o = x.shape, y.shape[1]
-    code = compiler.compile_kernel(stage, m, n, o, _NAMES[x.dtype])
+    code = compiler.compile_kernel(operation, m, n, o, _NAMES[x.dtype])
     threads = threads or thread_count(m, n, o)
     sums = torch.empty(threads * code.doubles, dtype=torch.float64)
     kept = (x, y, used, sums)

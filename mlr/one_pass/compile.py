@@ -67,26 +67,26 @@ def _host() -> _Host:
 
 
 @lru_cache(maxsize=4_096)
-def compile_kernel(stage: str, m: int, n: int, o: int, dtype: str) -> CompiledKernel:
+def compile_kernel(operation: str, m: int, n: int, o: int, dtype: str) -> CompiledKernel:
     """Return the sweep for m rows of n features and o outputs, compiled where it is the first.
 
     Args:
-        stage: `step` or `gradient`.
+        operation: `step` or `gradient`.
         m: Rows. All m of a layout share what is compiled.
         n: Features.
         o: Outputs.
         dtype: `float32` or `float64`.
     """
-    return _compile(stage, layout(m, n, o, dtype, vector_bytes()), dtype)
+    return _compile(operation, layout(m, n, o, dtype, vector_bytes()), dtype)
 
 
 @cache
-def _compile(stage: str, laid_out: Layout, dtype: str) -> CompiledKernel:
-    source = Source(stage, laid_out, dtype)
+def _compile(operation: str, laid_out: Layout, dtype: str) -> CompiledKernel:
+    source = Source(operation, laid_out, dtype)
     text = source.text()
     names = (f"{part}_{source.name}" for part in ("call", "sweep", "finish"))
     call, sweep, finish = load_functions(text, *names)
-    return CompiledKernel(call, sweep, finish, laid_out.doubles(stage), text)
+    return CompiledKernel(call, sweep, finish, laid_out.doubles(operation), text)
 
 
 def load_functions(text: str, *names: str) -> list[Function]:

@@ -13,7 +13,7 @@ from mlr import Case, dispatch, tuning
 
 @pytest.fixture
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "settings" / "rule.json"
+    path = tmp_path / "settings" / "tuning.json"
     monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
     monkeypatch.setattr(tune, "machine_slug", lambda: "here")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
@@ -35,8 +35,10 @@ def stored(path: Path, when: str = "2026-01-01T00:00:00+00:00", machine: str = "
 
 def test_auto_follows_what_a_run_found(rule: Path, tmp_path: Path) -> None:
     run = stored(tmp_path / "run.json")
-    assert main(["rule", str(run)]) == 0
-    found = {one.stage: one for one in tuning.read_table(rule).fastest if one.sizes == (33, 6, 3)}
+    assert main(["tune", str(run)]) == 0
+    found = {
+        one.operation: one for one in tuning.read_table(rule).fastest if one.sizes == (33, 6, 3)
+    }
     assert found["step"].kernel == "fused_addmm"
     assert dispatch.select_kernel(Case("step", "cpu", "float64", 40, 6, 3)).name == "fused_addmm"
     assert dispatch.select_kernel(Case("gradient", "cpu", "float64", 33, 6, 3)).name == "matmul"
@@ -46,7 +48,7 @@ def test_a_run_of_another_machine_makes_no_rule(
     rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = stored(tmp_path / "run.json", machine="elsewhere")
-    assert main(["rule", str(run)]) == 2
+    assert main(["tune", str(run)]) == 2
     error = capsys.readouterr().err
     assert "a tuning table needs a run of this machine, here; found none" in error
     assert error.count("\n") == 1
@@ -57,14 +59,14 @@ def test_a_rule_that_cannot_be_written_is_one_line(
     rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rule.parent.write_text("a file where a folder is needed")
-    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 2
+    assert main(["tune", str(stored(tmp_path / "run.json"))]) == 2
     assert "the tuning table must be writable" in capsys.readouterr().err
 
 
 def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
     rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
+    assert main(["tune", str(stored(tmp_path / "run.json"))]) == 0
     written, effect = capsys.readouterr().out.splitlines()
     assert written.startswith(f"{rule}: the fastest kernel of ")
     assert effect == (
@@ -81,32 +83,32 @@ def test_a_rule_goes_where_it_is_told(
     rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "elsewhere" / "mine.json"
-    assert main(["rule", str(stored(tmp_path / "run.json")), f"--out={out}"]) == 0
+    assert main(["tune", str(stored(tmp_path / "run.json")), f"--out={out}"]) == 0
     assert not rule.exists()
     assert tuning.read_table(out).fastest
     written, effect = capsys.readouterr().out.splitlines()
     assert written.startswith(f"{out}: the fastest kernel of ")
-    assert effect == "mlr reads this file only where MLR_RULE names it"
+    assert effect == "mlr reads this file only where MLR_TUNING_TABLE names it"
 
 
 def test_a_dry_run_shows_the_rule_and_writes_nothing(
     rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, before = str(stored(tmp_path / "run.json")), sorted(tmp_path.rglob("*"))
-    assert main(["rule", run, "--dry-run"]) == 0
+    assert main(["tune", run, "--dry-run"]) == 0
     assert sorted(tmp_path.rglob("*")) == before
     shown = capsys.readouterr()
     assert shown.err.startswith(f"{rule}: the fastest kernel of ")
     assert shown.err.endswith("; nothing is written\n")
-    assert main(["rule", run]) == 0
+    assert main(["tune", run]) == 0
     assert rule.read_text() == shown.out
 
 
 def test_the_help_of_rule_names_the_file_and_the_undo(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
-        main(["rule", "--help"])
+        main(["tune", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    for part in ("~/.config/mlr/rule.json", "MLR_RULE", "every program of this user",
+    for part in ("~/.config/mlr/tuning.json", "MLR_TUNING_TABLE", "every program of this user",
                  "remove the file to undo it", "--dry-run"):  # fmt: skip
         assert part in told
 
@@ -127,5 +129,5 @@ def test_the_rule_holds_what_a_thread_is_worth(
     rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune, "measure_part_flops", lambda: 12_345)
-    assert main(["rule", str(stored(tmp_path / "run.json"))]) == 0
+    assert main(["tune", str(stored(tmp_path / "run.json"))]) == 0
     assert tuning.current_table().part_flops == 12_345

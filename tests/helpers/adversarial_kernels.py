@@ -18,7 +18,7 @@ costs: dict[str, Any] = {
     "bytes_moved": lambda m, n, o, s: (m * n + m * o + n * o + o) * s,
     "workspace": lambda m, n, o, s: 0,
 }
-gradient = kernel(stage="gradient", **costs)
+gradient = kernel(operation="gradient", **costs)
 known: dict[Any, Gradient] = {}
 kept: list[Any] = []
 calls: dict[str, int] = {}
@@ -134,13 +134,13 @@ def fills_its_result_later(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     return empty
 
 
-@kernel(stage="gradient", dtypes=("float32",), **costs)
+@kernel(operation="gradient", dtypes=("float32",), **costs)
 def returns_float16(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     found = honest(x, delta)
     return Gradient(found.weight.half(), found.bias.half())
 
 
-@kernel(stage="gradient", dtypes=("float32",), **costs)
+@kernel(operation="gradient", dtypes=("float32",), **costs)
 def computes_in_float16(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     found = honest(x.bfloat16(), delta.bfloat16())
     return Gradient(found.weight.float(), found.bias.float())
@@ -238,7 +238,7 @@ def puts_another_clock(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     return honest(x, delta)
 
 
-@kernel(stage="step", **costs)
+@kernel(operation="step", **costs)
 def steps_once(problem: Problem) -> Callable[[], None]:
     """Do one right step and none after it."""
 

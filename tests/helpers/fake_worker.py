@@ -27,7 +27,7 @@ def main() -> int:
     if "room" in behaviour:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (behaviour["room"],) * 2)
-    run = build_run(["gradient"], [(7, 3, 2)], passes=2)
+    run = build_run(["gradient"], [(7, 3, 2)], processes=2)
     known = {entry["extra_info"]["kernel"]: entry for entry in run["benchmarks"]}
     surroundings = {name: run[name] for name in ("machine", "settings", "packages")}
     note(
@@ -36,10 +36,10 @@ def main() -> int:
     for name in wanted:
         kernel = name.partition("[gradient-")[2].partition("-")[0]
         entry = known[kernel] | {"fullname": name}
-        outcome: dict[str, Any] = {**entry.pop("extra_info"), "suspicions": []}
+        outcome: dict[str, Any] = {**entry.pop("extra_info"), "warnings": []}
         note(journal, Start(process=process, fullname=name, outcome=outcome))
         misbehave(behaviour.get(kernel), journal.path.with_name(f".{kernel}-once"), process)
-        sample = {"pass": process, "median_s": 1e-3, "rounds": 9, "contended": False,
+        sample = {"process": process, "median_s": 1e-3, "rounds": 9, "contended": False,
                   "log_speedup": None if kernel == "autograd" else 0.5}  # fmt: skip
         note(
             journal,

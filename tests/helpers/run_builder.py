@@ -43,8 +43,8 @@ KERNELS: dict[str, dict[str, tuple[float, float, str]]] = {
 }
 # Enough for a report, and quick to draw.
 FEW_KERNELS = {
-    stage: {name: KERNELS[stage][name] for name in names}
-    for stage, names in (
+    operation: {name: KERNELS[operation][name] for name in names}
+    for operation, names in (
         ("gradient", ("autograd", "matmul", "kron_einsum")),
         ("step", ("torch_nn", "fused_addmm")),
     )
@@ -53,18 +53,18 @@ MEMORY = 25_000_000_000
 
 
 def build_run(
-    stages: Iterable[str] = ("gradient", "step", "fit"),
+    operations: Iterable[str] = ("gradient", "step", "fit"),
     sizes: Iterable[Size] = SIZES,
     device: str = "cpu",
     dtype: str = "float64",
     kernels: Mapping[str, Mapping[str, tuple[float, float, str]]] = KERNELS,
     slug: str = "amd-epyc-2-core",
     datetime: str = "2026-11-23T05:00:00+00:00",
-    passes: int = 1,
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """Return a run as its JSON: every kernel of every stage at every size.
+    """Return a run as its JSON: every kernel of every operation at every size.
 
-    One of several passes has takes, a cost and, on a GPU, device times, as later runs do.
+    One of several processes has samples, a cost and, on a GPU, device times, as later runs do.
     """
     run: dict[str, Any] = {
         "machine_info": {"node": "somewhere", "processor": "x86_64"},
@@ -78,28 +78,33 @@ def build_run(
         "benchmarks": [],
         "datetime": datetime,
         "version": "5.3.1",
-        "schema": 1,
+        "schema": 2,
         "outcomes": [],
         "machine": _machine(slug, device),
-        "settings": {"grid": "quick", "passes": passes, "threads": 2, "omp_wait_policy": None},
+        "settings": {
+            "grid": "quick",
+            "processes": processes,
+            "threads": 2,
+            "omp_wait_policy": None,
+        },
         "packages": {"python": "3.11.7", "torch": "2.13.0+cpu", "numpy": "2.4.6"},
     }
     run["settings"] |= {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1073741824"}, "tf32": False}
-    for stage in stages:
+    for operation in operations:
         for size in sizes:
-            for kernel, law in kernels[stage].items():
-                add_case(run, stage, kernel, size, law, device, dtype)
-    if passes > 1:
+            for kernel, law in kernels[operation].items():
+                add_case(run, operation, kernel, size, law, device, dtype)
+    if processes > 1:
         run["cost"] = {"wall_s": 400.0, "warm_up_s": 60.0, "timing_s": 200.0}
         run["cost"] |= {"checking_s": 50.0, "memory_s": 20.0}
         for benchmark in run["benchmarks"]:
-            _repeat(benchmark, passes, device)
+            _repeat(benchmark, processes, device)
     return run
 
 
 def add_case(
     run: dict[str, Any],
-    stage: str,
+    operation: str,
     kernel: str,
     size: Size,
     law: tuple[float, float, str] = (1e-5, 1e-10, "m * o"),
@@ -112,22 +117,22 @@ def add_case(
     memory = width * eval(law[2], {"m": m, "n": n, "o": o}) + 16
     base = f"{kernel}-{device}-{dtype}-{m}x{n}x{o}"
     case: dict[str, Any] = {
-        "stage": stage,
+        "operation": operation,
         "kernel": kernel,
-        "baseline": BASELINES.get(stage, kernel),
+        "baseline": BASELINES.get(operation, kernel),
         "device": device,
         "dtype": dtype,
         **{"batch": m, "in_features": n, "out_features": o},
     }
     planned = {"predicted_peak_bytes": memory, "flops": 2 * m * n * o, "bytes_moved": m * (n + o)}
     outcome = case | planned
-    outcome |= {"fullname": f"bench/bench_{stage}.py::bench_{stage}[{base}]"}
+    outcome |= {"fullname": f"bench/bench_kernels.py::bench_kernel[{operation}-{base}]"}
     outcome |= {"status": "ok", "reason": None}
     run["outcomes"].append(outcome)
     if memory > MEMORY / 4:
         fail(run, outcome, "infeasible", f"needs {memory} bytes, {MEMORY // 4} are free")
         return outcome
-    usual = KERNELS.get(stage, {}).get(case["baseline"], law)
+    usual = KERNELS.get(operation, {}).get(case["baseline"], law)
     times = _seconds(kernel, size, law), _seconds(case["baseline"], size, usual)
     run["benchmarks"].append(_benchmark(case | planned, outcome["fullname"], base, *times))
     return outcome
@@ -141,12 +146,12 @@ def fail(run: dict[str, Any], outcome: dict[str, Any], status: str, reason: str 
 
 
 def doubt(
-    run: dict[str, Any], outcome: dict[str, Any], suspicions: list[str], **columns: float
+    run: dict[str, Any], outcome: dict[str, Any], warnings: list[str], **columns: float
 ) -> None:
     """Make a measured case doubtful, with further columns."""
     for benchmark in run["benchmarks"]:
         if benchmark["fullname"] == outcome["fullname"]:
-            benchmark["extra_info"] |= {"suspicions": suspicions, **columns}
+            benchmark["extra_info"] |= {"warnings": warnings, **columns}
 
 
 def rename(run: dict[str, Any], old: str, new: str) -> None:
@@ -193,12 +198,12 @@ def _benchmark(
     speedup = usual / seconds
     apart = case["kernel"] != case["baseline"]
     extra = case | {
-        **{"status": "ok", "reason": None, "max_rel_error": 2.2e-16, "passes": 1},
+        **{"status": "ok", "reason": None, "max_rel_error": 2.2e-16, "processes": 1},
         "speedup": speedup,
         "speedup_low": speedup * 0.97 if apart else None,
         "speedup_high": speedup * 1.04 if apart else None,
         "peak_bytes": case["predicted_peak_bytes"],
-        **{"floor_s": 0.05 * seconds, "efficiency": 0.05},
+        **{"roofline_s": 0.05 * seconds, "efficiency": 0.05},
     }
     stats = {
         **{"min": seconds * 0.93, "max": seconds * 1.9, "mean": seconds * 1.06},
@@ -208,7 +213,7 @@ def _benchmark(
         **{"ld15iqr": seconds * 0.93, "hd15iqr": seconds * 1.2},
     }
     return {
-        "group": f"{case['stage']} {case['device']} {case['dtype']}",
+        "group": f"{case['operation']} {case['device']} {case['dtype']}",
         "name": fullname.split("::")[1],
         "fullname": fullname,
         "params": {"kernel": case["kernel"], "batch": case["batch"]},
@@ -219,18 +224,18 @@ def _benchmark(
     }
 
 
-def _repeat(benchmark: dict[str, Any], passes: int, device: str) -> None:
+def _repeat(benchmark: dict[str, Any], processes: int, device: str) -> None:
     stats, extra = benchmark["stats"], benchmark["extra_info"]
-    middle = (passes - 1) / 2
-    medians = [stats["median"] * (1 + 0.01 * (place - middle)) for place in range(passes)]
-    stats |= {"data": medians, "rounds": passes, "min": medians[0], "max": medians[-1]}
+    middle = (processes - 1) / 2
+    medians = [stats["median"] * (1 + 0.01 * (place - middle)) for place in range(processes)]
+    stats |= {"data": medians, "rounds": processes, "min": medians[0], "max": medians[-1]}
     stats |= {"q1": stats["median"] * 0.99, "q3": stats["median"] * 1.01}
-    extra |= {"passes": passes, "contended_passes": 0, "suspicions": []}
+    extra |= {"processes": processes, "contended_processes": 0, "warnings": []}
     if device != "cpu":
         extra |= {"device_hot_s": 0.5 * stats["median"], "device_cold_s": 0.6 * stats["median"]}
         extra |= {"launch_gap_s": 0.4 * stats["median"]}
-    benchmark["takes"] = [
-        {"pass": place, "median_s": median, "rounds": 10} for place, median in enumerate(medians)
+    benchmark["samples"] = [
+        {"process": place, "median_s": median, "rounds": 10} for place, median in enumerate(medians)
     ]
 
 

@@ -85,7 +85,7 @@ def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
     command = [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, runs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "bench_gradient[matmul-cpu-float64-33x6x3]" in done.stdout
+    assert "bench_kernel[gradient-matmul-cpu-float64-33x6x3]" in done.stdout
 
 
 def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ F64 = torch.float64
 @pytest.fixture(autouse=True)
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the rule lies in these tests; nothing chosen before counts."""
-    path = tmp_path / "rule.json"
+    path = tmp_path / "tuning.json"
     monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
     for known in (
         tuning.read_table,
@@ -41,8 +41,8 @@ def write(path: Path, *fastest: list[Any], **changed: Any) -> None:
     path.write_text(json.dumps(rule | changed))
 
 
-def case(m: int, n: int, o: int, stage: str = "step", device: str = "cpu") -> Case:
-    return Case(stage, device, "float64", m, n, o)
+def case(m: int, n: int, o: int, operation: str = "step", device: str = "cpu") -> Case:
+    return Case(operation, device, "float64", m, n, o)
 
 
 @pytest.mark.usefixtures("vectors")
@@ -174,7 +174,7 @@ def test_steps_on_ones_own_tensors(kernel: str) -> None:
         ({"bias": torch.zeros(1, 3, dtype=F64)}, r"shape \(3,\) = \(out,\); got \(1, 3\)"),
         ({"bias": torch.zeros(3, 2, dtype=F64)[:, 0]}, "bias must own contiguous memory"),
         ({"lr": 0.0}, "lr must be above 0"),
-        ({"kernel": "matmul"}, "of stage step is needed"),
+        ({"kernel": "matmul"}, "of operation step is needed"),
         ({"kernel": "none"}, "unknown kernel"),
         ({"kernel": "torch_nn"}, "keeps parameters of its own"),
     ],

@@ -17,10 +17,10 @@ from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
 from mlr.operations import oracle_gradient
 
 OURS = [k for k in KERNELS.values() if not k.peer]
-GRADIENTS = [k for k in OURS if k.stage == "gradient" and "cpu" in k.devices]
-STEPS = [k for k in OURS if k.stage == "step" and "cpu" in k.devices]
-ON_CUDA = [k for k in OURS if k.stage != "fit" and "cuda" in k.devices]
-FITS = [k for k in KERNELS.values() if k.stage == "fit"]
+GRADIENTS = [k for k in OURS if k.operation == "gradient" and "cpu" in k.devices]
+STEPS = [k for k in OURS if k.operation == "step" and "cpu" in k.devices]
+ON_CUDA = [k for k in OURS if k.operation != "fit" and "cuda" in k.devices]
+FITS = [k for k in KERNELS.values() if k.operation == "fit"]
 DTYPES = ("float32", "float64")
 ODD_SIZES = [
     *((1, 1, 1), (7, 1, 1), (1, 7, 1), (1, 1, 7), (2, 3, 5), (3, 11, 13)),
@@ -66,7 +66,7 @@ def count_flops(call: Callable[[], Any]) -> int:
 
 
 def fits(kernel: Kernel, size: tuple[int, int, int]) -> bool:
-    case = Case(kernel.stage, "cpu", "float64", *size)
+    case = Case(kernel.operation, "cpu", "float64", *size)
     return kernel.unsupported(case) is None and kernel.predicted_peak_bytes(case) < 2**28
 
 
@@ -74,7 +74,7 @@ def fits(kernel: Kernel, size: tuple[int, int, int]) -> bool:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_agrees_with_the_oracle(kernel: Kernel, dtype: str) -> None:
     for size in filter(lambda size: fits(kernel, size), ODD_SIZES):
-        problem = Problem(Case(kernel.stage, "cpu", dtype, *size))
+        problem = Problem(Case(kernel.operation, "cpu", dtype, *size))
         assert check(kernel, problem, kernel.bind(problem)).reason is None, size
 
 
@@ -107,7 +107,7 @@ def test_takes_any_layout(kernel: Kernel, dtype: str, layout: str) -> None:
 
 
 def off_by(kernel: Kernel, size: tuple[int, int, int], dtype: str) -> int:
-    case = Case(kernel.stage, "cpu", dtype, *size)
+    case = Case(kernel.operation, "cpu", dtype, *size)
     kernel.bind(Problem(case))()  # one-off allocations of the library are not the call's
     return peak_bytes(kernel, Problem(case)) - kernel.predicted_peak_bytes(case)
 
@@ -133,7 +133,7 @@ def test_peak_memory_is_the_formula_at_many_sizes(kernel: Kernel) -> None:
 )
 def test_flops_are_what_torch_counts(kernel: Kernel) -> None:
     for m, n, o in ODD_SIZES:
-        call = kernel.bind(Problem(Case(kernel.stage, "cpu", "float64", m, n, o)))
+        call = kernel.bind(Problem(Case(kernel.operation, "cpu", "float64", m, n, o)))
         call()
         counted, formula = count_flops(call), kernel.flops(m, n, o, 8)
         if min(m, n, o) > 1:
@@ -252,7 +252,7 @@ def test_a_fused_update_loses_small_steps_in_float32() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_agrees_with_the_oracle_on_cuda(kernel: Kernel, dtype: str) -> None:
     for size in ODD_SIZES:
-        case = Case(kernel.stage, "cuda", dtype, *size)
+        case = Case(kernel.operation, "cuda", dtype, *size)
         if kernel.unsupported(case) is not None:
             continue
         problem = Problem(case)
@@ -262,7 +262,7 @@ def test_agrees_with_the_oracle_on_cuda(kernel: Kernel, dtype: str) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("kernel", ON_CUDA, ids=lambda k: k.name)
 def test_cuda_memory_is_the_formula_to_a_block_a_tensor(kernel: Kernel) -> None:
-    case = Case(kernel.stage, "cuda", "float64", 1000, 16, 8)
+    case = Case(kernel.operation, "cuda", "float64", 1000, 16, 8)
     if kernel.name != "jacrev":
         predicted = kernel.predicted_peak_bytes(case)
         assert abs(peak_bytes(kernel, Problem(case)) - predicted) <= 16 * 512 + 2**25

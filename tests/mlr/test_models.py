@@ -292,7 +292,7 @@ def test_bad_input_is_one_line_and_changes_nothing(model_class, as_users_call_it
         ({"kernel": "magic"}, "unknown kernel 'magic'; known: "),
         (
             {"kernel": "torch_nn"},
-            "a model takes a kernel of stage gradient; 'torch_nn' is of stage step; ",
+            "a model takes a kernel of operation gradient; 'torch_nn' is of operation step; ",
         ),
         (
             {"dtype": "float16"},

@@ -40,7 +40,7 @@ def test_every_layout_agrees_with_the_oracle(name: str, dtype: str, size: tuple[
     kernel = get_kernel(name)
     by_rows = isinstance(layout(10**6, *size, dtype, compiler.vector_bytes()), RowVectorised)
     for m in ROWS + LANE_ROWS * by_rows:
-        problem = Problem(Case(kernel.stage, "cpu", dtype, m, *size))
+        problem = Problem(Case(kernel.operation, "cpu", dtype, m, *size))
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
 
 
@@ -53,7 +53,7 @@ def test_machines_with_narrower_vectors_agree(
     monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
     for name, dtype in zip(KERNELS, ["float32", "float64"], strict=True):
         kernel = get_kernel(name)
-        case = Case(kernel.stage, "cpu", dtype, BLOCK + 35, *size)
+        case = Case(kernel.operation, "cpu", dtype, BLOCK + 35, *size)
         if kernel.unsupported(case) is None:
             problem = Problem(case)
             assert check(kernel, problem, kernel.bind(problem)).reason is None, case
@@ -135,7 +135,7 @@ def test_its_memory_does_not_grow_with_the_rows() -> None:
     for name, dtype in product(KERNELS, ("float32", "float64")):
         kernel = get_kernel(name)
         for m, n, o, most in ((100_000, 6, 3, 1_000), (5_000, 130, 9, 250_000)):
-            cases = [Case(kernel.stage, "cpu", dtype, rows, n, o) for rows in (1_000, m)]
+            cases = [Case(kernel.operation, "cpu", dtype, rows, n, o) for rows in (1_000, m)]
             few, many = (peak_bytes(kernel, Problem(case)) for case in cases)
             assert few == many < most, name
 

@@ -14,7 +14,7 @@ PEERS = [kernel for kernel in KERNELS.values() if kernel.peer]
 @pytest.mark.parametrize("kernel", PEERS, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize(("dtype", "m"), [("float64", 33), ("float32", 1_000)])
 def test_agrees_with_the_oracle_also_on_other_inputs(kernel: Kernel, dtype: str, m: int) -> None:
-    problem = Problem(Case(kernel.stage, "cpu", dtype, m, 6, 3))
+    problem = Problem(Case(kernel.operation, "cpu", dtype, m, 6, 3))
     if reason := kernel.unsupported(problem.case):
         pytest.skip(reason)
     call = kernel.bind(problem)
@@ -33,7 +33,7 @@ def test_what_is_missing_says_how_to_install_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     for device in ("cpu", "cuda"):
         reason = get_kernel(name).unsupported(
-            Case(get_kernel(name).stage, device, "float64", 33, 6, 3)
+            Case(get_kernel(name).operation, device, "float64", 33, 6, 3)
         )
         assert reason is not None
         assert "install" in reason or "runs on cpu only" in reason
@@ -54,7 +54,7 @@ def test_peers_are_run_where_they_are_named_or_belong() -> None:
         return {entry.kernel.name for entry in planned(axes)} & {kernel.name for kernel in PEERS}
 
     assert names(Selection(grid="quick", device=("cpu",))) == set()
-    steps = {kernel.name for kernel in PEERS if kernel.stage == "step"}
+    steps = {kernel.name for kernel in PEERS if kernel.operation == "step"}
     assert names(Selection(grid="tall", device=("cpu",))) == steps
     assert names(Selection(grid="full", device=("cpu",))) == {kernel.name for kernel in PEERS}
     assert names(Selection(grid="quick", device=("cpu",), kernel=("numpy_step",))) == {"numpy_step"}

@@ -28,7 +28,7 @@ costs = dict(
 GOOD = (
     HEADER
     + """
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def mine(x, delta):
     return Gradient(x.T @ delta, delta.sum(0))
 """
@@ -40,12 +40,12 @@ def _register(name: str = "fresh", **changes: object) -> None:
 
     function.__name__ = name
     costs = dict.fromkeys(("flops", "bytes_moved", "workspace"), lambda m, n, o, s: 0)
-    kernel(**{"stage": "gradient", **costs, **changes})(function)  # type: ignore[arg-type]
+    kernel(**{"operation": "gradient", **costs, **changes})(function)  # type: ignore[arg-type]
 
 
-def test_every_baseline_is_a_kernel_of_its_stage() -> None:
+def test_every_baseline_is_a_kernel_of_its_operation() -> None:
     for name, operation in OPERATIONS.items():
-        assert get_kernel(operation.baseline).stage == name
+        assert get_kernel(operation.baseline).operation == name
 
 
 def test_a_duplicate_is_refused_and_changes_nothing() -> None:
@@ -65,7 +65,7 @@ def test_an_unknown_name_is_answered_with_the_valid_ones() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "backward"}, "unknown stage 'backward'; known: gradient, step, fit"),
+        ({"operation": "backward"}, "unknown operation 'backward'; known: gradient, step, fit"),
         ({"dtypes": ("float32", "int8")}, "got 'int8'"),
         ({"name": "<lambda>"}, "named by letters"),
         ({"name": "a-b"}, "named by letters"),
@@ -90,7 +90,10 @@ def test_a_users_file_registers(tmp_path: Path) -> None:
         ("x = 1\n", "registers no kernel"),
         ("def f(:\n", r"my.py:1: SyntaxError"),
         (GOOD + "\n1 / 0\n", r"my.py:11: ZeroDivisionError: division by zero"),
-        (HEADER + "\n@kernel(stage='gradient', **costs)\ndef matmul(x, delta): ...\n", "already"),
+        (
+            HEADER + "\n@kernel(operation='gradient', **costs)\ndef matmul(x, delta): ...\n",
+            "already",
+        ),
         ("import nothing_of_that_name\n", r"my.py:1: ModuleNotFoundError"),
     ],
 )

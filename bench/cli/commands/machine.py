@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from ...common.units import format_bytes, format_time
-from ...machine.devices import DEVICES, absent
+from ...machine.devices import DEVICES, unavailable_reason
 from ...machine.info import machine_info, packages, settings
 from ...measure.ceilings import measure_ceilings
 from ..console import print_table
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [(name, str(value)) for name, value in facts.items()]
         print_table(console, (title, ""), rows, right=False)
     for device in DEVICES:
-        if absent(device) is None:
+        if unavailable_reason(device) is None:
             print_table(console, (f"{device} at best, measured", ""), _ceilings(device))
     return 0
 

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from ...common.paths import RESULTS
 from ...common.units import UNKNOWN, counted, format_bytes, format_case, format_time
-from ...machine.devices import absent
+from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
 from ...plan.benchmark import Benchmark, planned
-from ...plan.feasibility import Ceilings, Outcome, foretell
-from ...plan.grid import LONGEST_CALL_S, PASSES
+from ...plan.feasibility import Ceilings, Outcome, predict
+from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import add_axes
 from ...plan.split import select_shard
 from ...run.eta import seconds_per_sample
@@ -29,7 +29,7 @@ HEADINGS = ("predicted peak", "least time", "status")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_axes(parser.add_argument)
-    parser.add_argument("--passes", type=count, help="as of run")
+    parser.add_argument("--processes", type=count, help="as of run")
     parser.add_argument("--shard", type=shard, metavar="I/K", help="as of run")
 
 
@@ -39,10 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     plan, _ = select_shard(planned(axes), axes, arguments.shard)
     longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
-    ceilings = {d: measure_ceilings(d) for d in devices if absent(d) is None}
-    told = [(e, foretell(e, ceilings.get(e.case.device), longest)) for e in plan]
-    passes = arguments.passes or PASSES[axes.grid]
-    print_plan(told, ceilings, passes, seconds_per_sample(RESULTS / "runs", machine_slug()))
+    ceilings = {d: measure_ceilings(d) for d in devices if unavailable_reason(d) is None}
+    told = [(e, predict(e, ceilings.get(e.case.device), longest)) for e in plan]
+    processes = arguments.processes or PROCESSES[axes.grid]
+    print_plan(told, ceilings, processes, seconds_per_sample(RESULTS / "runs", machine_slug()))
     return 0
 
 
@@ -80,7 +80,7 @@ def print_plan(
 
 
 def _part(entry: Benchmark) -> str:
-    return f"{entry.case.stage}, {entry.case.device}, {entry.case.dtype}"
+    return f"{entry.case.operation}, {entry.case.device}, {entry.case.dtype}"
 
 
 def _cells(
@@ -90,7 +90,7 @@ def _cells(
     if outcome.status == "unsupported":
         memory = UNKNOWN
     elif case.device in ceilings:
-        seconds = ceilings[case.device].floor_s(case, outcome.flops, outcome.bytes_moved)
+        seconds = ceilings[case.device].roofline_s(case, outcome.flops, outcome.bytes_moved)
         least = format_time(seconds)
     status = "to run" if outcome.status == "ok" else outcome.status
     return entry.kernel.name, memory, least, f"{status} {notes.mark(outcome.reason)}".strip()

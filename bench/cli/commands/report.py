@@ -25,7 +25,7 @@ from ...report.readme import check_readme, update_readme
 from ...report.subject import Subject
 from ...scaling import section as scaling
 from ...scaling.records import latest_scaling_runs
-from ...store.runs import find_runs, load_frame, load_heads, load_run, plain, runs_frame
+from ...store.runs import find_runs, load_frame, load_heads, load_run, runs_frame, single_line
 from ...store.schema import Head
 from ...store.shards import group_shards, latest_runs, merge_shards
 from ..compared import print_compared
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--filter",
-        help="only these results, as pandas' query: \"stage == 'step' and batch >= 100\"",
+        help="only these results, as pandas' query: \"operation == 'step' and batch >= 100\"",
     )
     parser.add_argument(
         "--compare", action="store_true", help="of two runs: is the second faster, case by case?"
@@ -122,7 +122,7 @@ def _runs_of(results: Path) -> list[Path]:
 def others(results: Path) -> list[Subject]:
     """Return what a results folder has beside its runs."""
     return [
-        convergence.subject(latest_convergence_runs(results / "curves")),
+        convergence.subject(latest_convergence_runs(results / "convergence")),
         scaling.subject(latest_scaling_runs(results / "scaling")),
         gate_power.subject(read_all(sorted((results / "gate").glob("*.jsonl")))),
     ]
@@ -176,4 +176,4 @@ def _near(path: Path) -> str:
     """Write a path, from the working directory where it is below it."""
     whole = Path(os.path.abspath(path))
     here = Path.cwd()
-    return plain(whole.relative_to(here) if whole.is_relative_to(here) else path, 1000)
+    return single_line(whole.relative_to(here) if whole.is_relative_to(here) else path, 1000)

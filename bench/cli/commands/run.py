@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from ...common.paths import RESULTS
-from ...machine.lock import turn
+from ...machine.lock import exclusive_machine
 from ...plan.benchmark import planned, require_supported
-from ...plan.grid import PASSES
+from ...plan.grid import PROCESSES
 from ...plan.selection import add_axes
 from ...plan.split import select_shard
 from ...run.runner import run_plan
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_axes(parser.add_argument)
     parser.add_argument(
-        "--passes", type=count, help="processes that time each benchmark (default: 5, smoke 2)"
+        "--processes", type=count, help="processes that time each benchmark (default: 5, smoke 2)"
     )
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="results folder (default: results)"
@@ -43,13 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     axes = read_axes(arguments)
     plan, told = select_shard(planned(axes), axes, arguments.shard)
     require_supported(plan)
-    with turn(say), following(len(plan)) as show:
+    with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
             plan,
             axes,
             arguments.out,
             show,
-            passes=arguments.passes or PASSES[axes.grid],
+            processes=arguments.processes or PROCESSES[axes.grid],
             resume=arguments.resume,
             shard=told,
         )

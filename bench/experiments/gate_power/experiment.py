@@ -46,8 +46,8 @@ from .records import (
 
 # Ten cases, dispatch-bound to arithmetic, each of a kernel of its own.
 SUITE = tuple(
-    KernelCase(kernel, Case(stage, "cpu", "float64", *size, seed=0))
-    for stage, size, kernels in (
+    KernelCase(kernel, Case(operation, "cpu", "float64", *size, seed=0))
+    for operation, size, kernels in (
         ("gradient", (100, 64, 32), ("matmul", "einsum", "factored_einsum", "outer_sum",
                                      "autograd", "func_vjp")),
         ("step", (1_000, 6, 3), ("fused_addmm", "matmul_update", "torch_nn", "kron_update")),

@@ -24,8 +24,8 @@ class Mutation(NamedTuple):
 
     @property
     def bystander(self) -> str:
-        """A kernel of the same stage that it does not touch."""
-        return OPERATIONS[self.case.stage].baseline
+        """A kernel of the same operation that it does not touch."""
+        return OPERATIONS[self.case.operation].baseline
 
     def put_into(self, package: Path) -> None:
         """Change a copy of the package.
@@ -33,7 +33,7 @@ class Mutation(NamedTuple):
         Raises:
             ValueError: If the kernel does not hold the text, or not once.
         """
-        path = package / FILES[self.case.stage]
+        path = package / FILES[self.case.operation]
         text = path.read_text(encoding="utf-8")
         before, at, rest = text.partition(f"def {self.kernel}(")
         body, end, after = rest.partition("\n@kernel(")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ...report.markdown import escape, image, markdown_table
 from ...report.style import GREY, label
 from ...report.subject import Paths, Section, Subject, safe
-from ...store.runs import plain
+from ...store.runs import single_line
 from .analysis import by_rule, facts, false_alarms, mutations_table, power, rates_table
 from .records import GATE, MUTATION, SLOWED_ALL, SLOWED_ONE, UNCHANGED, Trial, to_frame
 
@@ -38,7 +38,7 @@ def _stem(machine: str) -> str:
 
 def _sections(frames: Mapping[str, pd.DataFrame], paths: Paths) -> list[Section]:
     return [
-        Section(f"The gate on {plain(name)}", trials_section(rows, paths.get(_stem(name))))
+        Section(f"The gate on {single_line(name)}", trials_section(rows, paths.get(_stem(name))))
         for name, rows in frames.items()
     ]
 

@@ -21,22 +21,22 @@ def main() -> int:
     )
     add = parser.add_argument
     add_axes(add, "smoke")
-    add("--passes", type=int, default=5, help="of each run (default: 5)")
+    add("--processes", type=int, default=5, help="of each run (default: 5)")
     add("--runs", type=int, default=4, help="how many (default: 4)")
     add("--out", type=Path, default=RESULTS / "repeatability", help="where to")
-    add("--unsteady", action="store_true", help="leave the threads and the allocator as found")
+    add("--no-pinned-env", action="store_true", help="leave the threads and the allocator as found")
     given = parser.parse_args()
     try:
         axes = Selection.from_args(given, "smoke")
         found = repeat(
-            axes, given.runs, given.passes, lambda progress: None, steady=not given.unsteady
+            axes, given.runs, given.processes, lambda progress: None, pinned=not given.no_pinned_env
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     apart = agreement(axes)
     said = [*promises(found.spread, found.known), agreement_promise(apart)]
-    path = given.out / f"{machine_slug()}{'-unsteady' * given.unsteady}.md"
+    path = given.out / f"{machine_slug()}{'-no_pinned_env' * given.no_pinned_env}.md"
     write_proof(found, apart, said, path)
     for text, measured, kept in said:
         print(f"{'kept    ' if kept else 'NOT KEPT'} {text}:\n         {measured}")

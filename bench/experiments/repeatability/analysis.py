@@ -11,7 +11,7 @@ import pandas as pd
 
 TRUE_SPEEDUP = 0.5  # of the kernel that does the baseline's work twice, at any size
 TWICE = "baseline_twice"
-CASE = ["stage", "device", "dtype", "case"]
+CASE = ["operation", "device", "dtype", "case"]
 KEYS = [*CASE, "kernel"]
 # What must hold of the standard deviation over runs of a case's log-speedup.
 MOST_SD, MOST_SHARE = 0.05, 0.95

@@ -1,4 +1,4 @@
-"""A kernel file: the gradient stage's baseline, its work done exactly twice."""
+"""A kernel file: the gradient operation's baseline, its work done exactly twice."""
 
 from bench.experiments.repeatability.analysis import TWICE
 from mlr import get_kernel, kernel
@@ -14,7 +14,7 @@ def _twice(x, delta):  # type: ignore[no-untyped-def]
 
 _twice.__name__ = TWICE
 kernel(
-    stage=_baseline.stage,
+    operation=_baseline.operation,
     flops=lambda m, n, o, s: 2 * _baseline.flops(m, n, o, s),
     bytes_moved=lambda m, n, o, s: 2 * _baseline.bytes_moved(m, n, o, s),
     workspace=lambda m, n, o, s: _baseline.workspace(m, n, o, s) + (n * o + o) * s,

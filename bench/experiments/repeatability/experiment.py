@@ -22,8 +22,8 @@ from ...plan.benchmark import planned
 from ...plan.selection import Selection
 from ...run.eta import RunProgress
 from ...run.runner import run_plan
-from ...store.files import write_whole
-from ...store.runs import load_frame, load_run, plain
+from ...store.files import atomic_write
+from ...store.runs import load_frame, load_run, single_line
 from .analysis import TWICE, Promise, coverage, spread
 
 TWICE_FILE = Path(__file__).with_name("doubled_baseline.py")
@@ -47,23 +47,23 @@ class Repeated(NamedTuple):
 def repeat(
     axes: Selection,
     count: int,
-    passes: int,
+    processes: int,
     show: Callable[[RunProgress], None],
-    steady: bool = True,
+    pinned: bool = True,
 ) -> Repeated:
     """Run the same cases several times over, one run after another, and compare the runs.
 
     Args:
         axes: The cases.
         count: How many runs.
-        passes: Processes of each.
+        processes: Processes of each.
         show: Called with the progress of each.
-        steady: Whether the measuring processes get the pinned environment.
+        pinned: Whether the measuring processes get the pinned environment.
     """
     kernels = {entry.kernel.name for entry in planned(axes)}
     load_kernels(TWICE_FILE)
     doubled = replace(
-        axes, kernel=("autograd", TWICE), stage=("gradient",), kernel_file=str(TWICE_FILE),
+        axes, kernel=("autograd", TWICE), operation=("gradient",), kernel_file=str(TWICE_FILE),
         **TWICE_SIZES,
     )  # fmt: skip
     wanted = {"own": replace(axes, kernel=tuple(sorted(kernels))), "known": doubled}
@@ -72,7 +72,7 @@ def repeat(
         for number in range(count):
             for name, one in wanted.items():
                 out = Path(folder, f"{number}-{name}")
-                path = run_plan(planned(one), one, out, show, passes=passes, steady=steady)
+                path = run_plan(planned(one), one, out, show, processes=processes, pinned=pinned)
                 paths[name].append(path)
         own, known = ([load_frame([path]) for path in paths[name]] for name in wanted)
         run = load_run(paths["own"][-1])
@@ -89,7 +89,7 @@ def agreement(axes: Selection) -> pd.DataFrame:
     """
     rows = []
     for kernel, case in planned(axes):
-        short = not OPERATIONS[case.stage].iterative and case.out_features < 1_000
+        short = not OPERATIONS[case.operation].iterative and case.out_features < 1_000
         if short and kernel.unsupported(case) is None:
             problem = Problem(case)
             call = kernel.bind(problem)
@@ -121,8 +121,8 @@ def write_proof(
     said = pd.DataFrame([(p.text, p.measured, "yes" if p.kept else "**no**") for p in promises],
                         columns=["promise", "measured", "kept"])  # fmt: skip
     known = [(key, value) for key, value in sorted(found.settings.items()) if value is not None]
-    settings = ", ".join(f"{key} {plain(value)}" for key, value in known)
-    columns = ["stage", "case", "kernel", "speedup", "sd_paired", "sd_stock", "inside", "runs"]
+    settings = ", ".join(f"{key} {single_line(value)}" for key, value in known)
+    columns = ["operation", "case", "kernel", "speedup", "sd_paired", "sd_stock", "inside", "runs"]
     cases = found.spread[columns].sort_values("sd_paired", ascending=False)
     text = [
         "<!-- Written by `python -m bench.experiments.repeatability`; changes are lost. -->",
@@ -138,4 +138,4 @@ def write_proof(
         "This suite's slices over torch's Timer, in turns in one process.",
         apart.to_markdown(index=False, floatfmt=".3g"),
     ]
-    write_whole(path, "\n\n".join(text) + "\n")
+    atomic_write(path, "\n\n".join(text) + "\n")

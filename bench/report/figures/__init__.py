@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...analysis.frame import Slice
+from ...analysis.frame import Facet
 from ...store.schema import Run
 from ..style import Panel, Style, in_style, label, panels_of, styles
 
@@ -31,7 +31,7 @@ class View:
     """
 
     frame: pd.DataFrame
-    part: Slice
+    part: Facet
     run: Run
 
     @cached_property
@@ -42,7 +42,7 @@ class View:
     @cached_property
     def looks(self) -> dict[str, Style]:
         """How each kernel is drawn: the same in every slice of an operation."""
-        return styles(self.frame, self.part.stage)
+        return styles(self.frame, self.part.operation)
 
     @cached_property
     def panels(self) -> list[Panel]:
@@ -52,7 +52,7 @@ class View:
     @property
     def name(self) -> str:
         """The slice in words, for a title."""
-        return f"{label(self.part.stage)} ({label(self.part.device)}, {label(self.part.dtype)})"
+        return f"{label(self.part.operation)} ({label(self.part.device)}, {label(self.part.dtype)})"
 
     def unseen(self, shown: pd.DataFrame) -> str:
         """Say how many failed cases are on no panel: none goes unsaid."""
@@ -67,13 +67,13 @@ class Slot(NamedTuple):
     Attributes:
         name: That of its file, which says what it shows and never of which run.
         rank: The lower, the earlier; figures of other subjects have `OTHERS`.
-        stage: The operation of the slice that it shows.
+        operation: The operation of the slice that it shows.
         grid: That of its runs, if not any.
     """
 
     name: str
     rank: float
-    stage: str
+    operation: str
     grid: str | None = None
 
 

@@ -10,10 +10,10 @@ from .. import style
 
 def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
     """Draw each run's speedup with its 95 % interval, of an operation, a device and a dtype."""
-    stage, *_ = part
+    operation, *_ = part
     points = _of(history.points, part)
     rows = _of(history.frame, part)
-    looks = style.styles(rows, stage)
+    looks = style.styles(rows, operation)
     places = {name: place for place, name in enumerate(history.runs)}
     with style.in_style():
         figure = Figure(figsize=(8.7, 4.6 + 0.05 * len(looks)))
@@ -47,9 +47,9 @@ def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
 
 def parts_of(history: History) -> list[tuple[str, str, str]]:
     """Return the operations, devices and dtypes of which there is a figure."""
-    rows = history.points[["stage", "device", "dtype"]].drop_duplicates()
+    rows = history.points[["operation", "device", "dtype"]].drop_duplicates()
     return [(str(one[0]), str(one[1]), str(one[2])) for one in rows.itertuples(index=False)]
 
 
 def _of(rows: pd.DataFrame, part: tuple[str, str, str]) -> pd.DataFrame:
-    return rows[(rows[["stage", "device", "dtype"]] == list(part)).all(axis=1)]
+    return rows[(rows[["operation", "device", "dtype"]] == list(part)).all(axis=1)]

@@ -21,7 +21,7 @@ from . import Slot, View, figure
     "jacobian",
     title="overhead of the Jacobian over n and o",
     when=lambda rows: bool(
-        ((rows["stage"] == "gradient") & (rows["kernel"] == WITH_JACOBIAN)).any()
+        ((rows["operation"] == "gradient") & (rows["kernel"] == WITH_JACOBIAN)).any()
     ),
     where={"html", "markdown", "readme"},
     slots=(Slot("jacobian", 1, "gradient"),),

@@ -39,7 +39,7 @@ def draw(view: View) -> Figure:
     for axes, panel in zip(every, view.panels, strict=True):
         _draw_failures(axes, panel, view.looks, min(0.05, 0.38 / max(most, 1)))
     shown = pd.concat([panel.rows for panel in view.panels])
-    notes = [style.entry("roofline bound", line=":")] if shown["floor_s"].notna().any() else []
+    notes = [style.entry("roofline bound", line=":")] if shown["roofline_s"].notna().any() else []
     entries = (
         style.kernel_entries(shown, view.looks) + notes + style.failure_entries(shown["status"])
     )
@@ -61,7 +61,7 @@ def _draw_times(axes: Axes, line: pd.DataFrame, axis: str, look: style.Style) ->
 
 
 def _draw_bound(axes: Axes, panel: style.Panel) -> None:
-    bound = panel.rows.dropna(subset=["floor_s"]).groupby(panel.axis)["floor_s"].min()
+    bound = panel.rows.dropna(subset=["roofline_s"]).groupby(panel.axis)["roofline_s"].min()
     if len(bound):
         axes.plot(bound.index, bound.to_numpy(), color=style.GREY, linestyle=":", linewidth=1.4)
 

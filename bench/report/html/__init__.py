@@ -23,13 +23,13 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
-from ...analysis.frame import in_order, slices
+from ...analysis.frame import facets, in_order
 from ..subject import Section as Section
 from ..subject import Shown, figure_id
 from ..summary import Summary
 from ..tables import ALL_RESULTS, Column, render
 
-_FILTERS = ("machine", "run", "stage", "device", "dtype", "kernel", "status")
+_FILTERS = ("machine", "run", "operation", "device", "dtype", "kernel", "status")
 
 
 def write_page(
@@ -83,9 +83,9 @@ def filters() -> list[Column]:
 
 def all_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return all results in the order of the report's tables, with a remark on each."""
-    ordered = [in_order(part.of(frame)) for part in slices(frame)]
+    ordered = [in_order(part.of(frame)) for part in facets(frame)]
     table = pd.concat(ordered, ignore_index=True) if ordered else in_order(frame)
-    return table.assign(remark=table["reason"].where(table["reason"].notna(), table["suspicions"]))
+    return table.assign(remark=table["reason"].where(table["reason"].notna(), table["warnings"]))
 
 
 def _points(one: Summary, shown: Sequence[Shown]) -> list[tuple[str, list[Shown]]]:

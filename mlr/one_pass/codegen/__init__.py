@@ -7,7 +7,7 @@ For one row x, y of X and Y after the other
     g += r
 
 and after the last W −= η G, b −= η g. X and Y are read once; nothing that grows with m is written.
-The stage `gradient` is the same with r given: it reads X and δ and returns G and g.
+The operation `gradient` is the same with r given: it reads X and δ and returns G and g.
 
 There are three ways to do so. Where W and the sums fit in the first cache, a vector is filled with
 the outputs of one row (`outputs.py`), or, where those would leave most of it empty, all sums fit in
@@ -65,15 +65,15 @@ class Source:
     """Writes the sweep for a layout.
 
     Args:
-        stage: `step`, or `gradient` where the residual is given.
+        operation: `step`, or `gradient` where the residual is given.
         laid_out: How n features and o outputs fill vectors, from `layout`.
         dtype: `float32` or `float64`.
     """
 
-    def __init__(self, stage: str, laid_out: Layout, dtype: str) -> None:
-        self.stage, self.layout, self.dtype = stage, laid_out, dtype
+    def __init__(self, operation: str, laid_out: Layout, dtype: str) -> None:
+        self.operation, self.layout, self.dtype = operation, laid_out, dtype
         self.n, self.o = laid_out.n, laid_out.o
-        self.name = f"{stage}_{dtype}_{laid_out.name}"
+        self.name = f"{operation}_{dtype}_{laid_out.name}"
 
     def text(self) -> str:
         """Return the module's IR: `sweep` sums over rows, `finish` uses the sums, `call` both.
@@ -94,7 +94,7 @@ class Source:
         sums = to.argument(Argument.SUMS)
         with to.loop(0, self.layout.sums) as index:
             to.build.store(DOUBLE(0.0), to.gep(sums, index, DOUBLE))
-        self.layout.write(to, residual_given=self.stage == "gradient")
+        self.layout.write(to, residual_given=self.operation == "gradient")
         to.build.ret_void()
         return to.function
 
@@ -103,7 +103,7 @@ class Source:
         t = self.layout
         sums, parts = to.argument(Argument.SUMS), to.argument(Argument.THREADS)
         with to.loop(1, parts) as part, to.loop(0, t.sums) as index:
-            place = to.offset((part, t.doubles(self.stage)), (index, 1))
+            place = to.offset((part, t.doubles(self.operation)), (index, 1))
             more = to.build.load(to.gep(sums, place, DOUBLE), typ=DOUBLE)
             to.add_double(more, sums, index)
         for span in t.spans(to):
@@ -119,7 +119,7 @@ class Source:
         while first < span.items:
             together = lanes if first + lanes <= span.items else 1
             value = to.load(sums, first, together, DOUBLE)
-            if self.stage == "step":
+            if self.operation == "step":
                 before = to.widen(to.load(target, first, together))
                 rate = to.broadcast(to.argument(Argument.RATE), together)
                 value = build.fsub(before, build.fmul(rate, value))

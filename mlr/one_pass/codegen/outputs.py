@@ -103,7 +103,7 @@ class OutputVectorised:
         """How many float64 numbers a sweep adds up: G, and g behind it."""
         return self.weight_sums + self.stride
 
-    def doubles(self, stage: str) -> int:
+    def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
         return self.sums
 

@@ -68,7 +68,7 @@ class RowVectorised:
         """How many float64 numbers a sweep adds up: G, g behind it, and what fills a vector."""
         return -(-(self.weight_sums + self.o) // self.lanes) * self.lanes
 
-    def doubles(self, stage: str) -> int:
+    def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
         return self.sums
 

@@ -100,9 +100,9 @@ class Tiles:
         """How many float64 numbers a sweep adds up: G, and g behind it."""
         return self.weight_sums + self.padded
 
-    def doubles(self, stage: str) -> int:
+    def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for: sums, R of a block, W in a step."""
-        rows = self.block + (self.n if stage == "step" else 0)
+        rows = self.block + (self.n if operation == "step" else 0)
         return self.sums + -(-rows * self.padded * self.size // 8)
 
     @property

@@ -29,7 +29,7 @@ SIZES = ((33, 6, 3), (1_000, 6, 3))
 
 def run_of(moved: float = 1.0, **changed: Any) -> dict[str, Any]:
     """Return a run in which one case is faster than in another by a factor."""
-    run = build_run(("step",), SIZES, passes=5)
+    run = build_run(("step",), SIZES, processes=5)
     for entry in run["benchmarks"]:
         extra = entry["extra_info"]
         if extra["kernel"] == "fused_addmm" and extra["batch"] == 33:
@@ -85,7 +85,7 @@ def test_runs_that_differ_in_more_are_refused_by_name(changed: dict[str, Any], s
         require_same_settings(Run.model_validate(run_of()), Run.model_validate(second))
     assert "\n" not in str(error.value)
     third = run_of()
-    third["settings"] |= {"grid": "full", "passes": 3}
+    third["settings"] |= {"grid": "full", "processes": 3}
     require_same_settings(Run.model_validate(run_of()), Run.model_validate(third))
 
 
@@ -113,12 +113,12 @@ def shown(first: dict[str, Any], second: dict[str, Any], capsys: Any) -> list[st
 def test_cases_of_one_run_only_are_counted_and_not_listed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    other = build_run(("step",), ((33, 6, 3), (100, 6, 3)), passes=5)
+    other = build_run(("step",), ((33, 6, 3), (100, 6, 3)), processes=5)
     lines = shown(run_of(), other, capsys)
     per_size = len(other["outcomes"]) // 2
     assert lines[:2] == [f"only in the {run} run: {per_size} cases" for run in ("first", "second")]
     assert lines[2] == f"{per_size - 1} no significant change, 1 not compared (1 baseline)"
-    strange = build_run(("step",), ((7, 6, 3),), passes=5)
+    strange = build_run(("step",), ((7, 6, 3),), processes=5)
     lines = shown(run_of(), strange, capsys)
     assert lines[2:] == ["No case is in both runs."]
 

@@ -22,7 +22,7 @@ def frame_of(
             width = 1 + (spread or 0)
             rows.append(
                 {
-                    **{"machine": "a", "run": "a", "stage": "gradient", "device": "cpu"},
+                    **{"machine": "a", "run": "a", "operation": "gradient", "device": "cpu"},
                     **{"dtype": "float64", "kernel": kernel, "baseline": "base"},
                     **held,
                     "role": "auto" if kernel == "auto" else "kernel",

@@ -10,13 +10,13 @@ import pytest
 from run_builder import SIZES, build_run, doubt, fail, rename
 
 from bench.analysis.frame import (
-    Slice,
+    Facet,
+    facets,
     flagged_results,
     in_order,
     is_flagged,
     longest_line,
     missing_results,
-    slices,
 )
 from bench.analysis.jacobian import jacobian_overhead
 from bench.analysis.ranking import fastest, gradient_overview, with_intervals
@@ -74,12 +74,12 @@ def test_no_number_is_a_dash() -> None:
 
 
 def test_slices_are_ordered_and_never_pooled(frame: pd.DataFrame) -> None:
-    assert [part.stage for part in slices(frame)] == ["gradient", "step", "fit"]
-    assert sum(len(part.of(frame)) for part in slices(frame)) == len(frame)
+    assert [part.operation for part in facets(frame)] == ["gradient", "step", "fit"]
+    assert sum(len(part.of(frame)) for part in facets(frame)) == len(frame)
     other = frame_of(build_run(["gradient"], slug="zen"), "b")
     both = pd.concat([frame, other], ignore_index=True)
-    assert len(slices(both)) == 4
-    assert set(slices(both)[-1].of(both)["machine"]) == {"zen"}
+    assert len(facets(both)) == 4
+    assert set(facets(both)[-1].of(both)["machine"]) == {"zen"}
 
 
 def cells(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def cells(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:
 
 def test_inputs_stay_as_they_are(frame: pd.DataFrame) -> None:
     before = frame.copy(deep=True)
-    part = slices(frame)[0]
+    part = facets(frame)[0]
     for make in (missing_results, jacobian_overhead, fastest, gradient_overview):
         make(frame)
     in_order(part.of(frame))
@@ -99,7 +99,7 @@ def test_inputs_stay_as_they_are(frame: pd.DataFrame) -> None:
 
 
 def test_results_are_by_size_and_the_fastest_first(frame: pd.DataFrame) -> None:
-    rows = slices(frame)[0].of(frame)
+    rows = facets(frame)[0].of(frame)
     text = cells(in_order(rows), RESULTS)
     assert len(text) == len(rows)
     assert text["batch × in → out"].ne("").sum() == len(SIZES)
@@ -114,14 +114,14 @@ def test_results_are_by_size_and_the_fastest_first(frame: pd.DataFrame) -> None:
 
 
 def test_efficiency_is_left_out_where_unknown(frame: pd.DataFrame) -> None:
-    rows = in_order(slices(frame)[0].of(frame))
+    rows = in_order(facets(frame)[0].of(frame))
     assert "roofline efficiency" in cells(rows, RESULTS)
     assert "roofline efficiency" not in cells(rows.assign(efficiency=float("nan")), RESULTS)
 
 
 def test_overhead_is_with_over_without(frame: pd.DataFrame) -> None:
     overhead = jacobian_overhead(frame).set_index("case")
-    one = frame[(frame["stage"] == "gradient") & (frame["case"] == "1000x16x10")]
+    one = frame[(frame["operation"] == "gradient") & (frame["case"] == "1000x16x10")]
     kron, matmul = (one[one["kernel"] == name].iloc[0] for name in ("kron_einsum", "matmul"))
     row = overhead.loc["1000x16x10"]
     assert row["time_ratio"] == kron["median_s"] / matmul["median_s"]
@@ -152,7 +152,7 @@ def test_every_case_without_a_result_is_named() -> None:
 
 
 def test_the_longest_line_is_that_with_the_most_points(frame: pd.DataFrame) -> None:
-    rows = slices(frame)[0].of(frame)
+    rows = facets(frame)[0].of(frame)
     line = longest_line(rows, "batch")
     assert set(line["in_features"]) == {6}
     assert set(line["out_features"]) == {3}
@@ -164,9 +164,9 @@ def test_the_longest_line_is_that_with_the_most_points(frame: pd.DataFrame) -> N
 
 def test_fastest_tells_ties_and_baseline(frame: pd.DataFrame) -> None:
     best = fastest(frame)
-    assert set(best.loc[best["stage"] == "gradient", "kernel"]) == {"matmul"}
+    assert set(best.loc[best["operation"] == "gradient", "kernel"]) == {"matmul"}
     assert (best["baseline_s"] > best["median_s"]).all()
-    assert best.loc[best["stage"] == "gradient", "ties"].tolist() == [[]] * len(SIZES)
+    assert best.loc[best["operation"] == "gradient", "ties"].tolist() == [[]] * len(SIZES)
     winner = frame[frame["kernel"] == "matmul"].set_index("case")["speedup"]
     einsum = frame["kernel"] == "einsum"
     ends = ["speedup_low", "speedup_high"]
@@ -175,12 +175,12 @@ def test_fastest_tells_ties_and_baseline(frame: pd.DataFrame) -> None:
         tied[ends] = np.nan
         tied.loc[einsum, "speedup"] = share * tied.loc[einsum, "case"].map(winner)
         ties = [] if told_apart else ["einsum"]
-        found = fastest(tied).loc[lambda t: t["stage"] == "gradient", "ties"]
+        found = fastest(tied).loc[lambda t: t["operation"] == "gradient", "ties"]
         assert found.tolist() == [ties] * len(SIZES)
         shown = set(cells(gradient_overview(tied), OVERVIEW)["fastest"])
         assert ("matmul ≈ einsum" in shown) is not told_apart
     tied[ends] = tied[["speedup", "speedup"]].to_numpy() * [0.99, 1.2]
-    found = fastest(tied).loc[lambda t: t["stage"] == "gradient", "ties"]
+    found = fastest(tied).loc[lambda t: t["operation"] == "gradient", "ties"]
     assert found.tolist() == [["einsum"]] * len(SIZES)
 
 
@@ -189,7 +189,7 @@ def test_times_taken_apart_are_no_ranking(frame: pd.DataFrame) -> None:
     drifted = frame.copy()
     drifted.loc[drifted["kernel"] == "matmul", ["median_s", "q1_s", "q3_s"]] *= 30
     best = fastest(drifted)
-    assert set(best.loc[best["stage"] == "gradient", "kernel"]) == {"matmul"}
+    assert set(best.loc[best["operation"] == "gradient", "kernel"]) == {"matmul"}
     ratios = ["time_ratio", "time_ratio_low", "time_ratio_high"]
     pd.testing.assert_frame_equal(
         jacobian_overhead(drifted)[ratios], jacobian_overhead(frame)[ratios]
@@ -220,12 +220,12 @@ def test_many_kernels() -> None:
     run = build_run(["gradient"], [(33, 6, 3)], kernels={"gradient": laws})
     rename(run, "kernel_3", "a|b\n")
     assert len(cells(in_order(frame_of(run)), RESULTS)) == 25
-    assert isinstance(slices(frame_of(run))[0], Slice)
+    assert isinstance(facets(frame_of(run))[0], Facet)
 
 
 def test_an_interval_tells_apart_where_10_percent_would_not(frame: pd.DataFrame) -> None:
     """Passes know better than the rule of thumb for a single process, either way."""
-    one = frame[(frame["stage"] == "gradient") & (frame["case"] == "1000x16x10")].copy()
+    one = frame[(frame["operation"] == "gradient") & (frame["case"] == "1000x16x10")].copy()
     one = one[one["kernel"].isin(["matmul", "einsum", "autograd"])].set_index("kernel")
     columns = ["speedup", "speedup_low", "speedup_high"]
     for einsum, ties in (((1.96, 1.95, 1.97), []), ((1.8, 1.5, 2.2), ["einsum"])):
@@ -251,11 +251,11 @@ def test_every_row_has_an_interval(frame: pd.DataFrame) -> None:
 
 
 def test_results_with_a_warning_are_marked_and_listed() -> None:
-    run = build_run(["gradient"], [(33, 6, 3)], passes=5)
+    run = build_run(["gradient"], [(33, 6, 3)], processes=5)
     planned = {outcome["kernel"]: outcome for outcome in run["outcomes"]}
-    doubt(run, planned["jacrev"], ["few rounds: 3 over all passes", "it sleeps?"])
-    doubt(run, planned["einsum"], [], outside_torch_bytes=2**20)
-    doubt(run, planned["matmul"], [], contended_passes=2, outside_torch_bytes=0)
+    doubt(run, planned["jacrev"], ["few rounds: 3 over all processes", "it sleeps?"])
+    doubt(run, planned["einsum"], [], untracked_bytes=2**20)
+    doubt(run, planned["matmul"], [], contended_processes=2, untracked_bytes=0)
     frame = frame_of(run)
     text = cells(in_order(frame), RESULTS)
     marked = {kernel for kernel in text["kernel"] if FLAG in kernel}
@@ -266,7 +266,7 @@ def test_results_with_a_warning_are_marked_and_listed() -> None:
     assert status["autograd"] == "ok"
     listed = cells(flagged_results(frame), FLAGGED).set_index("kernel")
     assert list(listed.index) == ["einsum", "jacrev"]
-    assert listed.loc["jacrev", "warning"] == "few rounds: 3 over all passes; it sleeps?"
+    assert listed.loc["jacrev", "warning"] == "few rounds: 3 over all processes; it sleeps?"
     assert listed.loc["einsum", "outside torch, at least"] == "1.00 MiB"
     nothing = frame[frame["kernel"] == "jacrev"]
     assert "outside torch, at least" not in cells(flagged_results(nothing), FLAGGED)
@@ -275,8 +275,8 @@ def test_results_with_a_warning_are_marked_and_listed() -> None:
 
 def test_device_times_only_where_there_are_any() -> None:
     names = ["device time, cold", "device time, hot", "launch gap"]
-    on_gpu = frame_of(build_run(["gradient"], [(33, 6, 3)], device="cuda", passes=5))
+    on_gpu = frame_of(build_run(["gradient"], [(33, 6, 3)], device="cuda", processes=5))
     row = cells(in_order(on_gpu), RESULTS).iloc[0]
     assert list(row[names]) == ["5.18 µs", "4.31 µs", "3.45 µs"]
-    on_cpu = frame_of(build_run(["gradient"], [(33, 6, 3)], passes=5))
+    on_cpu = frame_of(build_run(["gradient"], [(33, 6, 3)], processes=5))
     assert not set(names) & set(cells(in_order(on_cpu), RESULTS))

@@ -35,7 +35,7 @@ def frame_of(run: dict[str, Any]) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
     frame = frame_of(build_run(["gradient"], LINES, kernels=KERNELS))
-    return frame.assign(passes=5.0)
+    return frame.assign(processes=5.0)
 
 
 def table_of(frame: pd.DataFrame) -> pd.DataFrame:

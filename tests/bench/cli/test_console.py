@@ -11,7 +11,7 @@ from bench.cli import console as terminal
 from bench.cli import results
 from bench.cli.commands import plan as plan_command
 from bench.plan.benchmark import planned
-from bench.plan.feasibility import foretell
+from bench.plan.feasibility import predict
 from bench.plan.selection import Selection
 from bench.run.eta import RunProgress
 from bench.store.runs import runs_frame
@@ -31,13 +31,13 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    return runs_frame({"a.json": Run.model_validate(build_run(passes=3))})
+    return runs_frame({"a.json": Run.model_validate(build_run(processes=3))})
 
 
 def test_every_benchmark_has_a_line_that_fits(
     screen: None, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results.print_run(frame, {"threads": 1, "passes": 3})
+    results.print_run(frame, {"threads": 1, "processes": 3})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     shown = [line for line in lines if line.startswith(" ")]
@@ -51,11 +51,13 @@ def test_every_benchmark_has_a_line_that_fits(
 
 def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal too; a reason that several share is said once."""
-    run = build_run(passes=3)
+    run = build_run(processes=3)
     slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
     for outcome in list(slow)[:2]:
         fail(run, outcome, "wrong", wrong)
-    results.print_run(runs_frame({"a.json": Run.model_validate(run)}), {"threads": 1, "passes": 3})
+    results.print_run(
+        runs_frame({"a.json": Run.model_validate(run)}), {"threads": 1, "processes": 3}
+    )
     said = capsys.readouterr().out
     assert said.count(wrong) == 1
     (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
@@ -117,9 +119,9 @@ def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
     axes = Selection(
-        grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), stage=("gradient",)
+        grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), operation=("gradient",)
     )
-    told = [(entry, foretell(entry, None, 1.0)) for entry in planned(axes)]
+    told = [(entry, predict(entry, None, 1.0)) for entry in planned(axes)]
     plan_command.print_plan(told, {}, 5, 2.0)
     said = capsys.readouterr().out
     assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run\nabout ")

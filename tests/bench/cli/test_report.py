@@ -46,7 +46,7 @@ def test_it_reads_the_runs_of_its_folder_and_nothing_of_the_projects(
 
 @pytest.mark.usefixtures("quick")
 def test_what_lies_beside_the_runs_is_shown_unless_runs_are_named(tmp_path: Path) -> None:
-    for name in ("gate", "curves", "scaling"):
+    for name in ("gate", "convergence", "scaling"):
         shutil.copytree(ROOT / "results" / name, tmp_path / name)
     paths = [stored(tmp_path, "first", 1), stored(tmp_path, "second", 2)]
     report = tmp_path / "report" / "REPORT.md"

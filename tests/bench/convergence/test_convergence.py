@@ -138,7 +138,7 @@ def stored(**changed: Any) -> dict[str, Any]:
     task |= {"batch_size": 10, "tolerance": 0.01, "repeats": 3, "seed": 0}
     base = {"iteration": "a step", "status": "ok", "losses": [50.0, 4.0, 1.0]}
     return {
-        "schema": 1, "datetime": "2026-11-23T20:00:00+00:00", "machine": "here",
+        "schema": 2, "datetime": "2026-11-23T20:00:00+00:00", "machine": "here",
         "commit_info": {"id": "0123456789abcdef", "dirty": False},
         "settings": {"threads": 1}, "packages": {}, "task": task,
         "closed_form_loss": 1.0, "target": 1.01,
@@ -179,7 +179,7 @@ def test_the_newest_of_each_machine_and_task_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema": 1}', json.dumps(stored(schema=2)),
+    "text", ["", "{", "[]", '{"schema": 2}', json.dumps(stored(schema=1)),
              json.dumps(stored(machine="../../up")), json.dumps(stored(target=math.nan)),
              json.dumps(stored(closed_form_loss=-1.0)), json.dumps(stored(results=3))],
 )  # fmt: skip
@@ -206,7 +206,7 @@ def test_what_is_shown_is_escaped_and_drawn(tmp_path: Path) -> None:
 
 def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> ConvergenceRun:
     """Run the command; hold what it stores and says against each other."""
-    assert main(["curves", "--rows", "300", "--passes", "1", "--out", str(tmp_path)]) == 0
+    assert main(["convergence", "--rows", "300", "--processes", "1", "--out", str(tmp_path)]) == 0
     (found,) = latest_convergence_runs(tmp_path)
     assert {one.trainer for one in found.results if one.status == "ok"} >= set(FEW)
     for one in found.results:
@@ -239,7 +239,7 @@ def test_the_command_measures_every_trainer(
 )
 def test_a_mistake_is_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["curves", *argv])
+        main(["convergence", *argv])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 

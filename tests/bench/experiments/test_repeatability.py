@@ -24,7 +24,7 @@ def frame(shift: float, medians: float = 1.0, low: float = 0.98, high: float = 1
         apart = kernel != "autograd"
         rows.append(
             {
-                **{"stage": "gradient", "device": "cpu", "dtype": "float64", "case": "33x6x3"},
+                **{"operation": "gradient", "device": "cpu", "dtype": "float64", "case": "33x6x3"},
                 **{"kernel": kernel, "baseline": "autograd", "status": "ok"},
                 "median_s": 1e-4 / speedup * (medians if apart else 1.0),
                 "speedup": speedup,

@@ -34,7 +34,7 @@ from bench.gate.verdict import OK, STATUS, Difference
 from bench.gate.versions import PREFIX
 from mlr import KERNELS, Case
 
-AXES = ["--stage=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
+AXES = ["--operation=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
 CASE = Case("gradient", "cpu", "float64", 40, 5, 4)
 # What each mutation has instead of what is there, and what the gate says of it.
 MUTATIONS = {
@@ -56,10 +56,10 @@ from mlr import Gradient, kernel
 COST = dict(flops=lambda m, n, o, s: 2 * m * n * o, bytes_moved=lambda m, n, o, s: m * n * s,
             workspace=lambda m, n, o, s: 0)
 calls = 0
-@kernel(stage="gradient", **COST)
+@kernel(operation="gradient", **COST)
 def {name}(x, delta):
     return Gradient(x.T{how} @ delta, delta.sum(0))
-@kernel(stage="gradient", **COST)
+@kernel(operation="gradient", **COST)
 def dying(x, delta):
     global calls
     calls += 1  # a few in its verification, and many while it is timed
@@ -439,7 +439,7 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     no_cuda = {"cuda": "no CUDA device here"}
-    monkeypatch.setattr("bench.plan.feasibility.absent", no_cuda.get)
+    monkeypatch.setattr("bench.plan.feasibility.unavailable_reason", no_cuda.get)
     both = "--kernel=matmul,einsum"
     assert gate(ROOT, ROOT, tmp_path, both, "--device=cuda") == 2
     said = capsys.readouterr().err

@@ -19,7 +19,7 @@ from bench.store.runs import load_run
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The README's own: what it shows is what runs here.
 FILE = re.search(r"```python\n(# my\.py\n.*?)```", README, re.DOTALL)[1]
-TINY = ["--grid=smoke", "--stage=gradient", "--dtype=float64", "--batch=40", "--features=5",
+TINY = ["--grid=smoke", "--operation=gradient", "--dtype=float64", "--batch=40", "--features=5",
         "--outputs=4", "--device=cpu"]  # fmt: skip
 MINE = ("transposed", "offered")
 
@@ -54,7 +54,7 @@ def stored(user: Path) -> Path:
     out = user / "results"
     kernels = "--kernel=transposed,offered,matmul,autograd"
     file = f"--kernel-file={user / 'my.py'}"
-    done = bench(user, "bench", "run", *TINY, file, kernels, "--passes=1", f"--out={out}")
+    done = bench(user, "bench", "run", *TINY, file, kernels, "--processes=1", f"--out={out}")
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.splitlines()[-1])
 
@@ -66,7 +66,7 @@ def test_it_is_measured_like_a_built_in(stored: Path) -> None:
         info = found[name].extra_info
         assert (info.status, info.baseline) == ("ok", "autograd")
         assert info.speedup is not None
-        assert info.floor_s is not None
+        assert info.roofline_s is not None
         assert info.peak_bytes == found["matmul"].extra_info.peak_bytes
         assert info.max_rel_error is not None
         assert info.max_rel_error < 1e-15

@@ -150,17 +150,17 @@ def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
 
 # What a version may call otherwise than the harness does.
 OTHER_NAMES = {
-    "stage": "operation",
-    "keep_elsewhere": "set_parameter_accessors",
-    "twin": "share_inputs",
-    "redraw": "resample",
+    "operation": "stage",
+    "set_parameter_accessors": "keep_elsewhere",
+    "share_inputs": "twin",
+    "resample": "redraw",
 }
 APART = """
 
-@kernel(operation="step", flops=lambda m, n, o, s: 1, workspace=lambda m, n, o, s: 0)
+@kernel(stage="step", flops=lambda m, n, o, s: 1, workspace=lambda m, n, o, s: 0)
 def apart(problem):
     weight, bias = problem.weight.clone(), problem.bias.clone()
-    problem.set_parameter_accessors(
+    problem.keep_elsewhere(
         lambda: Gradient(weight, bias),
         lambda start: (weight.copy_(start.weight), bias.copy_(start.bias)),
     )
@@ -195,7 +195,7 @@ def test_a_version_of_other_names_is_bound_like_the_harness_own(tmp_path: Path) 
     ):
         case = mlr.Case(operation, "cpu", "float64", 33, 6, 3)
         original = mlr.get_kernel("torch_nn" if name == "apart" else name)
-        assert kernels[name].stage == operation
+        assert kernels[name].operation == operation
         assert kernels[name].unsupported(case) is None
         problem = mlr.Problem(case)
         call = kernels[name].bind(problem)
@@ -207,7 +207,7 @@ def test_a_version_of_other_names_is_bound_like_the_harness_own(tmp_path: Path) 
 MINE = """
 import mlr
 from mlr import Gradient, kernel
-@kernel(stage="gradient", flops=lambda m, n, o, s: 1, bytes_moved=lambda m, n, o, s: 1,
+@kernel(operation="gradient", flops=lambda m, n, o, s: 1, bytes_moved=lambda m, n, o, s: 1,
         workspace=lambda m, n, o, s: 0)
 def mine(x, delta):
     return Gradient(VERSION * x.T @ delta, delta.sum(0))

@@ -11,11 +11,11 @@ from fake_clock import FakeClock
 
 from bench.machine import devices
 from bench.machine.devices import CPU, DEVICES, Accelerator, device_of
-from bench.measure.memory import weigh
+from bench.measure.memory import measure_memory
 from bench.measure.paired import paired_ratio
 from bench.measure.timing import seconds_per_call
 from bench.plan.benchmark import planned
-from bench.plan.feasibility import foretell
+from bench.plan.feasibility import predict
 from bench.plan.selection import Selection, add_axes
 from bench.run.plugin import marks_of
 from mlr import KERNELS, Case, Problem, get_kernel
@@ -125,7 +125,7 @@ def test_an_accelerators_memory_counts_workspaces_peaks_and_leaks(
             memory.call(64, 64)
             return lambda: memory.call(*next(calls))
 
-    found: Any = weigh(Planted(), Problem(Case("gradient", "cpu", "float64", 3, 2, 2)))  # type: ignore[arg-type]
+    found: Any = measure_memory(Planted(), Problem(Case("gradient", "cpu", "float64", 3, 2, 2)))  # type: ignore[arg-type]
     assert (found.peak_bytes, found.leak_bytes, found.untracked_bytes) == (5_576, 1_000, 0)
 
 
@@ -154,8 +154,8 @@ def test_another_type_needs_its_name_alone(
     assert selection.device == ("xpu",)
     matmul = replace(get_kernel("matmul"), devices=(*DEVICE_TYPES, "xpu"))
     monkeypatch.setitem(KERNELS, "matmul", matmul)
-    (entry,) = planned(replace(selection, stage=("gradient",), kernel=("matmul",)))
-    outcome = foretell(entry, None, 1.0)
+    (entry,) = planned(replace(selection, operation=("gradient",), kernel=("matmul",)))
+    outcome = predict(entry, None, 1.0)
     assert (outcome.status, outcome.reason) == ("unsupported", "no XPU device on this machine")
     pytestconfig.addinivalue_line("markers", "xpu: as the plugin does")
     _, mark = marks_of(entry.case)

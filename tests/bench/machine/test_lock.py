@@ -13,15 +13,15 @@ from filelock import FileLock
 from paths import ROOT
 
 from bench.cli.main import main
-from bench.machine.lock import LOCK_VARIABLE, lock_path, turn
+from bench.machine.lock import LOCK_VARIABLE, exclusive_machine, lock_path
 
-TINY = ["--grid=smoke", "--stage=gradient", "--batch=7", "--features=3", "--outputs=2",
+TINY = ["--grid=smoke", "--operation=gradient", "--batch=7", "--features=3", "--outputs=2",
         "--device=cpu", "--kernel=matmul"]  # fmt: skip
 PATIENCE_S = 60
 HOLD = """
 import sys, time
-from bench.machine.lock import turn
-with turn(lambda line: print(line, flush=True)):
+from bench.machine.lock import exclusive_machine
+with exclusive_machine(lambda line: print(line, flush=True)):
     with open(sys.argv[1], "a") as file:
         print("in", file=file, flush=True)
         time.sleep(float(sys.argv[2]))
@@ -76,12 +76,12 @@ def test_a_run_waits_before_it_measures_and_can_be_stopped(
             raise KeyboardInterrupt
         return acquire(self, blocking=False)
 
-    with turn(pytest.fail):
+    with exclusive_machine(pytest.fail):
         monkeypatch.setattr(FileLock, "acquire", wait)
         assert main(["run", *TINY, f"--out={tmp_path / 'out'}"]) == 130
     assert f"waiting for that of process {os.getpid()} to end" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    with turn(pytest.fail):
+    with exclusive_machine(pytest.fail):
         pass
 
 

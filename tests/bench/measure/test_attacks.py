@@ -10,11 +10,11 @@ import pytest
 from paths import HELPERS
 
 from bench.cli.main import main
-from bench.measure.benchmark import BenchmarkFailedError, Rounds, examine, time_once
+from bench.measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
 from bench.measure.clock import PhaseTimer
 from bench.measure.timing import repeats_of, time_batch
 from bench.plan.benchmark import Benchmark
-from bench.plan.feasibility import Ceilings, Outcome, foretell
+from bench.plan.feasibility import Ceilings, Outcome, predict
 from bench.run import runner
 from bench.run.aggregate import summarise
 from bench.store.runs import load_frame
@@ -85,12 +85,12 @@ def _own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured(name: str, timed: bool) -> tuple[Outcome, dict[str, Any]]:
     """Verify a kernel and time it in this process; return what became of it and its columns."""
     kernel, sample = KERNELS[name], None
-    benchmark = Benchmark(kernel, Case(kernel.stage, "cpu", "float32", *SIZES))
-    outcome = foretell(benchmark, CEILINGS, 1.0)
+    benchmark = Benchmark(kernel, Case(kernel.operation, "cpu", "float32", *SIZES))
+    outcome = predict(benchmark, CEILINGS, 1.0)
     try:
-        examine(benchmark, outcome, CEILINGS, PhaseTimer())
+        verify(benchmark, outcome, CEILINGS, PhaseTimer())
         if timed:
-            sample = time_once(benchmark, outcome, timer, PhaseTimer(), 1)
+            sample = measure_sample(benchmark, outcome, timer, PhaseTimer(), 1)
     except BenchmarkFailedError:
         assert outcome.reason
     return outcome, summarise(outcome.columns(), [sample.columns()], None) if sample else {}
@@ -103,11 +103,11 @@ def test_a_kernel_that_cheats_is_caught(name: str, adversarial: dict[str, Kernel
     status, part = CAUGHT[name]
     outcome, columns = measured(name, timed=name in TIMED)
     assert outcome.status == status, outcome.reason
-    said = outcome.reason if status != "ok" else "; ".join((columns or vars(outcome))["suspicions"])
+    said = outcome.reason if status != "ok" else "; ".join((columns or vars(outcome))["warnings"])
     assert part is None or part in (said or ""), said
     if name == "puts_another_clock":  # the clocks are bound before a kernel can put its own
         assert columns["speedup"] > 0
-        assert 1 / columns["efficiency"] * outcome.floor_s > 1e-7
+        assert 1 / columns["efficiency"] * outcome.roofline_s > 1e-7
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -116,7 +116,7 @@ def test_an_honest_kernel_is_not_accused(name: str) -> None:
     assert outcome.status == "ok", outcome.reason
     assert outcome.max_rel_error >= 0
     for warning in WARNINGS:
-        assert warning not in "; ".join(columns["suspicions"])
+        assert warning not in "; ".join(columns["warnings"])
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_a_run_of_all_of_them_catches_each(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(runner, "CASE_TIMEOUT_S", 20.0)
     every = CAUGHT | ENDS_ITS_PROCESS
     names = ",".join([*every, *HONEST])
-    arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={KERNEL_FILE}", "--passes=2"]
+    arguments = ["--grid=smoke", "--dtype=float32", f"--kernel-file={KERNEL_FILE}", "--processes=2"]
     sizes = ["--batch=64", "--features=5", "--outputs=4", "--device=cpu"]
     out = [f"--out={tmp_path}", f"--kernel={names}"]
     assert main(["run", *arguments, *sizes, *out]) == 1
@@ -135,7 +135,7 @@ def test_a_run_of_all_of_them_catches_each(tmp_path: Path, monkeypatch: pytest.M
     for name, (status, part) in every.items():
         row = frame.loc[name]
         assert row["status"] == status, (name, row["reason"])
-        said = row["reason"] if status != "ok" else row["suspicions"]
+        said = row["reason"] if status != "ok" else row["warnings"]
         assert part is None or part in (said or ""), (name, said)
         assert (row["median_s"] > 0) == (status == "ok")
     for name in HONEST:

@@ -68,11 +68,11 @@ def test_what_works_on_is_told_from_what_waits(
         (lambda x: torch.from_dlpack(x).neg_(), "changes its input x"),
     ],
 )
-@pytest.mark.parametrize("stage", ["gradient", "step"])
+@pytest.mark.parametrize("operation", ["gradient", "step"])
 def test_a_write_to_an_input_is_seen_by_its_value_or_by_torchs_count(
-    stage: str, write: Callable[[torch.Tensor], object], said: str | None
+    operation: str, write: Callable[[torch.Tensor], object], said: str | None
 ) -> None:
-    problem = Problem(Case(stage, "cpu", "float64", 7, 3, 2))
+    problem = Problem(Case(operation, "cpu", "float64", 7, 3, 2))
     with (
         pytest.raises(ContractViolationError, match=f"^{said}") if said else nullcontext(),
         inputs_untouched(problem),

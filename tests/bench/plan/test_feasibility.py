@@ -4,7 +4,7 @@ import pytest
 
 from bench.machine.devices import CPU
 from bench.plan.benchmark import Benchmark
-from bench.plan.feasibility import Ceilings, foretell
+from bench.plan.feasibility import Ceilings, predict
 from mlr import Case, get_kernel
 
 CEILINGS = Ceilings(
@@ -31,11 +31,11 @@ def test_the_bound_is_the_longest_of_work_traffic_and_dispatch(
     dtype: str, flops: int, bytes_moved: int, seconds: float
 ) -> None:
     case = Case("gradient", "cpu", dtype, 1, 1, 1)
-    assert CEILINGS.floor_s(case, flops, bytes_moved) == pytest.approx(seconds)
+    assert CEILINGS.roofline_s(case, flops, bytes_moved) == pytest.approx(seconds)
 
 
 def test_what_fits_is_attempted_and_says_what_it_costs() -> None:
-    outcome = foretell(MATMUL, CEILINGS, 1.0)
+    outcome = predict(MATMUL, CEILINGS, 1.0)
     assert (outcome.status, outcome.reason) == ("ok", None)
     columns = outcome.columns()
     assert columns["kernel"] == "matmul"
@@ -48,11 +48,11 @@ def test_what_fits_is_attempted_and_says_what_it_costs() -> None:
 def test_what_takes_too_long_or_too_much_is_not_attempted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    slow = foretell(MATMUL, CEILINGS, 1e-9)
+    slow = predict(MATMUL, CEILINGS, 1e-9)
     assert slow.status == "infeasible"
     assert "one call takes at least" in slow.reason
-    assert foretell(MATMUL, None, 1e-9).status == "ok"  # nothing known of the device
+    assert predict(MATMUL, None, 1e-9).status == "ok"  # nothing known of the device
     monkeypatch.setattr(CPU, "free_bytes", lambda self: 10_000)
-    large = foretell(MATMUL, CEILINGS, 1.0)
+    large = predict(MATMUL, CEILINGS, 1.0)
     assert large.status == "infeasible"
     assert large.reason.endswith("168 B of it in the call; 8.30 KiB may be used")

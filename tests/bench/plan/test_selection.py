@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.common.errors import UserError
-from bench.machine.devices import absent
+from bench.machine.devices import unavailable_reason
 from bench.plan.benchmark import cases, planned, require_supported
-from bench.plan.feasibility import foretell
+from bench.plan.feasibility import predict
 from bench.plan.grid import GRIDS
 from bench.plan.selection import Selection, add_axes, names, sizes
 
@@ -83,7 +83,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         ("grid", "huge", f"--grid is one of {', '.join(GRIDS)}; got 'huge'"),
         ("kernel", "matmull", r"--kernel takes .*; got 'matmull'; did you mean matmul\?"),
         ("device", "tpu", "--device takes cpu, cuda; got 'tpu'"),
-        ("stage", "backward", "--stage takes gradient, step, fit; got 'backward'"),
+        ("operation", "backward", "--operation takes gradient, step, fit; got 'backward'"),
         ("dtype", "int8", "--dtype takes .*; got 'int8'"),
         ("dtype", "float16", "--dtype takes float32, float64, bfloat16; got 'float16'"),
         ("kernel_file", "/nowhere/my.py", "a kernel file is a Python file"),
@@ -96,21 +96,21 @@ def test_a_bad_axis_is_one_line(option: str, value: str, message: str) -> None:
 
 def test_an_empty_plan_is_refused() -> None:
     with pytest.raises(UserError, match="must leave a case to measure"):
-        planned(axes(stage="step", kernel="matmul"))
+        planned(axes(operation="step", kernel="matmul"))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_a_grid_names_each_case_once(grid: str) -> None:
     found = cases(axes(grid=grid))
     assert len(found) == len(set(found))
-    ids = [(entry.case.stage, entry.id) for entry in planned(axes(grid=grid))]
+    ids = [(entry.case.operation, entry.id) for entry in planned(axes(grid=grid))]
     assert len(ids) == len(set(ids))
 
 
 def test_axes_take_the_place_of_the_grids_own() -> None:
     found = cases(
         axes(grid="quick", batch="7,11", outputs="2", device="cpu", dtype="float32",
-             stage="gradient")
+             operation="gradient")
     )  # fmt: skip
     assert {case.batch for case in found} == {7, 11}
     assert {case.out_features for case in found} == {2}
@@ -121,7 +121,7 @@ def test_axes_take_the_place_of_the_grids_own() -> None:
 def test_a_size_without_a_grid_takes_the_other_axes_from_one_case() -> None:
     two_at_four = axes(batch="2^6:2^12:4", kernel="matmul,kron_einsum", device="cpu")
     assert len(planned(two_at_four)) == 8
-    (case,) = cases(axes(features="5", stage="step", device="cpu"))
+    (case,) = cases(axes(features="5", operation="step", device="cpu"))
     assert (case.dtype, *case.sizes) == ("float64", 100, 5, 8)
     replaced = cases(axes(grid="tall", batch="7", device="cpu"))
     assert len(replaced) == 3 * 2  # the layers and the dtypes of that grid
@@ -132,7 +132,7 @@ def test_the_default_is_about_sixty_benchmarks_that_a_reader_asks_for_first() ->
     plan = planned(given)
     assert given.grid == "headline"
     assert 50 <= len(plan) <= 70
-    assert {entry.case.stage for entry in plan} == {"gradient", "step", "fit"}
+    assert {entry.case.operation for entry in plan} == {"gradient", "step", "fit"}
     for case in cases(given):
         names_of = {entry.kernel.name for entry in plan if entry.case == case}
         assert {entry.kernel.baseline for entry in plan if entry.case == case} <= names_of
@@ -142,18 +142,18 @@ def test_the_default_is_about_sixty_benchmarks_that_a_reader_asks_for_first() ->
 def test_a_kernel_of_ones_own_is_in_every_grid(tmp_path: Path) -> None:
     file = tmp_path / "my.py"
     file.write_text(
-        "from mlr import kernel\n@kernel(stage='gradient', flops=lambda m, n, o, s: 1, "
+        "from mlr import kernel\n@kernel(operation='gradient', flops=lambda m, n, o, s: 1, "
         "workspace=lambda m, n, o, s: 1)\ndef mine(x, delta): ...\n"
     )
     given = axes(kernel_file=str(file), device="cpu")
     of_mine = {entry.case for entry in planned(given) if entry.kernel.name == "mine"}
-    assert of_mine == {case for case in cases(given) if case.stage == "gradient"}
+    assert of_mine == {case for case in cases(given) if case.operation == "gradient"}
     named = axes(kernel="outer_sum", device="cpu")  # of no interest to the grid, but named
     assert {entry.kernel.name for entry in planned(named)} == {"outer_sum"}
 
 
 def test_a_device_that_is_absent_is_planned_only_where_it_is_named() -> None:
-    if absent("cuda") is None:
+    if unavailable_reason("cuda") is None:
         pytest.skip("there is a CUDA device")
     assert axes().device == ("cpu",)
     plan = planned(axes(device="cuda", kernel="matmul", batch="7"))
@@ -166,14 +166,14 @@ def test_a_device_that_is_absent_is_planned_only_where_it_is_named() -> None:
 def test_what_no_kernel_takes_is_predicted_without_its_formula() -> None:
     """A kernel's formulas need not hold for a dtype that it does not take."""
     plan = planned(axes(dtype="bfloat16", batch="9", device="cpu"))
-    told = {entry.kernel.name: foretell(entry, None, 1.0) for entry in plan}
+    told = {entry.kernel.name: predict(entry, None, 1.0) for entry in plan}
     assert told["one_pass_step"].status == told["auto"].status == "unsupported"
     assert "takes float32, float64 only" in str(told["one_pass_step"].reason)
 
 
 @pytest.mark.parametrize("grid", ["quick", "full"])
 def test_grids_cross_where_things_change_hands(grid: str) -> None:
-    found = {case.sizes for case in cases(axes(grid=grid, stage="gradient"))}
+    found = {case.sizes for case in cases(axes(grid=grid, operation="gradient"))}
     notebook, tall, wide = {(33, 6, 3), (100, 6, 3)}, (1_000_000, 6, 3), (10_000, 256, 64)
     assert {*notebook, tall, wide, (10_000, 64, 16)} <= found
     for m, n in {(m, n) for m, n, _ in found}:

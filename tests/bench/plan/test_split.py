@@ -14,7 +14,7 @@ from bench.plan.grid import GRIDS
 from bench.plan.selection import Selection
 from bench.plan.split import select_shard
 
-TINY = ["--grid=smoke", "--stage=gradient", "--dtype=float64", "--batch=40,50", "--features=5",
+TINY = ["--grid=smoke", "--operation=gradient", "--dtype=float64", "--batch=40,50", "--features=5",
         "--outputs=4", "--device=cpu", "--kernel=autograd,matmul"]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from reports import render
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename
 
-from bench.analysis.frame import slices
+from bench.analysis.frame import facets
 from bench.analysis.jacobian import jacobian_overhead, overhead_at_one_batch
 from bench.report import figures
 from bench.report.figures import View, figure, kinds
@@ -29,7 +29,7 @@ def frame_of(run: dict[str, Any]) -> pd.DataFrame:
 
 
 def drawn(kind: str, frame: pd.DataFrame, run: Run = RUN) -> Figure:
-    figure = kinds()[kind].make(View(frame, slices(frame)[0], run))
+    figure = kinds()[kind].make(View(frame, facets(frame)[0], run))
     assert figure is not None
     return figure
 
@@ -111,7 +111,7 @@ def test_looks_are_distinct_and_stable() -> None:
 
 def every_figure_of(frame: pd.DataFrame) -> set[str]:
     """Draw each kind of figure that a frame has; return their names."""
-    view = View(frame, slices(frame)[0], RUN)
+    view = View(frame, facets(frame)[0], RUN)
     made = {name: kind.make(view) for name, kind in kinds().items() if kind.when(view.rows)}
     return {name for name, figure in made.items() if figure is not None and render(figure)}
 

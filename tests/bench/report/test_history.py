@@ -17,7 +17,7 @@ SIZES = ((33, 6, 3), (100, 6, 3), (1_000, 6, 3))
 
 def run_of(day: int, faster: float = 1.0, slug: str = "here", **settings: Any) -> dict[str, Any]:
     """A run of a day, with `matmul` so many times as fast as it was; another commit each day."""
-    run = build_run(["gradient"], SIZES, kernels=FEW_KERNELS, passes=5, slug=slug,
+    run = build_run(["gradient"], SIZES, kernels=FEW_KERNELS, processes=5, slug=slug,
                     datetime=f"2026-11-{day:02}T05:00:00+00:00")  # fmt: skip
     run["commit_info"]["id"] = f"{day:040}"
     run["settings"] |= settings

@@ -29,7 +29,7 @@ MOST_BYTES, TEN_MB = 5_000_000, 10_000_000
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = build_run(["gradient", "step"], SIZES, kernels=FEW_KERNELS, passes=5)
+    run = build_run(["gradient", "step"], SIZES, kernels=FEW_KERNELS, processes=5)
     for size in SIZES:
         add_case(run, "step", "numpy_step", size, (2e-5, 4e-11, "m * o"))
     play(run, "numpy_step", "peer")
@@ -47,14 +47,14 @@ def page(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a run whose every text is an attack."""
-    run = build_run(["gradient", "step"], SIZES[:2], kernels=FEW_KERNELS, passes=5)
+    run = build_run(["gradient", "step"], SIZES[:2], kernels=FEW_KERNELS, processes=5)
     spoil(run, HOSTILE)
     run["commit_info"]["id"] = "`|<script>"
     run["settings"]["half"] = "\ud800"
     run["settings"]["much"] = run["outcomes"][-2]["reason"] = HOSTILE * (TEN_MB // len(HOSTILE))
     run["packages"]["<img src=x onerror=document.title='taken'>"] = HOSTILE
     for benchmark in run["benchmarks"]:
-        benchmark["extra_info"]["suspicions"] = [HOSTILE[:200]]
+        benchmark["extra_info"]["warnings"] = [HOSTILE[:200]]
     folder = tmp_path_factory.mktemp("hostile")
     path = save(run, folder / "<script>document.title='taken'<" / "x.json")
     with pytest.MonkeyPatch.context() as patch:

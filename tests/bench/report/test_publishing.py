@@ -16,7 +16,7 @@ from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.report import publishing
 from bench.report.publishing import candidates
-from bench.report.sections import RunAnalysis, slice_stems
+from bench.report.sections import RunAnalysis, facet_stems
 from bench.store.runs import load_run, runs_frame
 
 STORED = ROOT / "results"
@@ -30,8 +30,8 @@ kept
 """
 
 
-def run_of(grid: str, stages: tuple[str, ...], **given: Any) -> dict[str, Any]:
-    run = build_run(stages, given.pop("sizes", FEW), kernels=FEW_KERNELS, **given)
+def run_of(grid: str, operations: tuple[str, ...], **given: Any) -> dict[str, Any]:
+    run = build_run(operations, given.pop("sizes", FEW), kernels=FEW_KERNELS, **given)
     run["settings"]["grid"] = grid
     return run
 
@@ -40,11 +40,15 @@ def run_of(grid: str, stages: tuple[str, ...], **given: Any) -> dict[str, Any]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with every subject, below a folder whose name a link must quote."""
     folder = tmp_path_factory.mktemp("made") / "my results"
-    for grid, stages in (("quick", ("gradient", "step")), ("tall", ("step",)), ("wide", ("step",))):
-        run = run_of(grid, stages)
+    for grid, operations in (
+        ("quick", ("gradient", "step")),
+        ("tall", ("step",)),
+        ("wide", ("step",)),
+    ):
+        run = run_of(grid, operations)
         run["commit_info"]["id"] = "c0ffee" + "0" * 34
         save(run, folder / "runs" / "amd-epyc-2-core" / f"20261123T050000Z-c0ffee00-{grid}.json")
-    for name in ("gate", "curves", "scaling"):
+    for name in ("gate", "convergence", "scaling"):
         shutil.copytree(STORED / name, folder / name)
     (folder.parent / "README.md").write_text(README)
     return folder
@@ -86,7 +90,7 @@ def test_eight_figures_are_published_under_names_that_hold(published: Path) -> N
     results = published
     figures = {path.name for path in (results / "figures").iterdir()}
     own = ("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step")
-    assert figures == {f"{name}.png" for name in (*own, "fit-curves", "scaling", "gate")}
+    assert figures == {f"{name}.png" for name in (*own, "convergence", "scaling", "gate")}
     for name in figures:
         assert not [part for part in ("2026", "c0ffee", "amd", "epyc", "quick") if part in name]
     text = (results / "REPORT.md").read_text(encoding="utf-8")
@@ -185,7 +189,7 @@ def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, A
     found = []
     for path, run in loaded.items():
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        found.append(RunAnalysis(rows, run, path.stem, slice_stems(frame)))
+        found.append(RunAnalysis(rows, run, path.stem, facet_stems(frame)))
     return frame, found
 
 

@@ -145,5 +145,5 @@ def test_the_first_table_is_of_steps_which_do_equal_work(frame: pd.DataFrame) ->
     assert len(rows) == len(FEW)
     for row in rows:
         assert re.search(r"\d (ns|µs|ms|s) +\| [\d.,]+×", row), row
-    gradients = readme_blocks(frame[frame["stage"] == "gradient"])["step"]
+    gradients = readme_blocks(frame[frame["operation"] == "gradient"])["step"]
     assert gradients == "No step is stored yet."

@@ -77,13 +77,18 @@ def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> Non
 
 @pytest.mark.usefixtures("quick")
 def test_warnings_are_marked_told_and_explained(tmp_path: Path, stored: Path) -> None:
-    run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, passes=5)
-    doubt(run, run["outcomes"][0], [HOSTILE[:60], "few rounds: 3 over all passes"])
-    doubt(run, run["outcomes"][1], [], outside_torch_bytes=2**20, contended_passes=2)
+    run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, processes=5)
+    doubt(run, run["outcomes"][0], [HOSTILE[:60], "few rounds: 3 over all processes"])
+    doubt(run, run["outcomes"][1], [], untracked_bytes=2**20, contended_processes=2)
     write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
     section = text.split("### Warnings")[1].split("\n###")[0]
-    for expected in ("few rounds: 3 over all passes", "2 of 6 measured", "1.00 MiB", "1 case has"):
+    for expected in (
+        "few rounds: 3 over all processes",
+        "2 of 6 measured",
+        "1.00 MiB",
+        "1 case has",
+    ):
         assert expected in section
     assert "<script>" not in text
     assert "| autograd †" in text
@@ -91,9 +96,9 @@ def test_warnings_are_marked_told_and_explained(tmp_path: Path, stored: Path) ->
     assert "2 of 6 measured cases have a warning; for example autograd" in text
     assert "ok, 2 of 5 processes contended" in text
     csv = pd.read_csv(tmp_path / "out" / "tables" / "amd-epyc-2-core-gradient-cpu-float64.csv")
-    assert csv["suspicions"].notna().sum() == 1
-    assert csv["outside_torch_bytes"].max() == 2**20
-    assert csv["contended_passes"].max() == 2
+    assert csv["warnings"].notna().sum() == 1
+    assert csv["untracked_bytes"].max() == 2**20
+    assert csv["contended_processes"].max() == 2
     write_report([stored], tmp_path / "old")
     old = (tmp_path / "old" / "REPORT.md").read_text()
     assert "### Warnings" not in old
@@ -104,14 +109,14 @@ def test_warnings_are_marked_told_and_explained(tmp_path: Path, stored: Path) ->
 
 @pytest.mark.usefixtures("quick")
 def test_processes_and_their_cost_are_told(tmp_path: Path) -> None:
-    for passes, said in ((1, r"\| processes +\| 1 "), (5, r"\| processes +\| 5 ")):
-        run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, passes=passes)
-        write_report([save(run, tmp_path / f"{passes}.json")], tmp_path / str(passes))
-        text = (tmp_path / str(passes) / "REPORT.md").read_text()
+    for processes, said in ((1, r"\| processes +\| 1 "), (5, r"\| processes +\| 5 ")):
+        run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, processes=processes)
+        write_report([save(run, tmp_path / f"{processes}.json")], tmp_path / str(processes))
+        text = (tmp_path / str(processes) / "REPORT.md").read_text()
         assert re.search(said, text)
         assert "with a single process" in text
-        assert ("17.5 %: processes and imports" in text) is (passes > 1)
-        assert ("timing 50.0 %, warm-up 15.0 %" in text) is (passes > 1)
+        assert ("17.5 %: processes and imports" in text) is (processes > 1)
+        assert ("timing 50.0 %, warm-up 15.0 %" in text) is (processes > 1)
     assert max(len(line) for line in text.splitlines() if line.startswith("| ceiling")) < 120
 
 
@@ -120,7 +125,7 @@ def test_growth_and_crossovers_are_told(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "kron_einsum")}
     laws["late"] = (2e-4, 1e-12, "n * o")
     sizes = [(10**k, 16, 8) for k in range(2, 7)]
-    run = build_run(["gradient"], sizes, kernels={"gradient": laws}, passes=5)
+    run = build_run(["gradient"], sizes, kernels={"gradient": laws}, processes=5)
     write_report([save(run, tmp_path / "a.json")], tmp_path / "out")
     text = (tmp_path / "out" / "REPORT.md").read_text()
     growth = text.split("### Empirical complexity")[1].split("\n###")[0]

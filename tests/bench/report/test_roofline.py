@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from reports import render
 from run_builder import FEW_KERNELS, build_run, rename
 
-from bench.analysis.frame import slices
+from bench.analysis.frame import facets
 from bench.report.figures import View, kinds
 from bench.report.figures.roofline import points, roofs
 from bench.store.runs import runs_frame
@@ -37,7 +37,7 @@ def frame() -> pd.DataFrame:
 def roofline_figure(frame: pd.DataFrame, ceilings: Ceilings) -> Figure | None:
     run = build_run([])
     run["machine"]["ceilings"] = {"cpu": ceilings.model_dump()}
-    return kinds()["roofline"].make(View(frame, slices(frame)[0], Run.model_validate(run)))
+    return kinds()["roofline"].make(View(frame, facets(frame)[0], Run.model_validate(run)))
 
 
 def drawn(frame: pd.DataFrame, ceilings: Ceilings) -> Figure:

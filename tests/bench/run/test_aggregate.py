@@ -11,19 +11,25 @@ from bench.run.aggregate import summarise, uncontended, warnings
 
 def sample(number: int = 1, **changed: Any) -> dict[str, Any]:
     usual = {
-        **{"pass": number, "median_s": 1e-3, "rounds": 50, "paired_s": 1e-3, "busy": 1.0},
-        **{"log_speedup": math.log(2), "quads": 6, "contended": False},
+        **{
+            "process": number,
+            "median_s": 1e-3,
+            "rounds": 50,
+            "paired_s": 1e-3,
+            "cpu_utilisation": 1.0,
+        },
+        **{"log_speedup": math.log(2), "abba_blocks": 6, "contended": False},
     }
     return usual | changed
 
 
-OUTCOME: dict[str, Any] = {"status": "ok", "floor_s": 1e-4, "suspicions": []}
+OUTCOME: dict[str, Any] = {"status": "ok", "roofline_s": 1e-4, "warnings": []}
 
 
 def test_an_interval_over_processes_is_no_narrower_for_many_rounds() -> None:
     """Rounds of one process are not independent: they must not count as samples."""
     samples = [sample(1), sample(2, log_speedup=math.log(2.2))]
-    many = [one | {"rounds": 100_000, "quads": 1_000} for one in samples]
+    many = [one | {"rounds": 100_000, "abba_blocks": 1_000} for one in samples]
     few, more = (summarise(OUTCOME, some, None) for some in (samples, many))
     assert few["speedup_low"] == more["speedup_low"]
     assert few["speedup_high"] == more["speedup_high"]
@@ -33,7 +39,7 @@ def test_one_process_has_no_interval() -> None:
     found = summarise(OUTCOME, [sample()], None)
     assert found["speedup"] == pytest.approx(2)
     assert found["speedup_low"] is None
-    assert found["passes"] == 1
+    assert found["processes"] == 1
 
 
 def test_a_burst_of_load_in_one_process_moves_a_ratio_less_than_its_interval() -> None:
@@ -47,14 +53,14 @@ def test_a_burst_of_load_in_one_process_moves_a_ratio_less_than_its_interval() -
     for disturbed in (hit, unmarked):
         found = summarise(OUTCOME, disturbed, None)
         assert found["speedup_low"] <= undisturbed <= found["speedup_high"]
-    assert summarise(OUTCOME, hit, None)["passes"] == 4
+    assert summarise(OUTCOME, hit, None)["processes"] == 4
     assert len(uncontended(hit)) == 4
 
 
 def test_where_all_is_contended_all_counts_and_is_said() -> None:
     samples = [sample(1, contended=True), sample(2, contended=True), sample(3)]
     assert len(uncontended(samples)) == 3
-    assert summarise(OUTCOME, samples, None)["contended_passes"] == 2
+    assert summarise(OUTCOME, samples, None)["contended_processes"] == 2
 
 
 @pytest.mark.parametrize(
@@ -63,18 +69,18 @@ def test_where_all_is_contended_all_counts_and_is_said() -> None:
         ({"median_s": 5e-5, "paired_s": 5e-5}, "faster than the roofline bound"),
         ({"rounds": 1}, "few rounds: 3"),
         ({"paired_s": 4e-4}, "timers disagree"),
-        ({"busy": 0.1}, "idle while timed: 10%"),
+        ({"cpu_utilisation": 0.1}, "idle while timed: 10%"),
     ],
 )
 def test_what_is_doubtful_is_said(changed: dict[str, Any], said: str) -> None:
     samples = [sample(number) | changed for number in (1, 2, 3)]
-    assert any(said in one for one in summarise(OUTCOME, samples, None)["suspicions"])
-    assert summarise(OUTCOME, [sample(1), sample(2), sample(3)], None)["suspicions"] == []
+    assert any(said in one for one in summarise(OUTCOME, samples, None)["warnings"])
+    assert summarise(OUTCOME, [sample(1), sample(2), sample(3)], None)["warnings"] == []
 
 
 def test_processes_that_differ_are_said() -> None:
     samples = [sample(i, median_s=m, paired_s=m) for i, m in enumerate((1e-3, 2e-3, 4e-3), 1)]
     assert any("processes differ" in one for one in warnings(samples, None, 1e-4))
     apart = [sample(i, log_speedup=value) for i, value in enumerate((0.0, 0.5, 1.0), 1)]
-    found = summarise(OUTCOME, apart, None)["suspicions"]
+    found = summarise(OUTCOME, apart, None)["warnings"]
     assert any("speedup is uncertain" in one for one in found)

@@ -28,39 +28,39 @@ costs = dict(
 )
 seen = []
 
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def right(x, delta):
     return Gradient(x.T @ delta, delta.sum(0))
 
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def one_element_wrong(x, delta):
     weight = x.T @ delta
     weight[0, 0] += 1e-6
     return Gradient(weight, delta.sum(0))
 
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def remembers_its_first_answer(x, delta):
     if not seen:
         seen.append(Gradient(x.T @ delta, delta.sum(0)))
     return seen[0]
 
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def raises(x, delta):
     raise KeyError("no such thing\\nat all")
 
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def takes_a_terabyte(x, delta):
     x.new_empty(2**37).zero_()
 
-@kernel(stage="gradient", **costs)
+@kernel(operation="gradient", **costs)
 def aborts(x, delta):
     os.abort()
 
-@kernel(stage="gradient", **(costs | dict(workspace=lambda m, n, o, s: 2**50)))
+@kernel(operation="gradient", **(costs | dict(workspace=lambda m, n, o, s: 2**50)))
 def wants_a_petabyte(x, delta):
     return Gradient(x.T @ delta, delta.sum(0))
 
-@kernel(stage="gradient", dtypes=("float32",), **costs)
+@kernel(operation="gradient", dtypes=("float32",), **costs)
 def single_precision_only(x, delta):
     return Gradient(x.T @ delta, delta.sum(0))
 """
@@ -95,7 +95,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def plain_run(tmp_path_factory: pytest.TempPathFactory, kernel_file: Path) -> dict[str, Any]:
     """One `pytest bench` in which some kernels are wrong, with its file and its output."""
-    folder = tmp_path_factory.mktemp("plain")
+    folder = tmp_path_factory.mktemp("single_line")
     kernels = ",".join(name for name in EXPECTED if name != "aborts")
     done = run_pytest(
         folder,
@@ -193,7 +193,7 @@ class Config:
     ("options", "said"),
     [
         ({"kernel": "matmull"}, "--kernel takes .*did you mean matmul"),
-        ({"kernel": "kron_einsum", "stage": "step"}, "must leave a case to measure"),
+        ({"kernel": "kron_einsum", "operation": "step"}, "must leave a case to measure"),
         ({"benchmark_json": "/nowhere/run.json"}, "--benchmark-json needs a folder that can be"),
         ({"numprocesses": 2}, "one at a time; got -n"),
     ],
@@ -211,7 +211,7 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
 ) -> None:
     kernels = f"--kernel={','.join(EXPECTED)}"
     out = f"--out={tmp_path}"
-    arguments = ["run", *TINY, "--passes=1", f"--kernel-file={kernel_file}", kernels, out]
+    arguments = ["run", *TINY, "--processes=1", f"--kernel-file={kernel_file}", kernels, out]
     assert main(arguments) == 1  # some are wrong
     (path,) = (tmp_path / "runs").rglob("*.json")
     *table, last = capsys.readouterr().out.splitlines()
@@ -225,7 +225,7 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
         assert frame.loc[name, "status"] == status, name
         assert reason is None or reason in frame.loc[name, "reason"]
     assert frame["median_s"].notna().sum() == 2
-    for take in (t for entry in load_run(path).benchmarks for t in entry.takes):
+    for take in (t for entry in load_run(path).benchmarks for t in entry.samples):
         assert not take.model_extra  # nothing but the schema's columns, each once
     assert list(tmp_path.rglob("*")) == [tmp_path / "runs", path.parent, path]
 
@@ -275,7 +275,7 @@ def test_a_bad_command_line_is_one_line_and_exit_2(
 def test_plan_names_what_cannot_run_and_measures_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--grid=smoke", "--stage=gradient", "--kernel=jacrev,matmul", "--batch=10^6"]
+    arguments = ["--grid=smoke", "--operation=gradient", "--kernel=jacrev,matmul", "--batch=10^6"]
     assert main(["plan", *arguments]) == 0
     shown = capsys.readouterr().out
     assert "infeasible" in shown

@@ -9,7 +9,7 @@ import pytest
 from paths import ROOT
 
 from bench.common.errors import UserError
-from bench.run.process import WorkerProcess, how_ended
+from bench.run.process import WorkerProcess, describe_exit
 
 
 def worker(code: str, timeout_s: float = 60, **given: bool) -> WorkerProcess:
@@ -95,9 +95,9 @@ def test_a_program_that_cannot_be_run_is_one_line() -> None:
 
 
 def test_how_a_process_ends_in_words() -> None:
-    assert how_ended(-11) == "segmentation fault"
-    assert how_ended(-15) == "terminated"
-    assert how_ended(3) == "exit status 3"
+    assert describe_exit(-11) == "segmentation fault"
+    assert describe_exit(-15) == "terminated"
+    assert describe_exit(3) == "exit status 3"
 
 
 def test_it_needs_no_torch() -> None:

@@ -28,11 +28,11 @@ from bench.run.eta import RunProgress
 from bench.run.journal import Done, Event, Journal, Plan, Session
 from bench.store.runs import load_frame, load_run
 
-AXES = ["--grid=smoke", "--stage=gradient", "--batch=7", "--features=3", "--outputs=2"]
+AXES = ["--grid=smoke", "--operation=gradient", "--batch=7", "--features=3", "--outputs=2"]
 ALONE = [*AXES, "--device=cpu", "--kernel=autograd,matmul,einsum,outer_sum"]
 PATIENCE_S = 120
 TINY = Selection(
-    grid="smoke", stage=("gradient",), kernel=("autograd", "matmul", "einsum"), device=("cpu",),
+    grid="smoke", operation=("gradient",), kernel=("autograd", "matmul", "einsum"), device=("cpu",),
     batch=(7,), features=(3,), outputs=(2,),
 )  # fmt: skip
 Run = Callable[..., Path]
@@ -53,7 +53,7 @@ def done(folder: Path) -> dict[Any, Any]:
 
 def samples_of(path: Path) -> dict[tuple[int, str], Any]:
     entries = json.loads(path.read_text())["benchmarks"]
-    found = [(s["pass"], e["fullname"], s) for e in entries for s in e["takes"]]
+    found = [(s["process"], e["fullname"], s) for e in entries for s in e["samples"]]
     assert len({one[:2] for one in found}) == len(found), "done twice"
     return {(number, name): sample for number, name, sample in found}
 
@@ -74,7 +74,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         **behaviour: Any,
     ) -> Path:
         monkeypatch.setenv("FAKE_WORKER", json.dumps(behaviour))
-        return runner.run_plan(planned(TINY), TINY, tmp_path, show, passes=2, resume=resume)
+        return runner.run_plan(planned(TINY), TINY, tmp_path, show, processes=2, resume=resume)
 
     return run
 
@@ -290,10 +290,10 @@ def test_a_full_disk_loses_nothing_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_runners_on_one_folder_do_not_harm_each_other(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}", "--passes=1"]
+    command = [sys.executable, "-m", "bench", "run", *ALONE, f"--out={tmp_path}", "--processes=1"]
     command.append("--kernel=autograd,matmul")
     # As on two machines that share the folder: on one they would take turns.
-    locks = [os.environ | {"MLR_TIMING_LOCK": str(tmp_path / f"{n}.lock")} for n in range(2)]
+    locks = [os.environ | {"MLR_BENCH_LOCK": str(tmp_path / f"{n}.lock")} for n in range(2)]
     both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=e) for e in locks]
     assert [runner.wait(PATIENCE_S) for runner in both] == [0, 0]
     paths = list(tmp_path.rglob("*.json"))
@@ -306,7 +306,13 @@ def test_two_runners_on_one_folder_do_not_harm_each_other(tmp_path: Path) -> Non
 def test_shards_are_measured_and_reported_as_one_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*AXES, "--device=cpu", "--kernel=autograd,matmul", "--batch=40,50", "--passes=1"]
+    arguments = [
+        *AXES,
+        "--device=cpu",
+        "--kernel=autograd,matmul",
+        "--batch=40,50",
+        "--processes=1",
+    ]
     for number in (1, 2):
         assert main(["run", *arguments, f"--shard={number}/2", f"--out={tmp_path}"]) == 0
         assert capsys.readouterr().out.strip().endswith(f"-smoke-{number}of2.json")

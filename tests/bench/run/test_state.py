@@ -22,14 +22,14 @@ def verified(path: Path, processes: int = 5) -> RunState:
     """Return a run whose two benchmarks were verified."""
     state = RunState(Journal(path))
     state.note(Plan(wanted=[QUICK, LONG], arguments=[], processes=processes))
-    for name, floor_s in ((QUICK, 0.9 * LONG_CALL_S), (LONG, LONG_CALL_S)):
+    for name, roofline_s in ((QUICK, 0.9 * LONG_CALL_S), (LONG, LONG_CALL_S)):
         assert state.processes_of(name) == processes
-        done(state, 0, name, floor_s)
+        done(state, 0, name, roofline_s)
     return state
 
 
-def done(state: RunState, process: int, name: str, floor_s: float, **sample: Any) -> None:
-    outcome = {"kernel": name, "status": "ok", "floor_s": floor_s, **CASE}
+def done(state: RunState, process: int, name: str, roofline_s: float, **sample: Any) -> None:
+    outcome = {"kernel": name, "status": "ok", "roofline_s": roofline_s, **CASE}
     kept = {"contended": False} | sample if process else None
     state.note(Start(process=process, fullname=name, outcome=outcome))
     assert state.current is not None
@@ -131,7 +131,9 @@ def test_a_benchmark_counts_once_though_its_process_outlived_its_runner(tmp_path
     assert not state.failures
 
 
-@pytest.mark.parametrize("line", ['{"event": "lost"}', '{"event": "done", "pass": 1}', "[]", "{"])
+@pytest.mark.parametrize(
+    "line", ['{"event": "lost"}', '{"event": "done", "process": 1}', "[]", "{"]
+)
 def test_a_journal_of_other_code_is_one_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{line}\n")
@@ -143,7 +145,9 @@ def test_a_journal_of_other_code_is_one_line(tmp_path: Path, line: str) -> None:
 def test_the_pace_is_that_of_the_newest_run_of_a_machine(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     for number, wall_s in enumerate((100.0, 400.0)):
-        run = build_run(("step",), ((33, 6, 3),), passes=4, datetime=f"2026-11-2{number}T00:00:00Z")
+        run = build_run(
+            ("step",), ((33, 6, 3),), processes=4, datetime=f"2026-11-2{number}T00:00:00Z"
+        )
         run["cost"]["wall_s"] = wall_s
         save(run, folder / "here" / f"{number}.json")
     assert seconds_per_sample(folder, "here") == pytest.approx(400 / (len(run["benchmarks"]) * 5))

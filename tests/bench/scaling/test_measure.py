@@ -1,4 +1,4 @@
-"""`bench scale` under torchrun: what it stores, and what is left when a worker dies."""
+"""`bench scaling` under torchrun: what it stores, and what is left when a worker dies."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ KERNELS = """
 import os, signal
 from mlr import Gradient, kernel
 
-@kernel(stage="gradient", flops=lambda m, n, o, s: 2 * m * n * o, workspace=lambda m, n, o, s: 0)
+@kernel(operation="gradient", flops=lambda m, n, o, s: 2 * m * n * o,
+        workspace=lambda m, n, o, s: 0)
 def half(x, delta):
     return Gradient(x.T @ delta, delta.sum(0) / 2)
 
-@kernel(stage="gradient", flops=lambda m, n, o, s: 2 * m * n * o, workspace=lambda m, n, o, s: 0)
+@kernel(operation="gradient", flops=lambda m, n, o, s: 2 * m * n * o,
+        workspace=lambda m, n, o, s: 0)
 def deadly(x, delta):
     if os.environ.get("RANK") == "1" and x.shape[1] == 7:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -34,7 +36,7 @@ def deadly(x, delta):
 
 
 def scale(out: Path, *arguments: str) -> Any:
-    return torchrun(2, "-m", "bench", "scale", *SMALL, f"--out={out}", *arguments)
+    return torchrun(2, "-m", "bench", "scaling", *SMALL, f"--out={out}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_one_process_is_told_how_to_start_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    assert main(["scale", *SMALL, f"--out={tmp_path}"]) == 2
+    assert main(["scaling", *SMALL, f"--out={tmp_path}"]) == 2
     said = capsys.readouterr().err
-    assert "torch.distributed.run --nproc-per-node=2 -m bench scale" in said
+    assert "torch.distributed.run --nproc-per-node=2 -m bench scaling" in said
     assert said.count("\n") == 1

@@ -84,7 +84,7 @@ def stored(**changed: Any) -> dict[str, Any]:
              for rank in range(4)]  # fmt: skip
     kernels = ("matmul", "one_pass", "ddp", "statistics")
     return {
-        "schema": 1, "datetime": "2026-11-24T05:00:00+00:00", "machine": "here",
+        "schema": 2, "datetime": "2026-11-24T05:00:00+00:00", "machine": "here",
         "commit_info": {"id": "0123456789abcdef", "dirty": False}, "mode": "strong", "world": 4,
         "settings": {"rounds": 3}, "packages": {}, "ranks": ranks,
         "results": [*(result(name, case) for case in CASES for name in kernels), failed("mutant")],
@@ -236,7 +236,7 @@ REFUSED: dict[str, str | dict[str, Any]] = {
     "empty": "",
     "truncated": json.dumps(stored())[:1000],
     "list": "[]",
-    "other": '{"schema": 1}',
+    "other": '{"schema": 2}',
     "newer": {"schema": 2},
     "nan": {"results": [result("matmul", single_process_s=[math.nan] * 3)]},
     "infinite": {"results": [result("matmul", ddp_log_ratios=[math.inf] * 3)]},

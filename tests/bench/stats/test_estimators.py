@@ -23,15 +23,15 @@ def test_one_wild_process_in_five_moves_the_centre_little() -> None:
         hodges_lehmann([])
 
 
-@pytest.mark.parametrize("passes", [2, 5])
+@pytest.mark.parametrize("processes", [2, 5])
 @pytest.mark.parametrize("alike", [True, False])
-def test_intervals_hold_the_truth(passes: int, alike: bool) -> None:
-    """40 cases a run, whose passes vary by 2 % each, or by anything from 0.5 to 8 %."""
+def test_intervals_hold_the_truth(processes: int, alike: bool) -> None:
+    """40 cases a run, whose processes vary by 2 % each, or by anything from 0.5 to 8 %."""
     random = np.random.default_rng(1)
     held = count = 0
     for _ in range(60):
         sds = np.full(40, 0.02) if alike else np.exp(random.normal(math.log(0.02), 0.7, 40))
-        logs = [list(random.normal(0.3, sd, passes)) for sd in sds]
+        logs = [list(random.normal(0.3, sd, processes)) for sd in sds]
         prior = common_prior(logs)
         for values in logs:
             found = estimate(values, prior)

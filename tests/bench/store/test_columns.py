@@ -4,7 +4,7 @@ import pytest
 from paths import ROOT
 
 from bench.store.columns import COLUMNS, FRAME, KINDS, SAMPLE, documentation, reduce_samples
-from bench.store.schema import ExtraInfo, Outcome, Take
+from bench.store.schema import ExtraInfo, Outcome, Sample
 
 
 def test_no_column_is_declared_twice() -> None:
@@ -17,7 +17,7 @@ def test_no_column_is_declared_twice() -> None:
 def test_models_have_the_columns() -> None:
     for model, source in ((Outcome, "case"), (Outcome, "plan"), (ExtraInfo, "measured")):
         assert {c.name for c in COLUMNS if c.source == source} <= model.model_fields.keys()
-    assert {c.name for c in SAMPLE} == Take.model_fields.keys() - {"number"}
+    assert {c.name for c in SAMPLE} == Sample.model_fields.keys() - {"number"}
 
 
 def test_samples_become_one_value_as_their_column_says() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from bench.common.text import plain
-from bench.store.files import append_line, write_whole
+from bench.common.text import single_line
+from bench.store.files import append_line, atomic_write
 
 
 def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
@@ -60,21 +60,21 @@ def test_a_file_is_replaced_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "new" / "a.txt"
-    write_whole(path, "one")
-    write_whole(path, "two")
+    atomic_write(path, "one")
+    atomic_write(path, "two")
     with pytest.raises(FileExistsError):
-        write_whole(path, "three", exclusive=True)
+        atomic_write(path, "three", exclusive=True)
 
     def full(_: int) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, "four")
+        atomic_write(path, "four")
     assert path.read_text() == "two"
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_plain_shortens_and_escapes() -> None:
-    assert plain("x" * 500, 20) == "x" * 10 + "…" + "x" * 10
-    assert plain("\u202e\x00\x9b\ud800") == "\\u202e\\x00\\x9b\\ud800"
+    assert single_line("x" * 500, 20) == "x" * 10 + "…" + "x" * 10
+    assert single_line("\u202e\x00\x9b\ud800") == "\\u202e\\x00\\x9b\\ud800"

@@ -54,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, count: int) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "here"
     folder.mkdir()
     sizes = [(10 * 2**k, 6 + j, 3) for k in range(16) for j in range(-(-EACH // 144))]
-    text = json.dumps(build_run(["gradient"], sizes, kernels=KERNELS, slug="here", passes=5))
+    text = json.dumps(build_run(["gradient"], sizes, kernels=KERNELS, slug="here", processes=5))
     for day in range(count // EACH):
         at = f"2026-{1 + day // 28:02}-{1 + day % 28:02}T05:00:00+00:00"
         run = text.replace("2026-11-23T05:00:00+00:00", at)

@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def parts_of(total: int, day: int = 1, commit: str = COMMIT, **given: Any) -> list[dict[str, Any]]:
     """Build a run and take it apart; the shards are an hour apart, the first is the oldest."""
     settings = given.pop("settings", {})
-    whole = build_run(["gradient"], SIZES, kernels=FEW_KERNELS, passes=3, **given)
+    whole = build_run(["gradient"], SIZES, kernels=FEW_KERNELS, processes=3, **given)
     whole["settings"] |= {"grid": "smoke", **settings}
     whole["commit_info"]["id"] = commit
     key = plan_key((one["fullname"] for one in whole["outcomes"]), "smoke", 0)

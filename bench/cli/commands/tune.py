@@ -21,15 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write down which kernel was the fastest of each case of stored runs, and from how much "
         "work on another thread pays. mlr reads that from then on in every program of this user on "
-        "this machine: `auto` follows it. It is written to ~/.config/mlr/rule.json "
-        "($XDG_CONFIG_HOME/mlr/rule.json where that is set), or to the file that MLR_RULE names; "
-        "remove the file to undo it."
+        "this machine: `auto` follows it. It is written to ~/.config/mlr/tuning.json "
+        "($XDG_CONFIG_HOME/mlr/tuning.json where that is set), or to the file that "
+        "MLR_TUNING_TABLE names; remove the file to undo it."
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="PATH",
-        help="another file, which mlr reads if MLR_RULE names it",
+        help="another file, which mlr reads if MLR_TUNING_TABLE names it",
     )
     parser.add_argument("--dry-run", action="store_true", help="print it and write nothing")
 

@@ -17,8 +17,8 @@ from ..types import count, duration
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add_axes(parser.add_argument, "scale")
-    parser.set_defaults(default_grid="scale", device="cpu")
+    add_axes(parser.add_argument, "scaling")
+    parser.set_defaults(default_grid="scaling", device="cpu")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
     mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mlr.distributed import WorkerError, init
 
     from ...machine.devices import DEVICES
-    from ...machine.lock import turn
+    from ...machine.lock import exclusive_machine
     from ...plan.benchmark import cases
     from ...scaling.measure import DEFAULT_KERNELS, Plan, measure_scaling
     from ...scaling.records import Mode
@@ -51,13 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     axes = read_axes(arguments)
     if axes.device not in [(name,) for name in DEVICES]:
-        raise UserError(f"scale takes --device {' or '.join(DEVICES)}; got {arguments.device}")
-    planned = cases(replace(axes, stage=("gradient",)))
+        raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
+    planned = cases(replace(axes, operation=("gradient",)))
     mode: Mode = "weak" if arguments.weak else "strong"
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
     try:
         with (
-            turn(say) if first else nullcontext(),
+            exclusive_machine(say) if first else nullcontext(),
             init(axes.device[0], timeout_s=arguments.timeout) as workers,
         ):
             quiet = nullcontext(lambda _: None)

@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=size, default=default, help=f"{text} (default: {default:,})")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
-    parser.add_argument("--passes", type=count, default=5, help="fresh processes (default: 5)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "curves", help="where they are kept")
+    parser.add_argument("--processes", type=count, default=5, help="fresh processes (default: 5)")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "convergence", help="where they are kept"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     named = ("rows", "features", "outputs", "dtype", "lr", "batch_size")
     task = TaskInfo(**{name: getattr(arguments, name) for name in named})
     with doing() as show:
-        path, measured = measure_convergence(task, arguments.passes, arguments.out, show)
+        path, measured = measure_convergence(task, arguments.processes, arguments.out, show)
     text, console = convergence_table(measured, COLUMNS[:4]), Console()
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for heading in text:
