@@ -1,4 +1,1 @@
-"""Frame -> frame: the fastest kernel, the Jacobian's overhead, growth, crossovers, comparisons.
-
-Every function is pure; needs no torch.
-"""
+"""Frame -> frame: rankings, the Jacobian's overhead, growth, comparisons; pure, without torch."""

@@ -1,15 +1,25 @@
-"""Two runs of one machine -> how each case's speedup and memory changed. Needs no torch."""
+"""Runs of one machine -> how each case, or each kernel from run to run, changed. Needs no torch.
+
+Runs that differ in more than code, packages and commit are never joined.
+"""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError
-from ..store.runs import single_line
+from ..common.provenance import parse_utc
+from ..common.text import single_line
 from ..store.schema import Head, Run
 from ..store.settings import flat
-from .frame import SIZES
+from ..store.shards import group_shards
+from .frame import AUTO, SIZES
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
@@ -24,11 +34,7 @@ _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median
 
 
 def require_same_settings(a: Run, b: Run) -> None:
-    """Refuse two runs that differ in more than their code, packages and cases.
-
-    Raises:
-        UserError: They are of two machines, or a setting differs: its name, and both values.
-    """
+    """Refuse two runs that differ in more than their code, packages and cases."""
     if a.machine.slug != b.machine.slug:
         raise UserError(
             f"two runs are compared on one machine; these are of {single_line(a.machine.slug)} and "
@@ -53,12 +59,9 @@ def differing_setting(a: Head, b: Head) -> tuple[str, str, str] | None:
 def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """Return each case of either run with the ratio of its speedups, b's over a's: above 1, faster.
 
-    `verdict` is what came out, and `why` the reason where that is `NOT_COMPARED`.
-
-    Both speedups are to the same baseline in the same process, so the ratio holds even where the
-    machine was slower on one of the days. `low` and `high` are the ends of its 95 % interval: the
-    half-widths of both, on the logarithm, added in squares. The baseline has no ratio, nor has any
-    case that only one of the runs holds or could measure.
+    `verdict` is what came out, and `why` the reason where that is `NOT_COMPARED`. Both speedups are
+    to the baseline in the same process, so a slower day changes nothing. `low` and `high` are the
+    ends of the 95 % interval: the half-widths of both, on the logarithm, added in squares.
     """
     sides = [with_intervals(frame)[[*_KEY, *_VALUES]] for frame in (a, b)]
     table = sides[0].merge(sides[1], on=_KEY, how="outer", suffixes=("_a", "_b"))
@@ -88,8 +91,89 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
 
 
 def _why(table: pd.DataFrame) -> pd.Series:
-    """Return why each case is not compared, if it is not."""
     a, b = table["status_a"], table["status_b"]
     why = pd.Series(NO_RATIO, table.index).mask(table["kernel"] == table["baseline_a"], BASELINE)
     why = why.mask(a != "ok", a).mask(a != b, a.astype(str) + " → " + b.astype(str))
     return why.mask(a.isna(), ONLY_SECOND).mask(b.isna(), ONLY_FIRST)
+
+
+_KEYS = ["operation", "device", "dtype", "kernel"]
+MAX_RUNS = 12  # of a history: the newest
+
+
+class History(NamedTuple):
+    """Runs of a machine under the same settings, from the oldest to the newest."""
+
+    machine: str  # its slug
+    grid: str  # that of the runs
+    frame: pd.DataFrame  # their cases
+    runs: Sequence[str]  # their names, in order
+    points: pd.DataFrame  # the speedup of each kernel in each run, see `speedups`
+
+
+def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
+    """Return the runs of each machine, grid and way of measuring that has two at least.
+
+    From the oldest to the newest, at most a dozen; shards of one run count as one, at its newest.
+    """
+    sharded = {
+        one.newest: list(one.paths.values()) for one in group_shards(heads) if not one.missing
+    }
+    found: dict[tuple[str, str], list[list[Path]]] = {}
+    for path in sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path)):
+        head = heads[path]
+        if head.shard is None or path in sharded:
+            settings = {name: value for name, value in flat(head.settings).items()
+                        if name == "grid" or name not in IGNORED_SETTINGS}  # fmt: skip
+            runs = found.setdefault((head.machine.slug, json.dumps(settings)), [])
+            runs.append(sharded.get(path, [path]))
+    histories = [some[-MAX_RUNS:] for _, some in sorted(found.items()) if len(some) > 1]
+    return [[path for run in runs for path in run] for runs in histories]
+
+
+def history_of(frame: pd.DataFrame, grid: str) -> History | None:
+    """Return what comparable runs, in order, tell; None where no kernel has two."""
+    runs = list(frame["run"].unique())
+    points = speedups(frame, runs)
+    return None if points.empty else History(frame["machine"].iloc[0], grid, frame, runs, points)
+
+
+def speedups(frame: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
+    """Return the speedup of each kernel in each run that has all cases of its newest one.
+
+    `speedup` is the geometric mean over these cases, from `low` to `high` its 95 % interval, over
+    `cases`. `change` is the quotient to the kernel's `previous` run, from `change_low` to
+    `change_high`; NaN in its first. A kernel that one run alone has is left out.
+    """
+    known = (frame["status"] == "ok") & frame["speedup"].gt(0) & (frame["role"] != AUTO)
+    rows = with_intervals(frame[known & (frame["kernel"] != frame["baseline"])])
+    rows = rows.assign(
+        place=rows["run"].map(list(runs).index),
+        log=np.log(rows["speedup"]),
+        square=((np.log(rows["high"]) - np.log(rows["low"])) / 2) ** 2,
+    )
+    newest = rows["place"] == rows.groupby(_KEYS)["place"].transform("max")
+    rows = rows.merge(rows.loc[newest, [*_KEYS, "case"]], on=[*_KEYS, "case"])
+    points = (
+        rows.groupby([*_KEYS, "place", "run", "commit"], as_index=False)
+        .agg(cases=("case", "size"), log=("log", "mean"), square=("square", "sum"))
+        .sort_values([*_KEYS, "place"])
+    )
+    each = points.groupby(_KEYS)
+    points = points[points["cases"] == each["cases"].transform("last")]
+    each = points.groupby(_KEYS)
+    points = points[each["place"].transform("size") > 1]
+    half = np.sqrt(points["square"]) / points["cases"]
+    each = points.assign(half=half).groupby(_KEYS)
+    change, reach = each["log"].diff(), np.hypot(half, each["half"].shift())
+    ends = {
+        **{"speedup": points["log"], "low": points["log"] - half, "high": points["log"] + half},
+        **{"change": change, "change_low": change - reach, "change_high": change + reach},
+    }
+    exponentials = {name: np.exp(value) for name, value in ends.items()}
+    return points.assign(previous=each["run"].shift(), **exponentials).reset_index(drop=True)
+
+
+def changed(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the points whose change from the run before is outside its interval."""
+    return points[(points["change_low"] > 1) | (points["change_high"] < 1)]

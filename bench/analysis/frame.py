@@ -1,6 +1,6 @@
 """Frame -> frame: what a table or figure shows, in its order; flagged and missing results.
 
-Every function is pure. Times are seconds and sizes bytes; runs, and so machines, are never pooled.
+Times are seconds and sizes bytes; runs, and so machines, are never pooled.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..store import columns
+
 FACET = ["machine", "run", "operation", "device", "dtype"]
-SIZES = ["batch", "in_features", "out_features"]
+SIZES = list(columns.SIZES)
 AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
 FIT = "fit"  # whole trainings: many calls, whose roofline bound is that of their products alone
 
@@ -42,10 +44,7 @@ def facets(frame: pd.DataFrame) -> list[Facet]:
 def lead(
     frame: pd.DataFrame, operation: str, when: Callable[[pd.DataFrame], bool] = lambda rows: True
 ) -> Facet | None:
-    """Return the slice of an operation with the most measured cases, in float64 among equals.
-
-    Only of the slices whose rows fulfil a condition; None where there is none.
-    """
+    """Return the slice of an operation with the most measured cases, float64 first; or None."""
     rows = frame[frame["operation"] == operation]
     measured = {part: part.of(rows)["status"].eq("ok").sum() for part in facets(rows)
                 if when(part.of(rows))}  # fmt: skip
@@ -55,8 +54,7 @@ def lead(
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a slice: cases from small to large, in each the fastest first.
 
-    The fastest is the one with the highest paired speedup: times taken apart are no ranking. A
-    column `flagged` is added, see `is_flagged`.
+    The fastest has the highest paired speedup: times taken apart are no ranking. Adds `flagged`.
     """
     first = rows.assign(flagged=is_flagged(rows))
     first = first.sort_values([*SIZES, "median_s", "status", "kernel"])
@@ -87,9 +85,8 @@ def missing_results(frame: pd.DataFrame) -> pd.DataFrame:
 def longest_line(rows: pd.DataFrame, axis: str, prefer: str | None = None) -> pd.DataFrame:
     """Return the cases along one size with the two others held where they are the most.
 
-    Held are the two sizes with the most different sizes along the axis, then with the most
-    measured cases, then the largest. With `prefer`, a column of booleans, those come first that
-    have the most of these and more than one size.
+    By the most different sizes, then the most measured cases, then the largest. With `prefer`, a
+    column of booleans, those come first that have the most of these and more than one size.
     """
     held = [name for name in SIZES if name != axis]
     wanted = rows[prefer] if prefer else np.zeros(len(rows), dtype=bool)

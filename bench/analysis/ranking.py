@@ -1,10 +1,67 @@
-"""Frame -> frame: which kernel is the fastest, and at a few sizes. Every function is pure."""
+"""Frame -> frame: the fastest kernel, beside others and the roofline; the Jacobian's overhead."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import gmean
 
-from .frame import AUTO, FACET, SIZES
-from .jacobian import jacobian_overhead
+from .frame import AUTO, FACET, PEER, SIZES
+
+WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
+_VALUES = [
+    *("median_s", "speedup", "speedup_low", "speedup_high"),
+    *("peak_bytes", "predicted_peak_bytes", "status", "reason"),
+]
+
+
+def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what forming the Jacobian costs at each size of the gradient.
+
+    Ratios are of the kernel with the Jacobian over the one without; `time_ratio` is that of their
+    paired speedups, its interval the low end of one against the high end of the other. A pair that
+    lacks a number keeps its row, with the status and reason of the kernel that has none.
+    """
+    keys = ["machine", "run", "commit", "dirty", "device", "dtype", "case", *SIZES]
+    gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*keys, "kernel"])
+    sides = [
+        gradient.loc[gradient["kernel"] == name, keys + _VALUES]
+        for name in (WITH_JACOBIAN, WITHOUT_JACOBIAN)
+    ]
+    pair = sides[0].merge(sides[1], on=keys, suffixes=("_jacobian", "_matmul"))
+    pair["time_ratio"] = pair["speedup_matmul"] / pair["speedup_jacobian"]
+    pair["time_ratio_low"] = pair["speedup_low_matmul"] / pair["speedup_high_jacobian"]
+    pair["time_ratio_high"] = pair["speedup_high_matmul"] / pair["speedup_low_jacobian"]
+    for name, source in (("memory_ratio", "peak"), ("predicted_memory_ratio", "predicted_peak")):
+        below = pair[f"{source}_bytes_matmul"]
+        pair[name] = pair[f"{source}_bytes_jacobian"] / below.where(below > 0)
+    failed = pair["status_jacobian"] != "ok"
+    for name in ("status", "reason"):
+        pair[name] = pair[f"{name}_jacobian"].where(failed, pair[f"{name}_matmul"])
+    pair["kernel"] = np.where(failed, WITH_JACOBIAN, WITHOUT_JACOBIAN)
+    return pair.sort_values(["machine", "run", "device", "dtype", *SIZES], ignore_index=True)
+
+
+def overhead_at_one_batch(overhead: pd.DataFrame) -> pd.DataFrame:
+    """Return the overhead at the batch size with the most pairs of n and o.
+
+    Values of n and o that stand there but once are left out where the others then fill a grid.
+    """
+    if overhead.empty:
+        return overhead
+    counts = (
+        overhead.groupby("batch", as_index=False)
+        .agg(pairs=("case", "size"), known=("time_ratio", "count"))
+        .sort_values(["pairs", "known", "batch"])
+    )
+    chosen: pd.DataFrame = overhead.loc[overhead["batch"] == counts["batch"].iloc[-1]]
+    names = ["in_features", "out_features"]
+    often = [chosen.groupby(name)["case"].transform("size") > 1 for name in names]
+    kept = chosen[often[0] & often[1]]
+    across, up = (kept[name].nunique() for name in names)
+    fills_a_grid = min(across, up) > 1 and across * up == len(kept)
+    return kept if fills_a_grid else chosen
+
 
 TIE_RATIO = 1.1  # paired ratios of one process that are nearer than this may be equal
 
@@ -28,9 +85,8 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the kernel with the highest paired speedup of each slice and size.
 
-    `auto` is none of them: it is one of the others, and has its place in `bench.analysis.peers`.
-    `ties` lists the kernels whose interval reaches into the winner's, see `with_intervals`.
-    `baseline_s` is NaN where the baseline has no time.
+    `auto` is none of them, as it is one of the others. `ties` lists the kernels whose interval
+    reaches into the winner's, see `with_intervals`.
     """
     keys = [*FACET, "case", *SIZES]
     measured = (frame["status"] == "ok") & (frame["role"] != AUTO)
@@ -66,3 +122,82 @@ def spread(group: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
     ordered = group.iloc[np.argsort(group[SIZES].astype(float).prod(axis=1), kind="stable")]
     count = min(limit, len(ordered))
     return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int))]
+
+
+# A shorter bound is mostly the dispatch of the call, and says little of the kernel.
+MIN_ROOFLINE_TIMES_S = (20e-6, 1e-3)
+SLOW_FIRST_CALL_S = 0.02  # nothing but a compiler takes so long to get one call ready
+_CASE = [*FACET, *SIZES, "case"]
+RATIOS = {
+    "fastest kernel ÷ torch.nn": "speedup",
+    "fastest kernel ÷ fastest peer": "speedup_vs_peer",
+    "auto ÷ fastest kernel": "auto_vs_best",
+    "auto ÷ fastest peer": "auto_vs_peer",
+}
+
+
+def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return, of each case: its fastest kernel, the fastest peer, `auto`, and the ratios of them.
+
+    Each is the quotient of two ratios to the baseline, so above 1 where the first is faster; NaN
+    where a case has no peer or no `auto`.
+    """
+    rows = frame[(frame["status"] == "ok") & frame["roofline_s"].notna()].copy()
+    is_baseline = rows["kernel"] == rows["baseline"]
+    rows["speedup"] = rows["speedup"].where(~is_baseline, 1.0)
+    rows = rows[rows["speedup"].notna()].sort_values(["speedup", "kernel"], ascending=[False, True])
+    own = _first(rows[~rows["role"].isin([AUTO, PEER])])
+    table = own[["kernel", "speedup", "speedup_low", "speedup_high", "efficiency", "roofline_s"]]
+    for role in (PEER, AUTO):
+        others = _first(rows[rows["role"] == role])
+        table = table.join(others[["kernel", "speedup"]].add_prefix(f"{role}_"))
+    return table.assign(
+        speedup_vs_peer=table["speedup"] / table["peer_speedup"],
+        auto_vs_best=table["auto_speedup"] / table["speedup"],
+        auto_vs_peer=table["auto_speedup"] / table["peer_speedup"],
+    ).reset_index()
+
+
+def with_others(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases that a peer or `auto` was measured at."""
+    return table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
+
+
+def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Sum up `relative_performance`: of each of `RATIOS` its geometric mean, and the least case."""
+    found = []
+    for name, column in RATIOS.items():
+        rows = table[table[column].notna()]
+        if len(rows):
+            found.append({"ratio": name, "mean": gmean(rows[column]), **_least(rows, column)})
+    return pd.DataFrame(found, columns=["ratio", "mean", *_LEAST])
+
+
+def roofline_efficiency(table: pd.DataFrame) -> pd.DataFrame:
+    """Sum up how near the fastest kernel of each case comes to its roofline bound, by its size."""
+    found = []
+    for least_s in MIN_ROOFLINE_TIMES_S:
+        rows = table[(table["roofline_s"] >= least_s) & table["efficiency"].notna()]
+        if len(rows):
+            median = rows["efficiency"].median()
+            found.append({"bound_s": least_s, "median": median, **_least(rows, "efficiency")})
+    return pd.DataFrame(found, columns=["bound_s", "median", *_LEAST])
+
+
+_LEAST = ["cases", "least", *SIZES, "dtype", "kernel", "operation"]
+
+
+def _least(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    worst = rows.sort_values(column, kind="stable").iloc[0]
+    return {"cases": len(rows), "least": worst[column], **worst[_LEAST[2:]]}
+
+
+def slow_first_calls(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the kernels that take long to get ready: binding and the first call, in seconds."""
+    rows = frame[(frame["status"] == "ok") & frame["first_call_s"].notna()]
+    seconds = rows.groupby(["operation", "kernel"])["first_call_s"].agg(["count", "median", "max"])
+    return seconds[seconds["max"] >= SLOW_FIRST_CALL_S].sort_values("median").reset_index()
+
+
+def _first(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.drop_duplicates(_CASE).set_index(_CASE).sort_index()

@@ -1,4 +1,1 @@
-"""Frame -> REPORT.md, report.html, figures, tables, and the generated parts of a README.
-
-Needs no torch.
-"""
+"""Frame -> REPORT.md, report.html, figures, tables, and parts of a README; without torch."""

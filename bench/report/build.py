@@ -1,30 +1,30 @@
-"""Runs -> REPORT.md, report.html, figures and tables of a folder.
-
-The only writer of these. What it writes depends on what is stored alone. What of it a repository
-keeps is the subject of `bench.report.publishing`.
-"""
+"""Runs -> REPORT.md, report.html, figures and tables of a folder."""
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
-from types import MappingProxyType
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow.csv import write_csv as write_arrow
 
-from ..analysis.compare import differing_setting
-from ..analysis.history import History, comparable_runs, history_of
+from ..analysis.compare import History, comparable_runs, differing_setting, history_of
 from ..common.errors import UserError
-from ..store.files import swap
-from ..store.runs import load_run, runs_frame, single_line
+from ..common.text import single_line
+from ..store.files import atomic_path, swap
+from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
 from ..store.shards import merge_shards
-from .draw import draw, draw_all
-from .export import write_csv
 from .html import write_page
 from .markdown import contents, render_template
-from .publishing import MARK, MAX_FIGURES, candidates, refuse_foreign
+from .publishing import MARK, MAX_FIGURES, candidates, or_refuse, refuse_foreign
 from .sections import (
     RunAnalysis,
     facet_stems,
@@ -32,11 +32,64 @@ from .sections import (
     history_subject,
     method_section,
     shards_section,
+    summarise,
 )
-from .subject import Section, Subject
-from .summary import summarise
+from .style import in_style, save
+from .subject import Make, Section, Subject
 
-NO_HISTORY: Mapping[Path, Head] = MappingProxyType({})
+_MAX_PROCESSES = 4
+
+
+def draw_file(make: Make, path: Path) -> bool:
+    """Draw a figure in the common style into a file, and say whether there is one."""
+    with in_style():
+        figure = make()
+        if figure is not None:
+            save(figure, path)
+    return figure is not None
+
+
+def draw_all(makes: Mapping[str, Make], folder: Path) -> list[str]:
+    """Draw figures into a folder; return the stems of those that there are."""
+    jobs = [(make, folder / f"{stem}.png") for stem, make in makes.items()]
+    if jobs and _may_fork():
+        try:
+            workers = min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
+            with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+                drawn = list(pool.map(draw_file, *zip(*jobs, strict=True)))
+            return [stem for stem, there in zip(makes, drawn, strict=True) if there]
+        except BrokenProcessPool:  # one was killed, for want of memory say
+            pass
+    return [stem for stem, job in zip(makes, jobs, strict=True) if draw_file(*job)]
+
+
+def _may_fork() -> bool:
+    if sys.platform != "linux" or {"torch", "jax"} & sys.modules.keys():
+        return False
+    return len(os.sched_getaffinity(0)) > 1
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> Path:
+    """Write the tidy frame of every case, as CSV or Parquet by the name's ending."""
+    needs = f"a table needs a folder it can write: {single_line(path)}"
+    with or_refuse(needs, "free space or give --out"), atomic_path(path) as unfinished:
+        if path.suffix == ".csv":
+            write_csv(frame, unfinished)
+        else:
+            frame.to_parquet(unfinished, index=False)
+    return path
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a frame as CSV, each text on one line."""
+    shown = table.copy()
+    for name in shown.select_dtypes(exclude=["number", "bool"]):
+        texts = {value: single_line(value, 1000) for value in shown[name].dropna().unique()}
+        shown[name] = [texts.get(value, "") for value in shown[name]]
+    # Ten times as fast as to_csv, to the same last digit.
+    write_arrow(pa.Table.from_pandas(shown, preserve_index=False), path)
+
+
 Keep = Callable[[pd.DataFrame], pd.DataFrame]
 _TITLE = "# The gradient of a multi-output linear layer: what was measured"
 _PIECES = ("figures", "tables", "REPORT.md", "report.html")
@@ -46,20 +99,15 @@ def write_report(
     runs: Iterable[Path],
     out: Path,
     others: Sequence[Subject] = (),
-    keep: Keep | None = None,
+    keep: Keep = lambda frame: frame,
     page: bool = False,
-    history: Mapping[Path, Head] = NO_HISTORY,
+    history: Mapping[Path, Head] | None = None,
 ) -> list[Path]:
     """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
 
-    `REPORT.md`, `report.html`, `figures/` and `tables/` of an earlier report are replaced; anything
-    else in the folder stays. `keep` chooses the cases that are shown, `page` asks for the HTML and
-    for the figures that it alone shows; `history` are the runs, from the past as well, that show
-    how speed changed with the code.
-
-    Raises:
-        UserError: No run, an unreadable one, two of a machine that differ in a setting, one that
-            lacks a shard, or a folder that cannot or must not be written.
+    What an earlier report wrote is replaced, anything else in the folder stays. `keep` chooses the
+    cases, `page` asks for the HTML and its figures; `history` are the runs that show how speed
+    changed with the code.
     """
     read = {Path(path): load_run(path) for path in runs}
     if not read:
@@ -70,30 +118,26 @@ def write_report(
     loaded = merge_shards(read)
     _require_same_settings(loaded)
     out = Path(out)
-    try:
+    needs = f"a report needs a folder it can write: {single_line(out)} is none"
+    with or_refuse(needs, "the old report stays; free space or give --out"):
         out.mkdir(parents=True, exist_ok=True)
         refuse_foreign(out, _PIECES)
-        frame = runs_frame(loaded)
-        frame = frame if keep is None else keep(frame)
-        every = [*others, history_subject(list(_histories(history, read)))]
+        frame = keep(runs_frame(loaded))
+        every = [*others, history_subject(list(_histories(history or {}, read)))]
         with tempfile.TemporaryDirectory(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
             new = Path(work, "new")
-            _write(frame, _analyses(loaded, frame), read, every, new, page)
+            stems = facet_stems(frame)
+            ordered = sorted(loaded.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
+            analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
+            _write(frame, analyses, read, every, new, page)
             swap(_PIECES, new, out, Path(work, "old"))
-    except OSError as error:
-        raise UserError(
-            f"a report needs a folder it can write: {single_line(out)} is none "
-            f"({single_line(error.strerror or error)}); the old report stays; free "
-            "space or give --out"
-        ) from error
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
 
 
 def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
-    """Refuse runs of one machine that would stand side by side but differ in a setting."""
     first: dict[str, tuple[Path, Run]] = {}
     for path, run in loaded.items():
         earlier, other = first.setdefault(run.machine.slug, (path, run))
@@ -114,28 +158,18 @@ def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator
             yield found
 
 
-def _analyses(loaded: Mapping[Path, Run], frame: pd.DataFrame) -> list[RunAnalysis]:
-    """Find out what there is to tell of each run, by machine and name."""
-    stems, found = facet_stems(frame), []
-    for path, run in sorted(loaded.items(), key=lambda pair: (pair[1].machine.slug, pair[0].stem)):
-        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        found.append(RunAnalysis(rows, run, path.stem, stems))
-    return found
-
-
 def _write(
     frame: pd.DataFrame, analyses: Sequence[RunAnalysis], heads: Mapping[Path, Head],
     subjects: Sequence[Subject], new: Path, page: bool,
 ) -> None:  # fmt: skip
-    """Write every piece of a report into a new folder."""
     for name in ("figures", "tables"):
         (new / name).mkdir(parents=True)
     figures = [*(one.makes() for one in analyses), *(one.figures for one in subjects)]
     makes = {stem: make for some in figures for stem, make in some.items()}
     paths: dict[str, str] = {}
-    for name, stem in candidates(frame, analyses, subjects).items():
+    for name, stem in candidates(analyses, subjects).items():
         path = f"figures/{name}.png"
-        if len(paths) < MAX_FIGURES and stem in makes and draw(makes[stem], new / path):
+        if len(paths) < MAX_FIGURES and stem in makes and draw_file(makes[stem], new / path):
             paths[stem] = path
     summaries = [summarise(one) for one in analyses]
     legend, which = render_template("legend"), fastest_section(frame)
@@ -148,7 +182,9 @@ def _write(
 
     summary = Section("Summary", render_template("summary", summaries=summaries))
     explained = Section("How to read it", f"{legend}\n\n{render_template('files')}")
-    _write_text([summary, which, explained, *rest(with_tables=True)], new)
+    body = render_template("report", sections=[summary, which, explained, *rest(with_tables=True)])
+    text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
+    (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
     if page:
         left = {stem: make for stem, make in makes.items() if stem not in paths}
         drawn = draw_all(left, new / "figures")
@@ -159,10 +195,3 @@ def _write(
         for name, table in one.tables():
             if len(table):
                 write_csv(table, new / "tables" / f"{name}.csv")
-
-
-def _write_text(sections: Sequence[Section], new: Path) -> None:
-    """Write REPORT.md, the short form of the page."""
-    body = render_template("report", sections=sections)
-    text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
-    (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")

@@ -1,7 +1,4 @@
-"""Text -> Markdown that reads well on a forge; all text out of a run file is data.
-
-Templates escape every value that is not `Markdown` already.
-"""
+"""Text -> Markdown that reads well on a forge; all text out of a run file is data."""
 
 from __future__ import annotations
 
@@ -16,11 +13,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..common import units
-from ..store.runs import single_line
+from ..common.text import single_line
 
 _SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
+# Of every template.
+RULES: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
 _LONG = 300  # characters of a cell of a table
 
 
@@ -44,12 +43,7 @@ def escape(value: object, limit: int = 200) -> Markdown:
 
 
 def markdown_table(table: pd.DataFrame, wide: Iterable[str] | None = None) -> Markdown:
-    """Return a frame of text as a Markdown table.
-
-    Args:
-        table: Its cells are texts, its columns the headings.
-        wide: The columns that keep long texts, if not all do.
-    """
+    """Return a frame of text as a Markdown table."""
     kept = set(table.columns if wide is None else wide)
     shown = pd.DataFrame(
         {
@@ -67,13 +61,9 @@ def image(text: str, path: str | None) -> Markdown:
 
 
 def render_template(name: str, **values: Any) -> Markdown:
-    """Return a template of `bench/report/templates`, each of its values escaped.
-
-    Args:
-        name: Of its file, without `.md.j2`.
-        values: What it shows.
-    """
-    return tidy(_environment().get_template(f"{name}.md.j2").render(values))
+    """Return a template of `bench/report/templates`, each of its values escaped."""
+    text = _environment().get_template(f"{name}.md.j2").render(values)
+    return Markdown(re.sub(r"\n{3,}", "\n\n", text).strip())
 
 
 def render_blocks(name: str, **values: Any) -> dict[str, Markdown]:
@@ -83,11 +73,6 @@ def render_blocks(name: str, **values: Any) -> dict[str, Markdown]:
     texts = {key: " ".join("".join(block(context)).split()) for key, block in
              template.blocks.items()}  # fmt: skip
     return {key: Markdown(text) for key, text in texts.items() if text}
-
-
-def tidy(text: str) -> Markdown:
-    """Return Markdown with one empty line between its parts."""
-    return Markdown(re.sub(r"\n{3,}", "\n\n", text).strip())
 
 
 def contents(text: str) -> Markdown:
@@ -124,9 +109,7 @@ def _environment() -> Environment:
         loader=PackageLoader(__package__, "templates"),
         autoescape=False,  # that is for HTML; here each value passes the escapes of Markdown
         finalize=lambda value: value if isinstance(value, Markdown) else escape(value),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        **RULES,
     )
     formats = {name: getattr(units, name) for name in dir(units) if name.startswith("format_")}
     environment.globals |= formats | {"T": tables, "counted": units.counted, "table": tables.render}

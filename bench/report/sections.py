@@ -1,6 +1,7 @@
-"""What a report has to tell of runs and their history -> its sections.
+"""What a report has to tell of runs and their history -> its sections, and a summary of each run.
 
-The same is told once in REPORT.md, with few figures and every table, and once on the page.
+The same is told in REPORT.md, with few figures and every table, and on the page. Runs are never
+pooled.
 """
 
 from __future__ import annotations
@@ -8,33 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
+from scipy.stats import gmean
 
-from ..analysis.crossover import crossovers
+from ..analysis import ranking
+from ..analysis.compare import History, changed
 from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_order, missing_results
-from ..analysis.growth import growth_exponents
-from ..analysis.history import History, changed
-from ..analysis.jacobian import jacobian_overhead
-from ..analysis.peers import (
-    mean_ratios,
-    relative_performance,
-    roofline_efficiency,
-    slow_first_calls,
-    with_others,
-)
-from ..analysis.ranking import fastest
-from ..common.units import digits, format_bytes, format_percent, format_time
-from ..store.runs import single_line
+from ..analysis.sizes import crossovers, growth_exponents
+from ..common.text import single_line
+from ..common.units import digits, format_bytes, format_percent, format_ratio, format_time
 from ..store.schema import Ceilings, Head, Run
 from ..store.settings import flat
 from ..store.shards import group_shards
 from . import tables
 from .figures import View, kinds
 from .figures.history import history_figure, parts_of
-from .markdown import Markdown, escape, image, render_template
+from .markdown import Markdown, escape, image, render_blocks, render_template
 from .subject import Make, Paths, Section, Shown, Subject, safe
 
 WHICH = "Fastest kernel at each size"
@@ -42,33 +34,24 @@ _PACKAGES = 4  # to a row
 
 
 class RunAnalysis:
-    """What there is to tell of one run.
+    """What there is to tell of one run."""
 
-    Attributes:
-        rows: Its cases.
-        run: The run itself.
-        name: That of its file, without the suffix.
-        title: What it is called.
-        stems: How the names of the files of each slice begin.
-        overhead: What the Jacobian costs.
-        growth: How time and memory grow.
-        crossovers: Where one kernel becomes faster than another.
-        relative: The fastest kernel beside others and the roofline bound.
-    """
-
-    def __init__(self, rows: pd.DataFrame, run: Run, name: str, stems: Mapping[Facet, str]) -> None:
-        """Analyse a run."""
+    def __init__(
+        self, frame: pd.DataFrame, run: Run, name: str, stems: Mapping[Facet, str]
+    ) -> None:
+        """Analyse the rows of a run in a frame of several."""
+        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == name)]
         self.rows, self.run, self.name = rows, run, name
         self.title = f"{run.machine.slug}, run {single_line(name)}"
         self.stems = {part: stems[part] for part in facets(rows) if part in stems}
-        self.overhead, self.growth = jacobian_overhead(rows), growth_exponents(rows)
-        self.crossovers, self.relative = crossovers(rows), relative_performance(rows)
+        self.overhead, self.growth = ranking.jacobian_overhead(rows), growth_exponents(rows)
+        self.crossovers, self.relative = crossovers(rows), ranking.relative_performance(rows)
 
     def makes(self) -> dict[str, Make]:
         """Return how to draw each of its figures, by stem."""
         views = {stem: View(self.rows, part, self.run) for part, stem in self.stems.items()}
         return {
-            f"{stem}-{kind.name}": partial(_draw, kind.name, view)
+            f"{stem}-{kind.name}": partial(kind.draw, view)
             for stem, view in views.items()
             for kind in kinds().values()
             if kind.when(view.rows)
@@ -83,7 +66,7 @@ class RunAnalysis:
             parts=[(name_of(part), some, in_order(part.of(rows))) for part, some in shown.items()],
             with_tables=with_tables,
             peers=peer_tables(self.relative),
-            first_calls=slow_first_calls(rows),
+            first_calls=ranking.slow_first_calls(rows),
             overhead=list(self.overhead.groupby(["device", "dtype"])),
             growth=_by_facet(self.growth),
             crossovers=_by_facet(self.crossovers),
@@ -107,15 +90,11 @@ class RunAnalysis:
         for part, stem in self.stems.items():
             rows = part.of(self.rows)
             yield stem, in_order(rows)
-            yield f"{stem}-jacobian", jacobian_overhead(rows)
+            yield f"{stem}-jacobian", ranking.jacobian_overhead(rows)
             yield f"{stem}-growth", part.of(self.growth)
             yield f"{stem}-crossovers", part.of(self.crossovers)
-            yield f"{stem}-peers", with_others(part.of(self.relative))
+            yield f"{stem}-peers", ranking.with_others(part.of(self.relative))
             yield f"{stem}-missing", missing_results(rows)
-
-
-def _draw(kind: str, view: View) -> Figure | None:
-    return kinds()[kind].make(view)
 
 
 def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
@@ -148,16 +127,20 @@ def source(frame: pd.DataFrame) -> Markdown:
 
 def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Return the name of each operation and device that others were measured at, with its sums."""
-    grouped = with_others(relative).groupby(["operation", "device"], sort=False)
+    grouped = ranking.with_others(relative).groupby(["operation", "device"], sort=False)
     return [
-        (f"{str(operation).capitalize()} on {device}", mean_ratios(rows), roofline_efficiency(rows))
-        for (operation, device), rows in grouped
+        (
+            f"{str(where[0]).capitalize()} on {where[1]}",
+            ranking.mean_ratios(rows),
+            ranking.roofline_efficiency(rows),
+        )
+        for where, rows in grouped
     ]
 
 
 def fastest_section(frame: pd.DataFrame) -> Section:
     """Return the fastest kernel at each size, a table for each operation and dtype."""
-    best = fastest(frame[frame["operation"] != FIT])
+    best = ranking.fastest(frame[frame["operation"] != FIT])
     parts = []
     for (operation, dtype), rows in best.groupby(["operation", "dtype"]):
         alone = facets(rows)[0] if rows["device"].nunique() == 1 else None
@@ -210,8 +193,7 @@ def _history_sections(
         body = render_template("history", history=one, figures=shown, compared=compared,
                                changes=changed(one.points))  # fmt: skip
         where = f"{single_line(one.machine)}, grid {single_line(one.grid)}"
-        title = f"History on {where}, {len(one.runs)} runs"
-        sections.append(Section(title, body))
+        sections.append(Section(f"History on {where}, {len(one.runs)} runs", body))
     return sections
 
 
@@ -220,7 +202,6 @@ def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _method(run: Run, name: str) -> list[tuple[str, object]]:
-    """Return machine, commit, date, cost, ceilings, settings and packages, none of them wide."""
     machine, commit, cost = run.machine, run.commit_info, run.cost
     changed = " with uncommitted changes" if commit.dirty else ""
     settings = flat(run.settings)
@@ -256,3 +237,88 @@ def _ceilings(ceilings: Ceilings) -> list[tuple[str, str]]:
         *((dtype, f"{digits(rate / 1e9)} GFLOP/s") for dtype, rate in flops),
         *((f"over {format_bytes(size)}", f"{digits(rate / 1e9)} GB/s") for size, rate in bandwidth),
     ]
+
+
+# The kinds of figures that show what each point says; the points are blocks of the template.
+SHOWN_BY = {
+    "fastest": ("time", "speedup"),
+    "jacobian": ("jacobian",),
+    "roofline": ("roofline",),
+    "comparison": ("speedup", "pareto"),
+    "missing": ("memory",),
+}
+
+
+class SummaryPoint(NamedTuple):
+    """A sentence that sums up."""
+
+    text: Markdown  # the sentence
+    figures: Sequence[str] = ()  # the kinds of figures that show it
+
+
+class Summary(NamedTuple):
+    """What one run says."""
+
+    run: str  # what the run is called
+    source: Markdown  # where its numbers come from
+    points: Sequence[SummaryPoint]
+
+
+def summarise(one: RunAnalysis) -> Summary:
+    """Sum up a run: the fastest kernels, the Jacobian's overhead, the limit, others, what lacks."""
+    if one.rows.empty:
+        nothing = SummaryPoint(Markdown("Nothing was planned."))
+        return Summary(one.title, escape(one.title), [nothing])
+    calls = one.relative[one.relative["operation"] != FIT]
+    missing = missing_results(one.rows)
+    texts = render_blocks(
+        "points",
+        fastest=_fastest(one.rows),
+        overhead=one.overhead.dropna(subset=["time_ratio"]),
+        span=span,
+        roofline=ranking.roofline_efficiency(calls)[:1],
+        ratios=_ratios(calls),
+        mean=gmean,
+        flagged=flagged_results(one.rows),
+        rows=one.rows,
+        measured=int(one.rows["status"].eq("ok").sum()),
+        missing=missing,
+        statuses=missing["status"].value_counts().sort_index(),
+        example=_most_frequent(missing),
+    )
+    points = [SummaryPoint(text, SHOWN_BY.get(name, ())) for name, text in texts.items()]
+    return Summary(one.title, source(one.rows), points)
+
+
+def span(ratios: pd.Series) -> str:
+    """Write from where to where ratios go."""
+    low, high = format_ratio(ratios.min()), format_ratio(ratios.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    found = []
+    every = ranking.fastest(rows)
+    for operation in rows["operation"].unique():
+        if (best := every[every["operation"] == operation]).empty:
+            continue
+        names = [[kernel, *ties] for kernel, ties in zip(best["kernel"], best["ties"], strict=True)]
+        counts = pd.Series(names).explode().value_counts()
+        kernel = min(counts[counts == counts.max()].index)
+        ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
+        found.append({"operation": operation, "kernel": kernel, "at": int(counts[kernel]),
+                      "of": len(best), "speedup": ahead})  # fmt: skip
+    return found
+
+
+def _ratios(calls: pd.DataFrame) -> dict[str, pd.Series]:
+    columns = {"torch.nn": "speedup", "the fastest peer": "speedup_vs_peer", "auto": "auto_vs_best"}
+    ratios = {name: calls[column].dropna() for name, column in columns.items()}
+    return {name: known for name, known in ratios.items() if len(known)}
+
+
+def _most_frequent(missing: pd.DataFrame) -> dict[str, Any]:
+    if missing.empty:
+        return {}
+    often = missing.groupby(["status", "kernel"])["case"].transform("size")
+    return dict(missing.iloc[int(often.argmax())])

@@ -4,43 +4,24 @@ Nothing here touches pyplot. Names out of a run file are text, never markup: see
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import rc_context, ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import (
-    EngFormatter,
-    FixedLocator,
-    FuncFormatter,
-    Locator,
-    LogLocator,
-    NullLocator,
-)
 
 from ..analysis.frame import SIZES, longest_line
-from ..store.runs import single_line
+from ..common.text import single_line
 
-# What every figure is drawn with, as rcParams.
-STYLE: Mapping[Any, Any] = MappingProxyType(
-    {
-        **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
-        **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.8, "axes.titlesize": 10},
-        **{"figure.dpi": 110, "figure.constrained_layout.use": True},
-        **{"figure.titlesize": 13, "figure.titleweight": "bold"},
-        **{"legend.frameon": False, "legend.fontsize": 8.5},
-    }
-)
 # Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
 # with any colour vision. Black is kept for the baseline.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6600CC")
@@ -80,7 +61,14 @@ class Style(NamedTuple):
 
 def in_style() -> AbstractContextManager[None]:
     """Return a context in which figures are made and drawn as all are."""
-    return rc_context(dict(STYLE))
+    rules: dict[Any, Any] = {
+        **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True},
+        **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.8, "axes.titlesize": 10},
+        **{"figure.dpi": 110, "figure.constrained_layout.use": True},
+        **{"figure.titlesize": 13, "figure.titleweight": "bold"},
+        **{"legend.frameon": False, "legend.fontsize": 8.5},
+    }
+    return rc_context(rules)
 
 
 def label(text: object, limit: int = 40) -> str:
@@ -111,9 +99,8 @@ class Panel(NamedTuple):
 def panels_of(rows: pd.DataFrame) -> list[Panel]:
     """Return what the panels show: one an axis, and up to three more for failures these would miss.
 
-    The first are for m, n and o, each at the two other sizes that have the most points along it;
-    an axis with a single point is left out where another has more. A further panel, for the same
-    axis, holds the sizes with the most failed cases not yet shown.
+    Each is at the two other sizes that have the most points along it, or the most failures not yet
+    shown; an axis with a single point is left out where another has more.
     """
     panels = [Panel(axis, longest_line(rows, axis)) for axis in SIZES]
     panels = [panel for panel in panels if panel.rows[panel.axis].nunique() > 1] or panels[:1]
@@ -143,7 +130,6 @@ def make_panels(panels: Sequence[Panel], quantity: str) -> tuple[Figure, list[Ax
 
 
 def _label_panel(axes: Axes, panel: Panel) -> None:
-    """Label a panel: which sizes it holds fixed, and the sizes of the cases as ticks."""
     axis, chosen = panel
     axes.set_xlabel(f"{_WORDS[axis]} (log)")
     axes.set_xscale("log")
@@ -158,22 +144,24 @@ def _label_panel(axes: Axes, panel: Panel) -> None:
     room = (high / low) ** 0.08 if high > low else 2.0
     axes.set_autoscalex_on(False)  # matplotlib warns where it has to scale to a single size
     axes.set_xlim(low / room, high * room)
-    log_axis(axes.xaxis, EngFormatter(sep=""), FixedLocator(_apart(values)))
+    log_axis(axes.xaxis, ticker.EngFormatter(sep=""), ticker.FixedLocator(_apart(values)))
 
 
-def log_axis(axis: Axis, write: Callable[[float], str], locator: Locator | None = None) -> None:
+def log_axis(
+    axis: Axis, write: Callable[[float], str], locator: ticker.Locator | None = None
+) -> None:
     """Make an axis logarithmic, with a text at each of its ticks and none between."""
     scale = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     scale("log")
-    axis.set_major_locator(locator or LogLocator(base=10, numticks=14))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axis.set_major_locator(locator or ticker.LogLocator(base=10, numticks=14))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: write(value)))
 
 
-def subdivisions(span: float) -> LogLocator:
+def subdivisions(span: float) -> ticker.LogLocator:
     """Return ticks at the multiples of powers of ten that mark an axis over such a span."""
     subs = (1,) if span > 50 else (1, 2, 5) if span > 5 else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)
-    return LogLocator(base=10, subs=subs, numticks=14)
+    return ticker.LogLocator(base=10, subs=subs, numticks=14)
 
 
 def share_log_axis(
@@ -189,7 +177,11 @@ def share_log_axis(
     low, high = (low, high) if high / low > base**2 else (low / base, high * base)
     for axes in every:
         # A scale without a value on it would only mislead.
-        log_axis(axes.yaxis, write, LogLocator(base=base, numticks=14) if used else NullLocator())
+        log_axis(
+            axes.yaxis,
+            write,
+            ticker.LogLocator(base=base, numticks=14) if used else ticker.NullLocator(),
+        )
         axes.set_ylim(low, high * (high / low) ** (top / (1 - top)))
 
 
@@ -197,17 +189,7 @@ def draw_heatmap(
     axes: Axes, values: np.ndarray, texts: Sequence[Sequence[str]], norm: LogNorm, cmap: str,
     size: float, unit: str,
 ) -> None:  # fmt: skip
-    """Draw values above zero as colours with a text in each cell; one without a value is hatched.
-
-    Args:
-        axes: Where to.
-        values: By row, from below, and column.
-        texts: One a cell.
-        norm: From values to colours.
-        cmap: The name of the colours.
-        size: Of the texts, in points.
-        unit: What the colours stand beside.
-    """
+    """Draw values above zero as colours, with a text in each cell; others are hatched."""
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     axes.grid(False)
@@ -224,8 +206,8 @@ def draw_heatmap(
     if shown.count():
         bar = figure.colorbar(picture, ax=axes, label=unit, pad=0.02)
         bar.outline.set_visible(False)
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}×"))
+        bar.ax.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def kernel_entries(rows: pd.DataFrame, looks: dict[str, Style], line: bool = True) -> list[Line2D]:
@@ -237,16 +219,6 @@ def kernel_entries(rows: pd.DataFrame, looks: dict[str, Style], line: bool = Tru
         for name, look in looks.items()
         if name in present
     ]  # fmt: skip
-
-
-def failure_entries(statuses: Iterable[str]) -> list[Line2D]:
-    """Return a legend entry for each way in which a case failed."""
-    present = set(statuses)
-    return [
-        entry(f"{words} (at the top)", marker)
-        for status, (marker, words) in FAILED.items()
-        if status in present
-    ]
 
 
 def entry(

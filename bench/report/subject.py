@@ -15,62 +15,37 @@ Paths = Mapping[str, str]  # of figures, by stem
 
 
 class Shown(NamedTuple):
-    """A figure that is shown.
+    """A figure that is shown."""
 
-    Attributes:
-        path: Of its file, from the folder of the report.
-        text: What it shows, of which cases.
-        kind: Which kind of figure it is.
-        run: The name of its run, with the machine.
-    """
-
-    path: str
-    text: str
-    kind: str = ""
-    run: str = ""
+    path: str  # of its file, from the folder of the report
+    text: str = ""  # what it shows, of which cases
+    kind: str = ""  # which kind of figure it is
+    run: str = ""  # the name of its run, with the machine
 
     @property
     def id(self) -> str:
         """Its own name on the page."""
-        return figure_id(self.path)
+        return f"figure-{Path(self.path).stem}"
 
 
 class Section(NamedTuple):
-    """A part of a report.
+    """A part of a report."""
 
-    Attributes:
-        title: Its heading, as text.
-        body: What it says, as Markdown, in which its figures are.
-        figures: Those that the summary may point to.
-        closed: Whether a reader of the page opens it first.
-    """
-
-    title: str
-    body: str
-    figures: Sequence[Shown] = ()
-    closed: bool = False
+    title: str  # its heading, as text
+    body: str  # what it says, as Markdown, in which its figures are
+    figures: Sequence[Shown] = ()  # those that the summary may point to
+    closed: bool = False  # whether a reader of the page opens it first
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject of a report.
+    """One subject of a report."""
 
-    Attributes:
-        sections: Returns its sections, with those of its figures that have a path.
-        figures: How to draw each of its figures, by the stem of its file.
-        published: The stem of the figure that REPORT.md shows, by the figure's short name.
-        readme: Its parts of a README, by the name of their marks.
-    """
-
-    sections: Callable[[Paths], Sequence[Section]]
-    figures: Mapping[str, Make] = field(default_factory=dict)
+    sections: Callable[[Paths], Sequence[Section]]  # returns its sections
+    figures: Mapping[str, Make] = field(default_factory=dict)  # how to draw each of its figures
+    # The stem of the figure that REPORT.md shows, by the short name of the figure.
     published: Mapping[str, str] = field(default_factory=dict)
-    readme: Mapping[str, str] = field(default_factory=dict)
-
-
-def figure_id(path: str) -> str:
-    """Return what a figure is called on the page, by the path of its file."""
-    return f"figure-{Path(path).stem}"
+    readme: Mapping[str, str] = field(default_factory=dict)  # its parts of a README
 
 
 def safe(name: str) -> str:

@@ -11,25 +11,26 @@ from rich.markup import escape as escape_rich
 from rich.table import Table
 
 from ..analysis.frame import SIZES
-from ..analysis.growth import FITTED
-from ..analysis.growth import UNKNOWN as NOT_KNOWN
-from ..analysis.jacobian import WITH_JACOBIAN, WITHOUT_JACOBIAN
+from ..analysis.ranking import WITH_JACOBIAN, WITHOUT_JACOBIAN
+from ..analysis.sizes import FITTED
+from ..analysis.sizes import UNKNOWN as NOT_KNOWN
+from ..common.text import single_line
 from ..common.units import (
     UNKNOWN,
     digits,
     format_bytes,
     format_case,
-    format_error,
     format_percent,
     format_ratio,
     format_time,
 )
-from ..store.runs import single_line
-from .markdown import Markdown, markdown_table
+from ..store.columns import FRAME
+from .markdown import markdown_table
 
 __all__ = ["WITHOUT_JACOBIAN", "WITH_JACOBIAN", "Column", "render"]  # and the tables, for templates
 FLAG = "†"  # a measured case with a warning
-LETTERS = dict(zip(SIZES, "mno", strict=True))
+_DECLARED = {column.name: column for column in FRAME}
+LETTERS = {name: _DECLARED[name].heading for name in SIZES}
 
 
 def as_text(value: Any) -> str:
@@ -38,21 +39,13 @@ def as_text(value: Any) -> str:
 
 
 class Column(NamedTuple):
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes:
-        heading: At its head.
-        fields: The columns of the frame that it shows; the first is what it is sorted by.
-        format: Writes the values of these.
-        optional: Whether it is left out where no row has a value.
-        once: Whether a cell is left empty where it says the same as the one above.
-    """
-
-    heading: str
-    fields: str | tuple[str, ...]
-    format: Callable[..., str] = as_text
-    optional: bool = False
-    once: bool = False
+    heading: str  # at its head
+    fields: str | tuple[str, ...]  # the columns of the frame that it shows
+    format: Callable[..., str] = as_text  # writes the values of these
+    optional: bool = False  # whether it is left out where no row has a value
+    once: bool = False  # whether a cell is left empty where it says the same as the one above
 
     @property
     def names(self) -> list[str]:
@@ -70,29 +63,20 @@ class Column(NamedTuple):
 
 
 def render(frame: pd.DataFrame, columns: Sequence[Column], to: str = "markdown") -> Any:
-    """Return a table of a frame: Markdown, the HTML of its head and rows, or one of `rich`.
-
-    Args:
-        frame: Its rows.
-        columns: What is shown of them.
-        to: `markdown`, `html` or `console`.
-    """
+    """Return a table of a frame: Markdown, the HTML of its head and rows, or one of `rich`."""
     shown = {column: column.write(frame) for column in columns}
     shown = {
         column: texts
         for column, texts in shown.items()
         if not column.optional or set(texts) - {UNKNOWN, ""}
     }
-    return {"markdown": _markdown, "html": _html, "console": _console}[to](frame, shown)
-
-
-def _markdown(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Markdown:
-    texts = {column.heading: cells for column, cells in shown.items()}
-    return markdown_table(pd.DataFrame(texts, dtype=object))
+    if to == "markdown":
+        texts = {column.heading: cells for column, cells in shown.items()}
+        return markdown_table(pd.DataFrame(texts, dtype=object))
+    return _html(frame, shown) if to == "html" else _console(frame, shown)
 
 
 def _html(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Markup:
-    """Return numbers with `data-order`, by which they are sorted; what is missing is the least."""
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(one.heading) for one in shown)
     columns = []
     for column, texts in shown.items():
@@ -117,10 +101,6 @@ def _console(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Table:
     return table
 
 
-def _flagged(kernel: str, flagged: bool) -> str:
-    return f"{kernel} {FLAG}" if flagged else kernel
-
-
 def _speedup(ratio: float, low: float, high: float, kernel: str, baseline: str) -> str:
     return "baseline" if kernel == baseline and ratio == ratio else format_ratio(ratio, low, high)
 
@@ -137,17 +117,11 @@ def _unless_missing(status: Any, *ratio: float) -> str:
 
 
 def _several(ties: Sequence[str], between: str = ", ") -> str:
-    """Return the first two names, and how many more there are."""
     more = f" and {len(ties) - 2} more" if len(ties) > 2 else ""
     return between.join(ties[:2]) + more or UNKNOWN
 
 
-def _tied(kernel: str, ties: Sequence[str]) -> str:
-    return f"{kernel} ≈ {_several(ties, ' ≈ ')}" if ties else kernel
-
-
 def _held(*sizes: Any) -> str:
-    """Write the two sizes that are held fixed, the third being missing."""
     pairs = zip(LETTERS.values(), sizes, strict=True)
     return ", ".join(f"{letter} = {int(size):,}" for letter, size in pairs if not pd.isna(size))
 
@@ -169,59 +143,57 @@ def _crossover(size: float, axis: str, last: float, first: float) -> str:
     return f"{LETTERS[axis]} ≈ {about} (between {last:,} and {first:,})"
 
 
-def _pair(first: str, second: str) -> str:
-    return f"{first}, {second}"
-
-
-def _failure(status: str, kernel: str) -> str:
-    return status if status == "ok" else f"{kernel}: {status}"
-
-
-def _where(*case: Any) -> str:
-    *sizes, dtype = case
-    return f"{format_case(*sizes)}, {dtype}"
-
-
 def _count(number: float) -> str:
     return f"{number:,.0f}" if number == number else UNKNOWN
 
 
+def _declared(name: str, **changes: Any) -> Column:
+    """Return a column as a run declares it, under its heading."""
+    column = _DECLARED[name]
+    shown = Column(column.heading, name, as_text if column.format is str else column.format)
+    return shown._replace(**changes)
+
+
 SIZE = Column("batch × in → out", tuple(SIZES), format_case)
-KERNEL = Column("kernel", "kernel")
-STAGE = Column("operation", "operation")
-DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), _pair)
+KERNEL, OPERATION, DEVICE, DTYPE, STATUS, MACHINE, RUN = map(
+    _declared, ("kernel", "operation", "device", "dtype", "status", "machine", "run")
+)
+DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), lambda *pair: ", ".join(pair))
+PREDICTED = _declared("predicted_peak_bytes")
 TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), format_time)
-SPEEDUP = Column(
-    "speedup vs. torch.nn",
-    ("speedup", "speedup_low", "speedup_high", "kernel", "baseline"), _speedup,
+SPEEDUP = _declared(
+    "speedup", format=_speedup,
+    fields=("speedup", "speedup_low", "speedup_high", "kernel", "baseline"),
 )  # fmt: skip
 _MEASURED = (
-    TIME,
-    SPEEDUP,
-    Column("device time, cold", "device_cold_s", format_time, optional=True),
-    Column("device time, hot", "device_hot_s", format_time, optional=True),
-    Column("launch gap", "launch_gap_s", format_time, optional=True),
-    Column("roofline efficiency", "efficiency", format_percent, optional=True),
-    Column("peak memory", "peak_bytes", format_bytes),
-    Column("predicted", "predicted_peak_bytes", format_bytes),
-    Column("max. rel. error", "max_rel_error", format_error),
-    Column("status", ("status", "contended_processes", "processes"), _status),
+    *(TIME, SPEEDUP),
+    _declared("device_cold_s", heading="device time, cold", optional=True),
+    _declared("device_hot_s", heading="device time, hot", optional=True),
+    *(_declared(name, optional=True) for name in ("launch_gap_s", "efficiency")),
+    *(_declared("peak_bytes"), PREDICTED, _declared("max_rel_error")),
 )
 # The results of one slice, see `in_order`.
-RESULTS = (SIZE._replace(once=True), Column("kernel", ("kernel", "flagged"), _flagged), *_MEASURED)
+RESULTS = (
+    SIZE._replace(once=True),
+    Column(
+        "kernel", ("kernel", "flagged"), lambda name, flagged: f"{name} {FLAG}" if flagged else name
+    ),
+    *_MEASURED,
+    STATUS._replace(fields=("status", "contended_processes", "processes"), format=_status),
+)
 # All results, on the page.
 ALL_RESULTS = (
-    *(KERNEL, STAGE, Column("device", "device"), Column("dtype", "dtype")),
-    *(Column(letter, name, _count) for name, letter in LETTERS.items()),
-    *_MEASURED[:-1],
-    Column("status", "status"),
-    Column("reason or warning", "remark"),
-    *(Column("machine", "machine"), Column("run", "run")),
+    *(KERNEL, OPERATION, DEVICE, DTYPE),
+    *(_declared(name, format=_count) for name in SIZES),
+    *(*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN),
 )
 FASTEST = (SIZE, Column("fastest", "kernel"), Column("ties", ("ties",), _several), TIME, SPEEDUP)
 # What tells the rows of one table apart that is not the same in all.
-APART = (Column("device", "device"), Column("machine", "machine"), Column("run", "run"))
-_TIED = Column("fastest", ("kernel", "ties"), _tied)
+APART = (DEVICE, MACHINE, RUN)
+_TIED = Column(
+    "fastest", ("kernel", "ties"),
+    lambda kernel, ties: f"{kernel} ≈ {_several(ties, ' ≈ ')}" if ties else kernel,
+)  # fmt: skip
 STEPS = (SIZE, _TIED, TIME, Column("torch.nn", "baseline_s", format_time), SPEEDUP)
 _JACOBIAN_TIME = ("status", "time_ratio", "time_ratio_low", "time_ratio_high")
 OVERVIEW = (
@@ -237,10 +209,13 @@ JACOBIAN = (
     Column("peak memory with", "peak_bytes_jacobian", format_bytes),
     Column("predicted with", "predicted_peak_bytes_jacobian", format_bytes),
     Column("peak memory without", "peak_bytes_matmul", format_bytes),
-    Column("status", ("status", "kernel"), _failure),
+    STATUS._replace(
+        fields=("status", "kernel"),
+        format=lambda status, kernel: status if status == "ok" else f"{kernel}: {status}",
+    ),
 )
 _CASES = Column("cases", "cases", _count)
-_WHERE = Column("where", (*SIZES, "dtype"), _where)
+_WHERE = Column("where", (*SIZES, "dtype"), lambda *case: f"{format_case(*case[:3])}, {case[3]}")
 RATIOS = (
     *(Column("speed", "ratio"), _CASES, Column("geometric mean", "mean", format_ratio)),
     *(Column("least", "least", format_ratio), _WHERE),
@@ -251,7 +226,7 @@ EFFICIENCY = (
     *(Column("least", "least", format_percent), _WHERE, KERNEL),
 )
 FIRST_CALLS = (
-    *(KERNEL, STAGE, _CASES._replace(fields="count")),
+    *(KERNEL, OPERATION, _CASES._replace(fields="count")),
     *(Column("median", "median", format_time), Column("most", "max", format_time)),
 )
 GROWTH = (
@@ -271,7 +246,7 @@ CROSSOVERS = (
     Column("faster above", "faster_above"),
     Column("crossover", ("crossover", "axis", "last_size", "first_size"), _crossover),
 )
-_CASE = (SIZE, KERNEL, STAGE, DEVICE_DTYPE)
+_CASE = (SIZE, KERNEL, OPERATION, DEVICE_DTYPE)
 FLAGGED = (
     *_CASE,
     Column("outside torch, at least", "untracked_bytes",
@@ -279,11 +254,11 @@ FLAGGED = (
     Column("warning", "warnings"),
 )  # fmt: skip
 MISSING = (
-    *(*_CASE, Column("status", "status")),
-    *(Column("predicted memory", "predicted_peak_bytes", format_bytes), Column("reason", "reason")),
+    *(*_CASE, STATUS, PREDICTED._replace(heading="predicted memory")),
+    Column("reason", "reason"),
 )
 CHANGES = (
-    *(Column("commit", "commit", lambda commit: str(commit)[:10]), KERNEL, STAGE, DEVICE_DTYPE),
+    *(Column("commit", "commit", lambda commit: str(commit)[:10]), KERNEL, OPERATION, DEVICE_DTYPE),
     Column("speedup ÷ the run before", ("change", "change_low", "change_high"), format_ratio),
     *(_CASES, Column("run before", "previous")),
 )

@@ -9,11 +9,19 @@ import pytest
 from matplotlib.figure import Figure
 
 from bench.report import figures
+from bench.report.style import in_style
 
 
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing of the figures, which has tests of its own."""
-    monkeypatch.setattr(figures.Kind, "make", lambda *_: Figure(figsize=(1, 1), layout="none"))
+    for name, kind in figures.kinds().items():
+        blank = kind._replace(draw=lambda _: Figure(figsize=(1, 1), layout="none"))
+        monkeypatch.setitem(figures.kinds(), name, blank)
+
+
+def draw_in_style(kind: figures.Kind, view: figures.View) -> Figure | None:
+    with in_style():
+        return kind.draw(view)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -11,8 +11,7 @@ from reports import links
 
 from bench.cli.commands.report import others
 from bench.report.build import write_report
-from bench.report.publishing import MAX_FIGURES, short_names
-from bench.report.readme import stale_blocks
+from bench.report.publishing import MAX_FIGURES, short_names, stale_blocks
 from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
 from bench.store.shards import group_shards, merge_shards
 

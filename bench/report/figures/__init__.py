@@ -1,7 +1,4 @@
-"""The figures of a report, one a file: whatever a module here declares by `@figure` is drawn.
-
-A figure shows one slice of a run, a `View`. Nothing else lists them.
-"""
+"""The figures of a report: whatever a module here declares by `@figure` is drawn of a slice."""
 
 from __future__ import annotations
 
@@ -17,22 +14,16 @@ from matplotlib.figure import Figure
 
 from ...analysis.frame import Facet
 from ...store.schema import Run
-from ..style import Panel, Style, in_style, label, panels_of, styles
+from ..style import Panel, Style, label, panels_of, styles
 
 
 @dataclass(frozen=True)
 class View:
-    """What a figure is drawn from.
+    """What a figure is drawn from."""
 
-    Attributes:
-        frame: The cases of a run.
-        part: The slice of it that is shown.
-        run: The run, with the machine and its measured ceilings.
-    """
-
-    frame: pd.DataFrame
-    part: Facet
-    run: Run
+    frame: pd.DataFrame  # the cases of a run
+    part: Facet  # the slice of it that is shown
+    run: Run  # the run, with the machine and its measured ceilings
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -62,19 +53,12 @@ class View:
 
 
 class Slot(NamedTuple):
-    """A place for a figure in REPORT.md, which shows the first few of those that there are.
+    """A place for a figure in REPORT.md, which shows the first few of those that there are."""
 
-    Attributes:
-        name: That of its file, which says what it shows and never of which run.
-        rank: The lower, the earlier; figures of other subjects have `OTHERS`.
-        operation: The operation of the slice that it shows.
-        grid: That of its runs, if not any.
-    """
-
-    name: str
-    rank: float
-    operation: str
-    grid: str | None = None
+    name: str  # that of its file, which says what it shows and never of which run
+    rank: float  # the lower, the earlier; figures of other subjects have `OTHERS`
+    operation: str  # the operation of the slice that it shows
+    grid: str | None = None  # that of its runs, if not any
 
 
 OTHERS = 6.0
@@ -82,28 +66,14 @@ Draw = Callable[[View], Figure | None]
 
 
 class Kind(NamedTuple):
-    """A kind of figure, as `figure` declares it.
+    """A kind of figure, as `figure` declares it."""
 
-    Attributes:
-        name: It ends the name of each file.
-        title: What it shows, below each figure.
-        draw: Draws it; None where there is nothing to show.
-        when: Says of the cases of a slice whether there is such a figure.
-        where: `html`, the page; `markdown`, REPORT.md in its slots; `readme`, a part of a README.
-        slots: Its places in REPORT.md; the first is what a README shows.
-    """
-
-    name: str
-    title: str
-    draw: Draw
+    name: str  # it ends the name of each file
+    title: str  # what it shows, below each figure
+    draw: Draw  # draws it; None where there is nothing to show
     when: Callable[[pd.DataFrame], bool]
-    where: frozenset[str]
-    slots: Sequence[Slot]
-
-    def make(self, view: View) -> Figure | None:
-        """Draw it in the common style."""
-        with in_style():
-            return self.draw(view)
+    where: frozenset[str]  # `html` (the page), `markdown` (REPORT.md), `readme`
+    slots: Sequence[Slot]  # its places in REPORT.md; the first is what a README shows
 
 
 _KINDS: dict[str, Kind] = {}
@@ -117,11 +87,7 @@ def figure(
     where: frozenset[str] | set[str] = frozenset({"html"}),
     slots: Sequence[Slot] = (),
 ) -> Callable[[Draw], Draw]:
-    """Declare a function that draws a slice as a kind of figure, see `Kind`.
-
-    Raises:
-        ValueError: There is one of this name.
-    """
+    """Declare a function that draws a slice as a kind of figure, see `Kind`."""
 
     def declare(draw: Draw) -> Draw:
         if name in _KINDS:

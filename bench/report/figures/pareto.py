@@ -13,7 +13,6 @@ from . import View, figure
 
 
 def _case(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the kernels of the case that the most have; among equals that with the most work."""
     known = rows[(rows["status"] == "ok") & rows["median_s"].gt(0) & rows["peak_bytes"].notna()]
     known = known[known["max_rel_error"].notna() & (known["role"] != AUTO)]
     if known.empty:
@@ -63,7 +62,6 @@ def _draw_front(axes: Axes, times: np.ndarray, costs: np.ndarray) -> None:
 
 
 def _set_costs(axes: Axes, costs: np.ndarray, binary: bool) -> FixedLocator:
-    """Make the axis of costs logarithmic, with a place for zero below where one has none."""
     above = costs[costs > 0]
     low, high = (above.min() / 1.5, above.max() * 1.5) if above.size else (1.0, 10.0)
     span = above.max() / above.min() if above.size else 1.0

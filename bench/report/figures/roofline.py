@@ -59,8 +59,7 @@ def points(rows: pd.DataFrame, ceilings: Ceilings) -> pd.DataFrame:
 def draw(view: View) -> Figure | None:
     """Draw how near the kernels come to what the device reached in the suite's own probes.
 
-    Operations and least bytes are those of each kernel's formulas. None where nothing was measured
-    to draw: no case, or neither a peak of this dtype nor a bandwidth.
+    None where there is no case, or neither a peak of this dtype nor a bandwidth.
     """
     ceilings = view.run.machine.ceilings.get(view.part.device, Ceilings())
     shown, over = points(view.rows, ceilings), roofs(ceilings)

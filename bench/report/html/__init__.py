@@ -17,39 +17,27 @@ from itertools import count
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
 from ...analysis.frame import facets, in_order
+from ..markdown import RULES
+from ..sections import Summary
 from ..subject import Section as Section
-from ..subject import Shown, figure_id
-from ..summary import Summary
-from ..tables import ALL_RESULTS, Column, render
+from ..subject import Shown
+from ..tables import ALL_RESULTS, DEVICE, DTYPE, KERNEL, MACHINE, OPERATION, RUN, STATUS, render
 
-_FILTERS = ("machine", "run", "operation", "device", "dtype", "kernel", "status")
+_FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, KERNEL, STATUS)
 
 
 def write_page(
     frame: pd.DataFrame, summaries: Sequence[Summary], sections: Sequence[Section], folder: Path
 ) -> None:
-    """Write `report.html` into a folder that has the figures which its sections name.
-
-    Args:
-        frame: All results that are shown.
-        summaries: What each run says; each point leads to the figures that show it.
-        sections: What follows, from the top.
-        folder: Where the page goes, and the figures are.
-    """
-    environment = Environment(
-        loader=PackageLoader(__name__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """Write `report.html` into a folder that has the figures which its sections name."""
+    environment = Environment(loader=PackageLoader(__name__, ""), autoescape=True, **RULES)
     markdown, tables = MarkdownIt("commonmark", {"html": False}).enable("table"), count(1)
 
     def html(text: str) -> Markup:
@@ -58,27 +46,21 @@ def write_page(
 
     shown = [figure for one in sections for figure in one.figures]
     results, script = all_results(frame), _asset("page.js")
-    library = gzip.compress(_library("dt_bundle.js").encode(), mtime=0)
+    library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
         summaries=[(one.source, _points(one, shown)) for one in summaries],
         inline=lambda text: Markup(markdown.renderInline(text)),
         html=html,
         sections=list(enumerate(sections, 1)),
-        filters=[(column, sorted(set(column.write(results)))) for column in filters()],
+        filters=[(column, sorted(set(column.write(results)))) for column in _FILTERS],
         count=len(frame),
         results=render(results, ALL_RESULTS, to="html"),
         library=base64.b64encode(library).decode(),
-        style=Markup(_library("dt_bundle.css") + _asset("style.css")),  # both are our own text
+        style=Markup(_asset("html/dt_bundle.css", "itables") + _asset("style.css")),
         script=Markup(script),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
     (folder / "report.html").write_text(text, encoding="utf-8", newline="\n")
-
-
-def filters() -> list[Column]:
-    """Return the columns that the page's results are filtered by."""
-    found = {column.names[0]: column for column in ALL_RESULTS}
-    return [found[name] for name in _FILTERS]
 
 
 def all_results(frame: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +79,6 @@ def _points(one: Summary, shown: Sequence[Shown]) -> list[tuple[str, list[Shown]
 
 
 def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> Iterator[Token]:
-    """Yield tokens with figures inside, and tables that scroll and can be reached by key."""
     for token in tokens:
         for child in token.children or ():
             if child.type == "image":
@@ -121,7 +102,7 @@ def _put_figure(image: Token, folder: Path) -> None:
         # seventh of them.
         picture.convert("RGB").save(packed, "WEBP", lossless=True, quality=20, method=1)
     image.attrs |= {
-        "id": figure_id(path),
+        "id": Shown(path).id,
         "src": f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}",
         "width": width,
         "height": height,
@@ -130,11 +111,5 @@ def _put_figure(image: Token, folder: Path) -> None:
 
 
 @cache
-def _asset(name: str) -> str:
-    return (files(__name__) / name).read_text(encoding="utf-8")
-
-
-@cache
-def _library(name: str) -> str:
-    """Return a file of DataTables, as itables ships it."""
-    return (files("itables") / "html" / name).read_text(encoding="utf-8")
+def _asset(name: str, package: str = __name__) -> str:
+    return (files(package) / name).read_text(encoding="utf-8")

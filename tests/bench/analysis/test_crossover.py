@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.crossover import crossovers
+from bench.analysis.sizes import crossovers
 from bench.report.tables import CROSSOVERS, render
 
 SIZES = (10, 100, 1_000, 10_000)

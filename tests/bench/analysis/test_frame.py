@@ -18,8 +18,7 @@ from bench.analysis.frame import (
     longest_line,
     missing_results,
 )
-from bench.analysis.jacobian import jacobian_overhead
-from bench.analysis.ranking import fastest, gradient_overview, with_intervals
+from bench.analysis.ranking import fastest, gradient_overview, jacobian_overhead, with_intervals
 from bench.common import units
 from bench.common.units import digits, format_bytes, format_ratio, format_time
 from bench.report import markdown

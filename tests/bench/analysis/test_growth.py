@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from run_builder import build_run
 
-from bench.analysis.growth import FITTED, NO_REGIME, growth_exponents
+from bench.analysis.sizes import FITTED, NO_REGIME, growth_exponents
 from bench.report.tables import GROWTH, Column, render
 from bench.store.runs import runs_frame
 from bench.store.schema import Run

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from run_builder import build_run, play
 
-from bench.analysis.peers import (
+from bench.analysis.ranking import (
     mean_ratios,
     relative_performance,
     roofline_efficiency,

@@ -121,7 +121,7 @@ import os, sys
 from functools import partial
 from pathlib import Path
 from matplotlib.figure import Figure
-from bench.report import draw
+from bench.report import build as draw
 
 draw._may_fork = lambda: True
 here = os.getpid()

@@ -7,7 +7,7 @@ import pytest
 from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench.analysis.history import changed, comparable_runs, history_of
+from bench.analysis.compare import changed, comparable_runs, history_of
 from bench.report.build import write_report
 from bench.report.sections import history_subject
 from bench.store.runs import load_heads, load_run, runs_frame

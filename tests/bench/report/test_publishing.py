@@ -182,20 +182,17 @@ def test_a_full_disk_keeps_what_was_published(
     assert len(publishing.publish(again / "report", again, ["jacobian", "time-gradient"])) == 3
 
 
-def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> tuple[Any, Any]:
+def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> list[RunAnalysis]:
     paths = [save(run, folder / run["machine"]["slug"] / f"{name}.json") for name, run in runs]
     loaded = {path: load_run(path) for path in paths}
     frame = runs_frame(loaded)
-    found = []
-    for path, run in loaded.items():
-        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        found.append(RunAnalysis(rows, run, path.stem, facet_stems(frame)))
-    return frame, found
+    stems = facet_stems(frame)
+    return [RunAnalysis(frame, run, path.stem, stems) for path, run in loaded.items()]
 
 
 def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:
     wider = (*FEW, (1_000, 6, 3))
-    frame, analyses = analyses_of(
+    analyses = analyses_of(
         ("a", run_of("quick", ("gradient",), sizes=wider, dtype="float32", slug="one")),
         ("b", run_of("quick", ("gradient",), sizes=wider, slug="two")),
         ("c", run_of("tall", ("step",), slug="one")),
@@ -203,7 +200,7 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
         ("e", run_of("smoke", ("step",), sizes=(*wider, (2_000, 6, 3)), slug="three")),
         folder=tmp_path,
     )
-    assert candidates(frame, analyses) == {
+    assert candidates(analyses) == {
         "jacobian": "two-b-gradient-cpu-float64-jacobian",
         "time-gradient": "two-b-gradient-cpu-float64-time",
         "time-step-tall": "two-d-step-cpu-float64-time",
@@ -217,7 +214,7 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
 def test_what_is_not_stored_has_no_figure(tmp_path: Path) -> None:
     light = {"gradient": {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}}
     run = build_run(["gradient"], FEW, kernels=light)
-    found = candidates(*analyses_of(("a", run), folder=tmp_path))
+    found = candidates(analyses_of(("a", run), folder=tmp_path))
     assert set(found) == {"time-gradient", "memory-gradient", "roofline-gradient"}
-    empty = candidates(*analyses_of(("b", build_run([], slug="none")), folder=tmp_path))
+    empty = candidates(analyses_of(("b", build_run([], slug="none")), folder=tmp_path))
     assert empty == {}

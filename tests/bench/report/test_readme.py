@@ -14,7 +14,7 @@ from bench.common.errors import UserError
 from bench.convergence import section as convergence
 from bench.experiments.gate_power import section as gate_power
 from bench.report.build import write_report
-from bench.report.readme import check_readme, readme_blocks, stale_blocks, update_readme
+from bench.report.publishing import check_readme, readme_blocks, stale_blocks, update_readme
 from bench.store.runs import load_frame
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))

@@ -16,8 +16,7 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoi
 from bench.common.errors import UserError
 from bench.report.build import write_report
 from bench.report.markdown import Markdown, escape, markdown_table, render_template
-from bench.report.sections import WHICH, RunAnalysis
-from bench.report.summary import summarise
+from bench.report.sections import WHICH, RunAnalysis, summarise
 from bench.store.runs import load_frame, load_run
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))

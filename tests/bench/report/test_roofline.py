@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from reports import render
+from reports import draw_in_style, render
 from run_builder import FEW_KERNELS, build_run, rename
 
 from bench.analysis.frame import facets
@@ -37,7 +37,9 @@ def frame() -> pd.DataFrame:
 def roofline_figure(frame: pd.DataFrame, ceilings: Ceilings) -> Figure | None:
     run = build_run([])
     run["machine"]["ceilings"] = {"cpu": ceilings.model_dump()}
-    return kinds()["roofline"].make(View(frame, facets(frame)[0], Run.model_validate(run)))
+    return draw_in_style(
+        kinds()["roofline"], View(frame, facets(frame)[0], Run.model_validate(run))
+    )
 
 
 def drawn(frame: pd.DataFrame, ceilings: Ceilings) -> Figure:

@@ -5,13 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.stats.estimators import (
-    common_prior,
-    estimate,
-    geometric_mean,
-    hodges_lehmann,
-    quartiles,
-)
+from bench.stats.estimators import common_prior, estimate, geometric_mean, hodges_lehmann, quartiles
 
 
 def test_one_wild_process_in_five_moves_the_centre_little() -> None:

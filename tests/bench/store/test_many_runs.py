@@ -24,7 +24,7 @@ import re, sys, time
 from pathlib import Path
 start = time.monotonic()
 from bench.store.shards import latest_runs
-from bench.report.export import write_table
+from bench.report.build import write_table
 from bench.report.build import write_report
 from bench.store.runs import find_runs, load_frame, load_heads
 assert "torch" not in sys.modules

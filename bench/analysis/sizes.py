@@ -1,6 +1,6 @@
-"""Frame -> frame: the power of each size by which a kernel's time and memory grow. Pure functions.
+"""Frame -> frame: how time and memory grow with a size, and where kernels cross. Pure functions.
 
-The exponent is the slope of a least-squares line on log axes through the three largest sizes of the
+An exponent is the slope of a least-squares line on log axes through the three largest sizes of the
 longest line of cases, with its 95 % interval. Where the points do not lie on a line there is no
 asymptotic regime yet: most of the time may still be the constant cost of a call.
 
@@ -8,6 +8,7 @@ A time is the baseline's median over the kernel's paired speedup where there is 
 minutes apart and the machine drifts meanwhile, which the paired ratio does not.
 """
 
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import pandas as pd
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from .frame import FACET, SIZES, longest_line
+from .frame import AUTO, FACET, SIZES, longest_line
+from .ranking import with_intervals
 
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
 MIN_R_SQUARED = 0.99
@@ -47,10 +49,10 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
     columns = [*FACET, "axis", *SIZES, "kernel", "first", "last"]
     columns += [f"{what}{end}" for what in _FITS for end in ("", *_ENDS)]
     table = pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
-    place = table["axis"].map(SIZES.index)
-    return table.assign(place=place).sort_values(
-        [*FACET, "place", "kernel"], kind="stable", ignore_index=True
-    ).drop(columns="place")  # fmt: skip
+    return table.sort_values(
+        [*FACET, "axis", "kernel"], ignore_index=True,
+        key=lambda column: column.map(SIZES.index) if column.name == "axis" else column,
+    )  # fmt: skip
 
 
 _ENDS = ("_exponent", "_low", "_high", "_formula")
@@ -68,7 +70,6 @@ def _of_line(line: pd.DataFrame, axis: str) -> dict[str, Any]:
 
 
 def _fit(x: np.ndarray, values: np.ndarray) -> tuple[str, float, float, float]:
-    """Return what is known of the exponent, the exponent, and the ends of its interval."""
     nothing = (float("nan"),) * 3
     if not (np.isfinite(values).all() and (values > 0).all()):
         return (UNKNOWN, *nothing)
@@ -79,3 +80,52 @@ def _fit(x: np.ndarray, values: np.ndarray) -> tuple[str, float, float, float]:
         return (NO_REGIME, *nothing)
     reach = float(student.ppf(0.975, len(x) - 2)) * line.stderr
     return FITTED, float(line.slope), float(line.slope - reach), float(line.slope + reach)
+
+
+def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return where the paired speedups of two kernels cross along m, n or o.
+
+    One row per crossover: `faster_below` is faster up to the measured size `last_size`,
+    `faster_above` from the measured size `first_size` on; `crossover` lies between them, on the
+    straight line between both leads on log axes. At both ends the intervals of the speedups are
+    apart, and at one of them one of the two is the fastest. `auto` is one of the others.
+    """
+    known = (frame["status"] == "ok") & frame["speedup"].notna() & (frame["role"] != AUTO)
+    rows = with_intervals(frame[known])
+    rows["best"] = rows.groupby([*FACET, *SIZES])["speedup"].transform("max")
+    found = []
+    for axis in SIZES:
+        others = [name for name in SIZES if name != axis]
+        for key, line in rows.groupby([*FACET, *others]):
+            shared = dict(zip([*FACET, *others], key, strict=True)) | {"axis": axis}
+            found += [shared | crossing for crossing in _along(line, axis)]
+    columns = [*FACET, "axis", *SIZES, "faster_below", "faster_above", "crossover"]
+    table = pd.DataFrame(found, columns=[*columns, "last_size", "first_size"])
+    return table.astype(dict.fromkeys(SIZES, "Int64"))
+
+
+def _along(line: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
+    best = line.groupby(axis)["best"].first()
+    if len(best) < 2:
+        return []
+    sizes, first_of = best.index.tolist(), line.drop_duplicates(["kernel", axis])
+    values = first_of.pivot(index=axis, columns="kernel", values=["speedup", "low", "high"])
+    kernels = sorted(values["speedup"])
+    known = {name: values.xs(name, axis=1, level=1).to_numpy(float).T for name in kernels}
+    found: list[dict[str, Any]] = []
+    for first, second in combinations(kernels, 2):
+        (a, a_low, a_high), (b, b_low, b_high) = known[first], known[second]
+        # NaN, where one was not measured, is not apart.
+        apart = (a_low > b_high) | (b_low > a_high)
+        lead = np.log(a / b).tolist()
+        leading = np.maximum(a, b) == best.to_numpy()
+        for one, other in pairwise(np.flatnonzero(apart)):
+            if lead[one] * lead[other] < 0 and (leading[one] or leading[other]):
+                below, above = (first, second) if lead[one] > 0 else (second, first)
+                share = lead[one] / (lead[one] - lead[other])
+                found.append(
+                    {"faster_below": below, "faster_above": above,
+                     "crossover": float(sizes[one] ** (1 - share) * sizes[other] ** share),
+                     "last_size": sizes[one], "first_size": sizes[other]}
+                )  # fmt: skip
+    return sorted(found, key=lambda row: (row["last_size"], row["crossover"], row["faster_below"]))
