@@ -1,17 +1,57 @@
-"""Processes of the gate, seen from their parent: given a specification, read by events."""
+"""Processes of the gate, seen from their parent: given a specification, read by events.
+
+A block is one fresh process in which both versions take turns at their slices; or, since two
+versions of torch cannot share a process, one for each version. Of these each waits, asleep, until
+the parent asks it for a slice, so that only one works at a time.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ..common.errors import UserError
-from ..run.process import Event, WorkerProcess
-from .spec import SPEC, Spec
+from pydantic import TypeAdapter
 
+from mlr import Case
+
+from ..common.errors import UserError
+from ..measure.paired import PairedRatio, interleave
+from ..measure.timing import TimedBatch
+from ..run.process import Event, WorkerProcess
+
+BASE, HEAD = "base", "head"
+WORKER = f"{__package__}.worker"
 CASE_TIMEOUT_S = 60.0  # of one case in one block
+Found = dict[str, dict[str, Any]]  # what a block says of each case, by name
+
+
+@dataclass(frozen=True)
+class KernelCase:
+    """One kernel on one case; the kernel by name, since each version has its own."""
+
+    kernel: str
+    case: Case
+
+    @property
+    def name(self) -> str:
+        """Its id, `matmul-cpu-float64-33x6x3`: a kernel belongs to one operation."""
+        return f"{self.kernel}-{self.case.id}"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a process is to do, as JSON on its standard input."""
+
+    folders: Mapping[str, str]  # of the versions to load, by `base` or `head`
+    cases: Sequence[KernelCase]  # in their order
+    seed: int = 0  # of the inputs and of the order of slices
+    control: str | None = None  # the case whose base is also timed against itself
+
+
+SPEC = TypeAdapter(Spec)  # to and from JSON
 
 
 class CrashError(Exception):
@@ -19,10 +59,11 @@ class CrashError(Exception):
 
 
 class Worker(WorkerProcess):
-    """A process that works on a specification."""
+    """A process that works on a specification, and a call that is made ready there for slices."""
 
     kernels: dict[str, dict[str, str]]  # the operation of each, by the versions that it has loaded
     case: str | None = None  # that it is at
+    about_s, calls = 0.0, 0  # of its call
 
     def read(self) -> Event | None:
         """Return the next event; None after a good end.
@@ -44,28 +85,29 @@ class Worker(WorkerProcess):
             self.case = event["case"] if event["event"] == "start" else None
         return event
 
-    def expect(self, name: str) -> Event:
-        """Read on to an event of this name; raises as `read`, and a CrashError without any."""
+    def get_ready(self) -> None:
+        """Wait until it stands before its next case; raises as `read`, or a CrashError."""
         for event in self.events():
-            if event["event"] == name:
-                return event
+            if event["event"] == "ready":
+                self.about_s, self.calls = event["about_s"], event["calls"]
+                return
         raise CrashError("it ended early")
+
+    def time_batch(self) -> TimedBatch:
+        """Have one slice timed there."""
+        event = self.ask({"do": "slice"})
+        assert event is not None
+        return TimedBatch(event["seconds"], event["cpu_seconds"])
 
 
 @contextmanager
 def started(
     spec: Spec, *module: str, python: str | None = None, timeout_s: float = CASE_TIMEOUT_S
 ) -> Iterator[Worker]:
-    """Give a process that works on a specification.
+    """Give a process that runs a module, as after `python -m`, on a specification.
 
-    Args:
-        spec: The versions and the cases; a case whose kernel a version lacks is left out.
-        module: What the process runs, as after `python -m`.
-        python: Its interpreter; this one's where none is given.
-        timeout_s: How long it may be silent.
-
-    Raises:
-        UserError: Its Python cannot be run; or as of `Worker.read`.
+    A case whose kernel a version lacks is left out. `timeout_s` is how long it may be silent.
+    Raises as `Worker.read`, and a UserError if its Python cannot be run.
     """
     with Worker([python or sys.executable, "-m", *module], timeout_s) as worker:
         worker.kernels = worker.ask(SPEC.dump_python(spec, mode="json")) or {}
@@ -76,7 +118,7 @@ class Block(NamedTuple):
     """What one process found: the kernels it loaded, and what it says of each case by name."""
 
     kernels: dict[str, dict[str, str]]
-    found: dict[str, dict[str, Any]]
+    found: Found
 
 
 def run_block(spec: Spec, *module: str, python: str | None = None) -> Block:
@@ -90,3 +132,37 @@ def run_block(spec: Spec, *module: str, python: str | None = None) -> Block:
         except CrashError as error:
             found[str(worker.case)] = {"crashed": str(error)}
     return Block(worker.kernels, found)
+
+
+def interleave_processes(spec: Spec, pythons: Mapping[str, str]) -> Found:
+    """Measure in a fresh process of each version's Python, as `worker.compare` does in one."""
+
+    def serving(name: str, *only: KernelCase) -> AbstractContextManager[Worker]:
+        own = replace(spec, folders={name: spec.folders[name]}, cases=only or spec.cases)
+        # Each also waits for the two others, to start or to get ready.
+        return started(own, WORKER, "serve", python=pythons[name], timeout_s=3 * CASE_TIMEOUT_S)
+
+    found: Found = {}
+    with ExitStack() as stack:
+        base, head = (stack.enter_context(serving(one)) for one in (BASE, HEAD))
+        for one in spec.cases:
+            try:
+                base.get_ready()
+                head.get_ready()
+                found[one.name] = ratio_event(interleave(head, base, seed=spec.seed))
+                if one.name == spec.control:
+                    with serving(BASE, one) as again:
+                        again.get_ready()
+                        control = interleave(again, base, seed=spec.seed).log_ratio
+                    found[one.name]["control"] = control
+                base.ask({"do": "next"})
+                head.ask({"do": "next"})
+            except CrashError as error:
+                found[one.name] = {"crashed": str(error)}
+                break
+    return found
+
+
+def ratio_event(pair: PairedRatio) -> dict[str, Any]:
+    """Return what a block says of the head's call against the base's."""
+    return {"log_ratio": pair.log_ratio, "head_s": pair.f_median_s, "base_s": pair.g_median_s}

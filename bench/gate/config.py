@@ -78,27 +78,19 @@ def read_config(arguments: argparse.Namespace, pyproject: Path) -> GateConfig:
     """
     given = {name: getattr(arguments, name) for name in Thresholds.model_fields}
     usual = _valid(Thresholds, given)
-    where = f"[tool.mlr.gate] in {pyproject}: "
-    table = _valid(_Table, _table_of(pyproject), where)
-    named = filter(None, arguments.allow_regression.split(","))
-    return GateConfig(
-        usual,
-        {
-            kernel: _valid(Thresholds, usual.model_dump() | own, f"{where}kernels.{kernel}: ")
-            for kernel, own in table.kernels.items()
-        },
-        frozenset([*table.allow_regression, *named]),
-    )
-
-
-def _table_of(pyproject: Path) -> Any:
     try:
-        content = tomllib.loads(pyproject.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = pyproject.read_text(encoding="utf-8") if pyproject.exists() else ""
+        content = tomllib.loads(text).get("tool", {}).get("mlr", {}).get("gate", {})
+    except (OSError, ValueError) as error:  # TOMLDecodeError, UnicodeDecodeError
         raise UserError(f"{pyproject} must be readable TOML; {error}") from error
-    return content.get("tool", {}).get("mlr", {}).get("gate", {})
+    where = f"[tool.mlr.gate] in {pyproject}: "
+    table = _valid(_Table, content, where)
+    own = {
+        kernel: _valid(Thresholds, given | some, f"{where}kernels.{kernel}: ")
+        for kernel, some in table.kernels.items()
+    }
+    named = filter(None, arguments.allow_regression.split(","))
+    return GateConfig(usual, own, frozenset([*table.allow_regression, *named]))
 
 
 def _valid(model: type[_Model], values: Any, where: str = "") -> _Model:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,18 +15,15 @@ from ..measure.clock import wall_clock
 from ..plan.benchmark import planned
 from ..plan.feasibility import predict
 from ..plan.selection import Selection
-from .blocks import Block, run_block
+from .blocks import BASE, HEAD, WORKER, Block, KernelCase, Spec, interleave_processes, run_block
 from .config import GateConfig
-from .exact import Verified, compare_exactly
 from .sequential import SequentialTest, estimate, explain_timeout, is_noisy
-from .spec import BASE, HEAD, KernelCase, Spec
-from .two_environments import interleave_processes
-from .verdict import OK, CaseVerdict, Verdict
+from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly
 from .versions import Version, same_kernel_file
 
 MAX_CRASHES = 2  # of blocks at one case, before it counts as one that cannot be measured
-WORKER = f"{__package__}.worker"
 Show = Callable[[str], None]  # of how far a gate is
+Both = tuple[Verified, Verified]  # of the base and the head
 
 
 @dataclass(frozen=True)
@@ -70,14 +66,7 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
 def run_gate(
     cases: Sequence[KernelCase], base: Version, head: Version, options: Options, show: Show
 ) -> Verdict:
-    """Compare the head with the base on every case.
-
-    Args:
-        cases: The cases; those of a kernel that a version lacks are left out.
-        base: The old version.
-        head: The new version.
-        options: See there.
-        show: Called now and then with the progress.
+    """Compare the head with the base on every case whose kernel both have; `show` progress.
 
     Raises:
         UserError: If no case can be compared, or the working tree changed meanwhile.
@@ -85,8 +74,13 @@ def run_gate(
     start, config = wall_clock(), options.config
     show(f"verifying {counted(len(cases), 'case')}")
     spec = Spec({BASE: str(base.folder), HEAD: str(head.folder)}, cases)
-    old, new = _verify_both(spec, options)
-    verified = {name: (old.found[name], new.found[name]) for name in old.found if name in new.found}
+    with ThreadPoolExecutor() as pool:
+        old, new = pool.map(lambda name: _verify(name, spec, options), (BASE, HEAD))
+    verified = {
+        name: (Verified(**old.found[name]), Verified(**new.found[name]))
+        for name in old.found
+        if name in new.found
+    }
     operations = {one.case.operation for one in cases}
 
     def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
@@ -94,7 +88,7 @@ def run_gate(
         return [k for k in mine if k not in others and mine[k] in operations and k in named]
 
     removed = only(old.kernels[BASE], new.kernels[HEAD])
-    if not removed and not any(one["status"] == OK for one, _ in verified.values()):
+    if not removed and not any(one.status == OK for one, _ in verified.values()):
         raise UserError(_nothing_common(verified, base, head))
     timing = _Timing(spec, verified, options, start, show)
     timing.measure()
@@ -108,32 +102,26 @@ def run_gate(
         noisy=is_noisy(timing.control, config.thresholds),
         wall_s=wall_clock() - start,
         blocks=timing.blocks,
-        notes=[*same_kernel_file(base, head), *timing.notes()],
+        notes=[*same_kernel_file(base, head), *timing.notes],
     )
 
 
-def _verify_both(spec: Spec, options: Options) -> tuple[Block, Block]:
-    def verify(name: str) -> Block:
-        """Verify one version; a case that ends its process costs only itself."""
-        found: dict[str, dict[str, Any]] = {}
-        while True:
-            left = [one for one in spec.cases if one.name not in found]
-            own = replace(spec, folders={name: spec.folders[name]}, cases=left)
-            block = run_block(own, WORKER, "verify", python=options.pythons.get(name))
-            crashes = {case: one for case, one in block.found.items() if "crashed" in one}
-            found |= block.found
-            for case, one in crashes.items():
-                found[case] = Verified("crashed", one["crashed"])._asdict()
-            if not crashes:
-                return Block(block.kernels, found)
-
-    with ThreadPoolExecutor() as pool:
-        old, new = pool.map(verify, (BASE, HEAD))
-    return old, new
+def _verify(name: str, spec: Spec, options: Options) -> Block:
+    """Verify one version; a case that ends its process costs only itself."""
+    found: dict[str, dict[str, Any]] = {}
+    while True:
+        left = [one for one in spec.cases if one.name not in found]
+        own = replace(spec, folders={name: spec.folders[name]}, cases=left)
+        block = run_block(own, WORKER, "verify", python=options.pythons.get(name))
+        found |= block.found
+        crashes = {case: one["crashed"] for case, one in block.found.items() if "crashed" in one}
+        if not crashes:
+            return Block(block.kernels, found)
+        found |= {case: Verified("crashed", why)._asdict() for case, why in crashes.items()}
 
 
-def _nothing_common(verified: Mapping[str, Any], *versions: Version) -> str:
-    reasons = (one["reason"] for both in verified.values() for one in both if one["reason"])
+def _nothing_common(verified: Mapping[str, Both], *versions: Version) -> str:
+    reasons = (one.reason for both in verified.values() for one in both if one.reason)
     why = next(reasons, "no kernel is in both versions")
     lacking = [
         f"; {version.lacks} is not in {version.text}: commit it, and give a revision that has it"
@@ -148,62 +136,52 @@ class _Timing:
     """The blocks of a gate, one after the other, until its cases are decided or time is up."""
 
     def __init__(
-        self, spec: Spec, verified: Mapping[str, Any], options: Options, start: float, show: Show
+        self, spec: Spec, verified: Mapping[str, Both], options: Options, start: float, show: Show
     ) -> None:
         self.spec, self.options, self.start, self.show = spec, options, start, show
+        self.verified = verified
         self.cases = {one.name: one for one in spec.cases}
-        self.verified = {
-            name: (Verified(**old), Verified(**new)) for name, (old, new) in verified.items()
-        }
         thresholds = {
             name: options.config.of(self.cases[name].kernel)
-            for name, both in self.verified.items()
+            for name, both in verified.items()
             if all(one.status == OK for one in both)
         }
         self.test = SequentialTest(thresholds, thorough=options.thorough)
         self.chance = random.Random(options.seed)
-        self.reached_s: list[float] = []
         self.control: list[float] = []
-        self.crashes: Counter[str] = Counter()
-        self.last_crash: dict[str, str] = {}
+        self.crashes: dict[str, list[str]] = {name: [] for name in thresholds}
         self.blocks: list[Mapping[str, Any]] = []
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the time limit has passed."""
-        return bool(self.reached_s) and self.reached_s[-1] > self.options.max_time_s
+        self.notes: list[str] = []
 
     def measure(self) -> None:
-        """Measure until every case is decided."""
+        """Measure until every case is decided, or note what a time limit lacked."""
+        limit_s, thorough = self.options.max_time_s, self.options.thorough
+        reached_s: list[float] = []
         while names := self.test.open_cases():
             phase = "screening" if self.test.suspects is None else "confirming"
             total = counted(len(self.test.cases), "case")
             self.show(f"{phase}: block {len(self.blocks) + 1}, {len(names)} of {total} open")
-            self.reached_s.append(wall_clock() - self.start)
-            if self.is_late:
-                break
-            self._measure_block(names)
-        self.test.finish()
+            reached_s.append(wall_clock() - self.start)
+            if reached_s[-1] > limit_s:
+                self.notes = [explain_timeout(limit_s, reached_s, thorough=thorough)]
+                self.test.leave_open(names)
+            else:
+                self._measure_block(names)
 
     def _measure_block(self, names: list[str]) -> None:
         self.chance.shuffle(names)
+        seed, control = self.chance.randrange(2**31), self.chance.choice(names)
         found: dict[str, dict[str, Any]] = {}
-        spec = replace(
-            self.spec, seed=self.chance.randrange(2**31), control=self.chance.choice(names)
-        )
         while left := [self.cases[name] for name in names if name not in found]:
-            own = replace(spec, cases=left)
-            found |= (
-                interleave_processes(own, self.options.pythons)
-                if self.options.pythons
-                else run_block(own, WORKER, "compare").found
-            )
+            own = replace(self.spec, cases=left, seed=seed, control=control)
+            if self.options.pythons:
+                found |= interleave_processes(own, self.options.pythons)
+            else:
+                found |= run_block(own, WORKER, "compare").found
         for name, one in found.items():
             if "crashed" in one:
-                self.crashes[name] += 1
-                self.last_crash[name] = one["crashed"]
-                if self.crashes[name] == MAX_CRASHES:
-                    self.test.mark_inconclusive(name)
+                self.crashes[name].append(one["crashed"])
+        self.test.leave_open(n for n, some in self.crashes.items() if len(some) == MAX_CRASHES)
         self.blocks.append(found)
         self.control += [one["control"] for one in found.values() if "control" in one]
         self.test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
@@ -217,10 +195,5 @@ class _Timing:
             estimate(state.values, state.thresholds) if state else None,
             *compare_exactly(one.case, *self.verified[one.name]),
             one.kernel in self.options.config.allow_regression,
-            self.last_crash.get(one.name),
+            next(reversed(self.crashes.get(one.name, [])), None),
         )
-
-    def notes(self) -> list[str]:
-        """Say what a time limit lacked that ended before all was decided."""
-        limit_s, thorough = self.options.max_time_s, self.options.thorough
-        return [explain_timeout(limit_s, self.reached_s, thorough=thorough)] if self.is_late else []

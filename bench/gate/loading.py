@@ -30,18 +30,20 @@ class VersionKernel:
     """A kernel of a loaded version: its name, its operation, and what it takes and binds."""
 
     def __init__(self, version: ModuleType, kernel: Any) -> None:
+        if not (callable(getattr(kernel, "bind", None)) and hasattr(kernel, "unsupported")):
+            raise TypeError(f"its kernels are of another kind ({type(kernel).__name__})")
         self._version, self._kernel = version, kernel
         self.name: str = kernel.name
         self.operation: str = getattr(kernel, "operation", None) or getattr(kernel, OLD_OPERATION)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
-        reason: str | None = self._kernel.unsupported(self._own(case))
+        reason: str | None = self._kernel.unsupported(self._version.Case(*astuple(case)))
         return reason
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""
-        own = self._version.Problem(self._own(problem.case))
+        own = self._version.Problem(self._version.Case(*astuple(problem.case)))
         own.seed, own.lr = problem.seed, problem.lr
         shared = problem.share_inputs().__dict__
         own.__dict__.update({name: shared[name] for name in INPUTS if name in shared})
@@ -55,9 +57,6 @@ class VersionKernel:
             problem.set_parameter_accessors(lambda: Gradient(*own.parameters()), write)
         return call
 
-    def _own(self, case: Case) -> Any:
-        return self._version.Case(*astuple(case))
-
 
 def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:
     """Load a version under another name, and return its kernels by their names.
@@ -69,9 +68,6 @@ def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:
     kernels = getattr(version, "KERNELS", None)
     if not isinstance(kernels, dict):
         raise TypeError("its package mlr has no table of kernels, KERNELS")
-    for kernel in kernels.values():
-        if not (callable(getattr(kernel, "bind", None)) and hasattr(kernel, "unsupported")):
-            raise TypeError(f"its kernels are of another kind ({type(kernel).__name__})")
     return {one: VersionKernel(version, kernel) for one, kernel in kernels.items()}
 
 
@@ -83,12 +79,11 @@ def load(folder: Path, name: str) -> ModuleType:
     )
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with _in_its_place(name):
         module.load_installed()
-        for path in (folder / KERNEL_FILE_DIR).glob("*"):
+        for path in (folder / KERNEL_FILE_DIR).glob("*.py"):
             module.load_kernels(path)
     return module
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+import pandas as pd
 from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 from rich.console import Console
@@ -19,16 +20,15 @@ from rich.table import Table
 
 from ..common.errors import UserError
 from ..common.units import counted
-from ..report.markdown import escape
+from ..report.markdown import escape, markdown_table
 from ..store.files import atomic_write
+from .blocks import BASE, HEAD
 from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, Estimate, ExitStatus
-from .spec import BASE, HEAD
 from .verdict import FAILED, UNTIMED, WORST_FIRST, CaseVerdict, Verdict
 from .versions import Version
 
 COLOURS = {REGRESSION: "red", FAILED: "red", IMPROVEMENT: "green", INCONCLUSIVE: "yellow"}
 COLUMNS = ("case", "verdict", "head ÷ base (95 %)", "MDE", "blocks", "remarks")
-RIGHT = ("MDE", "blocks")
 LEGEND = (
     "*MDE*: the minimum detectable effect, the smallest slow-down that the blocks of this run "
     "could have shown; empty where they are too few to say."
@@ -41,12 +41,12 @@ class Row(NamedTuple):
     name: str
     verdict: str
     ratio: str = ""
-    minimum_detectable_effect: str = ""
+    effect: str = ""
     blocks: str = ""
     remarks: str = ""
 
 
-def rows_of(verdict: Verdict) -> list[Row]:
+def _rows(verdict: Verdict) -> list[Row]:
     """Return the rows of a verdict, the worst first; also of kernels that one version lacks."""
     cases = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict))
     return [
@@ -87,11 +87,11 @@ def headline(verdict: Verdict) -> str:
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
 
-def _control(verdict: Verdict) -> list[str]:
-    found = verdict.control
+def _notes(verdict: Verdict, *lead: str) -> list[str]:
+    found, notes = verdict.control, [*lead, *verdict.notes]
     if found is None:
-        return []
-    return [f"A/A control: {_interval(found)} in {counted(found.blocks, 'block')}"]
+        return notes
+    return [f"A/A control: {_interval(found)} in {counted(found.blocks, 'block')}", *notes]
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -99,53 +99,47 @@ def print_verdict(verdict: Verdict) -> None:
     console = Console(highlight=False)
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in COLUMNS[:-1]:
-        table.add_column(name, justify="right" if name in RIGHT else "left", overflow="fold")
+        right = name in ("MDE", "blocks")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
     cases = [one.benchmark.case for one in verdict.cases]
     kinds = {f"-{case.device}-{case.dtype}" for case in cases}
     alike = kinds.pop() if len(kinds) == 1 else ""
     if alike:
         console.print(f"All cases: {alike[1:]}")
-    for name, *cells, remarks in rows_of(verdict):
+    for name, *cells, remarks in _rows(verdict):
         shown = [escape_markup(cell) for cell in (name.replace(alike, ""), *cells)]
         table.add_row(*shown, style=COLOURS.get(cells[0], "default"))
         if remarks:
             table.add_row(f"  {escape_markup(remarks)}")
     console.print(table)
-    for line in [*_control(verdict), headline(verdict), *verdict.notes]:
+    for line in _notes(verdict, headline(verdict)):
         console.print(line, markup=False)
 
 
 def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
     """Return the verdict for a pull request."""
-    cells = [[escape(cell, 300) for cell in row] for row in rows_of(verdict)]
-    lines = [COLUMNS, [":---"] * len(COLUMNS), *cells]
     parts = [
         f"### Gate: {headline(verdict)}",
         f"Head: {escape(str(head))}. Base: {escape(str(base))}.",
-        "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        markdown_table(pd.DataFrame(_rows(verdict), columns=list(COLUMNS))),
         LEGEND,
-        *(escape(note, 400) for note in [*_control(verdict), *verdict.notes]),
+        *(escape(note, 400) for note in _notes(verdict)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
     """Return everything that was found, as plain JSON."""
-    versions = {BASE: base, HEAD: head}
+    versions = {
+        name: {"text": one.text, "commit": one.commit, "digest": one.digest}
+        for name, one in ((BASE, base), (HEAD, head))
+    }
     cases = [
         {"name": one.benchmark.name, "verdict": one.verdict, **asdict(one), "remarks": one.remarks}
         for one in verdict.cases
     ]
-    return {
-        "exit_status": verdict.exit_status,
-        "verdict": verdict.exit_status.words,
-        **{
-            name: {"text": one.text, "commit": one.commit, "digest": one.digest}
-            for name, one in versions.items()
-        },
-        **asdict(verdict),
-        "cases": cases,
-    }
+    status = {"exit_status": verdict.exit_status, "verdict": verdict.exit_status.words}
+    return status | versions | asdict(verdict) | {"cases": cases}
 
 
 def as_junit(verdict: Verdict) -> str:
@@ -154,23 +148,20 @@ def as_junit(verdict: Verdict) -> str:
     A case that is allowed to fail and so was not timed is skipped.
     """
     suite = ElementTree.Element("testsuite", name="mlr gate")
-    skipped = {one.benchmark.name for one in verdict.cases if one.is_allowed}
+    allowed = {one.benchmark.name for one in verdict.cases if one.is_allowed}
     tags = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
-    for row in rows_of(verdict):
+    for row in _rows(verdict):
         name = _printable(row.name)
         case = ElementTree.SubElement(suite, "testcase", classname="gate", name=name)
-        if (tag := tags.get(row.verdict)) is not None:
-            tag = "skipped" if row.verdict == UNTIMED and row.name in skipped else tag
+        if tag := tags.get(row.verdict):
+            tag = "skipped" if row.verdict == UNTIMED and row.name in allowed else tag
             text = _printable(f"{row.verdict}: {row.ratio} {row.remarks}")
             ElementTree.SubElement(case, tag, message=text.strip(": "))
-    counts = Counter(outcome.tag for case in suite for outcome in case)
-    suite.attrib |= {
-        "tests": str(len(suite)),
-        "failures": str(counts["failure"]),
-        "errors": str(counts["error"]),
-        "skipped": str(counts["skipped"]),
-        "time": f"{verdict.wall_s:.3f}",
-    }
+    counts = {"tests": len(suite)}
+    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        counts[name] = len(suite.findall(f"testcase/{tag}"))
+    suite.attrib |= {name: str(count) for name, count in counts.items()}
+    suite.set("time", f"{verdict.wall_s:.3f}")
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -183,7 +174,7 @@ def github_annotations(verdict: Verdict) -> list[str]:
     """Return GitHub's workflow commands: an error for what fails, a warning for what is open."""
     levels = {REGRESSION: "error", FAILED: "error", INCONCLUSIVE: "warning"}
     found = []
-    for name, said, ratio, *_, remarks in rows_of(verdict):
+    for name, said, ratio, *_, remarks in _rows(verdict):
         if said in levels:
             text = f"{name}: {said} {ratio} {remarks}".strip()
             text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -216,11 +207,7 @@ def as_benchmarks(verdict: Verdict, which: str, version: Version) -> dict[str, A
 
 
 def require_writable(folder: Path) -> None:
-    """Check before anything is measured that the verdict can be written.
-
-    Raises:
-        UserError: It cannot.
-    """
+    """Check before anything is measured that the verdict can be written, or raise a UserError."""
     try:
         atomic_write(folder / ".writable", "")
         (folder / ".writable").unlink()

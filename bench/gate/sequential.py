@@ -10,7 +10,7 @@ equivalence margin, and *inconclusive* otherwise: that nothing was found is no p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -51,12 +51,6 @@ THOROUGH = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
 # The fewest blocks that a decision can rest on: by screening alone, and by the first look after it.
 MIN_TO_PASS = MIN_SCREENING
 MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]
-
-
-def most_blocks(*, thorough: bool) -> tuple[int, int]:
-    """Return how many blocks the first look at what is suspect takes at most, and the last."""
-    looks = THOROUGH if thorough else LOOKS
-    return MAX_SCREENING + looks[0][0], MAX_SCREENING + looks[-1][0]
 
 
 @dataclass
@@ -103,20 +97,17 @@ class SequentialTest:
         return [name for name, case in self.cases.items() if case.decision is None]
 
     def _open(self) -> list[CaseState]:
-        return [self.cases[name] for name in self.open_cases()]
+        return [case for case in self.cases.values() if case.decision is None]
 
     def add(self, block: Mapping[str, float]) -> None:
         """Take in a block: one log-ratio for each open case that could be measured."""
-        confirming = self.suspects is not None
-        for name, value in block.items():
-            case = self.cases[name]
-            (case.confirmed if confirming else case.screened).append(value)
-        if confirming:
+        if self.suspects is not None:
+            for name, value in block.items():
+                self.cases[name].confirmed.append(value)
             self._confirm()
-        else:
-            self._screen()
-
-    def _screen(self) -> None:
+            return
+        for name, value in block.items():
+            self.cases[name].screened.append(value)
         for case in self._open():
             if len(case.screened) >= MIN_SCREENING:
                 case.decision = case.passes()
@@ -132,7 +123,7 @@ class SequentialTest:
         for case in self._open():
             case.decision = case.passes()
         if not self._looks:
-            self.finish()
+            self.leave_open(self.open_cases())
 
     def _find_regressions(self, cases: Sequence[CaseState], share: float) -> None:
         """Apply Holm's procedure to the suspects, at this look's share of the error."""
@@ -145,14 +136,10 @@ class SequentialTest:
             case.decision = REGRESSION
             left -= 1
 
-    def mark_inconclusive(self, name: str) -> None:
-        """Leave a case undecided: it cannot be measured."""
-        self.cases[name].decision = INCONCLUSIVE
-
-    def finish(self) -> None:
-        """Leave undecided whatever is open: time is up."""
-        for name in self.open_cases():
-            self.mark_inconclusive(name)
+    def leave_open(self, names: Iterable[str]) -> None:
+        """Leave cases undecided: they cannot be measured, or time is up."""
+        for name in names:
+            self.cases[name].decision = INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -171,15 +158,11 @@ def estimate(values: Sequence[float], thresholds: Thresholds) -> Estimate:
     if not values:
         return Estimate(None, None, None, None, 0)
     centre = hodges_lehmann(values)
-    low, high = lower_bound(values, 0.025), upper_bound(values, 0.025)
     reach = math.log1p(thresholds.threshold) + centre - lower_bound(values, ALPHA)
-    return Estimate(
-        math.exp(centre),
-        math.exp(low) if math.isfinite(low) else None,
-        math.exp(high) if math.isfinite(high) else None,
-        math.expm1(reach) if math.isfinite(reach) else None,
-        len(values),
-    )
+    ends = (lower_bound(values, 0.025), upper_bound(values, 0.025))
+    low, high = (math.exp(end) if math.isfinite(end) else None for end in ends)
+    effect = math.expm1(reach) if math.isfinite(reach) else None
+    return Estimate(math.exp(centre), low, high, effect, len(values))
 
 
 def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
@@ -195,19 +178,15 @@ def explain_timeout(max_time_s: float, reached_s: Sequence[float], *, thorough: 
     """Say how many blocks a decision takes, how long each took, and which time allows for them.
 
     The time to try suffices for the first look at what is suspect, or, where that was had, for the
-    last. Before the first block, each is taken to last as long as the verification.
-
-    Args:
-        max_time_s: What was allowed.
-        reached_s: Seconds from the start to the end of the verification and of each block after it.
-        thorough: Whether more blocks were to be taken for what stays open.
+    last. Before the first block, each is taken to last as long as the verification. `reached_s`:
+    seconds from the start to the end of the verification and of each block after it.
     """
     count, verified_s = len(reached_s) - 1, reached_s[0]
     block_s = (reached_s[-1] - verified_s) / count if count else verified_s
     ended = f"before the first block; verification took {format_time(verified_s)}"
     if count:
         ended = f"after {counted(count, 'block')} of {format_time(block_s)} each"
-    first, last = most_blocks(thorough=thorough)
+    first, *_, last = (MAX_SCREENING + done for done, _ in (THOROUGH if thorough else LOOKS))
     enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
     return (
         f"The time limit of {max_time_s:g} s ended {ended}. A case takes at least {MIN_TO_PASS} "

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from mlr import Case
+
+from ..machine.devices import device_of
+from .blocks import KernelCase
 from .sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
-from .spec import KernelCase
 
 OK, STATUS = "ok", "status"
 FAILED, UNTIMED = "failed", "not timed"
 WORST_FIRST = (FAILED, REGRESSION, INCONCLUSIVE, UNTIMED, IMPROVEMENT, NO_REGRESSION)
+FLOPS = "flops"
+# What does not vary from call to call and is compared exactly, by its key in stored verdicts.
+EXACT_METRICS = {
+    "peak_bytes": "bytes at peak",
+    "leak_bytes": "bytes leaked by a call",
+    FLOPS: "operations of a call",
+}
+
+
+class Verified(NamedTuple):
+    """What the verification of one version found on a case."""
+
+    status: str  # `ok`, `wrong`, `unsupported`, `oom` or `crashed`
+    reason: str | None = None  # why it is not `ok`
+    metrics: Mapping[str, int] = {}  # the exact metrics by name, where it is
+
+    def __str__(self) -> str:
+        """Write the status with its reason."""
+        return f"{self.status}: {self.reason}" if self.reason else self.status
 
 
 @dataclass(frozen=True)
@@ -22,6 +44,28 @@ class Difference:
     base: int | str
     head: int | str
     text: str  # the difference in words
+
+
+def compare_exactly(
+    case: Case, base: Verified, head: Verified
+) -> tuple[list[Difference], list[Difference]]:
+    """Return the differences that fail a case, and those that are worth a note."""
+    if base.status != OK:
+        words = f"was {base}" if head.status == OK else str(head)
+        return [], [Difference(STATUS, str(base), str(head), words)]
+    if head.status != OK:
+        return [Difference(STATUS, OK, str(head), str(head))], []
+    failures, changes = [], []
+    for name, words in EXACT_METRICS.items():
+        old, new = base.metrics[name], head.metrics[name]
+        difference = Difference(name, old, new, f"{words}: {new:,} instead of {old:,}")
+        # A caching allocator rounds each block up.
+        slack = 0 if name == FLOPS else device_of(case.device).block_slack_bytes
+        if new > old + slack:
+            failures.append(difference)
+        elif new < old:
+            changes.append(difference)
+    return failures, changes
 
 
 @dataclass(frozen=True)

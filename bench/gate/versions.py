@@ -45,11 +45,7 @@ class Version(NamedTuple):
         return f"{self.text} ({self.commit[:10]})" if self.commit else self.text
 
     def require_unchanged(self) -> None:
-        """Compare what was copied with its copy.
-
-        Raises:
-            UserError: If it changed while it was measured.
-        """
+        """Raise a UserError if what was copied changed while it was measured."""
         package = self.origin / PACKAGE if self.origin else None
         for now, copy in ((package, PACKAGE), (self.kernel_file, KERNEL_FILE_DIR)):
             if now is not None and digest(now) != digest(self.folder / copy):
@@ -62,11 +58,7 @@ class Version(NamedTuple):
 def checkout_versions(
     base: str | None, head: str | None, folder: Path, root: Path, kernel_file: Path | None = None
 ) -> tuple[Version, Version]:
-    """Copy both versions, and a user's kernel file as of each, into a folder.
-
-    Raises:
-        UserError: As of `checkout_version`.
-    """
+    """Copy both versions, and a user's kernel file as of each; raises as `checkout_version`."""
     old = checkout_version(base, folder / "base", root)
     new = checkout_version(head, folder / "head", root)
     if kernel_file is None:
@@ -88,7 +80,8 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
     """
     own: Path | None = path
     if within is not None and version.commit is not None:
-        own, text = None, _committed(root, version.commit, within)
+        shown = _run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
+        own, text = None, shown.stdout if shown.returncode == 0 else None
     else:
         if within is not None and version.origin is not None:
             if (version.origin / within).is_file():
@@ -127,12 +120,7 @@ def scratch() -> Iterator[Path]:
 
 
 def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
-    """Copy a version of the package into a folder.
-
-    Args:
-        text: A directory, a wheel or a git revision; None is the working tree.
-        folder: Where to; it is made.
-        root: The checkout, for revisions and the working tree.
+    """Copy the package of a version, None being the working tree of `root`, into a new folder.
 
     Raises:
         UserError: If there is no such thing, or no package `mlr` in it.
@@ -142,18 +130,16 @@ def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
     commit, origin = None, None
     if place.is_dir() and (text is None or _has_package(place)):
         origin = place.resolve()
-        if (origin / PACKAGE).is_dir():
+        if _has_package(origin):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(origin / PACKAGE, folder / PACKAGE, ignore=ignored)
     elif place.suffix == ".whl":
         _unpack(place, folder)
     else:
-        assert text is not None
-        commit = _archive(text, folder, root)
+        commit = _archive(str(text), folder, root)
     if not _has_package(folder):
         raise _without_package(text or str(root))
-    shown = text if text is not None else "working tree"
-    return Version(shown, folder, commit, origin, digest(folder / PACKAGE))
+    return Version(text or "working tree", folder, commit, origin, digest(folder / PACKAGE))
 
 
 def _has_package(place: Path) -> bool:
@@ -177,14 +163,13 @@ def digest(place: Path) -> str:
 
 
 def _unpack(wheel: Path, folder: Path) -> None:
-    if not wheel.exists():
-        raise UserError(f"a wheel must be a readable zip file; {str(wheel)!r} does not exist")
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if name.startswith(f"{PACKAGE}/")]
             archive.extractall(folder, names)
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"a wheel must be a readable zip file; {wheel}: {error}") from error
+        why = "does not exist" if isinstance(error, FileNotFoundError) else f"is none ({error})"
+        raise UserError(f"a wheel must be a readable zip file; {str(wheel)!r} {why}") from error
 
 
 def _archive(text: str, folder: Path, root: Path) -> str:
@@ -220,12 +205,6 @@ def _no_revision(text: str, root: Path) -> UserError:
             "GitHub `fetch-depth: 0`"
         )
     return UserError(f"{_RULE}; {text!r} is none of them in {root}: {remedy}")
-
-
-def _committed(root: Path, commit: str, path: Path) -> bytes | None:
-    """Return a file as of a commit; None if the commit has none there."""
-    done = _run_git(root, "show", f"{commit}:./{path.as_posix()}")
-    return done.stdout if done.returncode == 0 else None
 
 
 def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

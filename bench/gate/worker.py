@@ -1,4 +1,4 @@
-"""One fresh process of the gate: `python -m bench.gate.worker compare` or `verify`.
+"""One fresh process of the gate: `python -m bench.gate.worker compare`, `verify` or `serve`.
 
 Its first line of input is a `Spec`. It prints one JSON line an event: `refused`, where a version
 cannot be used, or `kernels`, what each version has; then `start` before a case and `done` after it.
@@ -23,12 +23,10 @@ from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
 from ..measure.memory import is_out_of_memory, measure_memory
-from ..measure.paired import PairedRatio, paired_ratio
-from ..measure.timing import warm_up
-from .exact import EXACT_METRICS, Examination, Verified
+from ..measure.paired import LocalTarget, PairedRatio, paired_ratio
+from .blocks import BASE, HEAD, SPEC, KernelCase, Spec, ratio_event
 from .loading import VersionKernel, load_kernels
-from .spec import BASE, HEAD, SPEC, KernelCase, Spec
-from .verdict import OK
+from .verdict import FLOPS, OK, Verified
 
 REFRESHED_BYTES = 2**18
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
@@ -63,14 +61,13 @@ def _verified(kernel: Any, one: KernelCase) -> Verified:
             return Verified("wrong", result.reason)
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
-        found = Examination(
-            int(counter.get_total_flops()), measure_memory(kernel, Problem(one.case))
-        )
+        memory = measure_memory(kernel, Problem(one.case))
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
         return Verified("oom" if is_out_of_memory(error) else "crashed", in_one_line(error))
-    return Verified(OK, None, {metric.name: metric.read(found) for metric in EXACT_METRICS})
+    found = {"peak_bytes": memory.peak_bytes, "leak_bytes": memory.leak_bytes}
+    return Verified(OK, None, found | {FLOPS: int(counter.get_total_flops())})
 
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
@@ -88,25 +85,29 @@ def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
 
 
 def _ratio(head: Call, base: Call, problem: Problem, seed: int) -> PairedRatio:
-    device = problem.case.device
-    about_s = warm_up(head, device)
-
     def refresh(number: int) -> None:
         problem.resample(seed + number + 1)
 
-    small = problem.case.input_bytes <= REFRESHED_BYTES and problem.case.operation == "gradient"
-    return paired_ratio(
-        head, base, device, f_seconds=about_s, seed=seed, refresh=refresh if small else None
-    )
+    case = problem.case
+    small = case.input_bytes <= REFRESHED_BYTES and case.operation == "gradient"
+    return paired_ratio(head, base, case.device, seed=seed, refresh=refresh if small else None)
 
 
-def ratio_event(pair: PairedRatio) -> dict[str, Any]:
-    """Return what a block says of the head's call against the base's."""
-    return {"log_ratio": pair.log_ratio, "head_s": pair.f_median_s, "base_s": pair.g_median_s}
+def serve(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
+    """Get a kernel's call ready, then do what the parent asks on the standard input."""
+    (kernel,) = kernels.values()
+    problem = Problem(one.case)
+    problem.seed = spec.seed
+    ready = LocalTarget(kernel.bind(problem), one.case.device)
+    _say("ready", about_s=ready.about_s, calls=ready.calls)
+    for line in sys.stdin:
+        if json.loads(line)["do"] == "next":
+            break
+        _say("slice", **ready.time_batch()._asdict())
+    return {}
 
 
-def say(event: str, **content: Any) -> None:
-    """Report an event to the parent."""
+def _say(event: str, **content: Any) -> None:
     print(json.dumps({"event": event, **content}), flush=True)
 
 
@@ -118,20 +119,19 @@ def work(measure: Measure) -> None:
         try:
             loaded[name] = load_kernels(Path(folder), f"mlr_{name}")
         except Exception as error:
-            say("refused", reason=f"the {name} version cannot be used: {in_one_line(error)}")
+            _say("refused", reason=f"the {name} version cannot be used: {in_one_line(error)}")
             return
-    say("kernels", **{name: _operations(kernels) for name, kernels in loaded.items()})
+    _say("kernels", **{
+        version: {name: kernel.operation for name, kernel in kernels.items()}
+        for version, kernels in loaded.items()
+    })  # fmt: skip
     with gc_paused():
         for one in spec.cases:
             if all(one.kernel in kernels for kernels in loaded.values()):
-                say("start", case=one.name)
+                _say("start", case=one.name)
                 own = {name: kernels[one.kernel] for name, kernels in loaded.items()}
-                say("done", case=one.name, **measure(one, own, spec))
-
-
-def _operations(kernels: Mapping[str, VersionKernel]) -> dict[str, str]:
-    return {name: kernel.operation for name, kernel in kernels.items()}
+                _say("done", case=one.name, **measure(one, own, spec))
 
 
 if __name__ == "__main__":
-    work({"compare": compare, "verify": verify}[sys.argv[1]])
+    work({"compare": compare, "verify": verify, "serve": serve}[sys.argv[1]])

@@ -102,7 +102,7 @@ def measure_scaling(
     if workers.world == 1:
         raise UserError(
             "scaling needs workers: python -m torch.distributed.run --nproc-per-node=2 -m bench "
-            "scale"
+            "scaling"
         )
     workers.assert_equal(**plan._asdict())
     run = _run_without_results(workers, plan)

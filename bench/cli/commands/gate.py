@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ...common.errors import UserError, in_one_line, raised_at
 from ...common.paths import ROOT
+from ...gate.blocks import BASE, HEAD
 from ...gate.config import add_threshold_options, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import print_verdict, require_writable, write_verdict
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "kernels that may be removed, fail, or take more memory"
     add("--allow-regression", default="", metavar="KERNELS", help=text)
     add("--thorough", action="store_true", help="more blocks for what is undecided")
-    for name in ("base", "head"):
+    for name in (BASE, HEAD):
         add(f"--{name}-python", metavar="PYTHON", help=f"interpreter of the {name} version")
     add("--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes")
 
@@ -60,16 +61,10 @@ def _run(arguments: argparse.Namespace) -> int:
     axes = read_axes(arguments)
     cases, left_out = feasible_benchmarks(axes)
     require_writable(arguments.out)
-    named = {"base": arguments.base_python, "head": arguments.head_python}
-    pythons = {name: python or sys.executable for name, python in named.items()}
-    options = Options(
-        config=config,
-        max_time_s=arguments.max_time,
-        thorough=arguments.thorough,
-        seed=axes.seed,
-        pythons=pythons if any(named.values()) else {},
-        kernels=axes.kernel,
-    )
+    named = {BASE: arguments.base_python, HEAD: arguments.head_python}
+    pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
+    limit_s, thorough = arguments.max_time, arguments.thorough
+    options = Options(config, limit_s, thorough, axes.seed, pythons, axes.kernel)
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with scratch() as folder, Console(stderr=True).status("starting") as status:
         base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)

@@ -21,7 +21,7 @@ from ...common.units import counted, format_ratio
 from ...convergence import section as convergence
 from ...convergence.records import latest_convergence_runs
 from ...experiments.gate_power import section as gate_power
-from ...experiments.gate_power.records import read_all
+from ...experiments.gate_power.analysis import read_all
 from ...report import publishing
 from ...report.build import Keep, write_report, write_table
 from ...report.subject import Subject

@@ -10,9 +10,8 @@ from rich.console import Console
 
 from ...common.errors import UserError
 from ...common.paths import RESULTS
-from .analysis import facts, mutations_table, rates_table
+from .analysis import KINDS, facts, mutations_table, rates_table, read_trials, to_frame
 from .experiment import run_trials
-from .records import KINDS, read_trials, to_frame
 
 
 def main() -> int:

@@ -1,18 +1,107 @@
-"""Trials of the gate -> its error rates, beside those of other tools' rules. Needs no torch."""
+"""The stored trials of the gate, one JSON object a line -> error rates of its and others' rules.
+
+One file holds the trials of one machine. Needs no torch.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 from scipy import special
 
-from ...gate.sequential import NO_REGRESSION, ExitStatus
+from ...common.errors import UserError
+from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
 from ...stats.estimators import hodges_lehmann
-from .records import GATE, MUTATION, SLOWED, SLOWED_ONE, UNCHANGED
+from ...store.files import first_error
+
+UNCHANGED = ("a_a", "a_a_loaded")
+# The share by which head code is slowed in a trial of each kind: one case, or all of them.
+SLOWED_ALL = "slowdown-all-10"
+SLOWED_ONE = {"slowdown-5": 0.05, "slowdown-10": 0.10, "slowdown-20": 0.20}
+SLOWED = SLOWED_ONE | {SLOWED_ALL: 0.10}
+MUTATION = "mutation"
+KINDS = (*UNCHANGED, *SLOWED, MUTATION)
+GATE = "this gate"
+
+
+class CaseRecord(BaseModel):
+    """What a trial found of one case; of each exact failure the metric, base and head."""
+
+    timing: str | None
+    failures: list[tuple[str, int | str, int | str]]
+    log_ratios: list[float]
+
+    @property
+    def found_by(self) -> set[str]:
+        """What fails it: exact metrics, and `time`."""
+        slower = {"time"} if self.timing == REGRESSION else set()
+        return {metric for metric, *_ in self.failures} | slower
+
+
+class Trial(BaseModel):
+    """One trial, a whole gate."""
+
+    kind: Literal[KINDS]  # type: ignore[valid-type]
+    at: str
+    commit: str | None
+    exit_status: int
+    wall_s: float
+    blocks: int
+    control: float | None
+    cases: dict[str, CaseRecord]
+    changed: str | None = None  # the case whose head differs from its base; None for none, or all
+    mutation: str | None = None  # the mistake that was put into its kernel
+    baselines: dict[str, list[str]] = {}  # the cases that the rule of each other tool fails
+
+    @property
+    def failed(self) -> list[str]:
+        """The cases that the gate fails."""
+        found = self.exit_status == ExitStatus.REGRESSION
+        return [name for name, case in self.cases.items() if found and case.found_by]
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """Read the trials done so far; a last line that a kill left unfinished does not count.
+
+    Raises:
+        UserError: The file cannot be read, or a line of it is no trial.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [Trial.model_validate_json(line) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError) as error:
+        why = first_error(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"trials are one JSON object a line; {path} is not: {why}") from error
+
+
+def read_all(paths: Iterable[Path]) -> dict[str, list[Trial]]:
+    """Read the trials of several machines, each file named after its own; raises as one."""
+    found = {path.stem: read_trials(path) for path in paths}
+    return {name: trials for name, trials in found.items() if trials}
+
+
+def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """Return one row a trial, case and rule: whether the case was `changed`, and has `failed`."""
+    rows = [
+        {
+            **trial.model_dump(include={"kind", "mutation", "exit_status", "wall_s"}),
+            **{"trial": number, "case": name, "found_by": case.found_by},
+            **{"timing": case.timing, "log_ratios": case.log_ratios},
+            "changed": trial.kind == SLOWED_ALL or name == trial.changed,
+            "rule": rule,
+            "failed": name in failed,
+        }
+        for number, trial in enumerate(trials)
+        for rule, failed in ({GATE: trial.failed} | trial.baselines).items()
+        for name, case in trial.cases.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 class Rate(NamedTuple):
@@ -58,18 +147,17 @@ def by_rule(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row a rule: false alarms on unchanged code, and power by size of slow-down."""
-    return pd.DataFrame(
-        [
-            {
-                "rule": rule,
-                "false alarms, unchanged": str(false_alarms(own, *UNCHANGED)),
-                "of them under load": str(false_alarms(own, "a_a_loaded")),
-                "false alarms beside a slowed case": str(false_alarms(own, *SLOWED_ONE)),
-                **{f"found, {kind}": str(power(own, kind)) for kind in SLOWED},
-            }
-            for rule, own in by_rule(rows).items()
-        ]
-    )
+    found = [
+        {
+            "rule": rule,
+            "false alarms, unchanged": str(false_alarms(own, *UNCHANGED)),
+            "of them under load": str(false_alarms(own, "a_a_loaded")),
+            "false alarms beside a slowed case": str(false_alarms(own, *SLOWED_ONE)),
+            **{f"found, {kind}": str(power(own, kind)) for kind in SLOWED},
+        }
+        for rule, own in by_rule(rows).items()
+    ]
+    return pd.DataFrame(found)
 
 
 def facts(rows: pd.DataFrame) -> list[str]:
@@ -100,9 +188,8 @@ def facts(rows: pd.DataFrame) -> list[str]:
 def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row a mutation: how often it was found, by what, and how much slower it is."""
     mutated = rows[(rows["rule"] == GATE) & (rows["kind"] == MUTATION)]
-    return pd.DataFrame(
-        [_mutation(str(name), own) for name, own in mutated.groupby("mutation", sort=False)]
-    )
+    groups = mutated.groupby("mutation", sort=False)
+    return pd.DataFrame([_mutation(str(name), own) for name, own in groups])
 
 
 def _mutation(name: str, rows: pd.DataFrame) -> dict[str, str]:

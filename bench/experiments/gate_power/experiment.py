@@ -3,8 +3,8 @@
 In some the head is the base, while a second process may load one core on and off; in others a copy
 of the head is slower in every call of one case or of all; in others a mistake is put into one
 kernel, beside one that has none. In trials without a mistake each version is also run once the way
-of other tools, one process after the other, and judged by their rules. Trials are appended to one
-file as they end; more can be added on any day.
+of other tools, one process after the other, and judged by their rules, each by the tool's own code
+where it can be had. Trials are appended to one file as they end; more can be added on any day.
 """
 
 from __future__ import annotations
@@ -12,38 +12,32 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_benchmark.utils import get_commit_info
+import numpy as np
+from pytest_benchmark.utils import get_commit_info, parse_compare_fail
+from scipy import stats
 
 from mlr import Case
 
 from ...common.paths import ROOT
-from ...gate.blocks import run_block
+from ...gate.blocks import HEAD, KernelCase, Spec, run_block
 from ...gate.gate import Options, Show, run_gate
-from ...gate.spec import HEAD, KernelCase, Spec
-from ...gate.verdict import CaseVerdict, Verdict
+from ...gate.verdict import Verdict
 from ...gate.versions import PACKAGE, Version, checkout_versions, scratch
 from ...machine.info import machine_slug
 from ...run.process import WorkerProcess
-from .baselines import judge
-from .delays import put_delays
+from ...store.files import append_line
+from .analysis import MUTATION, SLOWED, SLOWED_ALL, SLOWED_ONE, CaseRecord, Trial, read_trials
 from .mutations import MUTATIONS, Mutation
-from .records import (
-    MUTATION,
-    SLOWED,
-    SLOWED_ALL,
-    SLOWED_ONE,
-    CaseRecord,
-    Trial,
-    append_trial,
-    read_trials,
-)
+from .worker import put_delays
 
+Rounds = Sequence[float]  # the seconds of the rounds of one process
 # Ten cases, dispatch-bound to arithmetic, each of a kernel of its own.
 SUITE = tuple(
     KernelCase(kernel, Case(operation, "cpu", "float64", *size, seed=0))
@@ -65,25 +59,14 @@ while True:
 
 
 def run_trials(kind: str, count: int, folder: Path, show: Show) -> Path:
-    """Add trials to the experiment, and return its file.
-
-    Args:
-        kind: One of `records.KINDS`.
-        count: How many to add; of mutations, how many of each.
-        folder: Where the experiment's files lie.
-        show: Called with the progress of each gate.
-
-    Raises:
-        UserError: What is in the file already cannot be read.
-    """
+    """Add so many trials of one of `analysis.KINDS`, or of each mutation, and return their file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{machine_slug()}.jsonl"
-    for _ in range(count):
-        if kind == MUTATION:
-            for mutation in MUTATIONS:
-                append_trial(path, _mutation_trial(mutation, len(read_trials(path)), show))
-        else:
-            append_trial(path, _trial(kind, len(read_trials(path)), show))
+    ways = [partial(_trial, kind)]
+    if kind == MUTATION:
+        ways = [partial(_mutation_trial, mutation) for mutation in MUTATIONS]
+    for way in ways * count:
+        append_line(path, way(len(read_trials(path)), show).model_dump_json())
     return path
 
 
@@ -128,6 +111,14 @@ def _rounds(version: Version) -> dict[str, list[float]]:
 
 def _record(verdict: Verdict, **known: Any) -> Trial:
     """Return what is kept of a verdict, beside what is known of its trial."""
+    cases = {}
+    for case in verdict.cases:
+        values = [block.get(case.benchmark.name, {}).get("log_ratio") for block in verdict.blocks]
+        cases[case.benchmark.name] = CaseRecord(
+            timing=case.timing,
+            failures=[(one.metric, one.base, one.head) for one in case.failures],
+            log_ratios=[round(value, 5) for value in values if value is not None],
+        )
     return Trial(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=get_commit_info().get("id"),
@@ -135,15 +126,45 @@ def _record(verdict: Verdict, **known: Any) -> Trial:
         wall_s=round(verdict.wall_s, 1),
         blocks=len(verdict.blocks),
         control=verdict.control.ratio if verdict.control else None,
-        cases={case.benchmark.name: _case(case, verdict) for case in verdict.cases},
+        cases=cases,
         **known,
     )
 
 
-def _case(case: CaseVerdict, verdict: Verdict) -> CaseRecord:
-    values = [block.get(case.benchmark.name, {}).get("log_ratio") for block in verdict.blocks]
-    return CaseRecord(
-        timing=case.timing,
-        failures=[(one.metric, one.base, one.head) for one in case.failures],
-        log_ratios=[round(value, 5) for value in values if value is not None],
-    )
+def _plugin(rule: str, base: Rounds, head: Rounds) -> bool:
+    """Apply pytest-benchmark's own check, as of `--benchmark-compare-fail=RULE`."""
+    check = parse_compare_fail(rule)
+    new, old = ({check.field: float(getattr(np, check.field)(one))} for one in (head, base))
+    return bool(check.fails(new, old))
+
+
+def _mann_whitney(base: Rounds, head: Rounds) -> bool:
+    """Apply asv's rule: p under 0.002 by the Mann-Whitney test, and 10 % slower in the median."""
+    slower = float(np.median(head)) > 1.1 * float(np.median(base))
+    return slower and float(stats.mannwhitneyu(base, head).pvalue) < 0.002
+
+
+def _t_test(base: Rounds, head: Rounds) -> bool:
+    """Apply pyperf's rule: a two-sample t-test at 95 %, and slower in the mean."""
+    try:
+        from pyperf._utils import is_significant
+
+        significant = bool(is_significant(base, head)[0])
+    except ImportError:  # SciPy has the same test
+        significant = float(stats.ttest_ind(base, head).pvalue) < 0.05
+    return significant and float(np.mean(head)) > float(np.mean(base))
+
+
+BASELINE_DETECTORS: dict[str, Callable[[Rounds, Rounds], bool]] = {
+    **{rule: partial(_plugin, rule) for rule in ("min:5%", "mean:5%", "median:10%")},
+    "Mann-Whitney (asv)": _mann_whitney,
+    "t-test (pyperf)": _t_test,
+}
+
+
+def judge(base: Mapping[str, Rounds], head: Mapping[str, Rounds]) -> dict[str, list[str]]:
+    """Return for each rule the cases that it fails."""
+    return {
+        rule: [name for name in base if fails(base[name], head[name])]
+        for rule, fails in BASELINE_DETECTORS.items()
+    }

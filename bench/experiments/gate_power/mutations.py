@@ -28,11 +28,7 @@ class Mutation(NamedTuple):
         return OPERATIONS[self.case.operation].baseline
 
     def put_into(self, package: Path) -> None:
-        """Change a copy of the package.
-
-        Raises:
-            ValueError: If the kernel does not hold the text, or not once.
-        """
+        """Change a copy of the package; a ValueError if its kernel does not hold the text once."""
         path = package / FILES[self.case.operation]
         text = path.read_text(encoding="utf-8")
         before, at, rest = text.partition(f"def {self.kernel}(")
@@ -44,32 +40,31 @@ class Mutation(NamedTuple):
 
 
 # The kernel; operation, dtype and sizes; the text that it holds, and what stands there instead.
-_TABLE: dict[str, tuple[str, str, str, tuple[int, int, int], str, str]] = {
-    "an extra .contiguous()": (
-        "matmul", "gradient", "float64", (1_000, 64, 32),
-        "x.T @ delta", "x.T.contiguous() @ delta"),
-    "addmm undone": (
-        "fused_addmm", "step", "float64", (1_000, 6, 3),
-        "torch.addmm(bias, x, weight).sub_(y)", "(x @ weight + bias).sub_(y)"),
-    "a float64 upcast": (
-        "matmul", "gradient", "float32", (1_000, 64, 32),
-        "x.T @ delta", "(x.double().T @ delta.double()).to(x.dtype)"),
-    "an extra temporary": (
-        "outer_sum", "gradient", "float64", (100, 64, 32),
-        "delta[:, None, :]).sum(0)", "delta[:, None, :]).clone().sum(0)"),
-    "the Kronecker way": (
-        "factored_einsum", "gradient", "float64", (100, 16, 8),
-        'torch.einsum("iq,qj->ij", torch.einsum("pq,pi->iq", delta, x), eye)',
-        'torch.einsum("pq,pqij->ij", delta, _kron(x, eye).reshape(*delta.shape, x.shape[1], o))'),
-    "a Python loop over rows": (
-        "einsum", "gradient", "float64", (33, 16, 8),
-        'torch.einsum("pi,pj->ij", x, delta)',
-        "sum(row[:, None] * other for row, other in zip(x, delta))"),
-    "a lost in-place": (
-        "fused_addmm", "step", "float64", (10_000, 6, 3),
-        "torch.addmm(bias, x, weight).sub_(y)", "torch.addmm(bias, x, weight) - y"),
-}  # fmt: skip
 MUTATIONS = tuple(
     Mutation(name, kernel, Case(operation, "cpu", dtype, *sizes), old, new)
-    for name, (kernel, operation, dtype, sizes, old, new) in _TABLE.items()
-)
+    for name, kernel, operation, dtype, sizes, old, new in (
+        ("an extra .contiguous()",
+         "matmul", "gradient", "float64", (1_000, 64, 32),
+         "x.T @ delta", "x.T.contiguous() @ delta"),
+        ("addmm undone",
+         "fused_addmm", "step", "float64", (1_000, 6, 3),
+         "torch.addmm(bias, x, weight).sub_(y)", "(x @ weight + bias).sub_(y)"),
+        ("a float64 upcast",
+         "matmul", "gradient", "float32", (1_000, 64, 32),
+         "x.T @ delta", "(x.double().T @ delta.double()).to(x.dtype)"),
+        ("an extra temporary",
+         "outer_sum", "gradient", "float64", (100, 64, 32),
+         "delta[:, None, :]).sum(0)", "delta[:, None, :]).clone().sum(0)"),
+        ("the Kronecker way",
+         "factored_einsum", "gradient", "float64", (100, 16, 8),
+         'torch.einsum("iq,qj->ij", torch.einsum("pq,pi->iq", delta, x), eye)',
+         'torch.einsum("pq,pqij->ij", delta, _kron(x, eye).reshape(*delta.shape, x.shape[1], o))'),
+        ("a Python loop over rows",
+         "einsum", "gradient", "float64", (33, 16, 8),
+         'torch.einsum("pi,pj->ij", x, delta)',
+         "sum(row[:, None] * other for row, other in zip(x, delta))"),
+        ("a lost in-place",
+         "fused_addmm", "step", "float64", (10_000, 6, 3),
+         "torch.addmm(bias, x, weight).sub_(y)", "torch.addmm(bias, x, weight) - y"),
+    )
+)  # fmt: skip

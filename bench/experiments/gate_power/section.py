@@ -12,8 +12,8 @@ from ...report.markdown import escape, image, markdown_table
 from ...report.style import GREY, label
 from ...report.subject import Paths, Section, Subject, safe
 from ...store.runs import single_line
-from .analysis import by_rule, facts, false_alarms, mutations_table, power, rates_table
-from .records import GATE, MUTATION, SLOWED_ALL, SLOWED_ONE, UNCHANGED, Trial, to_frame
+from . import analysis as gate
+from .analysis import Trial
 
 COLOURS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 TITLE = "Which rule stops a slow-down, and which raises false alarms?"
@@ -21,7 +21,7 @@ TITLE = "Which rule stops a slow-down, and which raises false alarms?"
 
 def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
     """Return what a report tells of the gate's trials, by machine; it shows those of the most."""
-    frames = {machine: to_frame(some) for machine, some in trials.items()}
+    frames = {machine: gate.to_frame(some) for machine, some in trials.items()}
     most = max(trials, key=lambda machine: len(trials[machine]), default=None)
     tables = [trials_table(rows, machine) for machine, rows in frames.items()]
     return Subject(
@@ -44,26 +44,27 @@ def _sections(frames: Mapping[str, pd.DataFrame], paths: Paths) -> list[Section]
 
 
 def _count(rows: pd.DataFrame) -> int:
-    return int(rows.loc[rows["kind"] != MUTATION, "trial"].nunique())
+    return int(rows.loc[rows["kind"] != gate.MUTATION, "trial"].nunique())
 
 
 def trials_table(rows: pd.DataFrame, machine: str) -> str:
     """Return the table of a README: what each rule did, and on which machine."""
-    return f"{markdown_table(rates_table(rows))}\n\n{_count(rows)} trials on {escape(machine)}."
+    table = markdown_table(gate.rates_table(rows))
+    return f"{table}\n\n{_count(rows)} trials on {escape(machine)}."
 
 
 def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
     """Return the report's part on the gate's trials of one machine."""
-    mutations = mutations_table(rows)
-    cases = rows.loc[rows["kind"] != MUTATION, "case"].nunique()
+    mutations = gate.mutations_table(rows)
+    cases = rows.loc[rows["kind"] != gate.MUTATION, "case"].nunique()
     parts = [
         "How often does a rule fail code that did not change, and how often does it find one case "
-        f"of {cases} that was slowed, or any of them where all were ({SLOWED_ALL})? Each trial is "
-        "a whole gate; beside it the rules of other tools judge two runs of the same trial, one "
-        "process each. In brackets exact 95 % intervals.",
+        f"of {cases} that was slowed, or any of them where all were ({gate.SLOWED_ALL})? Each "
+        "trial is a whole gate; beside it the rules of other tools judge two runs of the same "
+        "trial, one process each. In brackets exact 95 % intervals.",
         image("Share of trials failed, by slow-down and rule", figure),
-        markdown_table(rates_table(rows)),
-        "\n".join(f"* {escape(said, 400)}." for said in facts(rows)),
+        markdown_table(gate.rates_table(rows)),
+        "\n".join(f"* {escape(said, 400)}." for said in gate.facts(rows)),
     ]
     if len(mutations):
         parts += [
@@ -79,18 +80,19 @@ def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
     figure = Figure(figsize=(8, 4.4))
     figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     axes = figure.subplots()
-    for number, (rule, own) in enumerate(by_rule(rows).items()):
-        rates = [false_alarms(own, *UNCHANGED), *(power(own, kind) for kind in SLOWED_ONE)]
-        shares = pd.DataFrame(rates)
+    for number, (rule, own) in enumerate(gate.by_rule(rows).items()):
+        slowed = [gate.power(own, kind) for kind in gate.SLOWED_ONE]
+        shares = pd.DataFrame([gate.false_alarms(own, *gate.UNCHANGED), *slowed])
         shares = shares[shares["of"] > 0]
         middle = shares["hits"] / shares["of"]
+        is_gate = rule == gate.GATE
         axes.errorbar(
             shares.index + (number - 2.5) * 0.13, middle,
-            yerr=[middle - shares["low"], shares["high"] - middle],
-            color=COLOURS[number % len(COLOURS)], marker="o" if rule == GATE else "s",
-            markersize=7 if rule == GATE else 5, capsize=2, linestyle="none", label=label(rule),
+            yerr=[middle - shares["low"], shares["high"] - middle], label=label(rule),
+            color=COLOURS[number % len(COLOURS)], marker="o" if is_gate else "s",
+            markersize=7 if is_gate else 5, capsize=2, linestyle="none",
         )  # fmt: skip
-    names = ["unchanged", *(f"+{share:.0%}" for share in SLOWED_ONE.values())]
+    names = ["unchanged", *(f"+{share:.0%}" for share in gate.SLOWED_ONE.values())]
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_ylim(-0.03, 1.03)

@@ -28,9 +28,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         axes = Selection.from_args(given, "smoke")
-        found = repeat(
-            axes, given.runs, given.processes, lambda progress: None, pinned=not given.no_pinned_env
-        )
+        found = repeat(axes, given.runs, given.processes, pinned=not given.no_pinned_env)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -33,9 +33,7 @@ def spread(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     The stock way is the ratio of two medians timed apart, the baseline's over the kernel's, from
     the same runs. `inside` counts the runs whose interval holds the mean of the other runs.
-
-    Args:
-        frames: One a run, of the same cases; baselines and cases without numbers are left out.
+    Baselines and cases without numbers are left out.
     """
     table = pd.concat([_logs(frame) for frame in frames])
     paired = table.groupby(KEYS)["paired"]
@@ -74,29 +72,19 @@ def promises(table: pd.DataFrame, known: pd.DataFrame) -> list[Promise]:
     """Hold `spread` and `coverage` against what is promised."""
     sd, stock = table["sd_paired"], table["sd_stock"]
     share, held = (sd <= MOST_SD).mean(), known["holds"].mean()
-    return [
-        Promise(
-            f"at least {MOST_SHARE:.0%} of the cases repeat within {MOST_SD:.0%}",
-            f"{share:.1%} of {len(sd)} (stock way: {(stock <= MOST_SD).mean():.1%})",
-            bool(share >= MOST_SHARE),
-        ),
-        Promise(
-            f"all cases repeat within {ANY_SD:.0%}",
-            f"worst {sd.max():.1%} (stock way: {stock.max():.1%})",
-            bool(sd.max() <= ANY_SD),
-        ),
-        Promise(
-            f"the median case repeats within {MEDIAN_SD:.1%}",
-            f"{sd.median():.2%} (stock way: {stock.median():.1%})",
-            bool(sd.median() <= MEDIAN_SD),
-        ),
-        Promise(
-            f"at least {LEAST_COVERAGE:.0%} of the intervals hold a known ratio",
-            f"{held:.1%} of {len(known)} intervals hold {TRUE_SPEEDUP}; median centre "
-            f"{known['speedup'].median():.4f}",
-            bool(held >= LEAST_COVERAGE),
-        ),
-    ]
+    said = (
+        (f"at least {MOST_SHARE:.0%} of the cases repeat within {MOST_SD:.0%}",
+         f"{share:.1%} of {len(sd)} (stock way: {(stock <= MOST_SD).mean():.1%})",
+         share >= MOST_SHARE),
+        (f"all cases repeat within {ANY_SD:.0%}",
+         f"worst {sd.max():.1%} (stock way: {stock.max():.1%})", sd.max() <= ANY_SD),
+        (f"the median case repeats within {MEDIAN_SD:.1%}",
+         f"{sd.median():.2%} (stock way: {stock.median():.1%})", sd.median() <= MEDIAN_SD),
+        (f"at least {LEAST_COVERAGE:.0%} of the intervals hold a known ratio",
+         f"{held:.1%} of {len(known)} intervals hold {TRUE_SPEEDUP}; median centre "
+         f"{known['speedup'].median():.4f}", held >= LEAST_COVERAGE),
+    )  # fmt: skip
+    return [Promise(text, measured, bool(kept)) for text, measured, kept in said]
 
 
 def agreement_promise(table: pd.DataFrame) -> Promise:

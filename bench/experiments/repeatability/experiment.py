@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +16,14 @@ from torch.utils.benchmark import Timer
 
 from mlr import OPERATIONS, Problem, check, load_kernels
 
+from ...common.text import single_line
 from ...machine.devices import Call
 from ...measure.timing import repeats_of, time_batch, warm_up
 from ...plan.benchmark import planned
 from ...plan.selection import Selection
-from ...run.eta import RunProgress
 from ...run.runner import run_plan
 from ...store.files import atomic_write
-from ...store.runs import load_frame, load_run, single_line
+from ...store.runs import load_frame, load_run
 from .analysis import TWICE, Promise, coverage, spread
 
 TWICE_FILE = Path(__file__).with_name("doubled_baseline.py")
@@ -41,51 +41,36 @@ class Repeated(NamedTuple):
     spread: pd.DataFrame
     known: pd.DataFrame
     where: str
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
 
 
-def repeat(
-    axes: Selection,
-    count: int,
-    processes: int,
-    show: Callable[[RunProgress], None],
-    pinned: bool = True,
-) -> Repeated:
-    """Run the same cases several times over, one run after another, and compare the runs.
-
-    Args:
-        axes: The cases.
-        count: How many runs.
-        processes: Processes of each.
-        show: Called with the progress of each.
-        pinned: Whether the measuring processes get the pinned environment.
-    """
-    kernels = {entry.kernel.name for entry in planned(axes)}
+def repeat(axes: Selection, count: int, processes: int, *, pinned: bool) -> Repeated:
+    """Run the same cases `count` times over, one run after another, and compare the runs."""
+    kernels = sorted({entry.kernel.name for entry in planned(axes)})
     load_kernels(TWICE_FILE)
     doubled = replace(
         axes, kernel=("autograd", TWICE), operation=("gradient",), kernel_file=str(TWICE_FILE),
         **TWICE_SIZES,
     )  # fmt: skip
-    wanted = {"own": replace(axes, kernel=tuple(sorted(kernels))), "known": doubled}
-    paths: dict[str, list[Path]] = {name: [] for name in wanted}
+    wanted = {"known": doubled, "own": replace(axes, kernel=tuple(kernels))}
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in wanted}
+    how: dict[str, Any] = {"processes": processes, "pinned": pinned}
     with TemporaryDirectory(prefix="mlr-repeat-") as folder:
         for number in range(count):
             for name, one in wanted.items():
                 out = Path(folder, f"{number}-{name}")
-                path = run_plan(planned(one), one, out, show, processes=processes, pinned=pinned)
-                paths[name].append(path)
-        own, known = ([load_frame([path]) for path in paths[name]] for name in wanted)
-        run = load_run(paths["own"][-1])
+                path = run_plan(planned(one), one, out, lambda _: None, **how)
+                frames[name].append(load_frame([path]))
+        run = load_run(path)
     commit = f"{run.commit_info.id[:10]}{' with uncommitted changes' * run.commit_info.dirty}"
     where = f"{run.machine.slug}, commit {commit}, {run.datetime}"
-    return Repeated(spread(own), coverage(known), where, run.settings)
+    return Repeated(spread(frames["own"]), coverage(frames["known"]), where, run.settings)
 
 
 def agreement(axes: Selection) -> pd.DataFrame:
     """Time calls with this suite's slices and with torch's Timer, in turns, in this process.
 
-    Returns:
-        One row a case: `ratio`, the suite's seconds over the Timer's, the median over repeats.
+    One row a case: `ratio` is the suite's seconds over the Timer's, the median over repeats.
     """
     rows = []
     for kernel, case in planned(axes):
@@ -94,11 +79,8 @@ def agreement(axes: Selection) -> pd.DataFrame:
             problem = Problem(case)
             call = kernel.bind(problem)
             if check(kernel, problem, call).ok:
-                timer_s, ratio = _agree(call, case.device)
-                rows.append(
-                    {"kernel": kernel.name, "case": case.id, "timer_s": timer_s, "ratio": ratio}
-                )
-    return pd.DataFrame(rows)
+                rows.append((kernel.name, case.id, *_agree(call, case.device)))
+    return pd.DataFrame(rows, columns=["kernel", "case", "timer_s", "ratio"])
 
 
 def _agree(call: Call, device: str) -> tuple[float, float]:

@@ -10,22 +10,21 @@ from typing import Any
 import pytest
 from paths import ROOT
 
-from bench.experiments.gate_power import delays, worker
 from bench.experiments.gate_power import experiment as trials
-from bench.experiments.gate_power.analysis import mutations_table
-from bench.experiments.gate_power.delays import put_delays
-from bench.experiments.gate_power.mutations import MUTATIONS, Mutation
-from bench.experiments.gate_power.records import (
+from bench.experiments.gate_power import worker
+from bench.experiments.gate_power.analysis import (
     MUTATION,
     SLOWED,
     SLOWED_ALL,
     Trial,
+    mutations_table,
     read_trials,
     to_frame,
 )
+from bench.experiments.gate_power.mutations import MUTATIONS, Mutation
+from bench.gate.blocks import HEAD, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
-from bench.gate.spec import HEAD, Spec
 from bench.measure.memory import peak_bytes
 from bench.measure.paired import LocalTarget
 from bench.measure.timing import TimedBatch
@@ -104,9 +103,9 @@ def test_a_delay_is_in_every_call_of_its_kernel_and_in_no_other(
 ) -> None:
     """Calls of 4 s that shall be slower by a half wait for 2 s, on a clock that ticks when read."""
     reads = count()
-    monkeypatch.setattr(delays, "wall_clock", lambda: float(next(reads)))
+    monkeypatch.setattr(worker, "wall_clock", lambda: float(next(reads)))
     monkeypatch.setattr(LocalTarget, "time_batch", lambda ready: TimedBatch(4.0, 4.0))
-    put_delays(copied(tmp_path), {"matmul": 0.5, "fused_addmm": 0.5})
+    worker.put_delays(copied(tmp_path), {"matmul": 0.5, "fused_addmm": 0.5})
     kernels = loaded(tmp_path)
     for one, waited in zip(trials.SUITE[:7:3], (3, 0, 3), strict=True):
         call, before = kernels[one.kernel].bind(Problem(one.case)), next(reads)

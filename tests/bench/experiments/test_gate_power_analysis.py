@@ -11,26 +11,24 @@ import pytest
 
 from bench.common.errors import UserError
 from bench.experiments.gate_power.analysis import (
+    GATE,
+    KINDS,
+    MUTATION,
+    SLOWED_ALL,
+    Trial,
     facts,
     false_alarms,
     mutations_table,
     power,
     rate,
     rates_table,
-)
-from bench.experiments.gate_power.baselines import BASELINE_DETECTORS, judge
-from bench.experiments.gate_power.records import (
-    GATE,
-    KINDS,
-    MUTATION,
-    SLOWED_ALL,
-    Trial,
-    append_trial,
     read_trials,
     to_frame,
 )
+from bench.experiments.gate_power.experiment import BASELINE_DETECTORS, judge
 from bench.experiments.gate_power.section import trials_figure, trials_section, trials_table
 from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION
+from bench.store.files import append_line
 
 RULE = "min:5%"
 
@@ -110,11 +108,11 @@ def test_the_section_and_the_figure_show_every_rule() -> None:
 def test_a_torn_trial_does_not_count_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     assert read_trials(path) == []
-    append_trial(path, TRIALS[0])
+    append_line(path, TRIALS[0].model_dump_json())
     whole = path.read_text()
     path.write_text(whole + whole[:40])
     assert read_trials(path) == [TRIALS[0]]
-    append_trial(path, TRIALS[-1])
+    append_line(path, TRIALS[-1].model_dump_json())
     assert read_trials(path) == [TRIALS[0], TRIALS[-1]]
     for text in ("[]\n", json.dumps(json.loads(whole) | {"kind": "same"}) + "\n", "x\n"):
         path.write_text(whole + text)

@@ -23,14 +23,22 @@ from paths import ROOT
 
 from bench.cli.main import main
 from bench.common.errors import UserError
-from bench.gate import blocks, two_environments, worker
-from bench.gate.blocks import CrashError, run_block, started
-from bench.gate.exact import Verified, compare_exactly
+from bench.gate import worker
+from bench.gate.blocks import (
+    BASE,
+    HEAD,
+    SPEC,
+    Block,
+    CrashError,
+    KernelCase,
+    Spec,
+    interleave_processes,
+    run_block,
+    started,
+)
 from bench.gate.output import require_writable
 from bench.gate.sequential import INCONCLUSIVE
-from bench.gate.spec import BASE, HEAD, SPEC, KernelCase, Spec
-from bench.gate.two_environments import interleave_processes
-from bench.gate.verdict import OK, STATUS, Difference
+from bench.gate.verdict import OK, STATUS, Difference, Verified, compare_exactly
 from bench.gate.versions import PREFIX
 from mlr import KERNELS, Case
 
@@ -294,9 +302,9 @@ def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
     ends = program(tmp_path / "one", f"read a; echo '{kernels}'; echo '{start}'; kill -9 $$")
     with started(Spec({}, []), "mlr", python=ends) as at_a_case:
         with pytest.raises(CrashError, match="killed"):
-            at_a_case.expect("ready")
+            at_a_case.get_ready()
         with pytest.raises(CrashError, match="killed"):
-            at_a_case.ask({"do": "slice"})
+            at_a_case.time_batch()
         assert at_a_case.case == "a"
     with (
         started(
@@ -304,7 +312,7 @@ def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
         ) as w,
         pytest.raises(CrashError, match="it ended early"),
     ):
-        two_environments.RemoteTarget(w).get_ready()
+        w.get_ready()
 
 
 def gate(base: Path, head: Path, out: Path, *more: str) -> int:
@@ -317,15 +325,17 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """What the verification of each version says, by kernel; to be filled in: nothing is run."""
     found: dict[str, dict[str, Any]] = {BASE: {}, HEAD: {}}
 
-    def run_block(spec: Spec, *_: object, **__: object) -> blocks.Block:
+    def run_block(spec: Spec, *_: object, **__: object) -> Block:
         (name,) = spec.folders
         own = {one.name: one for one in spec.cases if one.kernel in found[name]}
-        return blocks.Block(
+        return Block(
             {name: dict.fromkeys(found[name], "gradient")},
             {case: found[name][one.kernel]._asdict() for case, one in own.items()},
         )
 
+    seconds = count(step=9)
     monkeypatch.setattr("bench.gate.gate.run_block", run_block)
+    monkeypatch.setattr("bench.gate.gate.wall_clock", lambda: float(next(seconds)))
     return found
 
 
@@ -345,12 +355,9 @@ def test_no_common_case_is_one_clear_line(
 
 @pytest.mark.parametrize("head", [{"einsum": WRONG, "matmul": FINE}, {"matmul": FINE}])
 def test_the_only_kernel_wrong_or_removed_is_a_failure(
-    verified: dict[str, dict[str, Any]], tmp_path: Path, head: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    verified: dict[str, dict[str, Any]], tmp_path: Path, head: dict[str, Any]
+) -> None:
     """It is found, and not taken for nothing to compare."""
-    seconds = count(step=9)
-    monkeypatch.setattr("bench.gate.gate.wall_clock", lambda: float(next(seconds)))
     verified |= {BASE: {"einsum": FINE, "matmul": FINE}, HEAD: head}
     assert gate(ROOT, ROOT, tmp_path, "--kernel=einsum") == 1
     assert gate(ROOT, ROOT, tmp_path, "--kernel=matmul") == 3  # who asks for another is not told
@@ -374,13 +381,8 @@ def test_a_kernel_file_that_one_version_lacks_is_named(
 
 
 def test_a_kernel_file_that_both_versions_share_is_said(
-    verified: dict[str, dict[str, Any]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    verified: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = count(step=9)
-    monkeypatch.setattr("bench.gate.gate.wall_clock", lambda: float(next(seconds)))
     verified |= {BASE: {"mine": FINE}, HEAD: {"mine": FINE}}
     (tmp_path / "mine.py").write_text(MINE)
     base, head = (copy_package(tmp_path / name) for name in (BASE, HEAD))
@@ -446,8 +448,6 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     left_out = "2 of 2 planned cases left out: matmul-cuda-float64-40x5x4 is unsupported, no CUDA"
     assert f"needs a case that this machine can measure; {left_out} device here\n" in said
     assert said.count("\n") == 1
-    seconds = count(step=9)
-    monkeypatch.setattr("bench.gate.gate.wall_clock", lambda: float(next(seconds)))
     verified |= {name: {"matmul": FINE, "einsum": FINE} for name in (BASE, HEAD)}
     assert gate(ROOT, ROOT, tmp_path, both, "--device=cpu,cuda") == 3
     note = left_out.replace("of 2", "of 4")

@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 import pytest
 import pytest_benchmark.cli
 
+from bench.gate.blocks import KernelCase
 from bench.gate.output import (
+    COLUMNS,
     as_benchmarks,
     as_json,
     as_junit,
@@ -18,7 +20,6 @@ from bench.gate.output import (
     write_verdict,
 )
 from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
-from bench.gate.spec import KernelCase
 from bench.gate.verdict import CaseVerdict, Difference, Verdict
 from bench.gate.versions import Version
 from mlr import Case
@@ -78,7 +79,8 @@ def test_the_outputs_say_what_failed_and_what_is_open(
     assert "<script>" not in text
     lead = "### Gate: regression in 1 of 3 cases, inconclusive in 1, no regression in 1; 3 blocks"
     assert lead in text
-    assert "| MDE | blocks |" in text
+    header = next(line for line in text.splitlines() if line.startswith("| case"))
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == list(COLUMNS)
     assert "*MDE*: the minimum detectable effect" in text
     monkeypatch.setenv("COLUMNS", "80")
     print_verdict(verdict)

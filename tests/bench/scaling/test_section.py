@@ -237,7 +237,7 @@ REFUSED: dict[str, str | dict[str, Any]] = {
     "truncated": json.dumps(stored())[:1000],
     "list": "[]",
     "other": '{"schema": 2}',
-    "newer": {"schema": 2},
+    "newer": {"schema": 3},
     "nan": {"results": [result("matmul", single_process_s=[math.nan] * 3)]},
     "infinite": {"results": [result("matmul", ddp_log_ratios=[math.inf] * 3)]},
     "negative": {"results": [result("matmul", step_s=[-1.0] * 3)]},
