@@ -1,25 +1,23 @@
-"""pytest's way in: what `pytest bench` finds here is the plugin of `bench.run`."""
+"""pytest's way in: what `pytest bench` finds here is the plugin of `bench.run`, and its summary."""
 
-from .cli.session import pytest_terminal_summary
-from .run.plugin import (
-    measure,
-    pytest_addoption,
-    pytest_benchmark_update_json,
-    pytest_collection_modifyitems,
-    pytest_configure,
-    pytest_generate_tests,
-    pytest_report_header,
-    pytest_runtestloop,
-)
+from typing import Any
 
-__all__ = [
-    "measure",
-    "pytest_addoption",
-    "pytest_benchmark_update_json",
-    "pytest_collection_modifyitems",
-    "pytest_configure",
-    "pytest_generate_tests",
-    "pytest_report_header",
-    "pytest_runtestloop",
-    "pytest_terminal_summary",
-]
+import pytest
+
+from .run.plugin import *  # noqa: F403  # the hooks and the fixture
+from .run.plugin import RECORD
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show what pytest-benchmark's table has no column for: speedup, memory, error, reasons."""
+    record = config.stash[RECORD]
+    rows = [
+        record.results.get(name, {**outcome.columns(), "median_s": None})
+        for name, outcome in record.outcomes.items()
+    ]
+    if record.journal is None and rows:
+        from .cli.results import print_session  # of no use to the processes of a run
+
+        terminalreporter.write_line("")
+        print_session(rows)

@@ -13,11 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..common.errors import UserError
+from ..common.errors import UserError, single_line
 from ..common.provenance import parse_utc
-from ..common.text import single_line
-from ..store.schema import Head, Run
-from ..store.settings import flat
+from ..store.schema import Head, Run, flatten_settings
 from ..store.shards import group_shards
 from .frame import AUTO, SIZES
 from .ranking import with_intervals
@@ -49,7 +47,7 @@ def require_same_settings(a: Run, b: Run) -> None:
 
 def differing_setting(a: Head, b: Head) -> tuple[str, str, str] | None:
     """Return the first setting that two runs differ in, and both values; None where none is."""
-    ours, theirs = flat(a.settings), flat(b.settings)
+    ours, theirs = flatten_settings(a.settings), flatten_settings(b.settings)
     for name in sorted((ours.keys() & theirs.keys()) - IGNORED_SETTINGS):
         if ours[name] != theirs[name]:
             return single_line(name), single_line(ours[name]), single_line(theirs[name])
@@ -123,7 +121,7 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     for path in sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path)):
         head = heads[path]
         if head.shard is None or path in sharded:
-            settings = {name: value for name, value in flat(head.settings).items()
+            settings = {name: value for name, value in flatten_settings(head.settings).items()
                         if name == "grid" or name not in IGNORED_SETTINGS}  # fmt: skip
             runs = found.setdefault((head.machine.slug, json.dumps(settings)), [])
             runs.append(sharded.get(path, [path]))

@@ -48,7 +48,8 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
             left=left,
             description=shorten(progress.latest or step, 34),
         )
-        reached = _tenths(progress)
+        left_s = progress.left_s
+        reached = int(10 * progress.wall_s / (progress.wall_s + left_s)) if left_s else 0
         if not console.is_terminal and reached > tenths:
             tenths = reached
             console.print(
@@ -73,13 +74,6 @@ def _print_summary(last: RunProgress, console: Console) -> None:
         if last.reruns:
             cost.append(f"{last.reruns} repeated")
         console.print("; ".join(cost))
-
-
-def _tenths(progress: RunProgress) -> int:
-    """Return how many tenths of a run's time have gone by."""
-    if not progress.left_s:
-        return 0
-    return int(10 * progress.wall_s / (progress.wall_s + progress.left_s))
 
 
 @contextmanager
@@ -132,14 +126,7 @@ class Notes:
 def print_table(
     console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
 ) -> None:
-    """Print rows of text under their headings, then an empty line.
-
-    Args:
-        console: Where to.
-        headings: The first is that of names, which give way where they are long.
-        rows: The cells of each row.
-        right: Whether the other columns are numbers, which keep to the right and whole.
-    """
+    """Print rows of text under their headings, then an empty line."""
     cells = [(shorten(name, LONGEST_NAME), *others) for name, *others in rows]
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column(escape(headings[0]), no_wrap=True)

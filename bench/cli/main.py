@@ -40,18 +40,13 @@ def make_parser(chosen: str | None = None) -> Parser:
     parser = Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, path in command_files().items():
-        text = _first_line(path)
+        text = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
         one = added.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == chosen:
             module = import_module(f"{commands.__name__}.{path.stem}")
             one.set_defaults(run=module.run, default_grid=DEFAULT_GRID)
             module.add_arguments(one)
     return parser
-
-
-def _first_line(path: Path) -> str:
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,9 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        further = (
-            "; `run --resume` with the same axes goes on" if arguments.command == "run" else ""
-        )
-        print(f"stopped{further}", file=sys.stderr)
+        resume = "; `run --resume` with the same axes goes on" * (arguments.command == "run")
+        print(f"stopped{resume}", file=sys.stderr)
         return 130
     return status

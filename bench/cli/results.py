@@ -8,14 +8,8 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from ..common.units import (
-    counted,
-    format_bytes,
-    format_case,
-    format_error,
-    format_spread,
-    format_time,
-)
+from ..common import units
+from ..common.units import counted
 from ..store.columns import FRAME, SIZES
 from .console import Notes, by_size, print_table
 
@@ -53,16 +47,11 @@ def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_results(frame: pd.DataFrame, console: Console) -> None:
-    """Print one line a benchmark, by operation and size from the fastest on, then the notes.
-
-    Args:
-        frame: One row a planned case, with the columns of a run that are printed here.
-        console: Where to; 80 columns are enough.
-    """
+    """Print one line a benchmark, by operation and size from the fastest on, then the notes."""
     notes = Notes()
     for part, rows in frame.groupby(["operation", "device", "dtype"], sort=False):
         ranked = rows.sort_values([*SIZES, "median_s", "kernel"], kind="stable").to_dict("records")
-        lines = ((format_case(*(row[size] for size in SIZES)), _cells(row, notes))
+        lines = ((units.format_case(*(row[size] for size in SIZES)), _cells(row, notes))
                  for row in ranked)  # fmt: skip
         print_table(console, (", ".join(map(str, part)), *HEADINGS), by_size(lines))
     notes.print(console)
@@ -70,15 +59,15 @@ def print_results(frame: pd.DataFrame, console: Console) -> None:
 
 def _cells(row: Mapping[Any, Any], notes: Notes) -> tuple[str, ...]:
     failed = row["status"] != "ok"
-    said = format_spread(row["speedup"], row["speedup_low"], row["speedup_high"])
+    said = units.format_spread(row["speedup"], row["speedup_low"], row["speedup_high"])
     if failed or row["kernel"] == row["baseline"]:
         said = row["status"] if failed else "baseline"
     mark = notes.mark(row["reason"] if failed else row["warnings"])
     return (
         row["kernel"],
-        format_time(row["median_s"]),
+        units.format_time(row["median_s"]),
         said,
-        format_bytes(row["peak_bytes"]),
-        format_error(row["max_rel_error"]),
+        units.format_bytes(row["peak_bytes"]),
+        units.format_error(row["max_rel_error"]),
         mark if failed else f"ok {mark}".strip(),
     )

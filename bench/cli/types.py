@@ -1,28 +1,28 @@
-"""Values of the command line that argparse has no type for.
-
-For a mistake each raises `argparse.ArgumentTypeError`, whose text is one line.
-"""
+"""Values of the command line that argparse has no type for, each mistake in one line; and notes."""
 
 import argparse
 import math
 import re
+import sys
 
-from ..common.shard import PlanShard
+from ..common.provenance import PlanShard
 
-MAX_PROCESSES = 100
-MAX_ROWS = 10**8
 FORMATS = ("html", "md", "csv", "parquet")
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def say(line: str) -> None:
+    """Print one line on the standard error at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def count(text: str) -> int:
     """Read how many times over something is done."""
-    return _whole(text, MAX_PROCESSES)
+    return _whole(text, 100)
 
 
 def size(text: str) -> int:
     """Read a number of rows or columns."""
-    return _whole(text, MAX_ROWS)
+    return _whole(text, 10**8)
 
 
 def _whole(text: str, most: int) -> int:
@@ -36,7 +36,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text, re.ASCII)
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"takes a time such as 90s, 10m or 1h; got {text!r}")
-    return float(match[1]) * UNITS[match[2]]
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def share(text: str) -> float:

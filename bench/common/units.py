@@ -101,9 +101,7 @@ def format_spread(ratio: float, low: float, high: float) -> str:
     ('5.70× ±5.2 %', '5.70×')
     """
     half = (high / low) ** 0.5 - 1
-    return (
-        f"{format_ratio(ratio)} ±{100 * half:.1f} %" if np.isfinite(half) else format_ratio(ratio)
-    )
+    return format_ratio(ratio) + (f" ±{100 * half:.1f} %" if np.isfinite(half) else "")
 
 
 def format_case(batch: int, in_features: int, out_features: int) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..store.records import load_record, newest
+from ..store.files import latest, load_model
 from ..store.schema import Above, Amount, Commit, Name, Size, Slug
 
 
@@ -100,8 +100,6 @@ def latest_convergence_runs(folder: Path) -> list[ConvergenceRun]:
     Raises:
         UserError: One of the files cannot be read, or holds something else.
     """
-    is_what = "a convergence run is what `python -m bench convergence` writes"
     paths = sorted(folder.rglob("*.json"))
-    loaded = [load_record(path, ConvergenceRun, "a convergence run takes", is_what)
-              for path in paths]  # fmt: skip
-    return newest(loaded, lambda one: (one.machine, str(one.task)))
+    loaded = [load_model(path, ConvergenceRun, "a convergence run") for path in paths]
+    return latest(loaded, lambda one: (one.machine, str(one.task)))

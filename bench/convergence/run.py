@@ -13,7 +13,7 @@ from pytest_benchmark.utils import get_commit_info
 from ..common.errors import UserError
 from ..machine.info import machine_slug
 from ..run.process import Event, WorkerProcess
-from ..store.records import store_record
+from ..store.files import store_model
 from .records import ConvergenceRun, TaskInfo, TrainerResult
 
 WORKER = (sys.executable, "-m", f"{__package__}.worker")
@@ -49,7 +49,7 @@ def measure_convergence(
         "results": [merge_processes(name, head["target"], events) for name in names],
     })  # fmt: skip
     path = out / run.machine / f"{now:%Y%m%dT%H%M%SZ}-{commit['id'][:8]}.json"
-    return store_record(path, run.model_dump(by_alias=True), "convergence runs"), run
+    return store_model(path, run, ConvergenceRun, "a convergence run"), run
 
 
 def _events_of_process(task: TaskInfo, number: int, show: Callable[[str], None]) -> list[Event]:

@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ..common.errors import single_line
 from ..common.units import UNKNOWN, counted, format_ratio, format_tick, format_time
 from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
 from ..report.style import COLOURS, GREY, LINES, add_legend, add_title_and_footer, label
 from ..report.subject import Paths, Subject
-from ..store.runs import single_line
 from .records import ConvergenceRun, TrainerResult
 
 BASELINE = "TorchLinearRegression"

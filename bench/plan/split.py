@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..common.errors import UserError
-from ..common.shard import PlanShard, plan_key
+from ..common.provenance import PlanShard, plan_key
 from .benchmark import Benchmark, full_name
 from .selection import Selection
 

@@ -16,8 +16,7 @@ import pyarrow as pa
 from pyarrow.csv import write_csv as write_arrow
 
 from ..analysis.compare import History, comparable_runs, differing_setting, history_of
-from ..common.errors import UserError
-from ..common.text import single_line
+from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run

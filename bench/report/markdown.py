@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..common import units
-from ..common.text import single_line
+from ..common.errors import single_line
 
 _SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)

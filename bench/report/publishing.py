@@ -17,8 +17,7 @@ import pandas as pd
 
 from ..analysis.frame import lead
 from ..analysis.ranking import fastest, gradient_overview, relative_performance, spread
-from ..common.errors import UserError
-from ..common.text import single_line
+from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap
 from . import tables
 from .figures import OTHERS, Kind, Slot, kinds

@@ -18,10 +18,9 @@ from ..analysis import ranking
 from ..analysis.compare import History, changed
 from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_order, missing_results
 from ..analysis.sizes import crossovers, growth_exponents
-from ..common.text import single_line
+from ..common.errors import single_line
 from ..common.units import digits, format_bytes, format_percent, format_ratio, format_time
-from ..store.schema import Ceilings, Head, Run
-from ..store.settings import flat
+from ..store.schema import Ceilings, Head, Run, flatten_settings
 from ..store.shards import group_shards
 from . import tables
 from .figures import View, kinds
@@ -204,7 +203,7 @@ def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _method(run: Run, name: str) -> list[tuple[str, object]]:
     machine, commit, cost = run.machine, run.commit_info, run.cost
     changed = " with uncommitted changes" if commit.dirty else ""
-    settings = flat(run.settings)
+    settings = flatten_settings(run.settings)
     rows: list[tuple[str, object]] = [
         *(("run", name), ("date", run.datetime), ("commit", f"{commit.id}{changed}")),
         *(("branch", commit.branch), ("machine", machine.slug), ("CPU", machine.cpu)),

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..analysis.frame import SIZES, longest_line
-from ..common.text import single_line
+from ..common.errors import single_line
 
 # Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
 # with any colour vision. Black is kept for the baseline.

@@ -14,7 +14,7 @@ from ..analysis.frame import SIZES
 from ..analysis.ranking import WITH_JACOBIAN, WITHOUT_JACOBIAN
 from ..analysis.sizes import FITTED
 from ..analysis.sizes import UNKNOWN as NOT_KNOWN
-from ..common.text import single_line
+from ..common.errors import single_line
 from ..common.units import (
     UNKNOWN,
     digits,

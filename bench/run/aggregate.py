@@ -1,16 +1,25 @@
-"""The samples of a benchmark, one a process -> its columns, and warnings about its times."""
+"""Samples, one a process -> a benchmark's columns and warnings -> the content of a run file."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from ..stats.estimators import Estimate, Prior, estimate, quartiles
+from pytest_benchmark import __version__ as plugin_version
+from pytest_benchmark.stats import Stats
+
+from ..common.errors import UserError
+from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
 from ..store.columns import reduce_samples
+from ..store.schema import SCHEMA
+from .journal import RunState
 
 Sample = Mapping[str, Any]
+
+PHASES = ("warm_up_s", "timing_s", "checking_s", "memory_s")
 
 # What a sample, or the samples of a benchmark together, are warned of.
 MIN_ROOFLINE_RATIO = 0.9  # of the bound: it was measured on the same noisy machine
@@ -63,13 +72,7 @@ def _known(samples: Sequence[Sample], name: str) -> list[Sample]:
 def summarise(
     outcome: Mapping[str, Any], samples: Sequence[Sample], prior: Prior | None
 ) -> dict[str, Any]:
-    """Return a benchmark's columns from its verification and its samples.
-
-    Args:
-        outcome: The columns as verified.
-        samples: One a process, at least one.
-        prior: What the benchmarks of the run have in common.
-    """
+    """Return a benchmark's columns from its verification and its samples."""
     used = uncontended(samples)
     median = statistics.median(sample["median_s"] for sample in used)
     logs = [sample["log_speedup"] for sample in _known(used, "log_speedup")]
@@ -85,4 +88,73 @@ def summarise(
         "efficiency": roofline_s / median if roofline_s else None,
         **reduce_samples(used),
         "warnings": [*outcome["warnings"], *warnings(used, speedup, roofline_s)],
+    }
+
+
+def compose(state: RunState) -> dict[str, Any]:
+    """Put a run together from its journal."""
+    session, plan = state.session, state.plan
+    if session is None:
+        raise UserError("the measuring process ended before its first case; run it again")
+    settings = session.surroundings["settings"] | {"processes": plan.processes} | (plan.shard or {})
+    prior = common_prior([_log_speedups(state, name) for name in plan.wanted])
+    columns = {name: _columns(state, name, prior) for name in plan.wanted}
+    return {
+        "machine_info": session.machine_info,
+        "commit_info": session.commit_info,
+        "benchmarks": [
+            _benchmark(state, name, found)
+            for name, found in columns.items()
+            if found["status"] == "ok"
+        ],
+        "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": plugin_version,
+        "schema": SCHEMA,
+        "cost": cost_of(state),
+        "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
+        **session.surroundings,
+        "settings": settings,
+    }
+
+
+def cost_of(state: RunState) -> dict[str, float]:
+    """Return where the time went, in seconds, as a run file holds it."""
+    ended = state.done.values()
+    spent = {phase: sum(one.spent.get(phase, 0.0) for one in ended) for phase in PHASES}
+    return {"wall_s": state.wall_s, **spent}
+
+
+def _samples(state: RunState, name: str) -> list[dict[str, Any]]:
+    return list(state.samples.get(name, {}).values())
+
+
+def _log_speedups(state: RunState, name: str) -> list[float]:
+    if name in state.failures:
+        return []
+    logs = (sample.get("log_speedup") for sample in uncontended(_samples(state, name)))
+    return [value for value in logs if value is not None]
+
+
+def _columns(state: RunState, name: str, prior: Prior | None) -> dict[str, Any]:
+    failed = state.failures.get(name)
+    if failed is None:
+        return summarise(state.done[0, name].outcome, _samples(state, name), prior)
+    where = f"in process {failed.process}: " if failed.process else ""
+    return failed.outcome | {"reason": f"{where}{failed.outcome['reason']}"}
+
+
+def _benchmark(state: RunState, name: str, columns: dict[str, Any]) -> dict[str, Any]:
+    """Return pytest-benchmark's entry of a benchmark; each datum is the median of one process."""
+    entries = (one.benchmark for one in state.done.values() if one.fullname == name)
+    entry = next(found for found in entries if found)
+    samples, stats = _samples(state, name), Stats()
+    data = [sample["median_s"] for sample in uncontended(samples)]
+    for value in data:
+        stats.update(value)
+    found = {key: getattr(stats, key) for key in stats.fields}
+    return {
+        **entry,
+        "stats": {**found, "iterations": 1, "data": data},
+        "extra_info": columns,
+        "samples": samples,
     }

@@ -12,18 +12,13 @@ from ..common.provenance import parse_utc
 from ..common.units import format_ratio
 from ..store.runs import find_runs, load_heads, load_run
 from ..store.schema import Cost
-from .compose import cost_of
-from .journal import Done
-from .state import RunState
+from .aggregate import cost_of
+from .journal import Done, RunState
 
 
 @dataclass
 class RunProgress:
-    """What a run has done so far, for whoever shows it; a benchmark counts once a process.
-
-    `left_s` is about how long the rest takes, `latest` the last benchmark that got a time and its
-    speedup there, `reruns` the samples that were taken again because others were contended.
-    """
+    """What a run has done so far, for whoever shows it; a benchmark counts once a process."""
 
     total: int
     done: int = 0
@@ -31,11 +26,11 @@ class RunProgress:
     processes: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     contended: int = 0
-    reruns: int = 0
+    reruns: int = 0  # samples that were taken again because others were contended
     wall_s: float = 0.0
     overhead: float = 0.0
-    left_s: float | None = None
-    latest: str = ""
+    left_s: float | None = None  # about how long the rest takes
+    latest: str = ""  # the last benchmark that got a time, and its speedup there
 
 
 def progress(state: RunState) -> RunProgress:
@@ -93,9 +88,6 @@ def seconds_per_sample(folder: Path, machine: str) -> float | None:
     """Return the seconds of a sample in the newest run of a machine; None where none says.
 
     A verification counts as a sample.
-
-    Raises:
-        UserError: The folder or one of its run files cannot be read.
     """
     own = folder / machine
     heads = load_heads(find_runs(own) if own.is_dir() else [])

@@ -1,4 +1,4 @@
-"""The journal of a run: one JSON line an event, on disk as soon as it is known."""
+"""The journal of a run, one JSON line an event, on disk at once; the state replayed from it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from ..common.errors import UserError
 from ..store.files import append_line
 
 JOURNAL_LOST = 3  # the exit status of a process that can no longer write down what it measures
+# A benchmark whose roofline bound is so long is timed in fewer processes: each takes a minute, and
+# a call of a second or more varies little from one process to the next.
+LONG_CALL_S = 0.5
+LONG_PROCESSES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """What happened, and when by the system's clock."""
 
-    at: float = field(default_factory=time.time)
+    at: float = field(default_factory=time.time, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +36,6 @@ class Plan(Event):
     arguments: list[str]
     processes: int
     shard: dict[str, Any] | None = None
-
-    def is_of(self, other: Plan) -> bool:
-        """Whether the same is to be measured in the same way."""
-        mine, theirs = (
-            (one.wanted, one.arguments, one.processes, one.shard) for one in (self, other)
-        )
-        return mine == theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +88,12 @@ class Journal:
         self._read = 0
 
     def append(self, event: Event) -> None:
-        """Write one event and see it to the disk, whole or not at all.
-
-        Raises:
-            OSError: It cannot be written; the journal is as it was.
-        """
+        """Write one event and see it to the disk, whole or not at all."""
         content = {one.name: getattr(event, one.name) for one in fields(event)}
         append_line(self.path, safe_dumps({"event": type(event).__name__.lower(), **content}))
 
     def new_events(self) -> Iterator[Event]:
-        """Yield the events not yet read; a line that is not wholly written is left for later.
-
-        Raises:
-            UserError: It was written by other code.
-        """
+        """Yield the events not yet read; a line that is not wholly written is left for later."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -124,3 +113,103 @@ class Journal:
                 f"a journal holds the events of this version; {self.path} holds others; remove it, "
                 "or resume with the code that wrote it"
             ) from error
+
+
+class RunState:
+    """The journal of a run as read so far; process 0 verifies, the others time."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.plan = Plan(wanted=[], arguments=[], processes=0)
+        self.session: Session | None = None  # before the first process is ready
+        self.current: Start | None = None  # the benchmark that has started and not ended
+        self.done: dict[tuple[int, str], Done] = {}  # by process and name, in the order of the ends
+        self.failures: dict[str, Done] = {}  # by name, those that have no numbers
+        self.samples: dict[str, dict[int, dict[str, Any]]] = {}  # by name and process
+        self._spans: list[list[float]] = []
+
+    def read(self) -> None:
+        """Take in what was written since."""
+        for event in self.journal.new_events():
+            self._replay(event)
+
+    def _replay(self, event: Event) -> None:
+        match event:
+            case Plan():
+                self.plan = event
+            case Session():
+                self.session = self.session or event
+            case Done():
+                self._end(event)
+            case Start():
+                self.current = event
+            case Resume():
+                self.current = None
+        if isinstance(event, (Plan, Resume)) or not self._spans:
+            self._spans.append([event.at, event.at])
+        self._spans[-1][1] = event.at
+
+    def _end(self, event: Done) -> None:
+        key = event.process, event.fullname
+        if key in self.done:  # by a process that outlived its runner
+            return
+        self.current, self.done[key] = None, event
+        if event.outcome["status"] != "ok":
+            self.failures.setdefault(event.fullname, event)
+        if event.sample is not None:
+            self.samples.setdefault(event.fullname, {})[event.process] = event.sample
+
+    def note(self, event: Event) -> None:
+        """Write an event of the runner's own and take it in."""
+        try:
+            self.journal.append(event)
+        except OSError as error:
+            raise self.unwritable(str(error.strerror)) from error
+        self.read()
+
+    def unwritable(self, why: str) -> UserError:
+        """Return the error that ends a run whose journal cannot be written on."""
+        return UserError(
+            f"what was measured is kept in {self.journal.path}, which cannot be written on ({why});"
+            " free space, then `run --resume`"
+        )
+
+    def end_current(self, status: str, reason: str) -> None:
+        """Note the end of the current benchmark, which could not note it itself."""
+        at = self.current
+        assert at is not None
+        outcome = {**at.outcome, "status": status, "reason": reason}
+        self.note(Done(process=at.process, fullname=at.fullname, outcome=outcome))
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that runners have worked on this so far."""
+        return sum(last - first for first, last in self._spans)
+
+    def has(self, process: int, name: str) -> bool:
+        """Whether a benchmark has ended in a process, or needs none."""
+        return (process, name) in self.done or (process > 0 and name in self.failures)
+
+    def processes_of(self, name: str) -> int:
+        """Return how many processes time a benchmark: few, where one call takes long at the least.
+
+        Before it is verified that is not known, and all of them do.
+        """
+        verified = self.done.get((0, name))
+        roofline_s = verified.outcome.get("roofline_s") if verified else None
+        long = roofline_s is not None and roofline_s >= LONG_CALL_S
+        return min(self.plan.processes, LONG_PROCESSES) if long else self.plan.processes
+
+    def contended(self) -> list[str]:
+        """Return the benchmarks with fewer undisturbed samples than there should be samples."""
+        calm = {
+            name: sum(not one["contended"] for one in samples.values())
+            for name, samples in self.samples.items()
+        }
+        wanted = (name for name in self.plan.wanted if name not in self.failures)
+        return [name for name in wanted if calm[name] < self.processes_of(name)]
+
+    def seconds_of(self, names: list[str]) -> float:
+        """Return about how long another process takes over these benchmarks."""
+        last = (self.done.get((self.processes_of(name), name)) for name in names)
+        return sum(sum(event.spent.values()) for event in last if event is not None)

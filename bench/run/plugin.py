@@ -34,14 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the axes, and what the runner tells its processes."""
     group = parser.getgroup("mlr", "mlr: which cases to measure")
     add_axes(group.addoption)
-    own = {
-        "journal": "append each finished benchmark to this file",
-        "process": "0 verifies and measures memory, 1 … only time",
-        "select": "a JSON list of the test ids to run, in order",
-    }
-    for name, text in own.items():
-        kind = int if name == "process" else str
-        group.addoption(f"--mlr-{name}", default=None, type=kind, help=f"of a run: {text}")
+    for name, kind, text in (
+        ("journal", str, "append each finished benchmark to this file"),
+        ("process", int, "0 verifies and measures memory, 1 … only time"),
+        ("select", str, "a JSON list of the test ids to run, in order"),
+    ):
+        group.addoption(f"--mlr-{name}", type=kind, help=f"of a run: {text}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,24 +51,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     if config.getoption("numprocesses", None) and not config.getoption("benchmark_disable"):
         raise pytest.UsageError("benchmarks must run one at a time; got -n: leave it out")
-    _require_place(config.getoption("benchmark_json"))
+    path = config.getoption("benchmark_json")  # refused before and not after all is measured
+    folder = Path(path).absolute().parent if path else None
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise pytest.UsageError(f"--benchmark-json needs a folder that can be written; got {path}")
     record = Recorder(axes, config.getoption("mlr_journal"), config.getoption("mlr_process"))
     config.stash[RECORD] = record
     if record.journal is None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads())  # as in a run; the environment of its processes says so
     for name in DEVICES:
         config.addinivalue_line("markers", f"{name}: needs a device of this type")
-
-
-def _require_place(path: str | None) -> None:
-    """Refuse a result file that could not be written, before and not after everything is measured.
-
-    Raises:
-        pytest.UsageError: If its folder is missing or not writable.
-    """
-    folder = Path(path).absolute().parent if path else None
-    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise pytest.UsageError(f"--benchmark-json needs a folder that can be written; got {path}")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

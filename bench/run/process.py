@@ -27,29 +27,19 @@ Event = dict[str, Any]
 
 
 class Exit(NamedTuple):
-    """How a process ended.
+    """How a process ended."""
 
-    Attributes:
-        code: Its exit status; negative for the signal that ended it.
-        late: Whether it was killed because it took too long.
-        reason: Both in words, with the last line of its log.
-        last_line: That line; empty where it has written none.
-    """
-
-    code: int
-    late: bool
-    reason: str
-    last_line: str = ""
+    code: int  # its exit status; negative for the signal that ended it
+    late: bool  # whether it was killed because it took too long
+    reason: str  # both in words, with the last line of its log
+    last_line: str = ""  # that line; empty where it has written none
 
 
 class WorkerProcess:
     """A child process. Leaving it as a context kills its process group and reaps it.
 
-    Args:
-        command: The program and its arguments.
-        timeout_s: Seconds from one sign of progress to the next: an event read, or `extend`.
-        env: Its environment; the pinned one where none is given.
-        reports: Whether its standard output is read by `read` and `ask`; else it goes to the log.
+    It has `timeout_s` from one sign of progress to the next: an event read, or `extend`. What it
+    `reports` on its standard output is read by `read` and `ask`; else that goes to the log.
     """
 
     def __init__(
@@ -66,11 +56,7 @@ class WorkerProcess:
         self._timer: Timer | None = None
 
     def __enter__(self) -> Self:
-        """Start it.
-
-        Raises:
-            UserError: The program cannot be run.
-        """
+        """Start it."""
         self._log = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
@@ -134,11 +120,7 @@ class WorkerProcess:
         return self._process.poll() is not None
 
     def read(self) -> Event | None:
-        """Return the next event; None once there will be no more.
-
-        Raises:
-            UserError: It prints something else.
-        """
+        """Return the next event; None once there will be no more."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         self.extend()

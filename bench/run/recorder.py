@@ -13,7 +13,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
-from ..measure.benchmark import BenchmarkFailedError, Rounds, Sample, measure_sample, verify
+from ..measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.clock import PhaseTimer
 from ..plan.benchmark import Benchmark
@@ -31,17 +31,11 @@ Timer = Callable[[Callable[[], Any], float], Rounds | None]
 
 
 class Recorder:
-    """What became of every benchmark so far, and the journal that it is written to at once.
-
-    Args:
-        axes: What is measured.
-        journal: Where the runner that started this process reads what it does.
-        process: Its number there: 0 verifies, the others time; None without a runner, for both.
-    """
+    """What became of every benchmark so far, and the journal that it is written to at once."""
 
     def __init__(self, axes: Selection, journal: str | None, process: int | None) -> None:
         self.axes = axes
-        self.process = process
+        self.process = process  # 0 verifies, the others time; None without a runner, for both
         self.journal = Journal(Path(journal)) if journal else None
         self.outcomes: dict[str, Outcome] = {}
         self.results: dict[str, dict[str, Any]] = {}
@@ -80,13 +74,8 @@ class Recorder:
         if self.journal is not None:
             for device in devices:
                 self.ceilings(device)
-            self._note(
-                Session(
-                    machine_info=machine,
-                    commit_info=get_commit_info(),
-                    surroundings=self.surroundings(),
-                )
-            )
+            commit, here = get_commit_info(), self.surroundings()
+            self._note(Session(machine_info=machine, commit_info=commit, surroundings=here))
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""
@@ -98,7 +87,6 @@ class Recorder:
         }
 
     def _note(self, event: Event) -> None:
-        """Append one event to the journal, if there is one; a full disk ends the session."""
         if self.journal is None:
             return
         try:
@@ -107,14 +95,7 @@ class Recorder:
             pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=JOURNAL_LOST)
 
     def measure(self, entry: Benchmark, name: str, benchmark: Any, few_rounds: bool) -> None:
-        """Measure one benchmark and record it; a test of another status is skipped or fails.
-
-        Args:
-            entry: Kernel and case.
-            name: Its full name.
-            benchmark: pytest-benchmark's fixture.
-            few_rounds: Whether a slow call may be timed in fewer rounds.
-        """
+        """Measure one benchmark and record it; a test of another status is skipped or fails."""
         self._require_runner()
         ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
         outcome = predict(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
@@ -145,41 +126,22 @@ class Recorder:
             columns = summarise(outcome.columns(), [sample.columns(1)], None)
             benchmark.extra_info.update(columns)
             self.results[name] = {**columns, "median_s": sample.median_s}
-        self._end(name, outcome, spent, sample, benchmark.stats.as_dict(include_data=False))
+        stats = benchmark.stats.as_dict(include_data=False)
+        self._end(name, outcome, spent, sample=sample.columns(process), benchmark=stats)
 
-    def _end(
-        self,
-        name: str,
-        outcome: Outcome,
-        spent: PhaseTimer,
-        sample: Sample | None = None,
-        benchmark: dict[str, Any] | None = None,
-    ) -> None:
-        """Record the end of a benchmark in this process; one that is interrupted has none."""
+    def _end(self, name: str, outcome: Outcome, spent: PhaseTimer, **measured: Any) -> None:
         self.outcomes[name] = outcome
         if outcome.status == "oom":
             self._out_of_memory.append(outcome.columns())
-        process = self.process or 0
-        self._note(
-            Done(
-                process=process,
-                fullname=name,
-                outcome=outcome.columns(),
-                spent=asdict(spent),
-                sample=sample.columns(process) if sample is not None else None,
-                benchmark=benchmark,
-            )
-        )
+        measured |= {"process": self.process or 0, "fullname": name, "outcome": outcome.columns()}
+        self._note(Done(**measured, spent=asdict(spent)))
 
     def _require_runner(self) -> None:
-        """End the session if the runner that started it is gone: another may have taken over."""
         if self.journal is not None and os.getppid() != self._parent:
             pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
 
 
 def _timer(benchmark: Any, few_rounds: bool) -> Timer:
-    """Return what times a call that takes about so many seconds, by pytest-benchmark's engine."""
-
     def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
         if about_s > SLOW_CALL_S and few_rounds:
             benchmark.pedantic(call, rounds=SLOW_ROUNDS)
@@ -193,7 +155,6 @@ def _timer(benchmark: Any, few_rounds: bool) -> Timer:
 
 
 def _forget_time(benchmark: Any) -> None:
-    """See that a case without a right result carries no time: not in a file, not in the table."""
     benchmark.has_error = True
     if benchmark.stats is not None:
         benchmark.stats.stats.data.clear()

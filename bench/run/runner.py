@@ -14,25 +14,25 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.provenance import Provenance
-from ..common.shard import PlanShard
+from ..common.provenance import PlanShard, Provenance
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection, as_arguments
 from ..store.files import ExistsError
 from ..store.runs import write_run
-from .compose import compose
+from .aggregate import compose
 from .eta import RunProgress, progress
-from .journal import JOURNAL_LOST, End, Journal, Plan, Resume
+from .journal import JOURNAL_LOST, End, Journal, Plan, Resume, RunState
 from .process import Exit, WorkerProcess, describe_exit
-from .state import RunState
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
@@ -68,53 +68,34 @@ def run_plan(
 ) -> Path:
     """Verify every planned benchmark once, time it in every process, and store the run.
 
-    Args:
-        plan: The benchmarks.
-        axes: The options they came from.
-        results: The results folder.
-        show: Called now and then with the progress.
-        processes: How many fresh processes time each benchmark.
-        resume: Go on with the newest run of the same plan that was not finished.
-        pinned: Give the measuring processes the pinned environment, not the caller's own.
-        shard: Where the benchmarks are a shard of a plan, what the run file is to say of it.
-
-    Returns:
-        The path of the new run file.
-
-    Raises:
-        UserError: If the results folder cannot be written or there is nothing to resume, before
-            anything is measured, or if the measuring process cannot be started.
+    With `resume` it goes on with the newest unfinished run of the same plan. What `shard` holds
+    goes into the settings of the run file. The caller's environment is used where not `pinned`.
     """
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
     names = [full_name(entry) for entry in plan]
     what = Plan(wanted=names, arguments=_arguments(axes), processes=processes, shard=shard)
     state = _reopen(what, unfinished) if resume else _open(what, unfinished)
-    stored = nothing_ran = False
+    is_over = False
     try:
-        run = _measure(state, axes, show, pinned)
-        nothing_ran = all(one["status"] in NOT_TRIED for one in run["outcomes"])
-        if nothing_ran:
+        with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
+            env = pinned_environment(os.environ) if pinned else dict(os.environ)
+            _run_processes(WorkerConfig(axes, Path(folder), env), state, show)
+        state.note(End())
+        show(progress(state))
+        run = compose(state)
+        is_over = all(one["status"] in NOT_TRIED for one in run["outcomes"])
+        if is_over:
             raise _nothing_ran(run["outcomes"])
         path = _store(results, run)
-        stored = True
+        is_over = True
     finally:
         state.read()  # what ended since the last look
-        if stored or nothing_ran or not state.done:
+        if is_over or not state.done:
             state.journal.path.unlink()
             if not any(unfinished.iterdir()):
                 unfinished.rmdir()
     return path
-
-
-def _measure(state: RunState, axes: Selection, show: Show, pinned: bool) -> dict[str, Any]:
-    """Measure what is left to measure; return the content of the run file."""
-    with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-        env = pinned_environment(os.environ) if pinned else dict(os.environ)
-        _run_processes(WorkerConfig(axes, Path(folder), env), state, show)
-    state.note(End())
-    show(progress(state))
-    return compose(state)
 
 
 def _nothing_ran(outcomes: list[dict[str, Any]]) -> UserError:
@@ -139,11 +120,11 @@ def _require_writable(*folders: Path) -> None:
 
 
 def _arguments(axes: Selection) -> list[str]:
-    return as_arguments(lambda name: _as_text(getattr(axes, name)))
+    def text(name: str) -> Any:
+        value = getattr(axes, name)
+        return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
-
-def _as_text(value: Any) -> Any:
-    return ",".join(str(part) for part in value) if isinstance(value, tuple) else value
+    return as_arguments(text)
 
 
 def _open(plan: Plan, unfinished: Path) -> RunState:
@@ -158,7 +139,7 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
     for path in sorted(unfinished.glob("*.jsonl"), reverse=True):
         state = RunState(Journal(path))
         state.read()
-        if state.plan.is_of(plan):
+        if state.plan == plan:
             _require_same_commit(state)
             state.note(Resume())
             return state
@@ -169,10 +150,8 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
 
 
 def _require_same_commit(state: RunState) -> None:
-    if state.session is None:
-        return
-    then, now = state.session.commit_info.get("id"), get_commit_info().get("id")
-    if then != now:
+    now = get_commit_info().get("id")
+    if state.session is not None and (then := state.session.commit_info.get("id")) != now:
         raise UserError(
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "
             "one out, or leave --resume out"
@@ -180,7 +159,6 @@ def _require_same_commit(state: RunState) -> None:
 
 
 def _run_processes(config: WorkerConfig, state: RunState, show: Show) -> None:
-    """Verify and time all benchmarks, then some again that were timed under contention."""
     last = state.plan.processes
     for number in range(last + 1):
         wanted = [name for name in state.plan.wanted if number <= state.processes_of(name)]
@@ -197,7 +175,6 @@ def _run_processes(config: WorkerConfig, state: RunState, show: Show) -> None:
 def _run_process(
     config: WorkerConfig, state: RunState, show: Show, number: int, wanted: list[str]
 ) -> None:
-    """Take benchmarks through one process, or as many as it takes where some of them die."""
     killed: set[str | None] = set()  # the benchmarks at which it was; None between them
     while left := [name for name in wanted if not state.has(number, name)]:
         before = len(state.done)
@@ -241,7 +218,6 @@ def _run_child(
 
 
 def _end_current(state: RunState, ended: Exit, *, again: bool) -> None:
-    """Give the benchmark that a process died at its end, or another try if it was killed."""
     if ended.late:
         state.end_current("timeout", ended.reason)
     elif again:
@@ -254,19 +230,12 @@ def _end_current(state: RunState, ended: Exit, *, again: bool) -> None:
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
-    path = first = _run_path(results, run)
-    count = 1
-    while True:
-        try:
-            return write_run(path, run)
-        except ExistsError:
-            count += 1
-            path = first.with_stem(f"{first.stem}-{count}")
-
-
-def _run_path(results: Path, run: dict[str, Any]) -> Path:
     settings = run["settings"]
     part = PlanShard.read(settings["shard"]).suffix if "shard" in settings else ""
     origin = Provenance.of(run["commit_info"], datetime.fromisoformat(run["datetime"]))
+    folder = results / "runs" / str(run["machine"]["slug"])
     name = origin.file_stem(f"{settings['grid']}{part}")
-    return results / "runs" / str(run["machine"]["slug"]) / f"{name}.json"
+    for number in count(1):
+        with suppress(ExistsError):
+            return write_run(folder / f"{name}{f'-{number}' * (number > 1)}.json", run)
+    raise AssertionError

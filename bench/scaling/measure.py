@@ -27,7 +27,7 @@ from ..common.errors import UserError
 from ..common.garbage import gc_paused
 from ..machine.info import machine_info, machine_slug, packages
 from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
-from ..store.records import store_record
+from ..store.files import store_model
 from .allreduce import SIZES, split_calls, sweep_all_reduces
 from .metrics import Sample, times_by_round
 from .records import DDP, PEERS, AllReducePoint, Mode, ScalingResult, ScalingRun
@@ -120,7 +120,7 @@ def measure_scaling(
         if workers.rank == 0:
             points = [AllReducePoint(bytes=size, seconds=some) for size, some in seconds.items()]
             run.all_reduces[:] = points
-            store_record(path, run.model_dump(by_alias=True), "scaling runs")
+            store_model(path, run, ScalingRun, "a scaling run")
     return path if workers.rank == 0 else None
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..store.records import load_record, newest
+from ..store.files import latest, load_model
 from ..store.schema import Above, Amount, Commit, Count, Name, Size, Slug
 
 Mode = Literal["strong", "weak"]
@@ -119,7 +119,6 @@ def latest_scaling_runs(folder: Path) -> list[ScalingRun]:
     Raises:
         UserError: One of the files cannot be read, or holds something else.
     """
-    is_what = "a scaling run is what `python -m bench scaling` writes"
     paths = sorted(folder.rglob("*.json"))
-    loaded = [load_record(path, ScalingRun, "a scaling run takes", is_what) for path in paths]
-    return newest(loaded, lambda one: (one.machine, one.mode, one.world))
+    loaded = [load_model(path, ScalingRun, "a scaling run") for path in paths]
+    return latest(loaded, lambda one: (one.machine, one.mode, one.world))

@@ -12,6 +12,7 @@ from statistics import geometric_mean
 
 import pandas as pd
 
+from ..common.errors import single_line
 from ..common.units import (
     UNKNOWN,
     counted,
@@ -24,7 +25,6 @@ from ..common.units import (
 from ..report.html import Section
 from ..report.markdown import escape, image, markdown_table
 from ..report.subject import Paths, Subject
-from ..store.runs import single_line
 from .figures import scaling_figure
 from .link_model import (
     LinkModel,

@@ -28,24 +28,16 @@ class Estimate(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """What the variances of a run's cases have in common: a scale, and its weight in samples.
+    """What the variances of a run's cases have in common: a scale, and its weight in samples."""
 
-    Attributes:
-        variance: The typical variance of one sample.
-        freedom: Its degrees of freedom, at most those of all cases together.
-    """
-
-    variance: float
-    freedom: float
+    variance: float  # the typical one of one sample
+    freedom: float  # its degrees of freedom, at most those of all cases together
 
 
 def hodges_lehmann(values: Sequence[float]) -> float:
     """Return the median of the means of all pairs, each value with itself included.
 
     One wild process in five does not move it far; for two values it is their mean.
-
-    Raises:
-        ValueError: Without a value.
     """
     if not values:
         raise ValueError("a centre needs at least one value; got none")
@@ -58,13 +50,8 @@ def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
     With few samples a case's own variance says little; the others' help. The method of moments on
     the logarithms of the variances, of Smyth 2004, "Linear models and empirical Bayes methods for
     assessing differential expression", section 6.2; but where that finds all cases alike, what they
-    have in common is known no better than all their samples tell.
-
-    Args:
-        samples: The values of each case, one a process; cases with fewer than two do not count.
-
-    Returns:
-        None where fewer than three cases have a variance.
+    have in common is known no better than all their samples tell. Cases with fewer than two values
+    do not count; None where fewer than three do.
     """
     from scipy import optimize
 

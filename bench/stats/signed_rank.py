@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 
 def _distribution(count: int) -> NDArray[np.float64]:
-    """Return P(T <= t), t = 0 ..., of the signed-rank statistic of so many values."""
     ways = np.ones(1)
     for rank in range(1, count + 1):
         longer = np.zeros(len(ways) + rank)
@@ -21,7 +20,6 @@ def _distribution(count: int) -> NDArray[np.float64]:
 
 
 def _walsh_sums(values: Sequence[float], centre: float = 0.0) -> NDArray[np.float64]:
-    """Return the sums of all pairs of values, each value with itself included."""
     array = np.asarray(values) - centre
     return (array[:, None] + array[None, :])[np.triu_indices(len(array))]
 

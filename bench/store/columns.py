@@ -34,54 +34,37 @@ Source = Literal["frame", "case", "plan", "stats", "measured", "sample"]
 Reduce = Callable[[Sequence[Any]], Any]
 
 
-class Kind(NamedTuple):
-    """What a value may be, and its type in the frame."""
-
-    type: Any
-    dtype: str
-
-
-# A kind that ends in `?` may be missing as well.
-KINDS = {
-    "name": Kind(Name, "object"),
-    "slug": Kind(Slug, "object"),
-    "word": Kind(Word, "object"),
-    "text": Kind(str, "object"),
-    "role": Kind(Role, "object"),
-    "status": Kind(Status, "object"),
-    "sentences": Kind(list[Sentence], "object"),
-    "flag": Kind(bool, "bool"),
-    "size": Kind(Size, "int64"),
-    "count": Kind(Count, "float64"),
-    "above": Kind(Above, "float64"),
-    "amount": Kind(Amount, "float64"),
-    "number": Kind(float, "float64"),
+# What a value may be, and its type in the frame; a kind that ends in `?` may be missing as well.
+KINDS: dict[str, tuple[Any, str]] = {
+    "name": (Name, "object"),
+    "slug": (Slug, "object"),
+    "word": (Word, "object"),
+    "text": (str, "object"),
+    "role": (Role, "object"),
+    "status": (Status, "object"),
+    "sentences": (list[Sentence], "object"),
+    "flag": (bool, "bool"),
+    "size": (Size, "int64"),
+    "count": (Count, "float64"),
+    "above": (Above, "float64"),
+    "amount": (Amount, "float64"),
+    "number": (float, "float64"),
 }
 
 
 class Column(NamedTuple):
-    """One column.
+    """One column."""
 
-    Attributes:
-        name: Its name; it ends in the unit where there is one.
-        meaning: What it holds, in the words of `results/README.md`.
-        kind: One of `KINDS`.
-        source: Where it stands in a run file: of a benchmark's `case`, its `plan`, its `stats` (a
-            time has no `_s` there), what was `measured`, or of one `sample` alone; a column of the
-            `frame` is made when that is put together.
-        reduce: How the samples of several processes become one value; a column with it is in
-            every sample, and in what was measured.
-        heading: Its heading in a table.
-        format: Writes a value for a table.
-    """
-
-    name: str
-    meaning: str
-    kind: str
+    name: str  # ends in the unit where there is one
+    meaning: str  # in the words of `results/README.md`
+    kind: str  # one of `KINDS`
+    # Where it stands in a run file: of a benchmark's `case`, its `plan`, its `stats` (a time has no
+    # `_s` there), what was `measured`, or of one `sample` alone; a column of the `frame` is made.
     source: Source
+    # How the samples become one value; a column with it is in each sample and in what was measured.
     reduce: Reduce | None = None
-    heading: str = ""
-    format: Callable[[Any], str] = str
+    heading: str = ""  # in a table
+    format: Callable[[Any], str] = str  # for a table
 
     @property
     def is_optional(self) -> bool:
@@ -91,13 +74,13 @@ class Column(NamedTuple):
     @property
     def type(self) -> Any:
         """What a value may be."""
-        found = KINDS[self.kind.removesuffix("?")].type
+        found = KINDS[self.kind.removesuffix("?")][0]
         return found | None if self.is_optional else found
 
     @property
     def dtype(self) -> str:
         """The type of the frame's column; what may be missing is NaN there."""
-        found = KINDS[self.kind.removesuffix("?")].dtype
+        found = KINDS[self.kind.removesuffix("?")][1]
         return "float64" if self.is_optional and found != "object" else found
 
 

@@ -9,26 +9,22 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import inf
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..common.errors import UserError
+from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
 from ..common.provenance import parse_utc
-from ..common.text import single_line
 
 MOST_BYTES = 2_000_000
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Dated(Protocol):
-    @property
-    def datetime(self) -> str: ...
-
-
-_DatedModel = TypeVar("_DatedModel", bound=_Dated)
+_datetime = attrgetter("datetime")
 
 
 class ExistsError(UserError):
@@ -39,25 +35,13 @@ def load_model(
     path: Path,
     model: type[_Model],
     what: str,
-    *,
-    most_bytes: int | None = MOST_BYTES,
+    most_bytes: float = MOST_BYTES,
     parse: Callable[[str], object] | None = None,
 ) -> _Model:
-    """Read a stored result.
-
-    Args:
-        path: Its file.
-        model: What it must hold.
-        what: What such a file is called: `a run file`.
-        most_bytes: How large it may be; None for any size.
-        parse: Turns the text into JSON, where it need not be checked in full.
-
-    Raises:
-        UserError: It is missing, unreadable, too large, damaged, of another schema, or invalid.
-    """
+    """Read a stored result, `what` it is called: `a run file`."""
     path = Path(path)
     try:
-        if most_bytes is not None and path.stat().st_size > most_bytes:
+        if most_bytes < inf and path.stat().st_size > most_bytes:
             rule = f"have at most {most_bytes:,} bytes"
             raise _refused(what, rule, path, " has more", "remove it")
         text = path.read_text(encoding="utf-8")
@@ -100,11 +84,8 @@ def _require_schema(document: object, path: Path, model: type[BaseModel], what: 
         raise _refused(what, rule, path, came, "give another file")
     schema = document["schema"]
     if type(schema) is not int or schema != wanted:
-        came, remedy = (
-            f" has {single_line(repr(schema), 60)}",
-            "read it with the code that wrote it",
-        )
-        raise _refused(what, rule, path, came, remedy)
+        came = f" has {single_line(repr(schema), 60)}"
+        raise _refused(what, rule, path, came, "read it with the code that wrote it")
 
 
 def _refused(what: str, rule: str, path: Path, came: str, remedy: str) -> UserError:
@@ -133,7 +114,6 @@ class ContentError(ValueError):
 
 
 def _parse(text: str) -> object:
-    """Parse JSON in which every key comes once and every number is finite."""
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
 
 
@@ -160,21 +140,11 @@ def store_model(
     found: BaseModel | Mapping[str, Any],
     model: type[BaseModel],
     what: str,
-    *,
     exclusive: bool = False,
 ) -> Path:
     """Write a result as it will be read back, all of it or nothing.
 
-    Args:
-        path: Its file.
-        found: What it holds.
-        model: What it must hold.
-        what: What such a file is called: `a run file`.
-        exclusive: Refuse to take the place of a file that is there.
-
-    Raises:
-        ExistsError: There is one, and it must not be replaced.
-        UserError: It is invalid, or cannot be written.
+    An `exclusive` one is refused with an ExistsError where there is a file of its name.
     """
     path = Path(path)
     document = found.model_dump(by_alias=True) if isinstance(found, BaseModel) else found
@@ -200,35 +170,20 @@ def atomic_path(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """Yield a name beside a file to write to, which takes the file's place when all is written.
 
     The folder is made where it is missing. If what is done inside fails nothing has changed.
-
-    Args:
-        path: The file.
-        exclusive: Refuse to take the place of a file that is there.
-
-    Raises:
-        FileExistsError: There is one, and it must not be replaced.
-        OSError: The folder or the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield unfinished
-        if exclusive:
-            os.link(unfinished, path)  # which, other than a rename, never replaces a file
-        else:
-            os.replace(unfinished, path)
+        # A link, other than a rename, never replaces a file.
+        (os.link if exclusive else os.replace)(unfinished, path)
     finally:
         with suppress(OSError):  # the failure that led here is the one to tell
             unfinished.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, text: str, *, exclusive: bool = False) -> None:
-    """Write a text file and see it to the disk, all of it or nothing.
-
-    Raises:
-        FileExistsError: There is one, and it must not be replaced.
-        OSError: The folder or the file cannot be written.
-    """
+    """Write a text file and see it to the disk, all of it or nothing."""
     with (
         atomic_path(path, exclusive=exclusive) as unfinished,
         unfinished.open("w", encoding="utf-8") as file,
@@ -242,9 +197,6 @@ def append_line(path: Path, line: str) -> None:
     """Append a line to a file and see it to the disk, whole or not at all.
 
     What a kill left of a last line is cut off before, so that this one starts on its own.
-
-    Raises:
-        OSError: It cannot be written; the file holds the lines that it held.
     """
     # Unbuffered: what a buffer could not write it would try again when it is closed, and after the
     # cut that may succeed for the end of the line.
@@ -268,25 +220,17 @@ def _drop_torn_end(file: int) -> None:
         os.ftruncate(file, end)
 
 
-def latest(
-    models: Iterable[_DatedModel], key: Callable[[_DatedModel], tuple[Any, ...]]
-) -> list[_DatedModel]:
+def latest(models: Iterable[_Model], key: Callable[[_Model], tuple[Any, ...]]) -> list[_Model]:
     """Return the newest of each key, sorted by it."""
-    found = {key(one): one for one in sorted(models, key=lambda one: parse_utc(one.datetime))}
+    found = {key(one): one for one in sorted(models, key=lambda one: parse_utc(_datetime(one)))}
     return [found[name] for name in sorted(found)]
 
 
 def swap(names: Iterable[str], new: Path, folder: Path, old: Path) -> None:
-    """Put files and folders of some names into a folder, in the place of those there.
+    """Move files and folders of some names from `new` to `folder`, and what was there to `old`.
 
-    Args:
-        names: Which; one that `new` has not is only taken away.
-        new: Where they are, on the same disk.
-        folder: Where they go.
-        old: A folder that is made, for what was there.
-
-    Raises:
-        OSError: One of them cannot be moved; then all is as it was.
+    All are on one disk. `old` is made; a name that `new` has not is only taken away. If one of them
+    cannot be moved all is as it was.
     """
     old.mkdir()
     moved: list[tuple[Path, Path]] = []

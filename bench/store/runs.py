@@ -5,6 +5,7 @@ A run is one JSON file that is written once and never edited. Needs neither torc
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,14 @@ from typing import Any
 import pandas as pd
 from pydantic_core import from_json
 
-from ..common.errors import UserError
-from ..common.provenance import parse_utc
-from ..common.text import single_line
+from ..common.errors import UserError, single_line
 from .columns import FRAME, columns_of
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
 
-__all__ = ["COLUMNS", "moment", "single_line"]
+__all__ = ["COLUMNS", "single_line"]
 COLUMNS = tuple(column.name for column in FRAME)
 WHAT = "a run file"
-moment = parse_utc
 
 _of_outcome = attrgetter("fullname", *(column.name for column in columns_of("case", "plan")))
 _of_stats = attrgetter(*(column.name.removesuffix("_s") for column in columns_of("stats")))
@@ -32,23 +30,16 @@ _BUILT = ("run", "datetime", "commit", "dirty", "machine", "case", "fullname")
 
 
 def load_run(path: Path) -> Run:
-    """Read one run file.
-
-    Raises:
-        UserError: It is missing, unreadable, damaged, foreign, of another schema, or invalid.
-    """
-    return load_model(path, Run, WHAT, most_bytes=None)
+    """Read one run file."""
+    return load_model(path, Run, WHAT, inf)
 
 
 def load_head(path: Path) -> Head:
     """Read when, where and how a run was measured: quicker by far than `load_run`.
 
     Its cases are neither kept nor checked; a file that is no run at all is refused all the same.
-
-    Raises:
-        UserError: It is missing, unreadable, damaged, foreign, of another schema, or invalid.
     """
-    return load_model(path, Head, WHAT, most_bytes=None, parse=_parse_head)
+    return load_model(path, Head, WHAT, inf, _parse_head)
 
 
 def _parse_head(text: str) -> object:
@@ -60,38 +51,22 @@ def _parse_head(text: str) -> object:
 
 
 def load_heads(paths: Iterable[Path]) -> dict[Path, Head]:
-    """Return when, where and how each run was measured, see `load_head`.
-
-    Raises:
-        UserError: One of them cannot be read.
-    """
+    """Return when, where and how each run was measured, see `load_head`."""
     return {path: load_head(path) for path in map(Path, paths)}
 
 
 def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:
-    """Write a run as a new file, all of it or nothing.
-
-    Raises:
-        UserError: The run is invalid, the file exists already, or it cannot be written.
-    """
+    """Write a run as a new file, all of it or nothing."""
     return store_model(path, run, Run, WHAT, exclusive=True)
 
 
 def load_frame(paths: Iterable[Path]) -> pd.DataFrame:
-    """Return one row per planned case of the runs; measured columns are NaN unless it is ok.
-
-    Raises:
-        UserError: A file cannot be read (see `load_run`), or two runs share machine and name.
-    """
+    """Return one row per planned case of the runs; measured columns are NaN unless it is ok."""
     return _framed((path, load_run(path)) for path in dict.fromkeys(map(Path, paths)))
 
 
 def runs_frame(runs: Mapping[Path, Run]) -> pd.DataFrame:
-    """Return the tidy frame of runs that were read already, in their order.
-
-    Raises:
-        UserError: Two runs share machine and file name, so that nothing would tell them apart.
-    """
+    """Return the tidy frame of runs that were read already, in their order."""
     return _framed((Path(path), run) for path, run in runs.items())
 
 
@@ -118,7 +93,6 @@ def _typed(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
 
 
 def _rows(run: Run, name: str) -> Iterator[tuple[object, ...]]:
-    """Yield what each planned case has: the columns of the frame itself, then those of the file."""
     commit = run.commit_info
     shared = (name, run.datetime, commit.id, commit.dirty, run.machine.slug)
     measured = {benchmark.fullname: benchmark for benchmark in run.benchmarks}
@@ -136,11 +110,7 @@ def _measured(benchmark: Benchmark) -> tuple[object, ...]:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Return every run file below a folder, sorted by path.
-
-    Raises:
-        UserError: The folder is missing or cannot be read.
-    """
+    """Return every run file below a folder, sorted by path."""
     folder = Path(folder)
 
     def refuse(error: OSError) -> None:

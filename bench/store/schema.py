@@ -4,30 +4,23 @@ The fields of a case, a plan, what was measured and a sample are those of `colum
 not named are kept as they came. Numbers are finite, times above zero.
 """
 
+import json
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from ..common.shard import PlanShard
+from ..common.provenance import PlanShard
 from .columns import (
     SAMPLE,
     SIZES,
     STATUSES,
     Above,
     Amount,
-    Column,
     Count,
     Name,
     Role,
@@ -46,13 +39,10 @@ class _Model(BaseModel):
     )
 
 
-def _with_columns(name: str, base: type[BaseModel], columns: tuple[Column, ...]) -> Any:
+def _with_columns(name: str, base: type[BaseModel], columns: Sequence[Any]) -> Any:
     """Return a model with a field for each column."""
-    defaults: dict[str, Any] = {"sentences?": []}
-    fields: dict[str, Any] = {
-        column.name: (column.type, defaults.get(column.kind) if column.is_optional else ...)
-        for column in columns
-    }
+    missing: Any = {"sentences?": []}
+    fields: Any = {c.name: (c.type, missing.get(c.kind) if c.is_optional else ...) for c in columns}
     return create_model(name, __base__=base, **fields)
 
 
@@ -154,7 +144,7 @@ class Ceilings(_Model):
 class Machine(_Model):
     """Where it was measured."""
 
-    slug: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    slug: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     cpu: str | None = None
     cores: Size | None = None
     memory_bytes: Size | None = None
@@ -233,3 +223,16 @@ class Run(Head):
             if benchmark.extra_info.key() != planned[benchmark.fullname].key():
                 raise ValueError(f"benchmark and outcome {benchmark.fullname!r} differ in the case")
         return self
+
+
+def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return settings as text, those inside others by a name with dots."""
+    found: dict[str, str] = {}
+    for key, value in sorted(settings.items()):
+        if isinstance(value, dict) and value:
+            found |= flatten_settings(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, str):
+            found[f"{prefix}{key}"] = value or "–"
+        else:
+            found[f"{prefix}{key}"] = json.dumps(value)
+    return found

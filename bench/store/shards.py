@@ -11,31 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..common.errors import UserError
+from ..common.errors import UserError, single_line
 from ..common.provenance import Provenance, parse_utc
-from ..common.text import single_line
-from .schema import Cost, Head, Run
-from .settings import flatten_settings
+from .schema import Cost, Head, Run, flatten_settings
 
 Facts = tuple[tuple[str, str], ...]
 
 
 class ShardSet(NamedTuple):
-    """The shards of one plan that one machine measured alike.
+    """The shards of one plan that one machine measured alike."""
 
-    Attributes:
-        machine: Its slug.
-        total: In how many shards the plan was split.
-        facts: All that must be the same in each: the plan, the commit, settings and packages.
-        paths: The file of each shard that is stored, by number; measured twice, the newest.
-        newest: That of the one that was measured last.
-    """
-
-    machine: str
-    total: int
-    facts: Facts
-    paths: dict[int, Path]
-    newest: Path
+    machine: str  # its slug
+    total: int  # in how many shards the plan was split
+    facts: Facts  # what must be the same in each: the plan, the commit, settings and packages
+    paths: dict[int, Path]  # of each shard that is stored, by number; measured twice, the newest
+    newest: Path  # of the one that was measured last
 
     @property
     def missing(self) -> list[int]:
@@ -50,9 +40,8 @@ class ShardSet(NamedTuple):
 
     def describe(self) -> str:
         """Say which files the run is made from, or which shards are missing."""
-        name = (
-            f"{single_line((self.newest if self.missing else self.merged).stem)} on {self.machine}"
-        )
+        shown = self.newest if self.missing else self.merged
+        name = f"{single_line(shown.stem)} on {self.machine}"
         if not self.missing:
             stems = ", ".join(single_line(path.stem) for path in self.paths.values())
             return (
@@ -70,7 +59,7 @@ class ShardSet(NamedTuple):
 def group_shards(heads: Mapping[Path, Head]) -> list[ShardSet]:
     """Return the runs that were measured in shards, in the order of their newest parts."""
     found: dict[tuple[str, int, Facts], ShardSet] = {}
-    for path in sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path)):
+    for path in _by_time(heads):
         head = heads[path]
         if head.shard is None:
             continue
@@ -79,6 +68,10 @@ def group_shards(heads: Mapping[Path, Head]) -> list[ShardSet]:
         earlier = found.pop(key).paths if key in found else {}
         found[key] = ShardSet(*key, dict(sorted({**earlier, number: path}.items())), path)
     return list(found.values())
+
+
+def _by_time(heads: Mapping[Path, Head]) -> list[Path]:
+    return sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path))
 
 
 def _facts(head: Head) -> Facts:
@@ -96,26 +89,20 @@ def latest_runs(heads: Mapping[Path, Head]) -> list[Path]:
 
     Of a run in shards those are all of its parts; one that lacks a shard is passed over.
     """
-    parts = {path: one for one in group_shards(heads) if not one.missing
-             for path in one.paths.values()}  # fmt: skip
-    newest: dict[tuple[str, str], Path] = {}
-    for path in sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path)):
+    whole = [one for one in group_shards(heads) if not one.missing]
+    parts = {path: list(one.paths.values()) for one in whole for path in one.paths.values()}
+    newest: dict[tuple[str, str], list[Path]] = {}
+    for path in _by_time(heads):
         head = heads[path]
         if head.shard is None or path in parts:
-            newest[head.machine.slug, str(head.settings.get("grid"))] = path
-    chosen = [newest[kind] for kind in sorted(newest)]
-    return [part for path in chosen
-            for part in (parts[path].paths.values() if path in parts else [path])]  # fmt: skip
+            newest[head.machine.slug, str(head.settings.get("grid"))] = parts.get(path, [path])
+    return [path for kind in sorted(newest) for path in newest[kind]]
 
 
 def merge_shards(runs: Mapping[Path, Run]) -> dict[Path, Run]:
     """Put the shards of each machine together; other runs stay as they are.
 
     A run stands where its newest shard stood. A shard that was measured anew is left out.
-
-    Raises:
-        UserError: A shard is missing, or was measured at another commit or under other settings
-            than the rest; or a case is in two of them.
     """
     sets = {one.newest: one for one in group_shards(runs)}
     found = {}
@@ -132,7 +119,6 @@ def merge_shards(runs: Mapping[Path, Run]) -> dict[Path, Run]:
 
 
 def _differing(one: ShardSet, others: list[ShardSet]) -> str:
-    """Say in what the shards of the same machine differ that are there and do not count."""
     for other in others:
         if (other.machine, other.total) == (one.machine, one.total):
             (name, value), *_ = sorted(set(other.facts) - set(one.facts))
@@ -160,8 +146,7 @@ def _merge(one: ShardSet, runs: Mapping[Path, Run]) -> Run:
 
 
 def _sum_costs(costs: list[Cost | None]) -> Cost | None:
-    known = [cost for cost in costs if cost is not None]
+    known = [cost.model_dump() for cost in costs if cost is not None]
     if len(known) < len(costs):
         return None
-    names = Cost.model_fields
-    return Cost(**{name: sum(getattr(cost, name) for cost in known) for name in names})
+    return Cost(**{name: sum(cost[name] for cost in known) for name in Cost.model_fields})

@@ -10,9 +10,10 @@ from paths import ROOT
 from reports import links
 
 from bench.cli.commands.report import others
+from bench.common.provenance import parse_utc
 from bench.report.build import write_report
 from bench.report.publishing import MAX_FIGURES, short_names, stale_blocks
-from bench.store.runs import find_runs, load_frame, load_heads, load_run, moment, runs_frame
+from bench.store.runs import find_runs, load_frame, load_heads, load_run, runs_frame
 from bench.store.shards import group_shards, merge_shards
 
 RESULTS = ROOT / "results"
@@ -47,9 +48,9 @@ def test_the_readme_is_not_stale(runs: list[Path]) -> None:
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
     runs = runs_named_in(RESULTS / "REPORT.md")
     heads = load_heads(find_runs(RESULTS / "runs"))
-    newest = max(moment(heads[path].datetime) for path in runs)
+    newest = max(parse_utc(heads[path].datetime) for path in runs)
     # A run that was measured since is shown when the next report is published.
-    history = {path: head for path, head in heads.items() if moment(head.datetime) <= newest}
+    history = {path: head for path, head in heads.items() if parse_utc(head.datetime) <= newest}
     write_report(runs, tmp_path / "new", OTHERS, history=history)
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")

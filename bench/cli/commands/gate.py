@@ -15,10 +15,8 @@ from ...gate.config import add_threshold_options, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import print_verdict, require_writable, write_verdict
 from ...gate.versions import checkout_versions, same_kernel_file, scratch
-from ...plan.selection import add_axes
-from ..say import say
-from ..shared import read_axes
-from ..types import duration, share
+from ...plan.selection import Selection, add_axes
+from ..types import duration, say, share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments, ROOT / "pyproject.toml")
-    axes = read_axes(arguments)
+    axes = Selection.from_args(arguments, arguments.default_grid)
     cases, left_out = feasible_benchmarks(axes)
     require_writable(arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}

@@ -21,11 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what this machine is, how it is set, and what its devices reach; return 0."""
     console = Console(highlight=False)
-    for title, facts in (
-        ("machine", machine_info()),
-        ("settings", settings()),
-        ("packages", packages()),
-    ):
+    groups = {"machine": machine_info(), "settings": settings(), "packages": packages()}
+    for title, facts in groups.items():
         rows = [(name, str(value)) for name, value in facts.items()]
         print_table(console, (title, ""), rows, right=False)
     for device in DEVICES:

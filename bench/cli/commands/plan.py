@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from itertools import groupby
+from operator import attrgetter
 
 from rich.console import Console
 
@@ -16,11 +17,10 @@ from ...measure.ceilings import measure_ceilings
 from ...plan.benchmark import Benchmark, planned
 from ...plan.feasibility import Ceilings, Outcome, predict
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
-from ...plan.selection import add_axes
+from ...plan.selection import Selection, add_axes
 from ...plan.split import select_shard
 from ...run.eta import seconds_per_sample
 from ..console import Notes, as_minutes, by_size, print_table
-from ..shared import read_axes
 from ..types import count, shard
 
 HEADINGS = ("predicted peak", "least time", "status")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    axes = read_axes(arguments)
+    axes = Selection.from_args(arguments, arguments.default_grid)
     plan, _ = select_shard(planned(axes), axes, arguments.shard)
     longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
@@ -52,14 +52,7 @@ def print_plan(
     processes: int,
     seconds: float | None,
 ) -> None:
-    """Print the totals, then every planned case with its predicted memory and least time.
-
-    Args:
-        entries: What is planned, and what is predicted of it.
-        ceilings: What each device can do at best.
-        processes: How many would time each case.
-        seconds: What a sample took in an earlier run; None where there is none.
-    """
+    """Print the totals, then every planned case with its predicted memory and least time."""
     console = Console(highlight=False)
     counts = Counter("to run" if o.status == "ok" else o.status for _, o in entries)
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -72,15 +65,12 @@ def print_plan(
         )
     console.print()
     notes = Notes()
-    for part, some in groupby(entries, key=lambda entry: _part(entry[0])):
+    part_of = attrgetter("operation", "device", "dtype")
+    for part, some in groupby(entries, key=lambda entry: part_of(entry[0].case)):
         lines = ((format_case(*entry.case.sizes), _cells(entry, outcome, ceilings, notes))
                  for entry, outcome in some)  # fmt: skip
-        print_table(console, (part, *HEADINGS), by_size(lines))
+        print_table(console, (", ".join(part), *HEADINGS), by_size(lines))
     notes.print(console)
-
-
-def _part(entry: Benchmark) -> str:
-    return f"{entry.case.operation}, {entry.case.device}, {entry.case.dtype}"
 
 
 def _cells(

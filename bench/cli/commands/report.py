@@ -14,9 +14,8 @@ import pandas as pd
 from rich.console import Console
 
 from ...analysis import compare
-from ...common.errors import UserError
+from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
-from ...common.text import single_line
 from ...common.units import counted, format_ratio
 from ...convergence import section as convergence
 from ...convergence.records import latest_convergence_runs
@@ -31,8 +30,7 @@ from ...scaling.records import latest_scaling_runs
 from ...store.runs import COLUMNS, find_runs, load_frame, load_heads, load_run, runs_frame
 from ...store.schema import Head
 from ...store.shards import group_shards, latest_runs, merge_shards
-from ..say import say
-from ..types import formats
+from ..types import formats, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,38 +9,28 @@ from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
 from ...plan.benchmark import planned, require_supported
 from ...plan.grid import PROCESSES
-from ...plan.selection import add_axes
+from ...plan.selection import Selection, add_axes
 from ...plan.split import select_shard
 from ...run.runner import run_plan
 from ...store.runs import load_run, runs_frame
 from ..console import following
 from ..results import print_run
-from ..say import say
-from ..shared import read_axes
-from ..types import count, shard
+from ..types import count, say, shard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_axes(parser.add_argument)
-    parser.add_argument(
-        "--processes", type=count, help="processes that time each benchmark (default: 5, smoke 2)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, help="results folder (default: results)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
-    parser.add_argument(
-        "--shard",
-        type=shard,
-        metavar="I/K",
-        help="only part I of K: every Kth case",
-    )
+    add, text = parser.add_argument, "processes that time each benchmark (default: 5, smoke 2)"
+    add("--processes", type=count, help=text)
+    add("--out", type=Path, default=RESULTS, help="results folder (default: results)")
+    add("--resume", action="store_true", help="go on with an unfinished run")
+    add("--shard", type=shard, metavar="I/K", help="only part I of K: every Kth case")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    axes = read_axes(arguments)
+    axes = Selection.from_args(arguments, arguments.default_grid)
     plan, told = select_shard(planned(axes), axes, arguments.shard)
     require_supported(plan)
     with exclusive_machine(say), following(len(plan)) as show:

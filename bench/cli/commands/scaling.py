@@ -9,10 +9,8 @@ from pathlib import Path
 
 from ...common.errors import UserError
 from ...common.paths import RESULTS
-from ...plan.selection import add_axes
-from ..say import say
-from ..shared import read_axes
-from ..types import count, duration
+from ...plan.selection import Selection, add_axes
+from ..types import count, duration, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ...scaling.records import Mode
     from ..console import doing
 
-    axes = read_axes(arguments)
+    axes = Selection.from_args(arguments, arguments.default_grid)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
     planned = cases(replace(axes, operation=("gradient",)))

@@ -10,7 +10,7 @@ from mlr.tuning import table_path
 from ...common.paths import RESULTS
 from ...store.runs import find_runs
 from ...tune import make_table, write_table
-from ..say import say
+from ..types import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

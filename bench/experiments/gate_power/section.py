@@ -8,10 +8,10 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ...common.errors import single_line
 from ...report.markdown import escape, image, markdown_table
 from ...report.style import GREY, label
 from ...report.subject import Paths, Section, Subject, safe
-from ...store.runs import single_line
 from . import analysis as gate
 from .analysis import Trial
 

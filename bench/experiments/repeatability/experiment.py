@@ -16,7 +16,7 @@ from torch.utils.benchmark import Timer
 
 from mlr import OPERATIONS, Problem, check, load_kernels
 
-from ...common.text import single_line
+from ...common.errors import single_line
 from ...machine.devices import Call
 from ...measure.timing import repeats_of, time_batch, warm_up
 from ...plan.benchmark import planned

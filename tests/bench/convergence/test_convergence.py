@@ -185,7 +185,7 @@ def test_the_newest_of_each_machine_and_task_is_shown(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_file_that_holds_none_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(UserError, match="a convergence run is what") as error:
+    with pytest.raises(UserError, match="a convergence run must") as error:
         latest_convergence_runs(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.cli import main as command
-from bench.common.shard import PlanShard, plan_key
+from bench.common.provenance import PlanShard, plan_key
 from bench.plan.benchmark import Benchmark, full_name, planned
 from bench.plan.grid import GRIDS
 from bench.plan.selection import Selection

@@ -10,9 +10,18 @@ from run_builder import build_run, save
 from bench.common.errors import UserError
 from bench.run import runner
 from bench.run.eta import progress, seconds_per_sample
-from bench.run.journal import JOURNAL_LOST, Done, Journal, Plan, Resume, Start
+from bench.run.journal import (
+    JOURNAL_LOST,
+    LONG_CALL_S,
+    LONG_PROCESSES,
+    Done,
+    Journal,
+    Plan,
+    Resume,
+    RunState,
+    Start,
+)
 from bench.run.process import Exit
-from bench.run.state import LONG_CALL_S, LONG_PROCESSES, RunState
 
 QUICK, LONG = "quick", "long"
 CASE = {"device": "cpu", "dtype": "float64", "batch": 33, "in_features": 6, "out_features": 3}

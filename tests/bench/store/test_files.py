@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from bench.common.text import single_line
+from bench.common.errors import single_line
 from bench.store.files import append_line, atomic_write
 
 

@@ -12,7 +12,7 @@ import pytest
 from run_builder import FEW_KERNELS, build_run, save
 
 from bench.common.errors import UserError
-from bench.common.shard import PlanShard, plan_key
+from bench.common.provenance import PlanShard, plan_key
 from bench.store.runs import load_head, load_heads, load_run
 from bench.store.shards import group_shards, latest_runs, merge_shards
 
