@@ -31,25 +31,15 @@ CASE = ["operation", "device", "dtype", *SIZES]
 
 
 class NewTable(NamedTuple):
-    """A tuning table that is not written yet.
-
-    Attributes:
-        text: The content of its file.
-        cases: How many cases it has the fastest kernel of.
-        part_flops: The least work for which another thread pays; None where none does.
-    """
+    """A tuning table that is not written yet."""
 
     text: str
-    cases: int
-    part_flops: int | None
+    cases: int  # whose fastest kernel it has
+    part_flops: int | None  # the least work for which another thread pays; None where none does
 
 
 def make_table(runs: Sequence[Path]) -> NewTable:
-    """Make the tuning table of this machine from stored runs.
-
-    Raises:
-        UserError: If no run is of this machine.
-    """
+    """Make the tuning table of this machine from stored runs."""
     frame, slug = load_frame(runs), machine_slug()
     rows = fastest_rows(frame[frame["machine"] == slug])
     if not len(rows):
@@ -65,11 +55,7 @@ def make_table(runs: Sequence[Path]) -> NewTable:
 
 
 def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the fastest kernel that `auto` may take, of each case; of several runs the newest's.
-
-    Args:
-        frame: The rows of runs of one machine.
-    """
+    """Return the fastest kernel of each case that `auto` may take; of several runs the newest's."""
     known = [name for name, kernel in KERNELS.items() if is_selectable(kernel)]
     operations = [name for name, declared in OPERATIONS.items() if declared.preferred]
     rows = frame[frame["kernel"].isin(known) & frame["operation"].isin(operations)]
@@ -103,7 +89,6 @@ def _least_part(n: int, o: int, threads: int) -> int | None:
 
 
 def _parts_win(case: Case, threads: int) -> bool:
-    """Say whether most blocks find a step in parts faster than in one thread; η is 0 throughout."""
 
     def bound(parts: int) -> Callable[[], None]:
         problem = Problem(case)
@@ -115,11 +100,7 @@ def _parts_win(case: Case, threads: int) -> bool:
 
 
 def write_table(text: str, path: Path) -> str:
-    """Write a tuning table, in the place of the one before; say who reads it and how to undo it.
-
-    Raises:
-        UserError: If the file cannot be written.
-    """
+    """Write a tuning table, in the place of the one before; say who reads it and how to undo it."""
     try:
         atomic_write(path, text)
     except OSError as error:

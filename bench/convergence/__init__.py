@@ -1,5 +1,1 @@
-"""Ways of training -> the time that each takes to reach a target loss.
-
-`run` starts processes that run `worker`, which trains with every one of `trainers`; `records` is
-what is stored, `section` what a report tells of it.
-"""
+"""Fresh processes, each trainer to a target loss -> a stored run -> what a report tells of it."""

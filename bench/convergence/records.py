@@ -19,19 +19,7 @@ class _Model(BaseModel):
 
 
 class TaskInfo(_Model):
-    """What is trained on, until when, and how often that is timed.
-
-    Attributes:
-        rows: Training rows.
-        features: n.
-        outputs: o.
-        dtype: `float32` or `float64`.
-        lr: The learning rate.
-        batch_size: Rows of a mini-batch.
-        tolerance: The share by which the loss may be above the closed form's.
-        repeats: Trainings of each trainer that a process times.
-        seed: Of the data, and with the number of the process of the order.
-    """
+    """What is trained on, until when, and how often that is timed."""
 
     rows: Size
     features: Size
@@ -39,9 +27,9 @@ class TaskInfo(_Model):
     dtype: Slug
     lr: Above
     batch_size: Size
-    tolerance: Above = 0.01
-    repeats: Size = 3
-    seed: int = 0
+    tolerance: Above = 0.01  # the share by which the loss may be above the closed form's
+    repeats: Size = 3  # trainings of each trainer that a process times
+    seed: int = 0  # of the data, and with the number of the process of the order
 
     def __str__(self) -> str:
         """Write it in words."""
@@ -95,11 +83,7 @@ class ConvergenceRun(_Model):
 
 
 def latest_convergence_runs(folder: Path) -> list[ConvergenceRun]:
-    """Return the newest run of each machine and task below a folder, in a fixed order.
-
-    Raises:
-        UserError: One of the files cannot be read, or holds something else.
-    """
+    """Return the newest run of each machine and task below a folder, in a fixed order."""
     paths = sorted(folder.rglob("*.json"))
     loaded = [load_model(path, ConvergenceRun, "a convergence run") for path in paths]
     return latest(loaded, lambda one: (one.machine, str(one.task)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
+from ..common.provenance import Provenance
 from ..machine.info import machine_slug
 from ..run.process import Event, WorkerProcess
 from ..store.files import store_model
@@ -23,37 +23,25 @@ EVENT_TIMEOUT_S = 600.0  # from one event of a process to the next
 def measure_convergence(
     task: TaskInfo, processes: int, out: Path, show: Callable[[str], None]
 ) -> tuple[Path, ConvergenceRun]:
-    """Train with every trainer in so many fresh processes, store what was found and return it.
-
-    Args:
-        task: The data, and how to train.
-        processes: How many.
-        out: The folder of convergence runs; the file goes below it by machine.
-        show: Called with what is being done.
-
-    Raises:
-        UserError: If a process fails, or the file cannot be written.
-    """
-    commit = {"id": "nogit", "dirty": False} | get_commit_info()
+    """Train with every trainer in so many fresh processes, store what was found and return it."""
     events = [_events_of_process(task, number, show) for number in range(processes)]
     names = sorted({event["trainer"] for some in events for event in some if "trainer" in event})
     head = events[0][0]
-    now = datetime.now(UTC)
+    now = Provenance.of(get_commit_info())
     run = ConvergenceRun.model_validate({
         "schema": 2,
-        "datetime": now.isoformat(timespec="seconds"),
-        "commit_info": {key: commit[key] for key in ("id", "dirty")},
+        "datetime": now.at.isoformat(timespec="seconds"),
+        "commit_info": {"id": now.commit, "dirty": now.dirty},
         "machine": machine_slug(),
         **{key: head[key] for key in ("settings", "packages", "closed_form_loss", "target")},
         "task": task,
         "results": [merge_processes(name, head["target"], events) for name in names],
     })  # fmt: skip
-    path = out / run.machine / f"{now:%Y%m%dT%H%M%SZ}-{commit['id'][:8]}.json"
+    path = out / run.machine / f"{now.file_stem('').removesuffix('-')}.json"
     return store_model(path, run, ConvergenceRun, "a convergence run"), run
 
 
 def _events_of_process(task: TaskInfo, number: int, show: Callable[[str], None]) -> list[Event]:
-    """Run one process and return what it reported."""
     events = []
     command = [*WORKER, task.model_dump_json(by_alias=True), str(number)]
     with WorkerProcess(command, EVENT_TIMEOUT_S) as process:
@@ -74,11 +62,6 @@ def merge_processes(name: str, target: float, events: Sequence[Sequence[Event]])
     """Return a trainer's first account, with its median seconds in each process.
 
     One that failed in any process has no times, and says why.
-
-    Args:
-        name: The trainer.
-        target: The loss that it must reach whenever it is timed.
-        events: Those of each process.
     """
     accounts = [
         TrainerResult.model_validate(event)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -13,66 +14,59 @@ from matplotlib.ticker import FuncFormatter
 from ..common.errors import single_line
 from ..common.units import UNKNOWN, counted, format_ratio, format_tick, format_time
 from ..report.html import Section
-from ..report.markdown import escape, image, markdown_table
+from ..report.markdown import escape, image
 from ..report.style import COLOURS, GREY, LINES, add_legend, add_title_and_footer, label
 from ..report.subject import Paths, Subject
-from .records import ConvergenceRun, TrainerResult
+from ..report.tables import Column, render
+from ..stats.estimators import quartiles
+from .records import ConvergenceRun
 
 BASELINE = "TorchLinearRegression"
 LEAST_EXCESS = 1e-4  # that is drawn: the closed form has none, or less than none
-Cell = Callable[[TrainerResult, TrainerResult | None], str]  # of a trainer, and of the baseline
 
 
-def speedups(base: TrainerResult, one: TrainerResult) -> np.ndarray:
-    """Return, of each process, the baseline's seconds over a trainer's."""
-    both = min(len(base.seconds), len(one.seconds))
-    quotients: np.ndarray = np.array(base.seconds[:both]) / np.array(one.seconds[:both])
-    return quotients
+def _time(seconds: Sequence[float]) -> str:
+    low, middle, high = quartiles(seconds)
+    return format_time(middle, low, high)
 
 
-def _time(one: TrainerResult, _: TrainerResult | None) -> str:
-    return format_time(*pd.Series(one.seconds, dtype=float).quantile([0.5, 0.25, 0.75]))
-
-
-def _speedup(one: TrainerResult, base: TrainerResult | None) -> str:
-    if one is base:
+def _speedup(trainer: str, ratios: Sequence[float]) -> str:
+    if trainer == BASELINE:
         return "baseline"
-    found = speedups(base, one) if base else np.array([])
-    return format_ratio(np.median(found), found.min(), found.max()) if len(found) else UNKNOWN
+    return format_ratio(np.median(ratios), min(ratios), max(ratios)) if ratios else UNKNOWN
 
 
-def _iterations(one: TrainerResult, _: TrainerResult | None) -> str:
-    return f"{one.iterations:,}" if one.seconds else UNKNOWN
+def _iterations(losses: Sequence[float], seconds: Sequence[float]) -> str:
+    return f"{len(losses) - 1:,}" if seconds else UNKNOWN
 
 
-SHORT: tuple[tuple[str, Cell], ...] = (
-    ("trainer", lambda one, _: one.trainer),
-    ("time to target loss: median (q1–q3)", _time),
-    ("speedup vs. torch.nn (range)", _speedup),
+def _in_words(status: str, reason: object) -> str:
+    return f"{status}: {reason}" if isinstance(reason, str) else status  # pandas may make None NaN
+
+
+SHORT = (
+    Column("trainer", "trainer"),
+    Column("time to target loss: median (q1–q3)", "seconds", _time),
+    Column("speedup vs. torch.nn (range)", ("trainer", "ratios"), _speedup),
 )
-COLUMNS: tuple[tuple[str, Cell], ...] = (
+COLUMNS = (
     *SHORT,
-    ("iterations", _iterations),
-    ("one iteration is", lambda one, _: one.iteration),
-    ("status", lambda one, _: one.status if one.reason is None else f"{one.status}: {one.reason}"),
+    Column("iterations", ("losses", "seconds"), _iterations),
+    Column("one iteration is", "iteration"),
+    Column("status", ("status", "reason"), _in_words),
 )
 
 
-def convergence_table(
-    run: ConvergenceRun, columns: Sequence[tuple[str, Cell]] = COLUMNS
-) -> pd.DataFrame:
-    """Return the trainers as text, the fastest first, those without times last.
+def convergence_table(run: ConvergenceRun) -> pd.DataFrame:
+    """Return the trainers, the fastest first, those without times last.
 
-    A speedup is the median over processes of the quotients within each; its range is in brackets.
+    `ratios` are the baseline's seconds over a trainer's, in each process that has both.
     """
-    base = next((one for one in run.results if one.trainer == BASELINE), None)
-    ordered = sorted(run.results, key=lambda one: (_median_s(one), one.trainer))
-    cells = {heading: [cell(one, base) for one in ordered] for heading, cell in columns}
-    return pd.DataFrame(cells, dtype=object)
-
-
-def _median_s(one: TrainerResult) -> float:
-    return float(np.median(one.seconds)) if one.seconds else np.inf
+    base = next((one.seconds for one in run.results if one.trainer == BASELINE), [])
+    frame = pd.DataFrame([one.model_dump() for one in run.results])
+    frame["ratios"] = [[a / b for a, b in zip(base, own, strict=False)] for own in frame["seconds"]]
+    frame["median_s"] = [quartiles(own)[1] for own in frame["seconds"]]
+    return frame.sort_values(["median_s", "trainer"])  # NaN comes last
 
 
 def convergence_section(run: ConvergenceRun, figure: str | None) -> str:
@@ -86,7 +80,7 @@ def convergence_section(run: ConvergenceRun, figure: str | None) -> str:
         "included. All learn at the rate η but scikit-learn's, which have rates of their own. "
         f"Each process times each trainer {run.task.repeats} times; the median counts.",
         image("Loss above the closed form's against wall time, by trainer", figure),
-        markdown_table(convergence_table(run), wide=["status"]),
+        render(convergence_table(run), COLUMNS),
         f"Measured on {escape(run.machine)}, commit {escape(run.commit_info.id[:10])}{changed}, "
         f"{counted(processes, 'process')}, threads: {escape(run.settings.get('threads'))}.",
     ]
@@ -97,16 +91,15 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     """Draw the excess of each trainer's loss over the closed form's against wall time."""
     figure = Figure(figsize=(8.7, 5), layout="constrained", dpi=110)
     axes = figure.subplots()
-    place = 0
-    for one in sorted(run.results, key=lambda one: one.trainer):
-        if not one.seconds:
-            continue
-        times = _median_s(one) * np.arange(1, one.iterations + 1) / one.iterations
+    timed = sorted((one for one in run.results if one.seconds), key=lambda one: one.trainer)
+    others = [one.trainer for one in timed if one.trainer != BASELINE]
+    for one in timed:
+        times = quartiles(one.seconds)[1] * np.arange(1, one.iterations + 1) / one.iterations
         excess = np.array(one.losses[1:]) / run.closed_form_loss - 1
         colour, line = "black", "-"
         if one.trainer != BASELINE:
-            colour, line = COLOURS[place % len(COLOURS)], LINES[place // len(COLOURS) % len(LINES)]
-            place += 1
+            round_, place = divmod(others.index(one.trainer), len(COLOURS))
+            colour, line = COLOURS[place], LINES[round_ % len(LINES)]
         axes.loglog(times, np.maximum(excess, LEAST_EXCESS), color=colour, ls=line, lw=1.6,
                     marker="o", markersize=3, markevery=[-1], label=label(one.trainer))  # fmt: skip
     add_legend(figure, list(axes.lines))
@@ -130,35 +123,31 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
 
 def subject(runs: Sequence[ConvergenceRun]) -> Subject:
     """Return what a report tells; it shows the run of the most trainers, in float64."""
-    published = {}
-    if runs:
-        most = max(runs, key=lambda run: (sum(bool(one.seconds) for one in run.results),
-                                          run.task.dtype == "float64"))  # fmt: skip
-        published["convergence"] = _figure_name(most)
+
+    def rank(run: ConvergenceRun) -> tuple[int, bool]:
+        return sum(bool(one.seconds) for one in run.results), run.task.dtype == "float64"
+
     return Subject(
         sections=partial(_sections, runs),
-        figures={_figure_name(run): partial(convergence_figure, run) for run in runs},
-        published=published,
+        figures={f"{run.name}-convergence": partial(convergence_figure, run) for run in runs},
+        published={"convergence": f"{max(runs, key=rank).name}-convergence"} if runs else {},
         readme={"fit": "\n\n".join(map(_readme, runs)) or "No convergence runs are stored yet."},
     )
 
 
-def _figure_name(run: ConvergenceRun) -> str:
-    return f"{run.name}-convergence"
-
-
 def _sections(runs: Sequence[ConvergenceRun], paths: Paths) -> list[Section]:
-    parts: dict[str, list[str]] = {}
-    for run in runs:
-        text = convergence_section(run, paths.get(_figure_name(run)))
-        parts.setdefault(run.machine, []).append(text)
     return [
-        Section(f"Convergence on {single_line(machine)}", "\n\n".join(texts))
-        for machine, texts in parts.items()
+        Section(
+            f"Convergence on {single_line(machine)}",
+            "\n\n".join(
+                convergence_section(run, paths.get(f"{run.name}-convergence")) for run in some
+            ),
+        )
+        for machine, some in groupby(runs, key=lambda run: run.machine)
     ]
 
 
 def _readme(run: ConvergenceRun) -> str:
-    timed = [one for one in run.results if one.seconds]
-    table = convergence_table(run.model_copy(update={"results": timed}), SHORT)
-    return f"{run.task}, on {escape(run.machine)}:\n\n{markdown_table(table)}"
+    table = convergence_table(run)
+    timed = table[table["median_s"].notna()]
+    return f"{run.task}, on {escape(run.machine)}:\n\n{render(timed, SHORT)}"

@@ -23,7 +23,6 @@ from mlr.training import Regression
 
 from .records import TaskInfo
 
-STEPS = ("torch_nn", "auto_step", "torch_compile", "jax_jit")  # by step kernels, on all rows
 ITERATIONS_PER_EPOCH = 10  # of mini-batches
 
 
@@ -39,33 +38,20 @@ class Task(NamedTuple):
 
 
 class Training(NamedTuple):
-    """A training that can go on, and begin anew.
-
-    Attributes:
-        iterate: Trains on, by one iteration.
-        parameters: Returns W (n, o) and b (o) as they are now.
-        restart: Goes back to where it began.
-    """
+    """A training that can go on by one iteration, and go back to where it began."""
 
     iterate: Callable[[], Any]
-    parameters: Callable[[], Gradient]
+    parameters: Callable[[], Gradient]  # W (n, o) and b (o) as they are now
     restart: Callable[[], None]
 
 
 class Trainer(NamedTuple):
-    """A way to train.
+    """A way to train."""
 
-    Attributes:
-        iteration: What one iteration is, in words.
-        start: Gets a training ready, compilation included.
-        unsupported: Says why it does not take the task; None if it does.
-        is_direct: Whether one iteration is all: another one would change nothing.
-    """
-
-    iteration: str
-    start: Callable[[Task], Training]
-    unsupported: Callable[[Task], str | None] = lambda task: None
-    is_direct: bool = False
+    iteration: str  # what one is, in words
+    start: Callable[[Task], Training]  # gets one ready, compilation included
+    unsupported: Callable[[Task], str | None] = lambda task: None  # the reason
+    is_direct: bool = False  # another iteration would change nothing
 
 
 def closed_form(data: Dataset) -> Gradient:
@@ -154,23 +140,21 @@ def _sklearn_sgd(task: Task) -> Training:
     return Training(iterate, parameters, restart)
 
 
-_MODELS: dict[str, Callable[..., Regression]] = {
-    "TorchLinearRegression": TorchLinearRegression,
-    "LinearRegression": LinearRegression,
-    "LinearRegression(kernel='auto')": partial(LinearRegression, kernel="auto"),
-    "EinsumLinearRegression": EinsumLinearRegression,
-}
+def _steps(name: str) -> Trainer:
+    unsupported = partial(_steps_unsupported, name)
+    return Trainer("a step on all rows", partial(_by_steps, name), unsupported)
+
+
+def _batches(make: Callable[..., Regression]) -> Trainer:
+    return Trainer("a tenth of an epoch", partial(_by_batches, make))
+
+
 TRAINERS: dict[str, Trainer] = {
-    **{
-        name: Trainer(
-            "a step on all rows", partial(_by_steps, name), partial(_steps_unsupported, name)
-        )
-        for name in STEPS
-    },
-    **{
-        name: Trainer("a tenth of an epoch", partial(_by_batches, make))
-        for name, make in _MODELS.items()
-    },
+    **{name: _steps(name) for name in ("torch_nn", "auto_step", "torch_compile", "jax_jit")},
+    "TorchLinearRegression": _batches(TorchLinearRegression),
+    "LinearRegression": _batches(LinearRegression),
+    "LinearRegression(kernel='auto')": _batches(partial(LinearRegression, kernel="auto")),
+    "EinsumLinearRegression": _batches(EinsumLinearRegression),
     "sklearn LinearRegression": Trainer("all of it", _sklearn_direct, is_direct=True),
     "sklearn SGDRegressor": Trainer("an epoch of single rows", _sklearn_sgd),
 }

@@ -60,7 +60,6 @@ def train_to_target(trainer: Trainer, training: Training, task: Task, target: fl
 
 
 def _prepare(name: str, task: Task, target: float) -> tuple[dict[str, Any], Training | None]:
-    """Return the account of a trainer, and its training made ready if it reaches the target."""
     trainer = TRAINERS[name]
     account = {"trainer": name, "iteration": trainer.iteration}
     if (reason := trainer.unsupported(task)) is not None:
@@ -84,10 +83,6 @@ def measure(info: TaskInfo, number: int) -> Iterator[dict[str, Any]]:
 
     The first has the target; then there is one for each trainer, as `TrainerResult` without times,
     and one each time a trainer is timed: `timed`, its name, `seconds`, and the `loss` it reached.
-
-    Args:
-        info: What to train on, and how.
-        number: The number of the process.
     """
     task = make_task(info)
     best = validation_loss(task.data, closed_form(task.data))

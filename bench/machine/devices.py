@@ -6,37 +6,47 @@ class here only where `torch.accelerator` does not serve it as it is.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import statistics
+import tracemalloc
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
 from typing import Any, NamedTuple, Protocol
 
 import psutil
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mlr.checks import DEVICE_TYPES
 
-from . import cpu_memory
-from .cpu_memory import Allocations
+from ..common.garbage import gc_paused
 
 Call = Callable[[], Any]
 EVENT_REPEATS = 20  # calls of each device time, hot and cold
+CLEAR_REFS = Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+# Python's own objects in a call of torch stay below this.
+OBJECTS_BYTES = 256 * 1024
+# What the kernel's counters of pages and torch's per-thread buffers can be off by.
+RESIDENT_BYTES = 4 * 2**20
+
+
+class Allocations(NamedTuple):
+    """Bytes that are still held after a call, and the most that were held at once during it."""
+
+    held_bytes: int
+    peak_bytes: int
 
 
 class DeviceTime(NamedTuple):
-    """Seconds of one call on an accelerator, by its own events, and the launch gap.
+    """Seconds of one call on an accelerator, by its own events, and the launch gap."""
 
-    Attributes:
-        device_hot_s: With the inputs in the last cache, if they fit.
-        device_cold_s: With that cache overwritten before each call.
-        launch_gap_s: Wall time of one call beyond its device time.
-    """
-
-    device_hot_s: float
-    device_cold_s: float
-    launch_gap_s: float
+    device_hot_s: float  # with the inputs in the last cache, if they fit
+    device_cold_s: float  # with that cache overwritten before each call
+    launch_gap_s: float  # wall time of one call beyond its device time
 
 
 class DeviceLoad(NamedTuple):
@@ -47,25 +57,14 @@ class DeviceLoad(NamedTuple):
 
 
 class Device(Protocol):
-    """What the suite asks of a type of device; where a method has a body, that is the host's.
+    """What the suite asks of a type of device; where a method has a body, that is the host's."""
 
-    Attributes:
-        name: The type, as torch names it.
-        is_host: Whether calls run on the processor that calls: no launch, no wait, and no library
-            that keeps a workspace from the first call on.
-        working_sets: Bytes of the working sets whose bandwidth is probed.
-        gemm_sizes: Sides of the square matrix products that are probed.
-        formula_slack_bytes: What a kernel's formula may leave out: scalars that torch wraps, or a
-            library's workspace.
-        block_slack_bytes: What rounding to the allocator's blocks may move a peak by.
-    """
-
-    name: str
-    is_host: bool
-    working_sets: tuple[int, ...]
-    gemm_sizes: tuple[int, ...]
-    formula_slack_bytes: int
-    block_slack_bytes: int
+    name: str  # as torch names it
+    is_host: bool  # no launch, no wait, and no workspace of a library from the first call on
+    working_sets: tuple[int, ...]  # bytes, whose bandwidth is probed
+    gemm_sizes: tuple[int, ...]  # sides of the square matrix products that are probed
+    formula_slack_bytes: int  # scalars that torch wraps, or a library's workspace
+    block_slack_bytes: int  # what rounding to the allocator's blocks may move a peak by
 
     def unavailable_reason(self) -> str | None:
         """Say why the device cannot be used here, or None if it can."""
@@ -91,26 +90,64 @@ class Device(Protocol):
         ...
 
     def untracked_bytes(self, call: Call, tracked: int) -> int:
-        """Return the bytes that a call is seen to hold beyond torch's own; 0 where nothing tells.
-
-        Args:
-            call: The call.
-            tracked: What it holds at peak by torch's allocator.
-        """
+        """Return the bytes that a call is seen to hold beyond the `tracked` ones of torch."""
         return 0
 
     def device_time(self, call: Call, wall_s: float) -> DeviceTime | None:
-        """Return the time of a warm call by the device's own events; None on the host.
-
-        Args:
-            call: The call.
-            wall_s: Seconds of one call by the host's clock.
-        """
+        """Return the time of a warm call by the device's own events; None on the host."""
         return None
 
     def load(self) -> DeviceLoad:
         """Return the accelerator's clock and whether it is throttled, where it tells."""
         return DeviceLoad()
+
+
+def _cpu_allocations(call: Call) -> Allocations:
+    """Call once and return what torch's allocator gave meanwhile, exact to the byte."""
+    with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        call()
+    results = trace.profiler.kineto_results
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return Allocations(held, most)
+
+
+def _cpu_untracked_bytes(call: Call, tracked: int) -> int:
+    """Return the bytes that a call is seen to hold beyond torch's own, or 0.
+
+    Python's tracemalloc sees NumPy and all of Python, the growth of the resident set C and Numba,
+    from about 4 MiB on.
+    """
+    tracemalloc.start()
+    try:
+        call()
+        traced = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    resident = _resident_growth(call) - tracked
+    return max(
+        traced if traced > OBJECTS_BYTES else 0,
+        resident if resident > RESIDENT_BYTES + tracked // 10 else 0,
+    )
+
+
+def _resident_growth(call: Call) -> int:
+    if not CLEAR_REFS.exists():
+        return 0
+    ctypes.CDLL(None).malloc_trim(0)  # or the call would be served from what was freed before
+    with gc_paused():
+        CLEAR_REFS.write_text("5")  # the high-water mark starts again from what is resident now
+        before = _status_bytes("VmRSS")
+        call()
+    return _status_bytes("VmHWM") - before
+
+
+def _status_bytes(name: str) -> int:
+    line = next(one for one in STATUS.read_text().splitlines() if one.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 class CPU(Device):
@@ -123,8 +160,8 @@ class CPU(Device):
     formula_slack_bytes = 4_096
     block_slack_bytes = 0
     clock = staticmethod(perf_counter)
-    allocations = staticmethod(cpu_memory.allocations)
-    untracked_bytes = staticmethod(cpu_memory.untracked_bytes)
+    allocations = staticmethod(_cpu_allocations)
+    untracked_bytes = staticmethod(_cpu_untracked_bytes)
 
     def free_bytes(self) -> int:
         """Return what can be had without swapping."""
@@ -216,7 +253,6 @@ class CUDA(Accelerator):
 
     @cached_property
     def _nvml(self) -> Any:
-        """NVML and its handle of the first GPU, or None where there is no NVML."""
         try:
             import pynvml
 
@@ -240,8 +276,10 @@ class CUDA(Accelerator):
         return DeviceLoad(mhz, bool(reasons & ~harmless))
 
 
-_OWN: dict[str, Callable[[str], Device]] = {"cpu": lambda _: CPU(), "cuda": CUDA}
-DEVICES: dict[str, Device] = {name: _OWN.get(name, Accelerator)(name) for name in DEVICE_TYPES}
+DEVICES: dict[str, Device] = {
+    name: CPU() if name == "cpu" else CUDA(name) if name == "cuda" else Accelerator(name)
+    for name in DEVICE_TYPES
+}
 
 
 def device_of(device: str) -> Device:

@@ -42,9 +42,5 @@ PINNED_ENV = {
 
 
 def pinned_environment(outside: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a child: the user's own, and what is pinned where it says nothing.
-
-    Args:
-        outside: The environment of this process.
-    """
+    """Return a child's environment: the user's own, and what is pinned where it says nothing."""
     return PINNED_ENV | dict(outside)

@@ -26,6 +26,7 @@ ALLOCATOR_SETTINGS = (
     "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX",
     "LD_PRELOAD", "PYTORCH_CUDA_ALLOC_CONF",
 )  # fmt: skip
+OMP_SETTINGS = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES")
 
 
 @cache
@@ -59,20 +60,13 @@ def settings() -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "omp_proc_bind": os.environ.get("OMP_PROC_BIND"),
-        "omp_places": os.environ.get("OMP_PLACES"),
+        **{name.lower(): os.environ.get(name) for name in OMP_SETTINGS},
         "allocator": {name: os.environ[name] for name in ALLOCATOR_SETTINGS if name in os.environ},
         "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "flush_denormals": _flushes_denormals(),
+        "flush_denormals": float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0,
         "gc_while_timing": False,
         "tuning_table": {"cases": len(rule.fastest), "part_flops": rule.part_flops},
     }
-
-
-def _flushes_denormals() -> bool:
-    return float(torch.tensor(1e-310, dtype=torch.float64) * 1.0) == 0.0
 
 
 def packages() -> dict[str, str]:

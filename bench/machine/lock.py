@@ -17,13 +17,9 @@ POLL_S = 0.5  # a process that waits takes next to nothing from the one that mea
 
 
 def lock_path() -> Path:
-    """Return the file that is locked: `MLR_BENCH_LOCK`, or one of this user among the temporary.
-
-    It is of this machine, as a home on a network may not be.
-    """
-    if named := os.environ.get(LOCK_VARIABLE):
-        return Path(named)
-    return Path(tempfile.gettempdir(), f"mlr-timing-{os.getuid()}.lock")
+    """Return the file that is locked, of this machine, as a home on a network may not be."""
+    ours = Path(tempfile.gettempdir(), f"mlr-timing-{os.getuid()}.lock")
+    return Path(os.environ.get(LOCK_VARIABLE) or ours)
 
 
 @contextmanager
@@ -31,12 +27,6 @@ def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
     """Hold the machine; wait while another process holds it.
 
     The lock is the system's own and vanishes with its process: one that is killed leaves none.
-
-    Args:
-        say: Called with one line before it waits.
-
-    Raises:
-        UserError: The file cannot be locked.
     """
     path = lock_path()
     lock = FileLock(path, mode=0o600, poll_interval=POLL_S)

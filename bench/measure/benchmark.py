@@ -6,9 +6,10 @@ import math
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import torch
+from torch import Tensor
 
 from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, get_kernel
 
@@ -16,7 +17,8 @@ from ..common.errors import in_one_line
 from ..common.units import format_bytes
 from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark
-from ..plan.feasibility import Ceilings, Columns, Outcome
+from ..plan.feasibility import Outcome, roofline_s
+from ..store.schema import Ceilings
 from .clock import PhaseTimer
 from .memory import is_out_of_memory, measure_memory
 from .paired import PairedRatio, paired_ratio
@@ -47,7 +49,7 @@ class Rounds(NamedTuple):
 Timer = Callable[[Call, float], Rounds | None]
 
 
-class Sample(Columns):
+class Sample(SimpleNamespace):
     """The sample of one process: the columns that it measured of a benchmark."""
 
     median_s: float
@@ -68,37 +70,23 @@ class BenchmarkFailedError(Exception):
 
 @contextmanager
 def kept_reason(outcome: Outcome) -> Iterator[None]:
-    """Put into the outcome what ends a benchmark, whatever it is.
-
-    Raises:
-        BenchmarkFailedError: If it ends without a right result.
-    """
+    """Put into the outcome what ends a benchmark, and raise it as `BenchmarkFailedError`."""
     try:
         yield
-    except BenchmarkFailedError as end:
-        outcome.status, outcome.reason = end.status, str(end)
-        raise
-    except ContractViolationError as error:
-        outcome.status, outcome.reason = "wrong", str(error)
-        raise BenchmarkFailedError("wrong", str(error)) from error
     except Exception as error:
-        outcome.status = "oom" if is_out_of_memory(error) else "crashed"
-        outcome.reason = in_one_line(error)
+        if isinstance(error, BenchmarkFailedError):
+            outcome.status, outcome.reason = error.status, str(error)
+            raise
+        if isinstance(error, ContractViolationError):
+            outcome.status, outcome.reason = "wrong", str(error)
+        else:
+            outcome.status = "oom" if is_out_of_memory(error) else "crashed"
+            outcome.reason = in_one_line(error)
         raise BenchmarkFailedError(outcome.status, outcome.reason) from error
 
 
 def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: PhaseTimer) -> None:
-    """Verify a benchmark by the oracle and the kernel contract, and measure its memory.
-
-    Args:
-        benchmark: Kernel and case.
-        outcome: As predicted; the error, the memory, the bound and the warnings are filled in.
-        ceilings: What the case's device can do at best.
-        phases: Takes the seconds it took.
-
-    Raises:
-        BenchmarkFailedError: If it ends without a right result.
-    """
+    """Verify a benchmark and measure its memory; `BenchmarkFailedError` without a right result."""
     kernel, case = benchmark
     problem = Problem(case)
     with kept_reason(outcome):
@@ -112,15 +100,14 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
         with phases.on("memory"):
             del problem, call
             _measure_memory(kernel, case, outcome)
-    outcome.roofline_s = ceilings.roofline_s(case, case.least_flops, case.least_bytes)
+    outcome.roofline_s = roofline_s(ceilings, case, case.least_flops, case.least_bytes)
 
 
 class RecordingCall:
     """A call that keeps its last result, and the seconds of its fastest."""
 
     def __init__(self, call: Call, device: str) -> None:
-        self.call = call
-        self.device = device
+        self.call, self.device = call, device
         self.result: Any = None
         self.seconds = math.inf
 
@@ -136,7 +123,6 @@ class RecordingCall:
 
 
 def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome: Outcome) -> float:
-    """Check on the case's inputs and on secret ones; return the larger error."""
     with inputs_untouched(problem):
         first, seen = observe_side_effects(lambda: check(kernel, problem, call))
     outcome.warnings += seen
@@ -157,9 +143,7 @@ def _are_equal(one: object, other: object) -> bool:
     if not (isinstance(one, tuple) and isinstance(other, tuple)):
         return False
     pairs = zip(one, other, strict=False)
-    return all(
-        isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.equal(b) for a, b in pairs
-    )
+    return all(isinstance(a, Tensor) and isinstance(b, Tensor) and a.equal(b) for a, b in pairs)
 
 
 def _require_right(result: Check, when: str = "") -> None:
@@ -192,18 +176,8 @@ def measure_sample(
     """Time a benchmark in this process, by itself and against its baseline, then check it.
 
     It has been verified before, here or in a process of its own. The check here, on inputs that
-    were never timed, compares what was timed with the oracle: a wrong result carries no time.
-
-    Args:
-        benchmark: Kernel and case.
-        outcome: Its status and reason are filled in where it ends without a time.
-        timer: Times a callable that takes about so many seconds, by pytest-benchmark's fixture;
-            returns None where timing is switched off.
-        phases: Takes the seconds it took.
-        number: The number of the process; each draws inputs of its own.
-
-    Raises:
-        BenchmarkFailedError: If it ends without a right result.
+    were never timed, compares what was timed with the oracle: a wrong result carries no time but
+    raises `BenchmarkFailedError`. The timer, pytest-benchmark's, returns None where it is off.
     """
     kernel, case = benchmark
     with kept_reason(outcome):
@@ -230,7 +204,6 @@ def measure_sample(
 def _time(
     kernel: Kernel, problem: Problem, call: Call, about_s: float, timer: Timer
 ) -> dict[str, Any]:
-    """Time a call by rounds, by its baseline and by the device; empty where timing is off."""
     rounds = timer(call, about_s)
     if rounds is None:
         return {}
@@ -256,11 +229,6 @@ def _paired(kernel: Kernel, problem: Problem, call: Call, about_s: float) -> Pai
     def refresh(block: int) -> None:
         problem.resample(base + block + 1)
 
-    return paired_ratio(
-        call,
-        baseline,
-        case.device,
-        f_seconds=about_s,
-        seed=base,
-        refresh=refresh if case.input_bytes <= REFRESHED_BYTES else None,
-    )
+    small = case.input_bytes <= REFRESHED_BYTES
+    options = {"seed": base, "refresh": refresh if small else None}
+    return paired_ratio(call, baseline, case.device, f_seconds=about_s, **options)

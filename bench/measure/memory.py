@@ -21,12 +21,9 @@ OUT_OF_MEMORY = (
 class Memory:
     """What one call holds.
 
-    Attributes:
-        peak_bytes: The most held at once beyond the inputs. Outputs and parameters count, and so
-            does what the kernel keeps from binding.
-        leak_bytes: What one more call leaves behind after its result is dropped.
-        untracked_bytes: At least so much is held at peak that did not come from torch; 0 where
-            nothing was seen.
+    The peak is the most held at once beyond the inputs: outputs, parameters and what the kernel
+    keeps from binding count. The leak is what one more call leaves behind after its result is
+    dropped; what is untracked, at least so much at peak, did not come from torch.
     """
 
     peak_bytes: int
@@ -42,7 +39,9 @@ def measure_memory(kernel: Kernel, problem: Problem) -> Memory:
     device.
     """
     device = device_of(problem.case.device)
-    _touch_inputs(problem)
+    for name in ("weight", "bias"):  # that an earlier binding left
+        problem.__dict__.pop(name, None)
+    problem.share_inputs()  # so that every input is made before memory is counted
     bound: list[Call] = []
     kept = device.allocations(lambda: bound.append(kernel.bind(problem))).held_bytes
     (call,) = bound
@@ -60,13 +59,6 @@ def measure_memory(kernel: Kernel, problem: Problem) -> Memory:
 def peak_bytes(kernel: Kernel, problem: Problem) -> int:
     """Measure the peak memory of one call, in bytes, beyond the problem's inputs."""
     return measure_memory(kernel, problem).peak_bytes
-
-
-def _touch_inputs(problem: Problem) -> None:
-    """Make every input before memory is counted, and drop parameters an earlier binding left."""
-    problem.__dict__.pop("weight", None)
-    problem.__dict__.pop("bias", None)
-    problem.share_inputs()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..common.garbage import gc_paused
@@ -29,18 +29,12 @@ class PairedRatio:
     A block holds both calls twice, as f g g f or g f f g, so that a drift over the block cancels;
     around a very slow call it is g f g. The blocks of one process are not independent of each
     other: they make one value, `log_ratio`, and what that is worth is seen over processes.
-
-    Attributes:
-        log_ratios: ln(time of f ÷ time of g), one a block, in the order measured.
-        f_seconds: Seconds of one call of f in each batch of it.
-        g_seconds: The same of g.
-        cpu_utilisation: CPU seconds of all threads per second of f's batches.
     """
 
-    log_ratios: tuple[float, ...]
-    f_seconds: tuple[float, ...] = field(default=())
-    g_seconds: tuple[float, ...] = field(default=())
-    cpu_utilisation: float = math.nan
+    log_ratios: tuple[float, ...]  # ln(time of f ÷ time of g), one a block, in the order measured
+    f_seconds: tuple[float, ...] = ()  # of one call, in each batch
+    g_seconds: tuple[float, ...] = ()
+    cpu_utilisation: float = math.nan  # CPU seconds of all threads per second of f's batches
 
     @property
     def log_ratio(self) -> float:
@@ -57,22 +51,12 @@ class PairedRatio:
         """Seconds of one call of g: the median over its batches."""
         return statistics.median(self.g_seconds)
 
-    @property
-    def ratio(self) -> float:
-        """Time of f over time of g: the exponential of the median log-ratio."""
-        return math.exp(self.log_ratio)
-
 
 class TimedTarget(Protocol):
-    """A call made ready for batches, here or in another process.
-
-    Attributes:
-        about_s: About how long it takes.
-        calls: How many calls a batch makes, those that are not timed included.
-    """
+    """A call made ready for batches, here or in another process."""
 
     about_s: float
-    calls: int
+    calls: int  # of a batch, those that are not timed included
 
     def time_batch(self) -> TimedBatch:
         """Time one batch."""
@@ -110,13 +94,6 @@ def paired_ratio(
     """Time f against g in alternating short batches of one process, in random order.
 
     Two calls timed one after the other drift apart with the machine; neighbouring batches do not.
-
-    Args:
-        f: The one call.
-        g: The other.
-        device: The device of both.
-        f_seconds: About how long f takes, if it is warm and that is known.
-        options: Those of `interleave`.
     """
     return interleave(LocalTarget(f, device, f_seconds), LocalTarget(g, device), **options)
 
@@ -133,15 +110,8 @@ def interleave(
     """Time batches of f and g in ABBA blocks, each in random order.
 
     Blocks are measured until there are `blocks` of them or the budget is spent, at least one; a
-    call that spends the budget by itself is timed once between two batches of the other.
-
-    Args:
-        f: The one call.
-        g: The other.
-        blocks: How many blocks to measure.
-        budget_s: Seconds of batches and their warm-up after which no other block is begun.
-        seed: Seed of the order.
-        refresh: Called before each block with its number, to give both calls other inputs.
+    call that spends the budget by itself is timed once between two batches of the other. `refresh`
+    is called before each block with its number, to give both calls other inputs.
     """
     order = random.Random(seed)
     log_ratios: list[float] = []

@@ -55,8 +55,7 @@ def inputs_untouched(problem: Problem) -> Iterator[None]:
     count of writes to a tensor and its views tells also of one that left the values as they were,
     or put them back; a write past torch that does so is not seen.
 
-    Raises:
-        ContractViolationError: If one changed, or was written to.
+    Raises `ContractViolationError` if one changed, or was written to.
     """
     before = [(name, value, value.clone(), value._version) for name, value in inputs_of(problem)]
     yield
@@ -70,11 +69,7 @@ def inputs_untouched(problem: Problem) -> Iterator[None]:
 
 
 def require_own_memory(problem: Problem, result: object) -> None:
-    """Check that the result of a gradient does not live in the memory of its input.
-
-    Raises:
-        ContractViolationError: If it does.
-    """
+    """Raise `ContractViolationError` if a gradient's result lives in the memory of its input."""
     if OPERATIONS[problem.case.operation].trains or not isinstance(result, tuple):
         return
     inputs = {value.untyped_storage().data_ptr(): name for name, value in inputs_of(problem)}
@@ -161,7 +156,6 @@ def _output_captured() -> Iterator[list[str]]:
 
 
 def _flush() -> None:
-    """Let what Python and C have buffered reach its descriptor."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(ValueError):  # one that is closed
             if stream is not None:

@@ -86,14 +86,8 @@ def input_change_slowdown(
     """Return how many times longer a call takes after its input changed than after it did not.
 
     About 1 for a call that does its work; far more for one that keeps what it found for inputs it
-    has seen. The median over pairs of single calls, each order in turn.
-
-    Args:
-        call: The call.
-        mutate: Changes the call's input a little, in place.
-        control: As much work on other memory; the input stays as it was.
-        device: The device of the call.
-        pairs: How many pairs.
+    has seen. The median over pairs of single calls, each order in turn. `mutate`
+    changes the input in place, `control` does as much work on other memory.
     """
     clock = device_of(device).clock
     ratios = []

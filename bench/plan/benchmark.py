@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlr import KERNELS, OPERATIONS, Case, Kernel
 
 from ..common.errors import UserError
+from ..common.provenance import PlanShard, plan_key
 from ..machine.devices import DEVICES, unavailable_reason
 from .grid import GRIDS, WITH_PEERS, Size
 from .selection import Selection
@@ -31,24 +32,17 @@ def full_name(entry: Benchmark) -> str:
     return f"bench/bench_kernels.py::bench_kernel[{entry.case.operation}-{entry.id}]"
 
 
-def cases(selection: Selection) -> list[Case]:
+def cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
     """Return the cases of a grid with its axes replaced, each once, in the grid's order.
 
-    An axis given on the command line takes the place of the grid's own in every block.
+    An axis given on the command line takes the place of the grid's own in every block. With each
+    case come the kernels that its blocks name; None where one names none.
     """
-    return list(_cases(selection))
-
-
-def _cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
-    """Return the cases, each with the kernels that its blocks name; None where one names none."""
     found: dict[Case, frozenset[str] | None] = {}
+    wanted = selection.operation or OPERATIONS
     for block in GRIDS[selection.grid]:
         for operation, device, dtype, size in product(
-            [
-                one
-                for one in block.operations or OPERATIONS
-                if one in (selection.operation or OPERATIONS)
-            ],
+            [one for one in block.operations or OPERATIONS if one in wanted],
             selection.device or DEVICES,
             selection.dtype or block.dtypes,
             _replaced(block.sizes, selection),
@@ -60,13 +54,9 @@ def _cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
 
 
 def _replaced(block_sizes: tuple[Size, ...], selection: Selection) -> list[Size]:
-    given = {
-        "batch": selection.batch,
-        "in_features": selection.features,
-        "out_features": selection.outputs,
-    }
+    given = selection.batch, selection.features, selection.outputs
     result = list(block_sizes)
-    for field, values in given.items():
+    for field, values in zip(Size._fields, given, strict=True):
         if values is not None:
             result = [size._replace(**{field: value}) for size in result for value in values]
     return list(dict.fromkeys(result))
@@ -76,13 +66,10 @@ def planned(selection: Selection) -> list[Benchmark]:
     """Return every kernel on every case of its operation and device; peers where they belong.
 
     What is named by the axes is planned in any case, and says what it lacks.
-
-    Raises:
-        UserError: If the axes leave nothing to measure.
     """
     plan = [
         Benchmark(kernel, case)
-        for case, named in _cases(selection).items()
+        for case, named in cases(selection).items()
         for kernel in KERNELS.values()
         if kernel.operation == case.operation and _is_wanted(kernel, case, named, selection)
     ]
@@ -97,7 +84,6 @@ def planned(selection: Selection) -> list[Benchmark]:
 def _is_wanted(
     kernel: Kernel, case: Case, named: frozenset[str] | None, selection: Selection
 ) -> bool:
-    """Say whether a grid has a kernel on a case; a user's own is in every grid."""
     if selection.kernel:
         return kernel.name in selection.kernel
     if case.device not in kernel.devices:
@@ -108,14 +94,31 @@ def _is_wanted(
 
 
 def require_supported(plan: Sequence[Benchmark]) -> None:
-    """Refuse a plan of which nothing can run here.
-
-    Raises:
-        UserError: No kernel takes its case, or its device is absent; with the first reason.
-    """
+    """Refuse a plan of which nothing can run here."""
     reasons = [kernel.unsupported(case) or unavailable_reason(case.device) for kernel, case in plan]
     if None not in reasons:
         raise UserError(
             f"a run needs a benchmark that this machine can take; of {len(plan)} planned it can "
             f"take none ({reasons[0]}); choose another --device, --dtype or --kernel"
         )
+
+
+def select_shard(
+    plan: list[Benchmark], axes: Selection, shard: PlanShard | None
+) -> tuple[list[Benchmark], dict[str, Any] | None]:
+    """Return a shard of a plan, and what a run file says of it; the whole plan without a shard.
+
+    The shards take turns at the cases in the plan's order, so that each gets small and large ones.
+    """
+    if shard is None:
+        return plan, None
+    cases = list(dict.fromkeys(entry.case for entry in plan))
+    if shard.total > len(cases):
+        raise UserError(
+            f"each shard must have a case; the axes leave {len(cases)}, got {shard.total} shards; "
+            "give fewer"
+        )
+    mine = set(cases[shard.number - 1 :: shard.total])
+    key = plan_key(map(full_name, plan), axes.grid, axes.seed)
+    told = {"shard": str(shard), "plan": key, "seed": axes.seed}
+    return [entry for entry in plan if entry.case in mine], told

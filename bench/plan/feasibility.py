@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,51 +10,17 @@ from mlr import Case
 
 from ..common.units import format_bytes, format_time
 from ..machine.devices import device_of, unavailable_reason
+from ..store.schema import Ceilings
 from .benchmark import Benchmark
 
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """What a device can do at best, as measured.
+class Outcome(SimpleNamespace):
+    """What became of a benchmark: what was planned, its status, and what was measured so far.
 
-    Attributes:
-        dispatch_s: Seconds of the cheapest call there is: on the CPU that of a foreign function,
-            which a compiled kernel may be; on an accelerator that of torch's cheapest kernel.
-        bandwidth_bytes_per_s: Pairs of a working set in bytes and the higher rate of a copy (read
-            and write counted) and a sum (read) over it.
-        flops_per_s: By dtype, the rate of a square matrix product, or on the CPU that of
-            multiply-adds on registers alone, which is higher but where a library's product is as
-            good as it can be.
+    Its names are those of a run file's columns, of which `store` alone lists which there are.
     """
-
-    dispatch_s: float
-    bandwidth_bytes_per_s: list[list[float]]
-    flops_per_s: dict[str, float]
-
-    def roofline_s(self, case: Case, flops: int, bytes_moved: int) -> float:
-        """Return the roofline bound: the least seconds the device needs for so much work.
-
-        max(FLOPs ÷ peak, bytes ÷ bandwidth, one dispatch). The bandwidth is the highest measured
-        at a working set of that size or a larger one, so that the time is a lower bound.
-        """
-        rates = self.bandwidth_bytes_per_s
-        fitting = [rate for size, rate in rates if size >= bytes_moved] or [rates[-1][1]]
-        peak = self.flops_per_s.get(case.dtype, max(self.flops_per_s.values()))
-        return max(flops / peak, bytes_moved / max(fitting), self.dispatch_s)
-
-
-class Columns(SimpleNamespace):
-    """Values under the names of a run file's columns; `store` alone lists which there are."""
-
-    def columns(self) -> dict[str, Any]:
-        """Return them as plain JSON."""
-        return dict(vars(self))
-
-
-class Outcome(Columns):
-    """What became of a benchmark: what was planned, its status, and what was measured so far."""
 
     status: str
     reason: str | None
@@ -63,16 +29,27 @@ class Outcome(Columns):
     bytes_moved: int
     warnings: list[str]
 
+    def columns(self) -> dict[str, Any]:
+        """Return them as plain JSON."""
+        return dict(vars(self))
+
+
+def roofline_s(ceilings: Ceilings, case: Case, flops: int, bytes_moved: int) -> float:
+    """Return the roofline bound: the least seconds the device needs for so much work.
+
+    max(FLOPs ÷ peak, bytes ÷ bandwidth, one dispatch). The bandwidth is the highest measured at a
+    working set of that size or a larger one, so that the time is a lower bound.
+    """
+    rates = ceilings.bandwidth_bytes_per_s
+    fitting = [rate for size, rate in rates if size >= bytes_moved] or [rates[-1][1]]
+    peak = ceilings.flops_per_s.get(case.dtype, max(ceilings.flops_per_s.values()))
+    return max(flops / peak, bytes_moved / max(fitting), ceilings.dispatch_s or 0.0)
+
 
 def predict(benchmark: Benchmark, ceilings: Ceilings | None, longest_s: float) -> Outcome:
     """Predict what a benchmark costs, and whether it can be attempted at all.
 
     The status is `unsupported` or `infeasible`, each with its reason, or `ok` for one to measure.
-
-    Args:
-        benchmark: Kernel and case.
-        ceilings: The device's; None where there is no such device.
-        longest_s: Seconds that one call may take at the very least.
     """
     kernel, case = benchmark
     refused = kernel.unsupported(case)  # whose formulas need not hold
@@ -107,7 +84,7 @@ def _too_much(
             f"needs {format_bytes(needed)}, {format_bytes(outcome.predicted_peak_bytes)} of it in "
             f"the call; {format_bytes(usable)} may be used"
         )
-    least = ceilings.roofline_s(case, outcome.flops, outcome.bytes_moved) if ceilings else 0.0
+    least = roofline_s(ceilings, case, outcome.flops, outcome.bytes_moved) if ceilings else 0.0
     if least > longest_s:
         return f"one call takes at least {format_time(least)}; the grid allows {longest_s:g} s"
     return None

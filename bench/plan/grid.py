@@ -7,6 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 DEFAULT_GRID = "headline"
+DOUBLE, BOTH = ("float64",), ("float32", "float64")
 
 
 class Size(NamedTuple):
@@ -27,13 +28,13 @@ class GridBlock:
     kernels: frozenset[str] | None = None
 
 
-def _lattice(batch: int, features: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[Size, ...]:
-    return tuple(Size(batch, n, o) for n, o in product(features, outputs))
+def _lattice(features: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[Size, ...]:
+    return tuple(Size(100, n, o) for n, o in product(features, outputs))
 
 
 def _steps(layers: tuple[tuple[int, int], ...], batches: tuple[int, ...]) -> GridBlock:
     sizes = tuple(Size(m, n, o) for (n, o), m in product(layers, batches))
-    return GridBlock(("step",), ("float32", "float64"), sizes)
+    return GridBlock(("step",), BOTH, sizes)
 
 
 NOTEBOOK = (Size(33, 6, 3), Size(100, 6, 3))
@@ -49,53 +50,56 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
     "headline": (
         GridBlock(
             ("gradient",),
-            ("float64",),
+            DOUBLE,
             (NOTEBOOK[1], SINGLE, Size(100, 64, 32), Size(1_000, 64, 16), TALL[1], WIDE),
             frozenset({"autograd", "matmul", "einsum", "kron_einsum", "one_pass", "auto"}),
         ),
         GridBlock(
             ("step",),
-            ("float64",),
+            DOUBLE,
             (NOTEBOOK[1], TALL[1], TALL[2], WIDE),
             frozenset(
-                {"torch_nn", "fused_addmm", "one_pass_step", "auto_step"}
-                | {"one_pass_triton", "cuda_graph"}
+                {
+                    "torch_nn",
+                    "fused_addmm",
+                    "one_pass_step",
+                    "auto_step",
+                    "one_pass_triton",
+                    "cuda_graph",
+                }
             ),
         ),
-        GridBlock(("fit",), ("float64",), (NOTEBOOK[1],)),
+        GridBlock(("fit",), DOUBLE, (NOTEBOOK[1],)),
     ),
     # The other axes, where the command line gives a size and no grid.
-    "single": (GridBlock((), ("float64",), (SINGLE,)),),
+    "single": (GridBlock((), DOUBLE, (SINGLE,)),),
     "smoke": (
-        GridBlock(("gradient", "step"), ("float64",), (NOTEBOOK[0],)),
-        GridBlock(("gradient",), ("float64",), (Size(100, 16, 16), MANY_OUTPUTS)),
-        GridBlock(("step",), ("float64",), (TALL[0],)),
-        GridBlock(("fit",), ("float64",), (NOTEBOOK[0],)),
+        GridBlock(("gradient", "step"), DOUBLE, (NOTEBOOK[0],)),
+        GridBlock(("gradient",), DOUBLE, (Size(100, 16, 16), MANY_OUTPUTS)),
+        GridBlock(("step",), DOUBLE, (TALL[0],)),
+        GridBlock(("fit",), DOUBLE, (NOTEBOOK[0],)),
     ),
     "quick": (
-        GridBlock(("gradient",), ("float64",), (*NOTEBOOK, *TALL, MIDDLE, WIDE)),
-        GridBlock(("gradient",), ("float64",), _lattice(100, (4, 16, 64), (2, 8, 32))),
-        GridBlock(("step",), ("float64",), (*NOTEBOOK, *TALL, WIDE)),
+        GridBlock(("gradient",), DOUBLE, (*NOTEBOOK, *TALL, MIDDLE, WIDE)),
+        GridBlock(("gradient",), DOUBLE, _lattice((4, 16, 64), (2, 8, 32))),
+        GridBlock(("step",), DOUBLE, (*NOTEBOOK, *TALL, WIDE)),
         GridBlock(("gradient", "step"), ("float32",), (NOTEBOOK[0], TALL[1])),
-        GridBlock(("fit",), ("float64",), (NOTEBOOK[0], Size(1_000, 6, 3))),
+        GridBlock(("fit",), DOUBLE, (NOTEBOOK[0], Size(1_000, 6, 3))),
     ),
     "full": (
         GridBlock(
             ("gradient", "step"),
-            ("float32", "float64"),
+            BOTH,
             (*NOTEBOOK, *TALL, Size(100_000, 6, 3), Size(1_000, 64, 16), MIDDLE, WIDE),
         ),
         GridBlock(
             ("gradient", "step"),
-            ("float32", "float64"),
-            (
-                *_lattice(100, (4, 16, 64, 256), (4, 16, 64)),
-                *_lattice(100, (4, 16, 64), (2, 8, 32)),
-            ),
+            BOTH,
+            (*_lattice((4, 16, 64, 256), (4, 16, 64)), *_lattice((4, 16, 64), (2, 8, 32))),
         ),
         GridBlock(
             ("fit",),
-            ("float32", "float64"),
+            BOTH,
             (NOTEBOOK[0], Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000, 64, 16)),
         ),
     ),
@@ -106,7 +110,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
     "scaling": (
         GridBlock(
             ("gradient",),
-            ("float32", "float64"),
+            BOTH,
             (*(Size(m, n, o) for n, o in ((6, 3), (64, 16)) for m in (10_000, 100_000)), WIDE),
         ),
     ),
@@ -119,9 +123,7 @@ WITH_PEERS = ("full", "tall", "wide")
 PROCESSES = {name: 2 if name == "smoke" else 5 for name in GRIDS}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
-LONGEST_CALL_S = dict.fromkeys(GRIDS, 5.0) | {
-    "smoke": 0.1,
-    "headline": 0.2,
-    "quick": 0.2,
-    "tall": 0.2,
+LONGEST_CALL_S = {
+    name: {"smoke": 0.1, "headline": 0.2, "quick": 0.2, "tall": 0.2}.get(name, 5.0)
+    for name in GRIDS
 }

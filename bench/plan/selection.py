@@ -47,50 +47,45 @@ class Selection:
 
     @classmethod
     def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Selection:
-        """Read the axes off parsed options, load the kernels, and check all of them.
-
-        Args:
-            args: The options, of argparse or of pytest.
-            grid: What is measured where neither a grid nor a size is given.
-
-        Raises:
-            UserError: For an unknown grid, kernel, operation, device or dtype, or a bad range.
-        """
+        """Read the axes off parsed options, load the kernels, and check all of them."""
         from mlr import KERNELS, OPERATIONS
 
         from ..machine.devices import DEVICES, unavailable_reason
-        from .kernels import load_user_kernels
 
         raw = {axis.name: getattr(args, axis.name) for axis in fields(cls)}
-        for name in ("batch", "features", "outputs"):
-            raw[name] = sizes(raw[name], f"--{name}")
-        sizes_given = any(raw[name] for name in ("batch", "features", "outputs"))
-        raw["grid"] = raw["grid"] or ("single" if sizes_given else grid)
+        given = {name: sizes(raw[name], f"--{name}") for name in ("batch", "features", "outputs")}
+        raw |= given
+        raw["grid"] = raw["grid"] or ("single" if any(given.values()) else grid)
         if raw["grid"] not in GRIDS:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
-        load_user_kernels(raw["kernel_file"])
+        _load_kernels(raw["kernel_file"])
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
-        known = {
-            "operation": OPERATIONS,
-            "kernel": sorted(KERNELS),
-            "device": DEVICES,
-            "dtype": dtypes,
-        }
-        for name, valid in known.items():
+        for name, valid in (
+            ("operation", OPERATIONS),
+            ("kernel", sorted(KERNELS)),
+            ("device", DEVICES),
+            ("dtype", dtypes),
+        ):
             raw[name] = names(raw[name], f"--{name}", valid)
-        raw["device"] = raw["device"] or tuple(
-            one for one in DEVICES if unavailable_reason(one) is None
-        )
+        here = (one for one in DEVICES if unavailable_reason(one) is None)
+        raw["device"] = raw["device"] or tuple(here)
         return cls(**raw)
 
 
-def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
-    """Add every axis through argparse's `add_argument` or pytest's `addoption`.
+def _load_kernels(kernel_file: str | None) -> None:
+    """Register the kernels of installed packages and of a user's file."""
+    from mlr import KernelFileError, load_installed, load_kernels
 
-    Args:
-        add_option: Adds one.
-        grid: What the help calls the default of `--grid`.
-    """
+    try:
+        load_installed()
+        if kernel_file is not None:
+            load_kernels(kernel_file)
+    except KernelFileError as error:
+        raise UserError(str(error)) from error
+
+
+def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
+    """Add every axis through argparse's `add_argument` or pytest's `addoption`."""
     for axis in fields(Selection):
         add_option(
             _flag(axis.name),
@@ -112,11 +107,7 @@ def _flag(name: str) -> str:
 
 
 def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] | None:
-    """Split a comma-separated list of known names.
-
-    Raises:
-        UserError: For a name that is not known; the line lists the valid ones.
-    """
+    """Split a comma-separated list of known names."""
     if text is None:
         return None
     known, found = tuple(valid), tuple(part.strip() for part in text.split(","))
@@ -135,9 +126,6 @@ def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:
     (33, 100)
     >>> sizes("2^8:2^11:2", "--batch")
     (256, 512, 1024, 2048)
-
-    Raises:
-        UserError: For anything else.
     """
     if text is None:
         return None

@@ -17,10 +17,11 @@ from ..measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, ve
 from ..measure.ceilings import measure_ceilings
 from ..measure.clock import PhaseTimer
 from ..plan.benchmark import Benchmark
-from ..plan.feasibility import Ceilings, Outcome, predict
+from ..plan.feasibility import Outcome, predict
 from ..plan.grid import LONGEST_CALL_S
 from ..plan.selection import Selection
 from ..store.columns import SIZES
+from ..store.schema import Ceilings
 from .aggregate import summarise
 from .journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
 
@@ -79,7 +80,7 @@ class Recorder:
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""
-        known = {device: asdict(found) for device, found in sorted(self._ceilings.items())}
+        known = {device: found.model_dump() for device, found in sorted(self._ceilings.items())}
         return {
             "machine": {**machine_info(), "ceilings": known},
             "settings": {"grid": self.axes.grid, "processes": 1, **settings()},

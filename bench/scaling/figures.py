@@ -11,8 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from ..common.units import format_byte_tick, format_case, format_tick
 from ..report.style import COLOURS, add_legend, add_title_and_footer, entry, label
-from .link_model import fit_link
-from .metrics import largest_case, median
+from .metrics import fit_link, largest_case, median
 from .records import ScalingResult, ScalingRun
 
 _MOST_BARS = 14  # the fastest
@@ -74,7 +73,6 @@ def _draw_steps(axes: Axes, run: ScalingRun) -> list[Line2D]:
 
 
 def _parts_s(one: ScalingResult) -> list[float]:
-    """Return the seconds of each of `_PARTS`."""
     step = median(one.step_s)
     if not one.compute_s:
         return [0.0, 0.0, 0.0, step]
@@ -83,7 +81,6 @@ def _parts_s(one: ScalingResult) -> list[float]:
 
 
 def _draw_all_reduces(axes: Axes, run: ScalingRun) -> list[Line2D]:
-    """Draw all-reduces against their bytes, with the α-β model that is fitted to them."""
     if not run.all_reduces:
         return _draw_nothing(axes, "no all-reduce was measured by itself")
     points = sorted((point.bytes, median(point.seconds)) for point in run.all_reduces)

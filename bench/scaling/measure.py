@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,31 +25,28 @@ from mlr.oracle import checked_calls
 
 from ..common.errors import UserError
 from ..common.garbage import gc_paused
+from ..common.provenance import Provenance
 from ..machine.info import machine_info, machine_slug, packages
 from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
 from ..store.files import store_model
-from .allreduce import SIZES, split_calls, sweep_all_reduces
 from .metrics import Sample, times_by_round
 from .records import DDP, PEERS, AllReducePoint, Mode, ScalingResult, ScalingRun
 
 DEFAULT_KERNELS = ("matmul", "one_pass")
 SLICE_S = 0.005
 SWEEPS = 3  # of all-reduces by themselves, after each case
+SIZES = tuple(64 * 2**power for power in range(17))  # bytes: 64 B to 4 MiB
+WORK_SHAPE = 2_000, 64  # of the product before each: some 0.2 ms
+CALLS = 8  # timed at once
 
 Piece = tuple[torch.Tensor, torch.Tensor]
+Call = Callable[[], None]
 
 
 class Plan(NamedTuple):
-    """What to measure.
+    """What to measure, of operation gradient."""
 
-    Attributes:
-        cases: Of operation gradient; in weak scaling their batch is that of one worker.
-        kernels: Of operation gradient.
-        mode: `strong` or `weak`.
-        rounds: How often each slice is measured.
-    """
-
-    cases: Sequence[Case]
+    cases: Sequence[Case]  # in weak scaling their batch is that of one worker
     kernels: Sequence[str]
     mode: Mode
     rounds: int
@@ -65,23 +62,14 @@ class Rows(NamedTuple):
 
 @dataclass
 class Candidate:
-    """One way of taking the step of a case.
-
-    Attributes:
-        name: A kernel's, or a peer's.
-        step: Its step over the workers.
-        call: Takes one.
-        parts: What it consists of: compute, all-reduce, apply; of DDP's the first two are one.
-        single: Takes one in a single process, on worker 0; None on the others.
-        repeats: Steps of a slice.
-    """
+    """A kernel's or a peer's way of taking the step of a case."""
 
     name: str
     step: Step
-    call: Callable[[], None]
-    parts: Sequence[Callable[[], None]]
-    single: Callable[[], None] | None
-    repeats: int = 1
+    call: Call
+    parts: Sequence[Call]  # compute, all-reduce, apply; of DDP's the first two are one
+    single: Call | None  # in a single process, on worker 0; None on the others
+    repeats: int = 1  # steps of a slice
 
 
 def measure_scaling(
@@ -89,31 +77,23 @@ def measure_scaling(
 ) -> Path | None:
     """Measure every case, and on worker 0 store what is known after each; return where.
 
-    Args:
-        workers: All of the job.
-        plan: What to measure.
-        out: The folder of scaling runs; the file goes below it by machine.
-        show: Called with what is being done, on worker 0.
-
-    Raises:
-        WorkerError: A worker failed; what was measured before is stored.
-        UserError: There is one worker alone, or the file cannot be written.
+    A worker that fails raises a `WorkerError`; what was measured before is stored.
     """
     if workers.world == 1:
         raise UserError(
-            "scaling needs workers: python -m torch.distributed.run --nproc-per-node=2 -m bench "
-            "scaling"
+            "scaling needs workers: python -m torch.distributed.run --nproc-per-node=2 "
+            "-m bench scaling"
         )
     workers.assert_equal(**plan._asdict())
-    run = _run_without_results(workers, plan)
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run.commit_info.id[:8]}"
-    path = out / run.machine / f"{stamp}-{plan.mode}.json"
+    now = Provenance.of(get_commit_info())
+    run = _run_without_results(workers, plan, now)
+    path = out / run.machine / f"{now.file_stem(plan.mode)}.json"
     seconds: dict[int, list[float]] = {size: [] for size in SIZES}
     for place, case in enumerate(plan.cases, 1):
         if workers.rank == 0:
             show(f"{case.id}, {place} of {len(plan.cases)}")
         run.results.extend(_measure_case(workers, plan, case))
-        sweep = sweep_all_reduces(workers, SWEEPS, case.seed + place)
+        sweep = _sweep_all_reduces(workers, case.seed + place)
         for size, times in times_by_round(workers.all_gather_object(sweep)).items():
             seconds[int(size)] += times["allreduce_s"]
         run.settings["complete"] = place == len(plan.cases)
@@ -124,16 +104,15 @@ def measure_scaling(
     return path if workers.rank == 0 else None
 
 
-def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
-    commit = {"id": "nogit", "dirty": False} | get_commit_info()
+def _run_without_results(workers: Workers, plan: Plan, now: Provenance) -> ScalingRun:
     here = {
         "rank": workers.rank, "machine": machine_slug(), "host": socket.gethostname(),
         "cores": machine_info()["cores"], "threads": torch.get_num_threads(),
     }  # fmt: skip
     return ScalingRun.model_validate({
         "schema": 2,
-        "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit_info": {key: commit[key] for key in ("id", "dirty")},
+        "datetime": now.at.isoformat(timespec="seconds"),
+        "commit_info": {"id": now.commit, "dirty": now.dirty},
         "machine": machine_slug(),
         "mode": plan.mode,
         "world": workers.world,
@@ -149,7 +128,6 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
 
 
 def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResult]:
-    """Verify and time every candidate of a case; return the results, the same on each worker."""
     rows = _draw_rows(workers, case, plan.mode)
     outcomes: dict[str, dict[str, Any]] = {}
     ready = []
@@ -185,7 +163,6 @@ def _draw_rows(workers: Workers, case: Case, mode: Mode) -> Rows:
 
 
 def _single(workers: Workers) -> Workers:
-    """Return one worker alone, on the device of this one."""
     return Workers(0, 1, workers.device, workers.timeout_s, None)
 
 
@@ -206,7 +183,7 @@ def _candidate(workers: Workers, name: str, case: Case, rows: Rows, mode: Mode) 
     return Candidate(name, step, _in_a_row(parts), parts, single)
 
 
-def _parts(step: Step, total: int, rows: Piece) -> Sequence[Callable[[], None]]:
+def _parts(step: Step, total: int, rows: Piece) -> Sequence[Call]:
     pieces = [rows]
 
     def compute() -> None:
@@ -220,7 +197,7 @@ def _parts(step: Step, total: int, rows: Piece) -> Sequence[Callable[[], None]]:
     return compute, step.exchange, step.apply
 
 
-def _in_a_row(parts: Sequence[Callable[[], None]]) -> Callable[[], None]:
+def _in_a_row(parts: Sequence[Call]) -> Call:
     def call() -> None:
         for part in parts:
             part()
@@ -229,7 +206,6 @@ def _in_a_row(parts: Sequence[Callable[[], None]]) -> Callable[[], None]:
 
 
 def _verify(one: Candidate, case: Case, rows: Rows) -> dict[str, Any]:
-    """Take a few steps and hold the parameters against the oracle; worker 0 has the answer."""
     sizes = rows.total, case.in_features, case.out_features
     steps = Case("step", case.device, case.dtype, *sizes, case.seed)
     model = one.step.model
@@ -251,7 +227,6 @@ def _verify(one: Candidate, case: Case, rows: Rows) -> dict[str, Any]:
 def _time(
     workers: Workers, candidates: Sequence[Candidate], rounds: int, seed: int
 ) -> list[Sample]:
-    """Measure every candidate in every round, in an order that is the same on all workers."""
     ddp = next((one for one in candidates if one.name == DDP), None)
     for one in candidates:
         seconds = warm_up(one.call, workers.device.type, 0.0)
@@ -279,21 +254,45 @@ def _time_steps(workers: Workers, one: Candidate) -> float:
 
 
 def _time_parts(workers: Workers, one: Candidate, number: int) -> Iterator[Sample]:
-    """Time the parts of steps, in two slices as the steps themselves; not of DDP, whose overlap."""
     if one.name == DDP:
         return
     calls = []
     for _ in range(2):
         workers.barrier()
         calls += time_parts(one.parts, 2 * one.repeats, workers.device.type)[one.repeats :]
-    yield from split_calls(one.name, number, calls)
+    yield from _split_calls(one.name, number, calls)
 
 
 def _time_single(workers: Workers, one: Candidate, number: int) -> Iterator[Sample]:
-    """Let worker 0 take steps of its own, while the others wait."""
     if one.single is not None:
         device = workers.device.type
         repeats = repeats_of(warm_up(one.single, device, 0.0), SLICE_S)
         seconds = time_batch(one.single, repeats, device, warmup_calls=repeats).seconds
         yield one.name, number, "single", [seconds]
     workers.barrier()
+
+
+def _sweep_all_reduces(workers: Workers, seed: int) -> list[Sample]:
+    """Measure all-reduces of every size in every round, each after a product, as in a step.
+
+    The candidate of a sample is its size in bytes.
+    """
+    work = torch.ones(WORK_SHAPE, device=workers.device)
+    order = random.Random(seed)
+    samples: list[Sample] = []
+    for number in range(SWEEPS):
+        for size in order.sample(SIZES, len(SIZES)):
+            values = torch.zeros(size // 8, dtype=torch.float64, device=workers.device)
+            parts = partial(torch.mm, work.T, work), partial(workers.all_reduce, values)
+            workers.barrier()
+            # The first calls, which do not count, pay for the caches that another size has filled.
+            calls = time_parts(parts, 2 * CALLS, workers.device.type)[CALLS:]
+            samples += _split_calls(str(size), number, calls)
+    return samples
+
+
+def _split_calls(candidate: str, number: int, calls: list[list[float]]) -> list[Sample]:
+    # the second part of each is the all-reduce
+    whole = [sum(parts) for parts in calls]
+    compute = [total - parts[1] for total, parts in zip(whole, calls, strict=True)]
+    return [(candidate, number, "compute", compute), (candidate, number, "whole", whole)]

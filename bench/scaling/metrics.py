@@ -1,16 +1,17 @@
-"""Samples of a scaling run -> times of each round; times of a result -> what they say.
+"""Samples of a scaling run -> times of each round -> what they say, and the link they predict.
 
-Every function is pure and needs no torch. Times are in seconds.
+Pure and without torch. P is the number of processes, s the bytes of a message; times in seconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 
 from ..stats.estimators import estimate
 from .records import PEERS, ScalingResult, ScalingRun
@@ -31,11 +32,7 @@ def times_by_round(samples: Sequence[Sequence[Sample]]) -> dict[str, dict[str, A
       (each rank's mean), `compute_max_s` (the mean over calls of the slowest rank) and
       `allreduce_s`.
 
-    Args:
-        samples: Those of each rank.
-
-    Returns:
-        For each candidate the lists by name; one is empty where its parts were not measured.
+    The samples are those of each rank; a list is empty where its parts were not measured.
     """
     frame = pd.DataFrame(
         [(rank, *sample) for rank, found in enumerate(samples) for sample in found],
@@ -103,12 +100,71 @@ def ddp_speedup(one: ScalingResult) -> tuple[float, float, float] | None:
 def largest_case(run: ScalingRun, own: bool = False) -> list[ScalingResult]:
     """Return what is ok at the case with the most work, m·n·o, in float64 if any is; fastest first.
 
-    Args:
-        run: The run.
-        own: Leave the peers out.
+    Peers are left out if `own`.
     """
     found = [one for one in run.results if one.status == "ok" and not (own and one.kernel in PEERS)]
     dtype = max((one.dtype for one in found), default="", key=lambda name: name == "float64")
     found = [one for one in found if one.dtype == dtype]
     most = max((one.case for one in found), key=lambda case: (math.prod(case), case), default=())
     return sorted((one for one in found if one.case == most), key=lambda one: median(one.step_s))
+
+
+class LinkModel(NamedTuple):
+    """What a ring all-reduce costs by Hockney's α-β model."""
+
+    latency_s: float  # α, a message
+    s_per_byte: float  # β, adding up included; 0 where bytes cost nothing that is seen
+
+    def all_reduce_s(self, world: int, size: float) -> float:
+        """Return the seconds of an all-reduce of `size` bytes over `world` processes.
+
+        T(P, s) = 2(P−1)·α + 2(P−1)/P · s·β. Source: Thakur, Rabenseifner and Gropp (2005),
+        Optimization of collective communication operations in MPICH.
+        """
+        return 2 * (world - 1) * (self.latency_s + size / world * self.s_per_byte)
+
+
+def fit_link(run: ScalingRun) -> LinkModel | None:
+    """Fit α and β to a run's all-reduces; None where there are fewer than two sizes.
+
+    Least squares of T / measured − 1, neither below zero (Lawson and Hanson, 1974).
+    """
+    sizes = np.array([point.bytes for point in run.all_reduces], dtype=float)
+    if len(set(sizes)) < 2:
+        return None
+    measured = np.array([median(point.seconds) for point in run.all_reduces])
+    hops = 2 * (run.world - 1)
+    terms = hops * np.stack([np.ones_like(sizes), sizes / run.world]) / measured
+    norms = np.linalg.norm(terms, axis=1)  # so that both unknowns are of the order of one
+    found, _ = nnls((terms / norms[:, None]).T, np.ones_like(sizes))
+    return LinkModel(*(found / norms).tolist())
+
+
+def predicted_efficiency(run: ScalingRun, one: ScalingResult, link: LinkModel) -> float:
+    """Return the efficiency at a step of T₁/P + T(P, s) where strong, T₁ + T(P, s) where weak.
+
+    T₁ is the median of one process's time: the compute is taken to divide without loss.
+    """
+    compute_s = median(one.single_process_s) / (run.world if run.mode == "strong" else 1)
+    return compute_s / (compute_s + link.all_reduce_s(run.world, one.message_bytes))
+
+
+def prediction_errors(run: ScalingRun, link: LinkModel) -> pd.Series:
+    """Return predicted / measured − 1 of the efficiency of each of our own kernels and cases."""
+    found = [
+        predicted_efficiency(run, one, link) / efficiency(run, one) - 1
+        for one in run.results
+        if one.status == "ok" and one.kernel not in PEERS
+    ]
+    return pd.Series(found, dtype=float)
+
+
+def optimal_world_size(one: ScalingResult, link: LinkModel) -> float:
+    """Return the P of the least T₁/P + T(P, s) of strong scaling, infinite where α is zero.
+
+    It is where −T₁/P² + 2α + 2sβ/P² = 0.
+    """
+    divisible_s = median(one.single_process_s) - 2 * one.message_bytes * link.s_per_byte
+    if divisible_s <= 0:
+        return 1.0
+    return max(1.0, math.sqrt(divisible_s / (2 * link.latency_s))) if link.latency_s else math.inf

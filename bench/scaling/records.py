@@ -114,11 +114,8 @@ class ScalingRun(_Model):
 
 
 def latest_scaling_runs(folder: Path) -> list[ScalingRun]:
-    """Return the newest run of each machine, mode and world below a folder, in a fixed order.
-
-    Raises:
-        UserError: One of the files cannot be read, or holds something else.
-    """
-    paths = sorted(folder.rglob("*.json"))
-    loaded = [load_model(path, ScalingRun, "a scaling run") for path in paths]
+    """Return the newest run of each machine, mode and world below a folder, in a fixed order."""
+    loaded = [
+        load_model(path, ScalingRun, "a scaling run") for path in sorted(folder.rglob("*.json"))
+    ]
     return latest(loaded, lambda one: (one.machine, one.mode, one.world))

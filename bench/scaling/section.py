@@ -6,9 +6,10 @@ Needs no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from statistics import geometric_mean
+from itertools import groupby
+from typing import Any
 
 import pandas as pd
 
@@ -23,48 +24,47 @@ from ..common.units import (
     format_time,
 )
 from ..report.html import Section
-from ..report.markdown import escape, image, markdown_table
+from ..report.markdown import escape, image
 from ..report.subject import Paths, Subject
+from ..report.tables import KERNEL, SIZE, Column, render
+from ..stats.estimators import geometric_mean, quartiles
 from .figures import scaling_figure
-from .link_model import (
+from .metrics import (
     LinkModel,
+    ddp_speedup,
+    efficiency,
     fit_link,
+    largest_case,
+    load_imbalance,
+    median,
     optimal_world_size,
     predicted_efficiency,
     prediction_errors,
+    speedups,
 )
-from .metrics import ddp_speedup, efficiency, largest_case, load_imbalance, median, speedups
 from .records import DDP, PEERS, ScalingResult, ScalingRun
 
 
 def subject(runs: Sequence[ScalingRun]) -> Subject:
     """Return what a report tells of scaling runs; it shows that of the most cases, strong ones."""
-    published = {}
-    if runs:
-        widest = max(
-            runs, key=lambda run: (sum(one.status == "ok" for one in run.results),
-                                   run.mode == "strong"),
-        )  # fmt: skip
-        published["scaling"] = _figure_name(widest)
+
+    def rank(run: ScalingRun) -> tuple[int, bool]:
+        return sum(one.status == "ok" for one in run.results), run.mode == "strong"
+
     return Subject(
         sections=partial(_sections, runs),
-        figures={_figure_name(run): partial(scaling_figure, run) for run in runs},
-        published=published,
+        figures={f"{run.name}-scaling": partial(scaling_figure, run) for run in runs},
+        published={"scaling": f"{max(runs, key=rank).name}-scaling"} if runs else {},
     )
 
 
-def _figure_name(run: ScalingRun) -> str:
-    return f"{run.name}-scaling"
-
-
 def _sections(runs: Sequence[ScalingRun], paths: Paths) -> list[Section]:
-    parts: dict[str, list[str]] = {}
-    for run in runs:
-        text = scaling_section(run, paths.get(_figure_name(run)))
-        parts.setdefault(run.machine, []).append(text)
     return [
-        Section(f"Scaling on {single_line(machine)}", "\n\n".join(texts))
-        for machine, texts in parts.items()
+        Section(
+            f"Scaling on {single_line(machine)}",
+            "\n\n".join(scaling_section(run, paths.get(f"{run.name}-scaling")) for run in some),
+        )
+        for machine, some in groupby(runs, key=lambda run: run.machine)
     ]
 
 
@@ -81,7 +81,7 @@ def scaling_section(run: ScalingRun, figure: str | None) -> str:
         f"### {run.mode.capitalize()} scaling over {run.world} processes",
         _legend(run),
         image("A step's parts, and the all-reduce against its bytes", figure),
-        markdown_table(scaling_table(run, link), wide=["status"]),
+        render(scaling_table(run, link), COLUMNS) if run.results else "",
         _ddp_sentence(run),
         _link_sentences(run, link),
         f"Measured at commit {escape(run.commit_info.id[:10])}{changed}, "
@@ -91,43 +91,57 @@ def scaling_section(run: ScalingRun, figure: str | None) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _in_words(status: str, reason: object) -> str:
+    return f"{status}: {reason}" if isinstance(reason, str) else status  # pandas may make None NaN
+
+
+def _spread(write: Callable[..., str], values: Sequence[float]) -> str:
+    low, middle, high = quartiles(values)
+    return write(middle, low, high)
+
+
+def _vs_ddp(kernel: str, status: str, ratio: tuple[float, float, float] | None) -> str:
+    baseline = "baseline" if kernel == DDP and status == "ok" else UNKNOWN
+    return format_ratio(*ratio) if ratio else baseline
+
+
+def _median(seconds: Sequence[float]) -> str:
+    return format_time(median(seconds))
+
+
+COLUMNS = (
+    *(KERNEL, Column("dtype", "dtype"), SIZE),
+    Column("step: median (q1–q3)", "step_s", partial(_spread, format_time)),
+    Column("single process: median (q1–q3)", "single_process_s", partial(_spread, format_time)),
+    Column("speedup vs. single process (q1–q3)", "speedups",
+           partial(_spread, format_ratio), optional=True),
+    Column("efficiency", "efficiency", format_percent),
+    Column("predicted efficiency", "predicted", format_percent),
+    Column("compute", "compute_max_s", _median),
+    Column("all-reduce", "allreduce_s", _median),
+    Column("load imbalance (max/min)", "imbalance", format_ratio),
+    Column("speedup vs. DDP (95 %)", ("kernel", "status", "vs_ddp"), _vs_ddp),
+    Column("status", ("status", "reason"), _in_words),
+)  # fmt: skip
+
+
 def scaling_table(run: ScalingRun, link: LinkModel | None) -> pd.DataFrame:
-    """Return every case as text, by its work and dtype, the fastest kernel first."""
+    """Return every case, by its work and dtype, the fastest kernel first."""
 
     def place(one: ScalingResult) -> tuple[object, ...]:
         seconds = median(one.step_s) if one.step_s else math.inf
         return math.prod(one.case), one.case, one.dtype, seconds, one.kernel
 
-    rows = [_row(run, one, link) for one in sorted(run.results, key=place)]
-    return pd.DataFrame(rows, dtype=object)
+    def row(one: ScalingResult) -> dict[str, Any]:
+        return one.model_dump() | {
+            "speedups": speedups(one) if run.mode == "strong" else [],
+            "efficiency": efficiency(run, one),
+            "predicted": predicted_efficiency(run, one, link) if link else math.nan,
+            "imbalance": load_imbalance(one),
+            "vs_ddp": ddp_speedup(one),
+        }
 
-
-def _row(run: ScalingRun, one: ScalingResult, link: LinkModel | None) -> dict[str, str]:
-    ratio = ddp_speedup(one)
-    predicted = predicted_efficiency(run, one, link) if link and one.step_s else math.nan
-    speedup = format_ratio(*_quartiles(speedups(one)))
-    return {
-        "kernel": one.kernel,
-        "dtype": one.dtype,
-        "batch × in → out": format_case(*one.case),
-        "step: median (q1–q3)": format_time(*_quartiles(one.step_s)),
-        "single process: median (q1–q3)": format_time(*_quartiles(one.single_process_s)),
-        **({"speedup vs. single process (q1–q3)": speedup} if run.mode == "strong" else {}),
-        "efficiency": format_percent(efficiency(run, one)),
-        "predicted efficiency": format_percent(predicted),
-        "compute": format_time(median(one.compute_max_s)),
-        "all-reduce": format_time(median(one.allreduce_s)),
-        "load imbalance (max/min)": format_ratio(load_imbalance(one)),
-        "speedup vs. DDP (95 %)": "baseline" if one.kernel == DDP and one.step_s else
-                                  format_ratio(*ratio) if ratio else UNKNOWN,
-        "status": one.status if one.reason is None else f"{one.status}: {one.reason}",
-    }  # fmt: skip
-
-
-def _quartiles(values: Sequence[float]) -> list[float]:
-    """Return the median and the quartiles, NaN of no value."""
-    found: list[float] = pd.Series(values, dtype=float).quantile([0.5, 0.25, 0.75]).to_list()
-    return found
+    return pd.DataFrame(map(row, sorted(run.results, key=place)))
 
 
 def _legend(run: ScalingRun) -> str:
@@ -145,7 +159,6 @@ def _legend(run: ScalingRun) -> str:
 
 
 def _ddp_sentence(run: ScalingRun) -> str:
-    """Say how our own kernels compare with DDP over all cases; nothing where there is no ratio."""
     found = [
         (ratio[0], one)
         for one in run.results
@@ -163,7 +176,6 @@ def _ddp_sentence(run: ScalingRun) -> str:
 
 
 def _link_sentences(run: ScalingRun, link: LinkModel | None) -> str:
-    """Give the α-β model, the efficiency it predicts, and how far that is off."""
     if link is None:
         return "Too few all-reduces were measured by themselves to fit a model of the link."
     bandwidth = f"{digits(1e-9 / link.s_per_byte)} GB/s" if link.s_per_byte else "not measurable"

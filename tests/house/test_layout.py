@@ -37,8 +37,7 @@ ALLOCATORS = ("memory_allocated", "memory_reserved", "profile(", "tracemalloc", 
 DEVICE_TYPES = ("torch.cuda", 'startswith("cuda', '== "cuda', "is_cuda", "cuda.is_available")
 ALLOWED = {
     "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",
-                           "memory_allocated", "memory_reserved"},
-    "machine/cpu_memory.py": {"profile(", "tracemalloc", "malloc_trim"},
+                           *ALLOCATORS},
     "measure/clock.py": {"perf_counter", "process_time"},
 }  # fmt: skip
 

@@ -23,34 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
     parser.add_argument("--processes", type=count, default=5, help="fresh processes (default: 5)")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS / "convergence", help="where they are kept"
-    )
+    kept = RESULTS / "convergence"
+    parser.add_argument("--out", type=Path, default=kept, help="where they are kept")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from rich.markup import escape
-    from rich.table import Table
-
     from ...convergence.records import TaskInfo
     from ...convergence.run import measure_convergence
     from ...convergence.section import COLUMNS, convergence_table
+    from ...report.tables import render
     from ..console import doing
 
     named = ("rows", "features", "outputs", "dtype", "lr", "batch_size")
     task = TaskInfo(**{name: getattr(arguments, name) for name in named})
     with doing() as show:
         path, measured = measure_convergence(task, arguments.processes, arguments.out, show)
-    text, console = convergence_table(measured, COLUMNS[:4]), Console()
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for heading in text:
-        table.add_column(
-            str(heading), overflow="fold", min_width=min(19, text[heading].str.len().max())
-        )
-    for row in text.itertuples(index=False):
-        table.add_row(*map(escape, row))
-    console.print(table)
+    console = Console()
+    console.print(render(convergence_table(measured), COLUMNS[:4], to="console"))
     for one in measured.results:
         if one.status != "ok":
             console.print(f"{one.trainer}: {one.status}: {one.reason}", markup=False)

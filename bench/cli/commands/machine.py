@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what this machine is, how it is set, and what its devices reach; return 0."""
     console = Console(highlight=False)
-    groups = {"machine": machine_info(), "settings": settings(), "packages": packages()}
-    for title, facts in groups.items():
+    known = {"machine": machine_info(), "settings": settings(), "packages": packages()}
+    for title, facts in known.items():
         rows = [(name, str(value)) for name, value in facts.items()]
         print_table(console, (title, ""), rows, right=False)
     for device in DEVICES:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ceilings(device: str) -> Iterator[tuple[str, str]]:
     measured = measure_ceilings(device)
-    yield "one dispatch", format_time(measured.dispatch_s)
+    yield "one dispatch", format_time(measured.dispatch_s or 0.0)
     for size, rate in measured.bandwidth_bytes_per_s:
         yield f"bandwidth, {format_bytes(size)}", f"{rate / 1e9:.4g} GB/s"
     for dtype, rate in measured.flops_per_s.items():

@@ -14,12 +14,12 @@ from ...common.units import UNKNOWN, counted, format_bytes, format_case, format_
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
-from ...plan.benchmark import Benchmark, planned
-from ...plan.feasibility import Ceilings, Outcome, predict
+from ...plan.benchmark import Benchmark, planned, select_shard
+from ...plan.feasibility import Outcome, predict, roofline_s
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
-from ...plan.split import select_shard
 from ...run.eta import seconds_per_sample
+from ...store.schema import Ceilings
 from ..console import Notes, as_minutes, by_size, print_table
 from ..types import count, shard
 
@@ -80,7 +80,7 @@ def _cells(
     if outcome.status == "unsupported":
         memory = UNKNOWN
     elif case.device in ceilings:
-        seconds = ceilings[case.device].roofline_s(case, outcome.flops, outcome.bytes_moved)
+        seconds = roofline_s(ceilings[case.device], case, outcome.flops, outcome.bytes_moved)
         least = format_time(seconds)
     status = "to run" if outcome.status == "ok" else outcome.status
     return entry.kernel.name, memory, least, f"{status} {notes.mark(outcome.reason)}".strip()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
-from ...plan.benchmark import planned, require_supported
+from ...plan.benchmark import planned, require_supported, select_shard
 from ...plan.grid import PROCESSES
 from ...plan.selection import Selection, add_axes
-from ...plan.split import select_shard
 from ...run.runner import run_plan
 from ...store.runs import load_run, runs_frame
 from ..console import following

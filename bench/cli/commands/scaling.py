@@ -34,9 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if "RANK" in os.environ and PINNED_ENV.keys() - os.environ.keys():
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
-        os.execve(
-            sys.executable, again, pinned_environment(os.environ)
-        )  # the allocator reads it at start
+        # the allocator reads it at start
+        os.execve(sys.executable, again, pinned_environment(os.environ))
 
     from mlr.distributed import WorkerError, init
 
@@ -50,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     axes = Selection.from_args(arguments, arguments.default_grid)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
-    planned = cases(replace(axes, operation=("gradient",)))
+    planned = list(cases(replace(axes, operation=("gradient",))))
     mode: Mode = "weak" if arguments.weak else "strong"
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
     try:

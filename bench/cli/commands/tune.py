@@ -15,9 +15,8 @@ from ..types import say
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument(
-        "runs", nargs="*", type=Path, metavar="RUN", help="stored runs (default: all of them)"
-    )
+    runs = "stored runs (default: all of them)"
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=runs)
     parser.description = (
         "Write down which kernel was the fastest of each case of stored runs, and from how much "
         "work on another thread pays. mlr reads that from then on in every program of this user on "
@@ -25,12 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "($XDG_CONFIG_HOME/mlr/tuning.json where that is set), or to the file that "
         "MLR_TUNING_TABLE names; remove the file to undo it."
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="PATH",
-        help="another file, which mlr reads if MLR_TUNING_TABLE names it",
-    )
+    out = "another file, which mlr reads if MLR_TUNING_TABLE names it"
+    parser.add_argument("--out", type=Path, metavar="PATH", help=out)
     parser.add_argument("--dry-run", action="store_true", help="print it and write nothing")
 
 
@@ -47,6 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{told}; nothing is written")
         return 0
     effect = write_table(table.text, path)
-    print(told)
-    print(effect)
+    print(told, effect, sep="\n")
     return 0

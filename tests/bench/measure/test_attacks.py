@@ -14,15 +14,18 @@ from bench.measure.benchmark import BenchmarkFailedError, Rounds, measure_sample
 from bench.measure.clock import PhaseTimer
 from bench.measure.timing import repeats_of, time_batch
 from bench.plan.benchmark import Benchmark
-from bench.plan.feasibility import Ceilings, Outcome, predict
+from bench.plan.feasibility import Outcome, predict
 from bench.run import runner
 from bench.run.aggregate import summarise
 from bench.store.runs import load_frame
+from bench.store.schema import Ceilings
 from mlr import KERNELS, Case, Kernel, load_kernels
 
 KERNEL_FILE = HELPERS / "adversarial_kernels.py"
 SIZES = (64, 5, 4)
-CEILINGS = Ceilings(1e-9, [[2**30, 1e12]], {"float32": 1e13})
+CEILINGS = Ceilings(
+    dispatch_s=1e-9, bandwidth_bytes_per_s=[[2**30, 1e12]], flops_per_s={"float32": 1e13}
+)
 
 # What becomes of each, and a part of the reason, or of the warnings where it is ok.
 CAUGHT = {

@@ -9,10 +9,9 @@ import pytest
 
 from bench.cli import main as command
 from bench.common.provenance import PlanShard, plan_key
-from bench.plan.benchmark import Benchmark, full_name, planned
+from bench.plan.benchmark import Benchmark, full_name, planned, select_shard
 from bench.plan.grid import GRIDS
 from bench.plan.selection import Selection
-from bench.plan.split import select_shard
 
 TINY = ["--grid=smoke", "--operation=gradient", "--dtype=float64", "--batch=40,50", "--features=5",
         "--outputs=4", "--device=cpu", "--kernel=autograd,matmul"]  # fmt: skip

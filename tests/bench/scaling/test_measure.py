@@ -11,7 +11,6 @@ from workers import reasons, torchrun
 
 from bench.cli.main import main
 from bench.scaling import measure
-from bench.scaling.allreduce import SIZES
 from bench.scaling.records import ScalingResult, latest_scaling_runs
 from mlr import Case
 from mlr.distributed import WorkerError, Workers
@@ -71,7 +70,7 @@ def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
             assert slowest >= max(ranks) * (1 - 1e-12)
         assert len(one.ddp_log_ratios) == (0 if name == "ddp" else 2)
     assert by_name["matmul"].message_bytes == (6 * 3 + 3 + 1) * 8
-    assert [point.bytes for point in run.all_reduces] == list(SIZES)
+    assert [point.bytes for point in run.all_reduces] == list(measure.SIZES)
     assert {len(point.seconds) for point in run.all_reduces} == {measure.SWEEPS}
 
 
