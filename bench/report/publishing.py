@@ -39,7 +39,7 @@ def short_names(others: Iterable[Subject]) -> list[str]:
 
 
 def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) -> dict[str, str]:
-    """Return the stem of the figure that each short name may stand for, the first shown first.
+    """Return the stem of the figure that each short name may show, the first choice first.
 
     Where several runs or machines have one it is that of the slice with the most measured cases,
     in float64 among equals. None has two names.
