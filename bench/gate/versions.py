@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -164,12 +163,15 @@ def digest(place: Path) -> str:
 
 def _unpack(wheel: Path, folder: Path) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.startswith(f"{PACKAGE}/")]
-            archive.extractall(folder, names)
+        _extract(wheel, folder)
     except (OSError, zipfile.BadZipFile) as error:
         why = "does not exist" if isinstance(error, FileNotFoundError) else f"is none ({error})"
         raise UserError(f"a wheel must be a readable zip file; {str(wheel)!r} {why}") from error
+
+
+def _extract(archive: Path | io.BytesIO, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(folder, [n for n in files.namelist() if n.startswith(f"{PACKAGE}/")])
 
 
 def _archive(text: str, folder: Path, root: Path) -> str:
@@ -178,12 +180,10 @@ def _archive(text: str, folder: Path, root: Path) -> str:
     if found.returncode != 0:
         raise _no_revision(text, root)
     commit = found.stdout.decode().strip()
-    archive = _run_git(root, "archive", "--format=tar", commit)
+    archive = _run_git(root, "archive", "--format=zip", commit)
     if archive.returncode != 0:
         raise UserError(f"git archive must work in {root}; {_last_line(archive)}")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        wanted = [one for one in files.getmembers() if one.name.startswith(f"{PACKAGE}/")]
-        files.extractall(folder, wanted, filter="data")
+    _extract(io.BytesIO(archive.stdout), folder)
     return commit
 
 
