@@ -43,7 +43,7 @@ def measure_convergence(
 
 def _events_of_process(task: TaskInfo, number: int, show: Callable[[str], None]) -> list[Event]:
     events = []
-    command = [*WORKER, task.model_dump_json(by_alias=True), str(number)]
+    command = [*WORKER, task.model_dump_json(), str(number)]
     with WorkerProcess(command, EVENT_TIMEOUT_S) as process:
         for event in process.events():
             events.append(event)

@@ -18,8 +18,7 @@ from .columns import FRAME, columns_of
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
 
-__all__ = ["COLUMNS", "single_line"]
-COLUMNS = tuple(column.name for column in FRAME)
+NAMES = tuple(column.name for column in FRAME)
 WHAT = "a run file"
 
 _of_outcome = attrgetter("fullname", *(column.name for column in columns_of("case", "plan")))
@@ -87,8 +86,8 @@ def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
 
 
 def _typed(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
-    built = (*_BUILT, *COLUMNS[len(_BUILT) :])
-    frame = pd.DataFrame(list(rows), columns=list(built), dtype=object)[list(COLUMNS)]
+    built = (*_BUILT, *NAMES[len(_BUILT) :])
+    frame = pd.DataFrame(list(rows), columns=list(built), dtype=object)[list(NAMES)]
     return frame.astype({column.name: column.dtype for column in FRAME})
 
 

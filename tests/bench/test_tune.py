@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from choices import forget_choices
 from run_builder import build_run, save
 
 from bench import tune
@@ -17,13 +18,7 @@ def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
     monkeypatch.setattr(tune, "machine_slug", lambda: "here")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    for known in (
-        tuning.read_table,
-        tuning.current_table,
-        dispatch.select_kernel,
-        dispatch.select_gradient_kernel,
-    ):
-        known.cache_clear()
+    forget_choices()
     return path
 
 

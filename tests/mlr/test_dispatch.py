@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from choices import forget_choices
 
 import mlr
 from mlr import Case, Gradient, dispatch, get_kernel, tuning
@@ -20,13 +21,7 @@ def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the rule lies in these tests; nothing chosen before counts."""
     path = tmp_path / "tuning.json"
     monkeypatch.setenv(tuning.TABLE_VARIABLE, str(path))
-    for known in (
-        tuning.read_table,
-        tuning.current_table,
-        dispatch.select_kernel,
-        dispatch.select_gradient_kernel,
-    ):
-        known.cache_clear()
+    forget_choices()
     return path
 
 

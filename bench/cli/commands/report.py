@@ -27,7 +27,7 @@ from ...report.subject import Subject
 from ...report.tables import KERNEL, SIZE, Column, render
 from ...scaling import section as scaling
 from ...scaling.records import latest_scaling_runs
-from ...store.runs import COLUMNS, find_runs, load_frame, load_heads, load_run, runs_frame
+from ...store.runs import NAMES, find_runs, load_frame, load_heads, load_run, runs_frame
 from ...store.schema import Head
 from ...store.shards import group_shards, latest_runs, merge_shards
 from ..types import formats, say
@@ -257,7 +257,7 @@ def _check(text: str) -> None:
     for node in nodes:
         if not isinstance(node, _ALLOWED):
             raise _refused(text, f"{type(node).__name__} is not allowed")
-        if isinstance(node, ast.Name) and node.id not in COLUMNS:
+        if isinstance(node, ast.Name) and node.id not in NAMES:
             raise _refused(text, f"{single_line(node.id, 60)} is no column")
     if not any(isinstance(node, ast.Compare) for node in nodes):
         raise _refused(text, "it compares nothing")

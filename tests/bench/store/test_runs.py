@@ -14,7 +14,7 @@ from run_builder import add_case, build_run, rename, save
 
 from bench.common.errors import UserError
 from bench.store.runs import (
-    COLUMNS,
+    NAMES,
     find_runs,
     load_frame,
     load_head,
@@ -45,7 +45,7 @@ def refusal(path: Path) -> str:
 
 def test_frame_has_a_row_per_planned_case(run: dict[str, Any], tmp_path: Path) -> None:
     frame = load_frame([save(run, tmp_path / "a.json")])
-    assert list(frame.columns) == list(COLUMNS)
+    assert list(frame.columns) == list(NAMES)
     assert len(frame) == len(run["outcomes"])
     assert set(frame["case"]) == {"33x6x3", "10000x256x64"}
     ok = frame["status"] == "ok"

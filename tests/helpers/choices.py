@@ -1,0 +1,14 @@
+"""What `auto` has chosen so far, which the tests of a tuning table start without."""
+
+from mlr import dispatch, tuning
+
+
+def forget_choices() -> None:
+    """Forget every table that was read and every kernel that was selected by one."""
+    for known in (
+        tuning.read_table,
+        tuning.current_table,
+        dispatch.select_kernel,
+        dispatch.select_gradient_kernel,
+    ):
+        known.cache_clear()
