@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError, single_line
-from ..common.provenance import parse_utc
+from ..store.runs import by_time
 from ..store.schema import Head, Run, flatten_settings
-from ..store.shards import group_shards
 from .frame import AUTO, SIZES
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
-IGNORED_SETTINGS = {"grid", "processes", "seed", "plan", "shard"}
+IGNORED_SETTINGS = {"grid", "processes"}
 FASTER, SLOWER = "faster", "slower"
 UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 # Why a case is not compared, where it is not by its status.
@@ -112,21 +111,14 @@ class History(NamedTuple):
 def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     """Return the runs of each machine, grid and way of measuring that has two at least.
 
-    From the oldest to the newest, at most a dozen; shards of one run count as one, at its newest.
+    From the oldest to the newest, at most a dozen.
     """
-    sharded = {
-        one.newest: list(one.paths.values()) for one in group_shards(heads) if not one.missing
-    }
-    found: dict[tuple[str, str], list[list[Path]]] = {}
-    for path in sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path)):
-        head = heads[path]
-        if head.shard is None or path in sharded:
-            settings = {name: value for name, value in flatten_settings(head.settings).items()
-                        if name == "grid" or name not in IGNORED_SETTINGS}  # fmt: skip
-            runs = found.setdefault((head.machine.slug, json.dumps(settings)), [])
-            runs.append(sharded.get(path, [path]))
-    histories = [some[-MAX_RUNS:] for _, some in sorted(found.items()) if len(some) > 1]
-    return [[path for run in runs for path in run] for runs in histories]
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in by_time(heads):
+        settings = {name: value for name, value in flatten_settings(heads[path].settings).items()
+                    if name == "grid" or name not in IGNORED_SETTINGS}  # fmt: skip
+        found.setdefault((heads[path].machine.slug, json.dumps(settings)), []).append(path)
+    return [runs[-MAX_RUNS:] for _, runs in sorted(found.items()) if len(runs) > 1]
 
 
 def history_of(frame: pd.DataFrame, grid: str) -> History | None:

@@ -5,8 +5,6 @@ import math
 import re
 import sys
 
-from ..common.provenance import PlanShard
-
 FORMATS = ("html", "md", "csv", "parquet")
 
 
@@ -46,14 +44,6 @@ def share(text: str) -> float:
     if not 0 <= value < 10:
         raise argparse.ArgumentTypeError(f"takes a share such as 2% or 0.02; got {text!r}")
     return value
-
-
-def shard(text: str) -> PlanShard:
-    """Read which part of a plan: `2/3`."""
-    try:
-        return PlanShard.read(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def above_zero(text: str) -> float:

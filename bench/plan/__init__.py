@@ -1,1 +1,1 @@
-"""Options -> the benchmarks to measure: axes, grids, shards of a plan."""
+"""Options -> the benchmarks to measure: axes and grids."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlr import KERNELS, OPERATIONS, Case, Kernel
 
 from ..common.errors import UserError
-from ..common.provenance import PlanShard, plan_key
 from ..machine.devices import DEVICES, unavailable_reason
 from .grid import GRIDS, WITH_PEERS, Size
 from .selection import Selection
@@ -101,24 +100,3 @@ def require_supported(plan: Sequence[Benchmark]) -> None:
             f"a run needs a benchmark that this machine can take; of {len(plan)} planned it can "
             f"take none ({reasons[0]}); choose another --device, --dtype or --kernel"
         )
-
-
-def select_shard(
-    plan: list[Benchmark], axes: Selection, shard: PlanShard | None
-) -> tuple[list[Benchmark], dict[str, Any] | None]:
-    """Return a shard of a plan, and what a run file says of it; the whole plan without a shard.
-
-    The shards take turns at the cases in the plan's order, so that each gets small and large ones.
-    """
-    if shard is None:
-        return plan, None
-    cases = list(dict.fromkeys(entry.case for entry in plan))
-    if shard.total > len(cases):
-        raise UserError(
-            f"each shard must have a case; the axes leave {len(cases)}, got {shard.total} shards; "
-            "give fewer"
-        )
-    mine = set(cases[shard.number - 1 :: shard.total])
-    key = plan_key(map(full_name, plan), axes.grid, axes.seed)
-    told = {"shard": str(shard), "plan": key, "seed": axes.seed}
-    return [entry for entry in plan if entry.case in mine], told

@@ -20,7 +20,6 @@ from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
-from ..store.shards import merge_shards
 from .html import write_page
 from .markdown import contents, render_template
 from .publishing import MARK, MAX_FIGURES, candidates, or_refuse, refuse_foreign
@@ -30,7 +29,6 @@ from .sections import (
     fastest_section,
     history_subject,
     method_section,
-    shards_section,
     summarise,
 )
 from .style import in_style, save
@@ -114,23 +112,22 @@ def write_report(
             "a report is made from stored runs: none was given or found; measure one with "
             "`python -m bench run`"
         )
-    loaded = merge_shards(read)
-    _require_same_settings(loaded)
+    _require_same_settings(read)
     out = Path(out)
     needs = f"a report needs a folder it can write: {single_line(out)} is none"
     with or_refuse(needs, "the old report stays; free space or give --out"):
         out.mkdir(parents=True, exist_ok=True)
         refuse_foreign(out, _PIECES)
-        frame = keep(runs_frame(loaded))
+        frame = keep(runs_frame(read))
         every = [*others, history_subject(list(_histories(history or {}, read)))]
         with tempfile.TemporaryDirectory(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
             new = Path(work, "new")
             stems = facet_stems(frame)
-            ordered = sorted(loaded.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
+            ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
             analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
-            _write(frame, analyses, read, every, new, page)
+            _write(frame, analyses, every, new, page)
             swap(_PIECES, new, out, Path(work, "old"))
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
@@ -151,15 +148,15 @@ def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
 
 def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[History]:
     for paths in comparable_runs(heads):
-        runs = merge_shards({path: read.get(path) or load_run(path) for path in paths})
+        runs = {path: read.get(path) or load_run(path) for path in paths}
         grid = str(heads[paths[-1]].settings.get("grid"))
         if (found := history_of(runs_frame(runs), grid)) is not None:
             yield found
 
 
 def _write(
-    frame: pd.DataFrame, analyses: Sequence[RunAnalysis], heads: Mapping[Path, Head],
-    subjects: Sequence[Subject], new: Path, page: bool,
+    frame: pd.DataFrame, analyses: Sequence[RunAnalysis], subjects: Sequence[Subject],
+    new: Path, page: bool,
 ) -> None:  # fmt: skip
     for name in ("figures", "tables"):
         (new / name).mkdir(parents=True)
@@ -175,7 +172,6 @@ def _write(
 
     def rest(with_tables: bool) -> Iterator[Section]:
         yield from (one.section(paths, with_tables) for one in analyses)
-        yield from shards_section(heads)
         yield from (section for one in subjects for section in one.sections(paths))
         yield from map(method_section, analyses)
 

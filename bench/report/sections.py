@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -20,8 +19,7 @@ from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_orde
 from ..analysis.sizes import crossovers, growth_exponents
 from ..common.errors import single_line
 from ..common.units import digits, format_bytes, format_percent, format_ratio, format_time
-from ..store.schema import Ceilings, Head, Run, flatten_settings
-from ..store.shards import group_shards
+from ..store.schema import Ceilings, Run, flatten_settings
 from . import tables
 from .figures import View, kinds
 from .figures.history import history_figure, parts_of
@@ -148,13 +146,6 @@ def fastest_section(frame: pd.DataFrame) -> Section:
         name = name_of(alone) if alone else f"{str(operation).capitalize()} in {dtype}"
         parts.append((name, rows, [*tables.FASTEST, *apart]))
     return Section(WHICH, render_template("fastest", parts=parts))
-
-
-def shards_section(heads: Mapping[Path, Head]) -> list[Section]:
-    """Return which runs are put together from shards, and which are parts of one."""
-    lines = [one.describe() for one in group_shards(heads)]
-    said = [f"* {escape(line, len(line))}." for line in lines]
-    return [Section("Sharded runs", "\n".join(said))] if said else []
 
 
 def method_section(one: RunAnalysis) -> Section:

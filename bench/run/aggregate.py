@@ -96,7 +96,7 @@ def compose(state: RunState) -> dict[str, Any]:
     session, plan = state.session, state.plan
     if session is None:
         raise UserError("the measuring process ended before its first case; run it again")
-    settings = session.surroundings["settings"] | {"processes": plan.processes} | (plan.shard or {})
+    settings = session.surroundings["settings"] | {"processes": plan.processes}
     prior = common_prior([_log_speedups(state, name) for name in plan.wanted])
     columns = {name: _columns(state, name, prior) for name in plan.wanted}
     return {

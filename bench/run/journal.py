@@ -30,12 +30,11 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Event):
-    """The benchmarks to measure, first of all; of a shard also what its run file says of it."""
+    """The benchmarks to measure, first of all."""
 
     wanted: list[str]
     arguments: list[str]
     processes: int
-    shard: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.provenance import PlanShard, Provenance
+from ..common.provenance import Provenance
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection, as_arguments
@@ -64,17 +64,16 @@ def run_plan(
     processes: int,
     resume: bool = False,
     pinned: bool = True,
-    shard: dict[str, Any] | None = None,
 ) -> Path:
     """Verify every planned benchmark once, time it in every process, and store the run.
 
-    With `resume` it goes on with the newest unfinished run of the same plan. What `shard` holds
-    goes into the settings of the run file. The caller's environment is used where not `pinned`.
+    With `resume` it goes on with the newest unfinished run of the same plan. The caller's
+    environment is used where not `pinned`.
     """
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
     names = [full_name(entry) for entry in plan]
-    what = Plan(wanted=names, arguments=_arguments(axes), processes=processes, shard=shard)
+    what = Plan(wanted=names, arguments=_arguments(axes), processes=processes)
     state = _reopen(what, unfinished) if resume else _open(what, unfinished)
     is_over = False
     try:
@@ -145,7 +144,7 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
             return state
     raise UserError(
         f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
-        "give the same axes and shard, or leave --resume out"
+        "give the same axes, or leave --resume out"
     )
 
 
@@ -230,11 +229,9 @@ def _end_current(state: RunState, ended: Exit, *, again: bool) -> None:
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
-    settings = run["settings"]
-    part = PlanShard.read(settings["shard"]).suffix if "shard" in settings else ""
     origin = Provenance.of(run["commit_info"], datetime.fromisoformat(run["datetime"]))
     folder = results / "runs" / str(run["machine"]["slug"])
-    name = origin.file_stem(f"{settings['grid']}{part}")
+    name = origin.file_stem(run["settings"]["grid"])
     for number in count(1):
         with suppress(ExistsError):
             return write_run(folder / f"{name}{f'-{number}' * (number > 1)}.json", run)

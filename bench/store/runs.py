@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic_core import from_json
 
 from ..common.errors import UserError, single_line
+from ..common.provenance import parse_utc
 from .columns import FRAME, columns_of
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
@@ -52,6 +53,17 @@ def _parse_head(text: str) -> object:
 def load_heads(paths: Iterable[Path]) -> dict[Path, Head]:
     """Return when, where and how each run was measured, see `load_head`."""
     return {path: load_head(path) for path in map(Path, paths)}
+
+
+def by_time(heads: Mapping[Path, Head]) -> list[Path]:
+    """Return the paths of runs, the oldest first."""
+    return sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path))
+
+
+def latest_runs(heads: Mapping[Path, Head]) -> list[Path]:
+    """Return the newest run of each machine and grid, sorted by both."""
+    kinds = {(heads[p].machine.slug, str(heads[p].settings.get("grid"))): p for p in by_time(heads)}
+    return [kinds[kind] for kind in sorted(kinds)]
 
 
 def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:

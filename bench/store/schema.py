@@ -5,7 +5,6 @@ not named are kept as they came. Numbers are finite, times above zero.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from ..common.provenance import PlanShard
 from .columns import (
     SAMPLE,
     SIZES,
@@ -184,21 +182,6 @@ class Head(_Model):
     def _is_iso(cls, value: str) -> str:
         datetime.fromisoformat(value)
         return value
-
-    @field_validator("settings")
-    @classmethod
-    def _names_its_plan(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if "shard" in value:
-            PlanShard.read(str(value["shard"]))
-            if re.fullmatch(r"[0-9a-f]{8,64}", str(value.get("plan"))) is None:
-                raise ValueError("a shard must name its plan, in 8 to 64 hexadecimal digits")
-        return value
-
-    @property
-    def shard(self) -> PlanShard | None:
-        """Which part of a plan it is; None where it is a whole run."""
-        text = self.settings.get("shard")
-        return None if text is None else PlanShard.read(str(text))
 
 
 class Run(Head):

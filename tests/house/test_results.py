@@ -13,8 +13,7 @@ from bench.cli.commands.report import others
 from bench.common.provenance import parse_utc
 from bench.report.build import write_report
 from bench.report.publishing import MAX_FIGURES, short_names, stale_blocks
-from bench.store.runs import find_runs, load_frame, load_heads, load_run, runs_frame
-from bench.store.shards import group_shards, merge_shards
+from bench.store.runs import find_runs, load_frame, load_heads
 
 RESULTS = ROOT / "results"
 TRIALS = sorted((RESULTS / "gate").glob("*.jsonl"))
@@ -23,16 +22,11 @@ MOST_BYTES = 2_000_000
 
 
 def runs_named_in(text: Path) -> list[Path]:
-    """The stored runs that a document shows; others were taken since, or stand in its history.
-
-    Of a run in shards those are all of its parts, though it is named after the newest.
-    """
+    """The stored runs that a document shows; others were taken since, or stand in its history."""
     names = set(re.findall(r"\brun[ |]+(\d{8}T\d{6}Z-\w+-\w+)", text.read_text(encoding="utf-8")))
-    heads = load_heads(find_runs(RESULTS / "runs"))
-    parts = {p: set(one.paths.values()) for one in group_shards(heads) for p in one.paths.values()}
-    named = {path: re.sub(r"-\d+of\d+$", "", path.stem) for path in heads}
-    assert names & set(named.values()) == names != set()
-    return sorted(set().union(*(parts.get(p, {p}) for p in heads if named[p] in names)))
+    found = [path for path in find_runs(RESULTS / "runs") if path.stem in names]
+    assert {path.stem for path in found} == names != set()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +35,7 @@ def runs() -> list[Path]:
 
 
 def test_the_readme_is_not_stale(runs: list[Path]) -> None:
-    frame = runs_frame(merge_shards({path: load_run(path) for path in runs}))
+    frame = load_frame(runs)
     assert stale_blocks(ROOT / "README.md", frame, others=OTHERS) == []
 
 

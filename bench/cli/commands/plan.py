@@ -14,14 +14,14 @@ from ...common.units import UNKNOWN, counted, format_bytes, format_case, format_
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
-from ...plan.benchmark import Benchmark, planned, select_shard
+from ...plan.benchmark import Benchmark, planned
 from ...plan.feasibility import Outcome, predict, roofline_s
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...run.eta import seconds_per_sample
 from ...store.schema import Ceilings
 from ..console import Notes, as_minutes, by_size, print_table
-from ..types import count, shard
+from ..types import count
 
 HEADINGS = ("predicted peak", "least time", "status")
 
@@ -30,13 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_axes(parser.add_argument)
     parser.add_argument("--processes", type=count, help="as of run")
-    parser.add_argument("--shard", type=shard, metavar="I/K", help="as of run")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     axes = Selection.from_args(arguments, arguments.default_grid)
-    plan, _ = select_shard(planned(axes), axes, arguments.shard)
+    plan = planned(axes)
     longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
     ceilings = {d: measure_ceilings(d) for d in devices if unavailable_reason(d) is None}

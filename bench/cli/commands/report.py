@@ -6,7 +6,7 @@ import argparse
 import ast
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,10 +27,16 @@ from ...report.subject import Subject
 from ...report.tables import KERNEL, SIZE, Column, render
 from ...scaling import section as scaling
 from ...scaling.records import latest_scaling_runs
-from ...store.runs import NAMES, find_runs, load_frame, load_heads, load_run, runs_frame
-from ...store.schema import Head
-from ...store.shards import group_shards, latest_runs, merge_shards
-from ..types import formats, say
+from ...store.runs import (
+    NAMES,
+    find_runs,
+    latest_runs,
+    load_frame,
+    load_heads,
+    load_run,
+    runs_frame,
+)
+from ..types import formats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     written: list[Path] = []
     if {"html", "md"} & set(arguments.format) or arguments.readme is not None:
         heads = load_heads(every)
-        shown = arguments.runs or _latest(heads)
+        shown = arguments.runs or latest_runs(heads)
         # A filter leaves a part of each run, which says nothing of how the code changed it.
         history = {} if arguments.runs or arguments.filter else heads
         written = write_report(shown, out, beside, keep, "html" in arguments.format, history)
@@ -117,18 +123,9 @@ def others(results: Path) -> list[Subject]:
     ]
 
 
-def _latest(heads: Mapping[Path, Head]) -> list[Path]:
-    runs, without = latest_runs(heads), [s.describe() for s in group_shards(heads) if s.missing]
-    if not runs:
-        raise UserError(f"a report needs a whole run; {'; '.join(without)}")
-    for line in without:
-        say(f"left out: {line}")
-    return runs
-
-
 def _publish(readme: Path, results: Path, runs: Sequence[Path], beside: Sequence[Subject]) -> str:
     published = publishing.publish(results / "report", results, publishing.short_names(beside))
-    frame = runs_frame(merge_shards({path: load_run(path) for path in runs}))
+    frame = load_frame(runs)
     figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
     changed = publishing.update_readme(readme, frame, figures, beside)
     count = counted(len(published) - 1, "figure")

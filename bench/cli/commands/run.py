@@ -7,14 +7,14 @@ from pathlib import Path
 
 from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
-from ...plan.benchmark import planned, require_supported, select_shard
+from ...plan.benchmark import planned, require_supported
 from ...plan.grid import PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
 from ...store.runs import load_run, runs_frame
 from ..console import following
 from ..results import print_run
-from ..types import count, say, shard
+from ..types import count, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--processes", type=count, help=text)
     add("--out", type=Path, default=RESULTS, help="results folder (default: results)")
     add("--resume", action="store_true", help="go on with an unfinished run")
-    add("--shard", type=shard, metavar="I/K", help="only part I of K: every Kth case")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     axes = Selection.from_args(arguments, arguments.default_grid)
-    plan, told = select_shard(planned(axes), axes, arguments.shard)
+    plan = planned(axes)
     require_supported(plan)
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
@@ -40,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
             show,
             processes=arguments.processes or PROCESSES[axes.grid],
             resume=arguments.resume,
-            shard=told,
         )
     stored = load_run(path)
     frame = runs_frame({path: stored})

@@ -73,7 +73,7 @@ def test_times_apart_from_torchs_timer_are_said_with_the_worst_case() -> None:
 
 def test_what_was_shown_is_one_file_written_whole(tmp_path: Path) -> None:
     frames = [frame(0.0), frame(0.01)]
-    found = Repeated(spread(frames), coverage(frames), "here", {"threads": 1, "shard": None})
+    found = Repeated(spread(frames), coverage(frames), "here", {"threads": 1, "seed": None})
     table = pd.DataFrame([{"kernel": "matmul", "case": "a", "timer_s": 1e-6, "ratio": 1.0}])
     said = [*promises(found.spread, found.known), agreement_promise(table)]
     write_proof(found, table, said, tmp_path / "out" / "machine.md")

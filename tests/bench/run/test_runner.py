@@ -19,14 +19,13 @@ import pandas as pd
 import pytest
 from paths import ROOT
 
-from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.plan.benchmark import full_name, planned
 from bench.plan.selection import Selection
 from bench.run import runner
 from bench.run.eta import RunProgress
 from bench.run.journal import Done, Event, Journal, Plan, Session
-from bench.store.runs import load_frame, load_run
+from bench.store.runs import load_frame
 
 AXES = ["--grid=smoke", "--operation=gradient", "--batch=7", "--features=3", "--outputs=2"]
 ALONE = [*AXES, "--device=cpu", "--kernel=autograd,matmul,einsum,outer_sum"]
@@ -156,7 +155,7 @@ def test_there_must_be_something_to_resume(run: Run) -> None:
         run(resume=True)
 
 
-@pytest.mark.parametrize("differs", ["commit", "processes", "shard", "wanted"])
+@pytest.mark.parametrize("differs", ["commit", "processes", "wanted"])
 def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
     differs: str, run: Run, tmp_path: Path
 ) -> None:
@@ -164,7 +163,7 @@ def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
     journal = Journal(tmp_path / "unfinished" / "20260101T000000-9.jsonl")
     names = [full_name(entry) for entry in planned(TINY)]
     plan = {"wanted": names, "arguments": runner._arguments(TINY), "processes": 2}
-    others = {"processes": 3, "shard": {"shard": "1/2"}, "wanted": names[:1]}
+    others = {"processes": 3, "wanted": names[:1]}
     journal.append(Plan(**plan | {k: v for k, v in others.items() if k == differs}))
     journal.append(Session(machine_info={}, commit_info={"id": "another"}, surroundings={}))
     before = journal.path.read_bytes()
@@ -300,24 +299,3 @@ def test_two_runners_on_one_folder_do_not_harm_each_other(tmp_path: Path) -> Non
     assert len(paths) == 2
     for path in paths:
         assert set(load_frame([path])["status"]) == {"ok"}
-
-
-@pytest.mark.slow
-def test_shards_are_measured_and_reported_as_one_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [
-        *AXES,
-        "--device=cpu",
-        "--kernel=autograd,matmul",
-        "--batch=40,50",
-        "--processes=1",
-    ]
-    for number in (1, 2):
-        assert main(["run", *arguments, f"--shard={number}/2", f"--out={tmp_path}"]) == 0
-        assert capsys.readouterr().out.strip().endswith(f"-smoke-{number}of2.json")
-    runs = [load_run(path) for path in sorted(tmp_path.rglob("*.json"), key=lambda p: p.stem[-4:])]
-    assert [{outcome.batch for outcome in run.outcomes} for run in runs] == [{40}, {50}]
-    assert main(["report", f"--out={tmp_path}", "--format=md"]) == 0
-    text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
-    assert "is put together from" in text

@@ -23,10 +23,9 @@ REPORT = """
 import re, sys, time
 from pathlib import Path
 start = time.monotonic()
-from bench.store.shards import latest_runs
 from bench.report.build import write_table
 from bench.report.build import write_report
-from bench.store.runs import find_runs, load_frame, load_heads
+from bench.store.runs import find_runs, latest_runs, load_frame, load_heads
 assert "torch" not in sys.modules
 paths = find_runs(Path(sys.argv[1]))
 if sys.argv[3] == "report":

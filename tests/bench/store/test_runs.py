@@ -16,6 +16,7 @@ from bench.common.errors import UserError
 from bench.store.runs import (
     NAMES,
     find_runs,
+    latest_runs,
     load_frame,
     load_head,
     load_heads,
@@ -23,7 +24,6 @@ from bench.store.runs import (
     write_run,
 )
 from bench.store.schema import Run
-from bench.store.shards import latest_runs
 
 SMALL = ((33, 6, 3), (10_000, 256, 64))
 
