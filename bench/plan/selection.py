@@ -71,6 +71,15 @@ class Selection:
         raw["device"] = raw["device"] or tuple(here)
         return cls(**raw)
 
+    def as_arguments(self) -> list[str]:
+        """Return it as the options that give it again, for a child process."""
+        values = {axis.name: getattr(self, axis.name) for axis in fields(self)}
+        return [
+            f"{_flag(name)}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for name, value in values.items()
+            if value is not None
+        ]
+
 
 def _load_kernels(kernel_file: str | None) -> None:
     """Register the kernels of installed packages and of a user's file."""
@@ -94,12 +103,6 @@ def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
             metavar=_flag(axis.name).removeprefix("--").upper(),
             help=axis.metadata["help"].format(grid=grid),
         )
-
-
-def as_arguments(option: Callable[[str], Any]) -> list[str]:
-    """Turn options back into arguments, for a child process."""
-    given = {axis.name: option(axis.name) for axis in fields(Selection)}
-    return [f"{_flag(name)}={value}" for name, value in given.items() if value is not None]
 
 
 def _flag(name: str) -> str:

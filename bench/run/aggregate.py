@@ -11,15 +11,12 @@ from typing import Any
 from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
-from ..common.errors import UserError
 from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
 from ..store.columns import reduce_samples
-from ..store.schema import SCHEMA
-from .journal import RunState
+from ..store.schema import SCHEMA, Cost
+from .journal import Done, RunState
 
 Sample = Mapping[str, Any]
-
-PHASES = ("warm_up_s", "timing_s", "checking_s", "memory_s")
 
 # What a sample, or the samples of a benchmark together, are warned of.
 MIN_ROOFLINE_RATIO = 0.9  # of the bound: it was measured on the same noisy machine
@@ -53,20 +50,18 @@ def warnings(
     rounds = sum(sample["rounds"] for sample in samples)
     if rounds < MIN_ROUNDS:
         found.append(f"few rounds: {rounds} over all processes")
-    apart = _known(samples, "paired_s")
-    if apart:
-        factor = statistics.median(one["median_s"] / one["paired_s"] for one in apart)
+    if apart := [one["median_s"] / one["paired_s"] for one in samples if one.get("paired_s")]:
+        factor = statistics.median(apart)
         if abs(math.log(factor)) > math.log(MAX_TIMER_DISAGREEMENT):
             found.append(f"timers disagree: rounds take {factor:.2f} times paired slices")
-    used = [sample["cpu_utilisation"] for sample in _known(samples, "cpu_utilisation")]
-    if used and statistics.median(used) < MIN_CPU_UTILISATION:
-        share = statistics.median(used)
+    used = _known(samples, "cpu_utilisation")
+    if used and (share := statistics.median(used)) < MIN_CPU_UTILISATION:
         found.append(f"idle while timed: {share:.0%} of the time on a processor; does it sleep?")
     return found
 
 
-def _known(samples: Sequence[Sample], name: str) -> list[Sample]:
-    return [sample for sample in samples if sample.get(name) is not None]
+def _known(samples: Sequence[Sample], name: str) -> list[float]:
+    return [value for sample in samples if (value := sample.get(name)) is not None]
 
 
 def summarise(
@@ -74,17 +69,16 @@ def summarise(
 ) -> dict[str, Any]:
     """Return a benchmark's columns from its verification and its samples."""
     used = uncontended(samples)
-    median = statistics.median(sample["median_s"] for sample in used)
-    logs = [sample["log_speedup"] for sample in _known(used, "log_speedup")]
+    logs = _known(used, "log_speedup")
     speedup = estimate(logs, prior) if logs else None
-    ends = speedup or (0.0, None, None)
-    names = ("speedup", "speedup_low", "speedup_high")
+    ends = [None if log is None else math.exp(log) for log in speedup or (0.0, None, None)]
     roofline_s = outcome.get("roofline_s")
+    median = statistics.median(sample["median_s"] for sample in used)
     return {
         **outcome,
         "processes": len(used),
         "contended_processes": sum(sample["contended"] for sample in used),
-        **{n: None if log is None else math.exp(log) for n, log in zip(names, ends, strict=True)},
+        **dict(zip(("speedup", "speedup_low", "speedup_high"), ends, strict=True)),
         "efficiency": roofline_s / median if roofline_s else None,
         **reduce_samples(used),
         "warnings": [*outcome["warnings"], *warnings(used, speedup, roofline_s)],
@@ -94,67 +88,53 @@ def summarise(
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
     session, plan = state.session, state.plan
-    if session is None:
-        raise UserError("the measuring process ended before its first case; run it again")
-    settings = session.surroundings["settings"] | {"processes": plan.processes}
-    prior = common_prior([_log_speedups(state, name) for name in plan.wanted])
-    columns = {name: _columns(state, name, prior) for name in plan.wanted}
+    assert session is not None  # without one no benchmark has ended
+    samples = {name: list(state.samples[name].values()) for name in state.timed}
+    prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
+    columns = {
+        name: summarise(state.done[0, name].outcome, samples[name], prior)
+        if name in samples
+        else _without_numbers(state.failures[name])
+        for name in plan.wanted
+    }
     return {
         "machine_info": session.machine_info,
         "commit_info": session.commit_info,
-        "benchmarks": [
-            _benchmark(state, name, found)
-            for name, found in columns.items()
-            if found["status"] == "ok"
-        ],
+        "benchmarks": [_benchmark(state, name, columns[name]) for name in samples],
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
         "cost": cost_of(state),
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
         **session.surroundings,
-        "settings": settings,
+        "settings": session.surroundings["settings"] | {"processes": plan.processes},
     }
 
 
 def cost_of(state: RunState) -> dict[str, float]:
     """Return where the time went, in seconds, as a run file holds it."""
-    ended = state.done.values()
-    spent = {phase: sum(one.spent.get(phase, 0.0) for one in ended) for phase in PHASES}
+    phases = [name for name in Cost.model_fields if name != "wall_s"]
+    spent = {
+        phase: sum(one.spent.get(phase, 0.0) for one in state.done.values()) for phase in phases
+    }
     return {"wall_s": state.wall_s, **spent}
 
 
-def _samples(state: RunState, name: str) -> list[dict[str, Any]]:
-    return list(state.samples.get(name, {}).values())
-
-
-def _log_speedups(state: RunState, name: str) -> list[float]:
-    if name in state.failures:
-        return []
-    logs = (sample.get("log_speedup") for sample in uncontended(_samples(state, name)))
-    return [value for value in logs if value is not None]
-
-
-def _columns(state: RunState, name: str, prior: Prior | None) -> dict[str, Any]:
-    failed = state.failures.get(name)
-    if failed is None:
-        return summarise(state.done[0, name].outcome, _samples(state, name), prior)
+def _without_numbers(failed: Done) -> dict[str, Any]:
     where = f"in process {failed.process}: " if failed.process else ""
     return failed.outcome | {"reason": f"{where}{failed.outcome['reason']}"}
 
 
 def _benchmark(state: RunState, name: str, columns: dict[str, Any]) -> dict[str, Any]:
     """Return pytest-benchmark's entry of a benchmark; each datum is the median of one process."""
-    entries = (one.benchmark for one in state.done.values() if one.fullname == name)
-    entry = next(found for found in entries if found)
-    samples, stats = _samples(state, name), Stats()
-    data = [sample["median_s"] for sample in uncontended(samples)]
+    samples, stats = state.samples[name], Stats()
+    data = [sample["median_s"] for sample in uncontended(list(samples.values()))]
     for value in data:
         stats.update(value)
     found = {key: getattr(stats, key) for key in stats.fields}
     return {
-        **entry,
+        **(state.done[next(iter(samples)), name].benchmark or {}),
         "stats": {**found, "iterations": 1, "data": data},
         "extra_info": columns,
-        "samples": samples,
+        "samples": list(samples.values()),
     }

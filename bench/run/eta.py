@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from ..common.provenance import parse_utc
 from ..common.units import format_ratio
-from ..store.runs import find_runs, load_heads, load_run
+from ..store.runs import load_run
 from ..store.schema import Cost
 from .aggregate import cost_of
 from .journal import Done, RunState
@@ -35,23 +34,23 @@ class RunProgress:
 
 def progress(state: RunState) -> RunProgress:
     """Return how far a run is."""
-    wanted = [name for name in state.plan.wanted if name not in state.failures]
-    samples = {name: state.samples.get(name, {}) for name in wanted}
-    ends = (state.failures.get(name) or state.done.get((0, name)) for name in state.plan.wanted)
-    timed = [event for event in state.done.values() if event.sample is not None]
+    wanted, processes = state.plan.wanted, state.plan.processes
+    ends = (state.failures.get(name) or state.done.get((0, name)) for name in wanted)
+    samples = [sample for some in state.samples.values() for sample in some.items()]
+    taken = (min(len(state.samples[name]), state.processes_of(name)) for name in state.timed)
+    timed = (event for event in reversed(state.done.values()) if event.sample is not None)
     return RunProgress(
-        total=len(state.plan.wanted) + sum(map(state.processes_of, wanted)),
-        done=sum((0, name) in state.done for name in state.plan.wanted)
-        + sum(min(len(samples[name]), state.processes_of(name)) for name in wanted),
+        total=len(wanted) + sum(map(state.processes_of, state.timed)),
+        done=sum((0, name) in state.done for name in wanted) + sum(taken),
         process=state.current.process if state.current else 0,
-        processes=state.plan.processes,
+        processes=processes,
         statuses=Counter(end.outcome["status"] for end in ends if end is not None),
-        contended=sum(event.sample["contended"] for event in timed if event.sample),
-        reruns=sum(event.process > state.plan.processes for event in timed),
+        contended=sum(sample["contended"] for _, sample in samples),
+        reruns=sum(number > processes for number, _ in samples),
         wall_s=state.wall_s,
         overhead=Cost(**cost_of(state)).overhead if state.wall_s > 0 else 0.0,
         left_s=seconds_left(state),
-        latest=_describe(timed[-1]) if timed else "",
+        latest=next(map(_describe, timed), ""),
     )
 
 
@@ -68,20 +67,15 @@ def seconds_left(state: RunState) -> float | None:
     A benchmark that was timed takes as long in each further process, another as long as all others
     on average.
     """
-    spent = {key: sum(event.spent.values()) for key, event in state.done.items()}
-    if not sum(spent.values()):
+    spent = [sum(event.spent.values()) for event in state.done.values()]
+    if not sum(spent):
         return None
-    timed: dict[str, list[float]] = {}
-    for (process, name), seconds in spent.items():
-        if process:
-            timed.setdefault(name, []).append(seconds)
-    usual, left = fmean(spent.values()), 0.0
-    for name in state.plan.wanted:
-        if name not in state.failures:
-            left += usual * ((0, name) not in spent)
-            processes = state.processes_of(name) - len(timed.get(name, []))
-            left += fmean(timed.get(name, [usual])) * max(0, processes)
-    return float(left * state.wall_s / sum(spent.values()))
+    usual, left = fmean(spent), 0.0
+    for name in state.timed:
+        mine = state.seconds[name]
+        left += usual * ((0, name) not in state.done)
+        left += fmean(mine or [usual]) * max(0, state.processes_of(name) - len(mine))
+    return left * state.wall_s / sum(spent)
 
 
 def seconds_per_sample(folder: Path, machine: str) -> float | None:
@@ -89,9 +83,7 @@ def seconds_per_sample(folder: Path, machine: str) -> float | None:
 
     A verification counts as a sample.
     """
-    own = folder / machine
-    heads = load_heads(find_runs(own) if own.is_dir() else [])
-    for path in sorted(heads, key=lambda path: parse_utc(heads[path].datetime), reverse=True):
+    for path in sorted((folder / machine).glob("*.json"), reverse=True):  # by the time in its name
         run = load_run(path)
         if run.cost is not None and run.benchmarks:
             return run.cost.wall_s / sum(1 + len(one.samples) for one in run.benchmarks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -124,29 +125,28 @@ class RunState:
         self.current: Start | None = None  # the benchmark that has started and not ended
         self.done: dict[tuple[int, str], Done] = {}  # by process and name, in the order of the ends
         self.failures: dict[str, Done] = {}  # by name, those that have no numbers
-        self.samples: dict[str, dict[int, dict[str, Any]]] = {}  # by name and process
-        self._spans: list[list[float]] = []
+        self.samples = defaultdict[str, dict[int, dict[str, Any]]](dict)  # by name and process
+        self.seconds = defaultdict[str, list[float]](list)  # by name, of each process that timed it
+        self.wall_s = 0.0  # that runners have worked on this so far
+        self._latest_at = 0.0
 
     def read(self) -> None:
         """Take in what was written since."""
         for event in self.journal.new_events():
-            self._replay(event)
-
-    def _replay(self, event: Event) -> None:
-        match event:
-            case Plan():
-                self.plan = event
-            case Session():
-                self.session = self.session or event
-            case Done():
-                self._end(event)
-            case Start():
-                self.current = event
-            case Resume():
-                self.current = None
-        if isinstance(event, (Plan, Resume)) or not self._spans:
-            self._spans.append([event.at, event.at])
-        self._spans[-1][1] = event.at
+            match event:
+                case Plan():
+                    self.plan = event
+                case Session():
+                    self.session = self.session or event
+                case Done():
+                    self._end(event)
+                case Start():
+                    self.current = event
+                case Resume():
+                    self.current = None
+            if not isinstance(event, (Plan, Resume)):
+                self.wall_s += event.at - self._latest_at
+            self._latest_at = event.at
 
     def _end(self, event: Done) -> None:
         key = event.process, event.fullname
@@ -156,7 +156,8 @@ class RunState:
         if event.outcome["status"] != "ok":
             self.failures.setdefault(event.fullname, event)
         if event.sample is not None:
-            self.samples.setdefault(event.fullname, {})[event.process] = event.sample
+            self.samples[event.fullname][event.process] = event.sample
+            self.seconds[event.fullname].append(sum(event.spent.values()))
 
     def note(self, event: Event) -> None:
         """Write an event of the runner's own and take it in."""
@@ -173,21 +174,14 @@ class RunState:
             " free space, then `run --resume`"
         )
 
-    def end_current(self, status: str, reason: str) -> None:
-        """Note the end of the current benchmark, which could not note it itself."""
-        at = self.current
-        assert at is not None
-        outcome = {**at.outcome, "status": status, "reason": reason}
-        self.note(Done(process=at.process, fullname=at.fullname, outcome=outcome))
-
-    @property
-    def wall_s(self) -> float:
-        """Seconds that runners have worked on this so far."""
-        return sum(last - first for first, last in self._spans)
-
     def has(self, process: int, name: str) -> bool:
         """Whether a benchmark has ended in a process, or needs none."""
         return (process, name) in self.done or (process > 0 and name in self.failures)
+
+    @property
+    def timed(self) -> list[str]:
+        """The benchmarks that every process times: those that have not failed."""
+        return [name for name in self.plan.wanted if name not in self.failures]
 
     def processes_of(self, name: str) -> int:
         """Return how many processes time a benchmark: few, where one call takes long at the least.
@@ -202,13 +196,7 @@ class RunState:
     def contended(self) -> list[str]:
         """Return the benchmarks with fewer undisturbed samples than there should be samples."""
         calm = {
-            name: sum(not one["contended"] for one in samples.values())
-            for name, samples in self.samples.items()
+            name: sum(not one["contended"] for one in self.samples[name].values())
+            for name in self.timed
         }
-        wanted = (name for name in self.plan.wanted if name not in self.failures)
-        return [name for name in wanted if calm[name] < self.processes_of(name)]
-
-    def seconds_of(self, names: list[str]) -> float:
-        """Return about how long another process takes over these benchmarks."""
-        last = (self.done.get((self.processes_of(name), name)) for name in names)
-        return sum(sum(event.spent.values()) for event in last if event is not None)
+        return [name for name, count in calm.items() if count < self.processes_of(name)]

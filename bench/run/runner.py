@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from pytest_benchmark.utils import get_commit_info
@@ -26,40 +28,30 @@ from ..common.errors import UserError
 from ..common.provenance import Provenance
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name
-from ..plan.selection import Selection, as_arguments
+from ..plan.selection import Selection
 from ..store.files import ExistsError
 from ..store.runs import write_run
 from .aggregate import compose
 from .eta import RunProgress, progress
-from .journal import JOURNAL_LOST, End, Journal, Plan, Resume, RunState
+from .journal import JOURNAL_LOST, Done, End, Journal, Plan, Resume, RunState
 from .process import Exit, WorkerProcess, describe_exit
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
 MAX_RERUNS = 2  # at most so many more processes for benchmarks that were timed under contention
 RERUN_SHARE = 0.1  # of the time that the processes took
-KILLED = -9
 NOT_TRIED = ("infeasible", "unsupported")
 _PYTEST = (
     *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
     *("-p", "pytest_benchmark.plugin"),
 )
-Show = Callable[[RunProgress], None]
-
-
-class WorkerConfig(NamedTuple):
-    """What every measuring process of a run is started with."""
-
-    axes: Selection
-    folder: Path
-    environment: dict[str, str]
 
 
 def run_plan(
     plan: list[Benchmark],
     axes: Selection,
     results: Path,
-    show: Show,
+    show: Callable[[RunProgress], None],
     *,
     processes: int,
     resume: bool = False,
@@ -73,36 +65,23 @@ def run_plan(
     unfinished = results / "unfinished"
     _require_writable(results / "runs", unfinished)
     names = [full_name(entry) for entry in plan]
-    what = Plan(wanted=names, arguments=_arguments(axes), processes=processes)
+    what = Plan(wanted=names, arguments=axes.as_arguments(), processes=processes)
     state = _reopen(what, unfinished) if resume else _open(what, unfinished)
-    is_over = False
+    path = None
     try:
         with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
             env = pinned_environment(os.environ) if pinned else dict(os.environ)
-            _run_processes(WorkerConfig(axes, Path(folder), env), state, show)
+            Runner(axes, Path(folder), env, state, show).run()
         state.note(End())
         show(progress(state))
-        run = compose(state)
-        is_over = all(one["status"] in NOT_TRIED for one in run["outcomes"])
-        if is_over:
-            raise _nothing_ran(run["outcomes"])
-        path = _store(results, run)
-        is_over = True
+        path = _store(results, compose(state))
     finally:
         state.read()  # what ended since the last look
-        if is_over or not state.done:
+        if path is not None or _nothing_was_tried(state):
             state.journal.path.unlink()
-            if not any(unfinished.iterdir()):
+            with suppress(OSError):  # it holds the journals of other runs
                 unfinished.rmdir()
     return path
-
-
-def _nothing_ran(outcomes: list[dict[str, Any]]) -> UserError:
-    first = outcomes[0]
-    return UserError(
-        f"a run needs a benchmark that can run here; none of {len(outcomes)} could, so nothing is "
-        f"stored ({first['kernel']}: {first['reason']}); choose other sizes or kernels, see `plan`"
-    )
 
 
 def _require_writable(*folders: Path) -> None:
@@ -118,14 +97,6 @@ def _require_writable(*folders: Path) -> None:
             ) from error
 
 
-def _arguments(axes: Selection) -> list[str]:
-    def text(name: str) -> Any:
-        value = getattr(axes, name)
-        return ",".join(map(str, value)) if isinstance(value, tuple) else value
-
-    return as_arguments(text)
-
-
 def _open(plan: Plan, unfinished: Path) -> RunState:
     # The number is for another machine that shares the folder.
     started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -139,96 +110,105 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
         state = RunState(Journal(path))
         state.read()
         if state.plan == plan:
-            _require_same_commit(state)
-            state.note(Resume())
-            return state
-    raise UserError(
-        f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
-        "give the same axes, or leave --resume out"
-    )
-
-
-def _require_same_commit(state: RunState) -> None:
+            break
+    else:
+        raise UserError(
+            f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
+            "give the same axes, or leave --resume out"
+        )
     now = get_commit_info().get("id")
     if state.session is not None and (then := state.session.commit_info.get("id")) != now:
         raise UserError(
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "
             "one out, or leave --resume out"
         )
+    state.note(Resume())
+    return state
 
 
-def _run_processes(config: WorkerConfig, state: RunState, show: Show) -> None:
-    last = state.plan.processes
-    for number in range(last + 1):
-        wanted = [name for name in state.plan.wanted if number <= state.processes_of(name)]
-        _run_process(config, state, show, number, wanted)
-    timed_s = state.wall_s
-    for number in range(last + 1, last + 1 + MAX_RERUNS):
-        again = state.contended()
-        room_s = RERUN_SHARE * timed_s - (state.wall_s - timed_s)
-        if not again or state.seconds_of(again) > room_s:
-            return
-        _run_process(config, state, show, number, again)
+def _nothing_was_tried(state: RunState) -> bool:
+    return all(one.outcome["status"] in NOT_TRIED for one in state.done.values())
 
 
-def _run_process(
-    config: WorkerConfig, state: RunState, show: Show, number: int, wanted: list[str]
-) -> None:
-    killed: set[str | None] = set()  # the benchmarks at which it was; None between them
-    while left := [name for name in wanted if not state.has(number, name)]:
-        before = len(state.done)
-        ended = _run_child(config, state, show, number, left)
-        if ended.code == JOURNAL_LOST:  # the benchmark that it was at is none the worse for it
-            raise state.unwritable("by the process that measures")
-        at = state.current.fullname if state.current else None
-        again = ended.code == KILLED and not ended.late and at not in killed
-        if at is not None:
-            _end_current(state, ended, again=again)
-        elif len(state.done) == before and not again:
-            raise UserError(f"the measuring process failed: {ended.last_line or ended.reason}")
-        if again:
-            killed.add(at)
+class Runner(NamedTuple):
+    """What measures what is left of a run: how its processes are started, and who follows them."""
+
+    axes: Selection
+    folder: Path
+    environment: dict[str, str]
+    state: RunState
+    show: Callable[[RunProgress], None]
+
+    def run(self) -> None:
+        """Verify all benchmarks, time them in every process, and contended ones in a few more."""
+        state, last = self.state, self.state.plan.processes
+        for number in range(last + 1):
+            wanted = [name for name in state.plan.wanted if number <= state.processes_of(name)]
+            self.run_process(number, wanted)
+        timed_s = state.wall_s
+        for number in range(last + 1, last + 1 + MAX_RERUNS):
+            again = state.contended()
+            room_s = RERUN_SHARE * timed_s - (state.wall_s - timed_s)
+            if not again or sum(fmean(state.seconds[name]) for name in again) > room_s:
+                return
+            self.run_process(number, again)
+
+    def run_process(self, number: int, wanted: list[str]) -> None:
+        """Have benchmarks measured under the number of a process, in another after each crash."""
+        state = self.state
+        while left := [name for name in wanted if not state.has(number, name)]:
+            before = len(state.done)
+            ended = self._run_child(number, left)
+            if ended.code == JOURNAL_LOST:  # the benchmark that it was at is none the worse for it
+                raise state.unwritable("by the process that measures")
+            if (at := state.current) is not None:
+                outcome = at.outcome | _status_of(ended)
+                state.note(Done(process=at.process, fullname=at.fullname, outcome=outcome))
+            elif len(state.done) == before:
+                raise UserError(f"the measuring process failed: {ended.last_line or ended.reason}")
+
+    def _run_child(self, number: int, left: list[str]) -> Exit:
+        random.Random(f"{self.axes.seed} {number}").shuffle(left)
+        select = self.folder / "select.json"
+        select.write_text(json.dumps(left), encoding="utf-8")
+        command = [
+            *_PYTEST,
+            *("--mlr-journal", str(self.state.journal.path.resolve()), "--mlr-select", str(select)),
+            *("--mlr-process", str(number), *(["--benchmark-disable"] if number == 0 else [])),
+            *self.axes.as_arguments(),
+        ]
+        env = {**self.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:
+            current = self.state.current
+            while not worker.wait(POLL_S):
+                self.state.read()
+                self.show(progress(self.state))
+                if self.state.current != current:  # each benchmark has its own time
+                    current = self.state.current
+                    worker.extend()
+            ended = worker.end()
+        self.state.read()
+        return ended
 
 
-def _run_child(
-    config: WorkerConfig, state: RunState, show: Show, number: int, left: list[str]
-) -> Exit:
-    random.Random(f"{config.axes.seed} {number}").shuffle(left)
-    select = config.folder / "select.json"
-    select.write_text(json.dumps(left), encoding="utf-8")
-    command = [
-        *_PYTEST,
-        *("--mlr-journal", str(state.journal.path.resolve()), "--mlr-select", str(select)),
-        *("--mlr-process", str(number), *(["--benchmark-disable"] if number == 0 else [])),
-        *_arguments(config.axes),
-    ]
-    env = {**config.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:
-        current = state.current
-        while not worker.wait(POLL_S):
-            state.read()
-            show(progress(state))
-            if state.current != current:  # each benchmark has its own time
-                current = state.current
-                worker.extend()
-        ended = worker.end()
-    state.read()
-    return ended
-
-
-def _end_current(state: RunState, ended: Exit, *, again: bool) -> None:
+def _status_of(ended: Exit) -> dict[str, str]:
     if ended.late:
-        state.end_current("timeout", ended.reason)
-    elif again:
-        state.current = None
-    elif ended.code == KILLED:
-        state.end_current("oom", "its process was killed twice, as if for want of memory")
-    else:
-        state.end_current("crashed", f"its process ended: {describe_exit(ended.code)}")
+        return {"status": "timeout", "reason": ended.reason}
+    if ended.code == -signal.SIGKILL:
+        reason = "its process was killed, as if for want of memory"
+        return {"status": "oom", "reason": reason}
+    return {"status": "crashed", "reason": f"its process ended: {describe_exit(ended.code)}"}
 
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
+    outcomes = run["outcomes"]
+    if all(one["status"] in NOT_TRIED for one in outcomes):
+        raise UserError(
+            f"a run needs a benchmark that can run here; none of {len(outcomes)} could, so nothing "
+            f"is stored ({outcomes[0]['kernel']}: {outcomes[0]['reason']}); choose other sizes or "
+            "kernels, see `plan`"
+        )
     origin = Provenance.of(run["commit_info"], datetime.fromisoformat(run["datetime"]))
     folder = results / "runs" / str(run["machine"]["slug"])
     name = origin.file_stem(run["settings"]["grid"])

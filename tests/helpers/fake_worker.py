@@ -1,7 +1,7 @@
 """Stands in for the process that measures, without torch: a run's runner is tried with it.
 
 Called as the real one is; FAKE_WORKER in the environment says, in JSON, what a kernel does to its
-process: `{"matmul": "abort"}`. What it should do but once is marked by a file beside the journal.
+process: `{"matmul": "abort"}`.
 """
 
 import json
@@ -38,7 +38,7 @@ def main() -> int:
         entry = known[kernel] | {"fullname": name}
         outcome: dict[str, Any] = {**entry.pop("extra_info"), "warnings": []}
         note(journal, Start(process=process, fullname=name, outcome=outcome))
-        misbehave(behaviour.get(kernel), journal.path.with_name(f".{kernel}-once"), process)
+        misbehave(behaviour.get(kernel), process)
         sample = {"process": process, "median_s": 1e-3, "rounds": 9, "contended": False,
                   "log_speedup": None if kernel == "autograd" else 0.5}  # fmt: skip
         note(
@@ -49,13 +49,12 @@ def main() -> int:
     return 0
 
 
-def misbehave(how: str | None, mark: Path, process: int) -> None:
+def misbehave(how: str | None, process: int) -> None:
     if how == "abort":
         os.abort()
     elif how == "sleep" and process == 1:
         time.sleep(30)
-    elif how == "killed" or (how == "killed once" and process == 1 and not mark.exists()):
-        mark.touch()
+    elif how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 
 

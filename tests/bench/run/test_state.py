@@ -8,6 +8,7 @@ import pytest
 from run_builder import build_run, save
 
 from bench.common.errors import UserError
+from bench.plan.selection import Selection
 from bench.run import runner
 from bench.run.eta import progress, seconds_per_sample
 from bench.run.journal import (
@@ -48,6 +49,10 @@ def done(state: RunState, process: int, name: str, roofline_s: float, **sample: 
     )  # fmt: skip
 
 
+def runner_of(state: RunState) -> runner.Runner:
+    return runner.Runner(Selection(), Path(), {}, state, lambda progress: None)
+
+
 @pytest.mark.parametrize("processes", [1, 2, 5])
 def test_what_takes_long_is_timed_in_few_processes(tmp_path: Path, processes: int) -> None:
     state = verified(tmp_path / "a.jsonl", processes)
@@ -60,20 +65,19 @@ def test_every_process_takes_what_it_should_and_no_more(
 ) -> None:
     state, taken = verified(tmp_path / "a.jsonl"), []
 
-    def take(config: Any, of: RunState, show: Any, number: int, wanted: list[str]) -> None:
+    def take(of: runner.Runner, number: int, wanted: list[str]) -> None:
         taken.append((number, wanted))
         for name in wanted:
-            if not of.has(number, name):
-                done(of, number, name, 1.0)
+            if not state.has(number, name):
+                done(state, number, name, 1.0)
 
-    monkeypatch.setattr(runner, "_run_process", take)
-    runner._run_processes(runner.WorkerConfig(None, tmp_path, {}), state, lambda progress: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(runner.Runner, "run_process", take)
+    runner_of(state).run()
     both = [QUICK, LONG]
     assert taken == [(0, both), (1, both), (2, both), (3, [QUICK]), (4, [QUICK]), (5, [QUICK])]
     assert state.contended() == []
     found = progress(state)
     assert found.done == found.total == 2 + 5 + 2
-    assert state.seconds_of(both) == 5.0 + 2.0
 
 
 def test_what_was_contended_is_taken_again_where_that_takes_little(
@@ -82,12 +86,13 @@ def test_what_was_contended_is_taken_again_where_that_takes_little(
     state, taken = verified(tmp_path / "a.jsonl", 1), []
     for name in (QUICK, LONG):
         done(state, 1, name, 1.0, contended=name == QUICK)
-    monkeypatch.setattr(runner, "_run_process", lambda c, s, show, n, wanted: taken.append(wanted))
-    config = runner.WorkerConfig(None, tmp_path, {})  # type: ignore[arg-type]
-    runner._run_processes(config, state, lambda progress: None)
+    monkeypatch.setattr(
+        runner.Runner, "run_process", lambda of, number, wanted: taken.append(wanted)
+    )
+    runner_of(state).run()
     assert taken == [[QUICK, LONG]] * 2  # a second of a run of milliseconds is too much
-    monkeypatch.setattr(RunState, "wall_s", 100.0)
-    runner._run_processes(config, state, lambda progress: None)
+    state.wall_s = 100.0
+    runner_of(state).run()
     assert taken[2:] == [[QUICK, LONG]] * 2 + [[QUICK]] * 2
 
 
@@ -121,10 +126,9 @@ def test_a_benchmark_is_none_the_worse_for_a_full_disk(
     """A process that cannot write down how one ended leaves, and it begins anew later."""
     state = verified(tmp_path / "a.jsonl")
     state.note(Start(process=1, fullname=QUICK, outcome={"status": "ok"}))
-    monkeypatch.setattr(runner, "_run_child", lambda *_: Exit(JOURNAL_LOST, False, ""))
-    config = runner.WorkerConfig(None, tmp_path, {})  # type: ignore[arg-type]
+    monkeypatch.setattr(runner.Runner, "_run_child", lambda *_: Exit(JOURNAL_LOST, False, ""))
     with pytest.raises(UserError, match="cannot be written"):
-        runner._run_process(config, state, lambda progress: None, 1, [QUICK])
+        runner_of(state).run_process(1, [QUICK])
     assert state.current is not None
     assert not state.has(1, QUICK)
     state.note(Resume())
