@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ..common.units import counted
-from ..run.eta import RunProgress
+from ..run.journal import RunProgress
 
 LONGEST_NAME = 40
 

@@ -10,7 +10,7 @@ from mlr import KERNELS, OPERATIONS, Case, Kernel
 
 from ..common.errors import UserError
 from ..machine.devices import DEVICES, unavailable_reason
-from .grid import GRIDS, WITH_PEERS, Size
+from .grid import GRIDS, WITH_PEERS
 from .selection import Selection
 
 
@@ -39,26 +39,23 @@ def cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
     """
     found: dict[Case, frozenset[str] | None] = {}
     wanted = selection.operation or OPERATIONS
+    rows, features, outputs = selection.batch, selection.features, selection.outputs
     for block in GRIDS[selection.grid]:
+        sizes = [
+            size
+            for m, n, o in block.sizes
+            for size in product(rows or [m], features or [n], outputs or [o])
+        ]
         for operation, device, dtype, size in product(
             [one for one in block.operations or OPERATIONS if one in wanted],
             selection.device or DEVICES,
             selection.dtype or block.dtypes,
-            _replaced(block.sizes, selection),
+            sizes,
         ):
             case = Case(operation, device, dtype, *size, seed=selection.seed)
             others, own = found.get(case, frozenset()), block.kernels
             found[case] = None if others is None or own is None else others | own
     return found
-
-
-def _replaced(block_sizes: tuple[Size, ...], selection: Selection) -> list[Size]:
-    given = selection.batch, selection.features, selection.outputs
-    result = list(block_sizes)
-    for field, values in zip(Size._fields, given, strict=True):
-        if values is not None:
-            result = [size._replace(**{field: value}) for size in result for value in values]
-    return list(dict.fromkeys(result))
 
 
 def planned(selection: Selection) -> list[Benchmark]:

@@ -39,7 +39,9 @@ def _steps(layers: tuple[tuple[int, int], ...], batches: tuple[int, ...]) -> Gri
 
 NOTEBOOK = (Size(33, 6, 3), Size(100, 6, 3))
 TALL = (Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000_000, 6, 3))
+SMALL_LATTICE = _lattice((4, 16, 64), (2, 8, 32))
 MIDDLE = Size(10_000, 64, 16)  # o² is large and the Jacobian still fits: 1.3 GB in float64
+FEWER_ROWS = Size(1_000, 64, 16)  # than the middle has
 MANY_OUTPUTS = Size(100, 16, 4_096)  # small but for its Jacobian, which would take 215 GB
 WIDE = Size(10_000, 256, 64)  # the Jacobian would take 84 GB in float64
 SINGLE = Size(100, 16, 8)
@@ -51,23 +53,15 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
         GridBlock(
             ("gradient",),
             DOUBLE,
-            (NOTEBOOK[1], SINGLE, Size(100, 64, 32), Size(1_000, 64, 16), TALL[1], WIDE),
+            (NOTEBOOK[1], SINGLE, Size(100, 64, 32), FEWER_ROWS, TALL[1], WIDE),
             frozenset({"autograd", "matmul", "einsum", "kron_einsum", "one_pass", "auto"}),
         ),
         GridBlock(
             ("step",),
             DOUBLE,
             (NOTEBOOK[1], TALL[1], TALL[2], WIDE),
-            frozenset(
-                {
-                    "torch_nn",
-                    "fused_addmm",
-                    "one_pass_step",
-                    "auto_step",
-                    "one_pass_triton",
-                    "cuda_graph",
-                }
-            ),
+            frozenset({"torch_nn", "fused_addmm", "one_pass_step", "auto_step"})
+            | {"one_pass_triton", "cuda_graph"},
         ),
         GridBlock(("fit",), DOUBLE, (NOTEBOOK[1],)),
     ),
@@ -80,28 +74,21 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
         GridBlock(("fit",), DOUBLE, (NOTEBOOK[0],)),
     ),
     "quick": (
-        GridBlock(("gradient",), DOUBLE, (*NOTEBOOK, *TALL, MIDDLE, WIDE)),
-        GridBlock(("gradient",), DOUBLE, _lattice((4, 16, 64), (2, 8, 32))),
+        GridBlock(("gradient",), DOUBLE, (*NOTEBOOK, *TALL, MIDDLE, WIDE, *SMALL_LATTICE)),
         GridBlock(("step",), DOUBLE, (*NOTEBOOK, *TALL, WIDE)),
         GridBlock(("gradient", "step"), ("float32",), (NOTEBOOK[0], TALL[1])),
-        GridBlock(("fit",), DOUBLE, (NOTEBOOK[0], Size(1_000, 6, 3))),
+        GridBlock(("fit",), DOUBLE, (NOTEBOOK[0], TALL[0])),
     ),
     "full": (
         GridBlock(
             ("gradient", "step"),
             BOTH,
-            (*NOTEBOOK, *TALL, Size(100_000, 6, 3), Size(1_000, 64, 16), MIDDLE, WIDE),
+            (
+                *(*NOTEBOOK, *TALL, Size(100_000, 6, 3), FEWER_ROWS, MIDDLE, WIDE),
+                *(*_lattice((4, 16, 64, 256), (4, 16, 64)), *SMALL_LATTICE),
+            ),
         ),
-        GridBlock(
-            ("gradient", "step"),
-            BOTH,
-            (*_lattice((4, 16, 64, 256), (4, 16, 64)), *_lattice((4, 16, 64), (2, 8, 32))),
-        ),
-        GridBlock(
-            ("fit",),
-            BOTH,
-            (NOTEBOOK[0], Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000, 64, 16)),
-        ),
+        GridBlock(("fit",), BOTH, (NOTEBOOK[0], *TALL[:2], FEWER_ROWS)),
     ),
     # Few features: what dispatch and memory cost. Many: what products cost.
     "tall": (_steps(((6, 3), (16, 8), (32, 4)), (33, 100, 1_000, 10_000, 100_000, 1_000_000)),),
@@ -120,10 +107,8 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
 WITH_PEERS = ("full", "tall", "wide")
 
 # Fresh processes that time each case, where the command line does not say.
-PROCESSES = {name: 2 if name == "smoke" else 5 for name in GRIDS}
+PROCESSES = dict.fromkeys(GRIDS, 5) | {"smoke": 2}
 
 # Seconds that one call may take at the very least, by the machine's ceilings, to be attempted.
-LONGEST_CALL_S = {
-    name: {"smoke": 0.1, "headline": 0.2, "quick": 0.2, "tall": 0.2}.get(name, 5.0)
-    for name in GRIDS
-}
+_SHORT_CALL_S = {"smoke": 0.1, "headline": 0.2, "quick": 0.2, "tall": 0.2}
+LONGEST_CALL_S = dict.fromkeys(GRIDS, 5.0) | _SHORT_CALL_S

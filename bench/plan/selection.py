@@ -16,8 +16,6 @@ from typing import Any
 from ..common.errors import UserError
 from .grid import DEFAULT_GRID, GRIDS
 
-MAX_VALUES = 1_000
-
 
 def _axis(text: str, default: Any = None, read: Callable[[str], Any] = str) -> Any:
     return field(default=default, metadata={"help": text, "type": read})
@@ -48,7 +46,7 @@ class Selection:
     @classmethod
     def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Selection:
         """Read the axes off parsed options, load the kernels, and check all of them."""
-        from mlr import KERNELS, OPERATIONS
+        from mlr import KERNELS, OPERATIONS, KernelFileError, load_installed, load_kernels
 
         from ..machine.devices import DEVICES, unavailable_reason
 
@@ -58,7 +56,12 @@ class Selection:
         raw["grid"] = raw["grid"] or ("single" if any(given.values()) else grid)
         if raw["grid"] not in GRIDS:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
-        _load_kernels(raw["kernel_file"])
+        try:
+            load_installed()
+            if raw["kernel_file"] is not None:
+                load_kernels(raw["kernel_file"])
+        except KernelFileError as error:
+            raise UserError(str(error)) from error
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
         for name, valid in (
             ("operation", OPERATIONS),
@@ -79,18 +82,6 @@ class Selection:
             for name, value in values.items()
             if value is not None
         ]
-
-
-def _load_kernels(kernel_file: str | None) -> None:
-    """Register the kernels of installed packages and of a user's file."""
-    from mlr import KernelFileError, load_installed, load_kernels
-
-    try:
-        load_installed()
-        if kernel_file is not None:
-            load_kernels(kernel_file)
-    except KernelFileError as error:
-        raise UserError(str(error)) from error
 
 
 def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
@@ -135,18 +126,17 @@ def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:
     found: list[int] = []
     for part in text.split(","):
         found += _range(part, flag) if ":" in part else [_size(part, part, flag)]
-    if len(found) > MAX_VALUES:
-        raise UserError(f"{flag} takes at most {MAX_VALUES} sizes; got {len(found)}")
     return tuple(dict.fromkeys(found))
 
 
 def _range(part: str, flag: str) -> list[int]:
-    ends = part.split(":")
-    if len(ends) != 3:
-        raise UserError(f"{flag} takes a range as first:last:factor, say 2^8:2^14:2; got {part!r}")
-    first, last, factor = (_size(end, part, flag) for end in ends)
-    if factor < 2 or last < first:
-        raise UserError(f"{flag} takes a range that grows by a factor of 2 or more; got {part!r}")
+    ends = [_size(end, part, flag) for end in part.split(":")]
+    if len(ends) != 3 or ends[2] < 2 or ends[1] < ends[0]:
+        raise UserError(
+            f"{flag} takes a range first:last:factor that grows by a factor of 2 or more, say "
+            f"2^8:2^14:2; got {part!r}"
+        )
+    first, last, factor = ends
     count = int(math.log(last / first, factor) + 1e-9) + 1
     return [first * factor**step for step in range(count)]
 

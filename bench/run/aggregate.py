@@ -13,7 +13,7 @@ from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
 from ..store.columns import reduce_samples
-from ..store.schema import SCHEMA, Cost
+from ..store.schema import SCHEMA
 from .journal import Done, RunState
 
 Sample = Mapping[str, Any]
@@ -104,20 +104,11 @@ def compose(state: RunState) -> dict[str, Any]:
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
-        "cost": cost_of(state),
+        "cost": state.cost().model_dump(),
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
         **session.surroundings,
         "settings": session.surroundings["settings"] | {"processes": plan.processes},
     }
-
-
-def cost_of(state: RunState) -> dict[str, float]:
-    """Return where the time went, in seconds, as a run file holds it."""
-    phases = [name for name in Cost.model_fields if name != "wall_s"]
-    spent = {
-        phase: sum(one.spent.get(phase, 0.0) for one in state.done.values()) for phase in phases
-    }
-    return {"wall_s": state.wall_s, **spent}
 
 
 def _without_numbers(failed: Done) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class WorkerProcess:
         self._command, self._timeout_s, self._reports = command, timeout_s, reports
         self._env = pinned_environment(os.environ) if env is None else env
         self._late = False
-        self._timer: Timer | None = None
+        self._timer = Timer(timeout_s, self._give_up)
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -81,7 +81,7 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         """Kill it and all of its group, and wait for it."""
-        self._stop_timer()
+        self._timer.cancel()
         self._kill()
         self._process.wait()
         for file in (self._process.stdin, self._process.stdout, self._log):
@@ -91,14 +91,10 @@ class WorkerProcess:
 
     def extend(self) -> None:
         """Count the time until it is killed from now on."""
-        self._stop_timer()
+        self._timer.cancel()
         self._timer = Timer(self._timeout_s, self._give_up)
         self._timer.daemon = True
         self._timer.start()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _give_up(self) -> None:
         self._late = True
@@ -134,17 +130,15 @@ class WorkerProcess:
     def ask(self, question: Event) -> Event | None:
         """Hand it a question and return the event that answers it; None where it has ended."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has ended; what it reported before is still read
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended; what it reported before is still read
         return self.read()
 
     def end(self) -> Exit:
         """Wait for its end and say how it ended."""
         code = self._process.wait()
-        self._stop_timer()
+        self._timer.cancel()
         last = self._last_line()
         if self._late:
             return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed", last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
-from ..measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
+from ..measure.benchmark import BenchmarkFailedError, Rounds, Timer, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.clock import PhaseTimer
 from ..plan.benchmark import Benchmark
@@ -25,10 +26,8 @@ from ..store.schema import Ceilings
 from .aggregate import summarise
 from .journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
 
-_ALIKE = ("kernel", "operation", "device", "dtype")
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
 SLOW_ROUNDS = 2
-Timer = Callable[[Callable[[], Any], float], Rounds | None]
 
 
 class Recorder:
@@ -44,14 +43,11 @@ class Recorder:
         self._ceilings: dict[str, Ceilings] = {}
         self._out_of_memory: list[dict[str, Any]] = []
         for event in self.journal.new_events() if self.journal else ():
-            self._learn(event)
-
-    def _learn(self, event: Event) -> None:
-        if isinstance(event, Session):
-            found = event.surroundings["machine"]["ceilings"]
-            self._ceilings = {device: Ceilings(**measured) for device, measured in found.items()}
-        elif isinstance(event, Done) and event.outcome["status"] == "oom":
-            self._out_of_memory.append(event.outcome)
+            if isinstance(event, Session):
+                found = event.surroundings["machine"]["ceilings"]
+                self._ceilings = {device: Ceilings(**known) for device, known in found.items()}
+            elif isinstance(event, Done) and event.outcome["status"] == "oom":
+                self._out_of_memory.append(event.outcome)
 
     def ceilings(self, device: str) -> Ceilings | None:
         """Measure a device's ceilings on first use; None where there is no such device."""
@@ -63,9 +59,10 @@ class Recorder:
 
     def known_oom(self, outcome: Outcome) -> str | None:
         """Say why a benchmark needs no try: its kernel ran out of memory at no larger a size."""
+        mine, same = outcome.columns(), ("kernel", "operation", "device", "dtype")
         for other in self._out_of_memory:
-            alike = all(other[name] == getattr(outcome, name) for name in _ALIKE)
-            if alike and all(other[name] <= getattr(outcome, name) for name in SIZES):
+            alike = all(other[name] == mine[name] for name in same)
+            if alike and all(other[name] <= mine[name] for name in SIZES):
                 size = "x".join(str(other[name]) for name in SIZES)
                 return f"not tried: out of memory at {size} already"
         return None
@@ -97,7 +94,8 @@ class Recorder:
 
     def measure(self, entry: Benchmark, name: str, benchmark: Any, few_rounds: bool) -> None:
         """Measure one benchmark and record it; a test of another status is skipped or fails."""
-        self._require_runner()
+        if self.journal is not None and os.getppid() != self._parent:
+            pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
         ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
         outcome = predict(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
         if outcome.status == "ok" and (reason := self.known_oom(outcome)) is not None:
@@ -107,19 +105,19 @@ class Recorder:
         if outcome.status != "ok" or ceilings is None:
             self._end(name, outcome, spent)
             pytest.skip(f"{outcome.status}: {outcome.reason}")
-        failure = sample = None
-        try:
+        sample = None
+        with suppress(BenchmarkFailedError):  # the outcome says why
             if not self.process:
                 verify(entry, outcome, ceilings, spent)
             if self.process != 0:
                 timer = _timer(benchmark, few_rounds)
                 sample = measure_sample(entry, outcome, timer, spent, self.process or 1)
-        except BenchmarkFailedError as end:
-            failure = f"{end.status}: {end}"
-        if failure is not None:  # outside of the handler, for what it handled is no news
-            _forget_time(benchmark)
+        if outcome.status != "ok":
+            benchmark.has_error = True
+            if benchmark.stats is not None:  # a wrong result carries no time
+                benchmark.stats.stats.data.clear()
             self._end(name, outcome, spent)
-            pytest.fail(failure, pytrace=False)
+            pytest.fail(f"{outcome.status}: {outcome.reason}", pytrace=False)
         if sample is None:
             self._end(name, outcome, spent)
             return
@@ -137,10 +135,6 @@ class Recorder:
         measured |= {"process": self.process or 0, "fullname": name, "outcome": outcome.columns()}
         self._note(Done(**measured, spent=asdict(spent)))
 
-    def _require_runner(self) -> None:
-        if self.journal is not None and os.getppid() != self._parent:
-            pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
-
 
 def _timer(benchmark: Any, few_rounds: bool) -> Timer:
     def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
@@ -153,9 +147,3 @@ def _timer(benchmark: Any, few_rounds: bool) -> Timer:
         return Rounds(float(benchmark.stats["median"]), int(benchmark.stats["rounds"]))
 
     return timer
-
-
-def _forget_time(benchmark: Any) -> None:
-    benchmark.has_error = True
-    if benchmark.stats is not None:
-        benchmark.stats.stats.data.clear()

@@ -32,8 +32,17 @@ from ..plan.selection import Selection
 from ..store.files import ExistsError
 from ..store.runs import write_run
 from .aggregate import compose
-from .eta import RunProgress, progress
-from .journal import JOURNAL_LOST, Done, End, Journal, Plan, Resume, RunState
+from .journal import (
+    JOURNAL_LOST,
+    Done,
+    End,
+    Journal,
+    Plan,
+    Resume,
+    RunProgress,
+    RunState,
+    progress,
+)
 from .process import Exit, WorkerProcess, describe_exit
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
@@ -66,7 +75,12 @@ def run_plan(
     _require_writable(results / "runs", unfinished)
     names = [full_name(entry) for entry in plan]
     what = Plan(wanted=names, arguments=axes.as_arguments(), processes=processes)
-    state = _reopen(what, unfinished) if resume else _open(what, unfinished)
+    if resume:
+        state = _reopen(what, unfinished)
+    else:  # the number is for another machine that shares the folder
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
+        state = RunState(Journal(unfinished / name))
+        state.note(what)
     path = None
     try:
         with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
@@ -77,7 +91,8 @@ def run_plan(
         path = _store(results, compose(state))
     finally:
         state.read()  # what ended since the last look
-        if path is not None or _nothing_was_tried(state):
+        tried = any(one.outcome["status"] not in NOT_TRIED for one in state.done.values())
+        if path is not None or not tried:
             state.journal.path.unlink()
             with suppress(OSError):  # it holds the journals of other runs
                 unfinished.rmdir()
@@ -95,14 +110,6 @@ def _require_writable(*folders: Path) -> None:
                 f"the results folder must be writable; {folder}: {error.strerror}; choose another "
                 "with --out"
             ) from error
-
-
-def _open(plan: Plan, unfinished: Path) -> RunState:
-    # The number is for another machine that shares the folder.
-    started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    state = RunState(Journal(unfinished / f"{started}-{os.getpid()}.jsonl"))
-    state.note(plan)
-    return state
 
 
 def _reopen(plan: Plan, unfinished: Path) -> RunState:
@@ -124,10 +131,6 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
         )
     state.note(Resume())
     return state
-
-
-def _nothing_was_tried(state: RunState) -> bool:
-    return all(one.outcome["status"] in NOT_TRIED for one in state.done.values())
 
 
 class Runner(NamedTuple):

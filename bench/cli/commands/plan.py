@@ -18,7 +18,7 @@ from ...plan.benchmark import Benchmark, planned
 from ...plan.feasibility import Outcome, predict, roofline_s
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
-from ...run.eta import seconds_per_sample
+from ...run.journal import seconds_per_sample
 from ...store.schema import Ceilings
 from ..console import Notes, as_minutes, by_size, print_table
 from ..types import count

@@ -13,7 +13,7 @@ from bench.cli.commands import plan as plan_command
 from bench.plan.benchmark import planned
 from bench.plan.feasibility import predict
 from bench.plan.selection import Selection
-from bench.run.eta import RunProgress
+from bench.run.journal import RunProgress
 from bench.store.runs import runs_frame
 from bench.store.schema import Run
 

@@ -1,6 +1,7 @@
 """Sizes, ranges and names from the command line, and the grids they change."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bench.machine.devices import unavailable_reason
 from bench.plan.benchmark import cases, planned, require_supported
 from bench.plan.feasibility import predict
 from bench.plan.grid import GRIDS
-from bench.plan.selection import Selection, add_axes, names, sizes
+from bench.plan.selection import Selection, add_axes, sizes
 
 PARSER = argparse.ArgumentParser()
 add_axes(PARSER.add_argument)
@@ -72,11 +73,6 @@ def test_a_range_holds_every_power_up_to_its_end(first: int, factor: int, steps:
     )
 
 
-def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"--dtype takes a, b; got 'c'"):
-        names("a,c", "--dtype", ("a", "b"))
-
-
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -92,11 +88,6 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 def test_a_bad_axis_is_one_line(option: str, value: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         axes(**{option: value})
-
-
-def test_an_empty_plan_is_refused() -> None:
-    with pytest.raises(UserError, match="must leave a case to measure"):
-        planned(axes(operation="step", kernel="matmul"))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -176,8 +167,5 @@ def test_grids_cross_where_things_change_hands(grid: str) -> None:
     found = {case.sizes for case in cases(axes(grid=grid, operation="gradient"))}
     notebook, tall, wide = {(33, 6, 3), (100, 6, 3)}, (1_000_000, 6, 3), (10_000, 256, 64)
     assert {*notebook, tall, wide, (10_000, 64, 16)} <= found
-    for m, n in {(m, n) for m, n, _ in found}:
-        if len({o for a, b, o in found if (a, b) == (m, n)}) >= 3:
-            break
-    else:
-        pytest.fail("no m, n at which o grows")
+    outputs_of = Counter((m, n) for m, n, _ in found)
+    assert max(outputs_of.values()) >= 3, "no m, n at which o grows"

@@ -142,12 +142,8 @@ def test_a_plain_run_is_a_run_file(plain_run: dict[str, Any]) -> None:
     assert row["speedup"] > 0
     assert row["efficiency"] > 0
     assert row["rounds"] <= 1_000
-    run = load_run(plain_run["path"])
-    assert run.model_dump()["settings"]["threads"] >= 1
-
-
-def test_parameters_are_strings_and_integers(plain_run: dict[str, Any]) -> None:
-    assert "UNSERIALIZABLE" not in plain_run["path"].read_text()
+    assert load_run(plain_run["path"]).settings["threads"] >= 1
+    assert "UNSERIALIZABLE" not in plain_run["path"].read_text()  # parameters are plain
 
 
 def test_pytest_benchmarks_own_tools_read_it(plain_run: dict[str, Any]) -> None:
@@ -165,12 +161,8 @@ def test_pytest_benchmarks_own_tools_read_it(plain_run: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_it_compares_with_a_saved_run(plain_run: dict[str, Any], kernel_file: Path) -> None:
-    arguments = (*TINY, f"--kernel-file={kernel_file}", "--kernel=right,autograd")
-    done = run_pytest(
-        plain_run["folder"],
-        *arguments,
-        "--benchmark-compare",
-    )
+    given = (*TINY, f"--kernel-file={kernel_file}", "--kernel=right,autograd")
+    done = run_pytest(plain_run["folder"], *given, "--benchmark-compare")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Comparing against benchmarks from" in done.stdout + done.stderr
 
@@ -234,15 +226,9 @@ def test_run_stores_every_outcome_and_a_crash_costs_one_case(
     ("arguments", "message"),
     [
         (["run", "--grid", "huge"], "--grid is one of headline, single, smoke, quick, full, tall"),
-        (["run", "--dtype", "float16"], "--dtype takes float32, float64, bfloat16; got 'float16'"),
-        (
-            ["run", "--dtype", "bfloat16", "--kernel", "matmul"],
-            "matmul takes float32, float64 only",
-        ),
+        (["run", "--dtype", "bfloat16", "--kernel", "matmul"], "matmul takes float32, float64 on"),
         (["run", "--kernel", "matmull"], "--kernel takes"),
         (["run", "--batch", "9:1:2"], "--batch takes a range"),
-        (["run", "--device", "tpu"], "--device takes cpu, cuda; got 'tpu'"),
-        (["run", "--kernel-file", "/nowhere.py"], "a kernel file is a Python file"),
         (["run", *TINY, "--kernel", "matmul", "--out", "/proc/nowhere"], "must be writable"),
         (["plan", "--features", "0"], "--features takes sizes"),
         (["report", "/nowhere.json"], "/nowhere.json"),
