@@ -125,20 +125,19 @@ def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:
         return None
     found: list[int] = []
     for part in text.split(","):
-        found += _range(part, flag) if ":" in part else [_size(part, part, flag)]
+        first, *others = (_size(end, part, flag) for end in part.split(":"))
+        if not others:
+            found.append(first)
+            continue
+        if len(others) != 2 or others[0] < first or others[1] < 2:
+            raise UserError(
+                f"{flag} takes a range first:last:factor that grows by a factor of 2 or more, say "
+                f"2^8:2^14:2; got {part!r}"
+            )
+        last, factor = others
+        count = int(math.log(last / first, factor) + 1e-9) + 1
+        found += [first * factor**step for step in range(count)]
     return tuple(dict.fromkeys(found))
-
-
-def _range(part: str, flag: str) -> list[int]:
-    ends = [_size(end, part, flag) for end in part.split(":")]
-    if len(ends) != 3 or ends[2] < 2 or ends[1] < ends[0]:
-        raise UserError(
-            f"{flag} takes a range first:last:factor that grows by a factor of 2 or more, say "
-            f"2^8:2^14:2; got {part!r}"
-        )
-    first, last, factor = ends
-    count = int(math.log(last / first, factor) + 1e-9) + 1
-    return [first * factor**step for step in range(count)]
 
 
 def _size(text: str, part: str, flag: str) -> int:

@@ -120,7 +120,18 @@ class WorkerProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         self.extend()
-        return _event(line) if line.endswith("\n") else None
+        if not line.endswith("\n"):
+            return None
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            raise UserError(
+                "what is measured must print nothing, for its process reports on the standard "
+                f"output; got {line.strip()[:100]!r}: print to sys.stderr"
+            )
+        return event
 
     def events(self) -> Iterator[Event]:
         """Yield what it reports until its end."""
@@ -151,19 +162,6 @@ class WorkerProcess:
         # Not by seek: the process writes where this file's position is.
         text = os.pread(log, 10 * LONGEST_LINE, start).decode(errors="replace")
         return text.strip().rpartition("\n")[2][:LONGEST_LINE]
-
-
-def _event(line: str) -> Event:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict):
-        raise UserError(
-            "what is measured must print nothing, for its process reports on the standard output; "
-            f"got {line.strip()[:100]!r}: print to sys.stderr"
-        )
-    return event
 
 
 def describe_exit(code: int) -> str:

@@ -32,17 +32,7 @@ from ..plan.selection import Selection
 from ..store.files import ExistsError
 from ..store.runs import write_run
 from .aggregate import compose
-from .journal import (
-    JOURNAL_LOST,
-    Done,
-    End,
-    Journal,
-    Plan,
-    Resume,
-    RunProgress,
-    RunState,
-    progress,
-)
+from .journal import JOURNAL_LOST, Done, End, Journal, Plan, Resume, RunProgress, RunState, progress
 from .process import Exit, WorkerProcess, describe_exit
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
@@ -198,8 +188,7 @@ def _status_of(ended: Exit) -> dict[str, str]:
     if ended.late:
         return {"status": "timeout", "reason": ended.reason}
     if ended.code == -signal.SIGKILL:
-        reason = "its process was killed, as if for want of memory"
-        return {"status": "oom", "reason": reason}
+        return {"status": "oom", "reason": "its process was killed, as if for want of memory"}
     return {"status": "crashed", "reason": f"its process ended: {describe_exit(ended.code)}"}
 
 
