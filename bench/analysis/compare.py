@@ -67,15 +67,20 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     centre = logs["speedup_b"] - logs["speedup_a"]
     reach = np.hypot(logs["high_a"] - logs["low_a"], logs["high_b"] - logs["low_b"]) / 2
     both = (table["status_a"] == "ok") & (table["status_b"] == "ok")
-    timed = both & (table["kernel"] != table["baseline_a"]) & centre.notna()
+    is_baseline = table["kernel"] == table["baseline_a"]
+    timed = both & ~is_baseline & centre.notna()
     for name, value in (("ratio", centre), ("low", centre - reach), ("high", centre + reach)):
         table[name] = pd.Series(np.exp(value), table.index).where(timed)
     table["memory_ratio"] = (table["peak_bytes_b"] / table["peak_bytes_a"]).where(both)
-    table["verdict"] = NOT_COMPARED
-    table.loc[timed, "verdict"] = UNCHANGED
-    table.loc[timed & (table["low"] > 1), "verdict"] = FASTER
-    table.loc[timed & (table["high"] < 1), "verdict"] = SLOWER
-    table["why"] = _why(table).where(table["verdict"] == NOT_COMPARED, "")
+    table["verdict"] = np.select(
+        [~timed, table["low"] > 1, table["high"] < 1], [NOT_COMPARED, FASTER, SLOWER], UNCHANGED
+    )
+    was, now = table["status_a"], table["status_b"]
+    table["why"] = np.select(
+        [timed, now.isna(), was.isna(), was != now, was != "ok", is_baseline],
+        ["", ONLY_FIRST, ONLY_SECOND, was + " → " + now, was, BASELINE],
+        NO_RATIO,
+    )
     return table.sort_values([*_KEY[:3], *SIZES, "kernel"], ignore_index=True)
 
 
@@ -85,13 +90,6 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
     memory = table["memory_ratio"].notna() & (table["memory_ratio"] != 1)
     status = (table["status_a"] != table["status_b"]) & ~table["why"].isin(ONLY_ONE)
     return speed | memory | status
-
-
-def _why(table: pd.DataFrame) -> pd.Series:
-    a, b = table["status_a"], table["status_b"]
-    why = pd.Series(NO_RATIO, table.index).mask(table["kernel"] == table["baseline_a"], BASELINE)
-    why = why.mask(a != "ok", a).mask(a != b, a.astype(str) + " → " + b.astype(str))
-    return why.mask(a.isna(), ONLY_SECOND).mask(b.isna(), ONLY_FIRST)
 
 
 _KEYS = ["operation", "device", "dtype", "kernel"]
@@ -105,7 +103,7 @@ class History(NamedTuple):
     grid: str  # that of the runs
     frame: pd.DataFrame  # their cases
     runs: Sequence[str]  # their names, in order
-    points: pd.DataFrame  # the speedup of each kernel in each run, see `speedups`
+    points: pd.DataFrame  # the speedup of each kernel in each run, see `history_of`
 
 
 def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
@@ -122,37 +120,30 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
 
 
 def history_of(frame: pd.DataFrame, grid: str) -> History | None:
-    """Return what comparable runs, in order, tell; None where no kernel has two."""
-    runs = list(frame["run"].unique())
-    points = speedups(frame, runs)
-    return None if points.empty else History(frame["machine"].iloc[0], grid, frame, runs, points)
+    """Return what comparable runs, in order, tell; None where no kernel has two.
 
-
-def speedups(frame: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
-    """Return the speedup of each kernel in each run that has all cases of its newest one.
-
-    `speedup` is the geometric mean over these cases, from `low` to `high` its 95 % interval, over
-    `cases`. `change` is the quotient to the kernel's `previous` run, from `change_low` to
-    `change_high`; NaN in its first. A kernel that one run alone has is left out.
+    A point is of a run that has all cases of the kernel's newest one. Its `speedup` is the
+    geometric mean over these cases, from `low` to `high` its 95 % interval, over `cases`. `change`
+    is the quotient to the kernel's `previous` run, from `change_low` to `change_high`; NaN in its
+    first. A kernel that one run alone has is left out.
     """
+    runs = list(frame["run"].unique())
     known = (frame["status"] == "ok") & frame["speedup"].gt(0) & (frame["role"] != AUTO)
     rows = with_intervals(frame[known & (frame["kernel"] != frame["baseline"])])
     rows = rows.assign(
-        place=rows["run"].map(list(runs).index),
+        place=rows["run"].map(runs.index),
         log=np.log(rows["speedup"]),
         square=((np.log(rows["high"]) - np.log(rows["low"])) / 2) ** 2,
     )
     newest = rows["place"] == rows.groupby(_KEYS)["place"].transform("max")
     rows = rows.merge(rows.loc[newest, [*_KEYS, "case"]], on=[*_KEYS, "case"])
-    points = (
-        rows.groupby([*_KEYS, "place", "run", "commit"], as_index=False)
-        .agg(cases=("case", "size"), log=("log", "mean"), square=("square", "sum"))
-        .sort_values([*_KEYS, "place"])
+    points = rows.groupby([*_KEYS, "place", "run", "commit"], as_index=False).agg(
+        cases=("case", "size"), log=("log", "mean"), square=("square", "sum")
     )
-    each = points.groupby(_KEYS)
-    points = points[points["cases"] == each["cases"].transform("last")]
-    each = points.groupby(_KEYS)
-    points = points[each["place"].transform("size") > 1]
+    points = points[points["cases"] == points.groupby(_KEYS)["cases"].transform("last")]
+    points = points[points.groupby(_KEYS)["place"].transform("size") > 1]
+    if points.empty:
+        return None
     half = np.sqrt(points["square"]) / points["cases"]
     each = points.assign(half=half).groupby(_KEYS)
     change, reach = each["log"].diff(), np.hypot(half, each["half"].shift())
@@ -161,7 +152,8 @@ def speedups(frame: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
         **{"change": change, "change_low": change - reach, "change_high": change + reach},
     }
     exponentials = {name: np.exp(value) for name, value in ends.items()}
-    return points.assign(previous=each["run"].shift(), **exponentials).reset_index(drop=True)
+    points = points.assign(previous=each["run"].shift(), **exponentials).reset_index(drop=True)
+    return History(frame["machine"].iloc[0], grid, frame, runs, points)
 
 
 def changed(points: pd.DataFrame) -> pd.DataFrame:

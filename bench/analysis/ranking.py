@@ -94,17 +94,15 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     ranked = ranked.sort_values("speedup", ascending=False, kind="stable")
     ranked = with_intervals(ranked.sort_values([*FACET, *SIZES], kind="stable"))
     shown = ["commit", "kernel", "median_s", "q1_s", "q3_s", "baseline"]
-    shown += ["speedup", "speedup_low", "speedup_high", "low"]
-    best = ranked.drop_duplicates(keys)[[*keys, *shown]].set_index(keys)
-    pairs = ranked.set_index(keys)[["kernel", "median_s", "high", "baseline"]].join(
-        best[["kernel", "low"]].rename(columns={"kernel": "winner", "low": "reach"})
-    )
-    near = pairs[(pairs["high"] >= pairs["reach"]) & (pairs["kernel"] != pairs["winner"])]
-    base = pairs.loc[pairs["kernel"] == pairs["baseline"], "median_s"]
-    best["baseline_s"] = base.groupby(level=keys).min()
-    ties = near.groupby(level=keys)["kernel"].agg(list).to_dict()
+    shown += ["speedup", "speedup_low", "speedup_high"]
+    winners = ranked.groupby(keys, sort=False)["low"].transform("first")
+    near = ranked[(ranked["high"] >= winners) & ranked.duplicated(keys)]
+    ties = near.groupby(keys)["kernel"].agg(list).to_dict()
+    base = ranked[ranked["kernel"] == ranked["baseline"]]
+    best = ranked.drop_duplicates(keys).set_index(keys)[shown]
+    best["baseline_s"] = base.groupby(keys)["median_s"].min()
     best["ties"] = pd.Series([ties.get(key, []) for key in best.index], best.index, dtype=object)
-    return best.drop(columns="low").reset_index()
+    return best.reset_index()
 
 
 def gradient_overview(frame: pd.DataFrame, limit: int = 6) -> pd.DataFrame:

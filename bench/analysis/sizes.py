@@ -8,7 +8,7 @@ A time is the baseline's median over the kernel's paired speedup where there is 
 minutes apart and the machine drifts meanwhile, which the paired ratio does not.
 """
 
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,8 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
     paired = base.transform("max") / rows["speedup"]
     rows = rows.assign(time_s=paired.where(paired.notna() & ~own, rows["median_s"]))
     found: list[dict[str, Any]] = []
-    for axis in SIZES:
-        for (*part, kernel), mine in rows.groupby([*FACET, "kernel"], sort=False):
+    for part, some in rows.groupby(FACET):
+        for axis, (kernel, mine) in product(SIZES, some.groupby("kernel")):
             line = longest_line(mine, axis).drop_duplicates(axis).sort_values(axis)[-POINTS:]
             if len(line) == POINTS and line[axis].iloc[-1] / line[axis].iloc[0] >= MIN_SPAN:
                 held = {name: line[name].iloc[0] for name in SIZES if name != axis}
@@ -48,11 +48,7 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
                 found.append(key | {"kernel": kernel} | _of_line(line, axis))
     columns = [*FACET, "axis", *SIZES, "kernel", "first", "last"]
     columns += [f"{what}{end}" for what in _FITS for end in ("", *_ENDS)]
-    table = pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
-    return table.sort_values(
-        [*FACET, "axis", "kernel"], ignore_index=True,
-        key=lambda column: column.map(SIZES.index) if column.name == "axis" else column,
-    )  # fmt: skip
+    return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
 
 
 _ENDS = ("_exponent", "_low", "_high", "_formula")

@@ -1,6 +1,7 @@
 """How the numbers of a report are written: with units, three digits, spread in brackets."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -46,26 +47,6 @@ def format_time(seconds: float, *others: float) -> str:
     return f"{text} ({'–'.join(digits(other / scale) for other in others)})" if others else text
 
 
-def format_tick(seconds: float) -> str:
-    """Write a time at an axis, no digit more than it needs.
-
-    >>> format_tick(1e-5), format_tick(0.5)
-    ('10 µs', '500 ms')
-    """
-    number, unit = format_time(seconds).split()
-    return f"{float(number.replace(',', '')):g} {unit}"
-
-
-def format_byte_tick(count: float) -> str:
-    """Write a number of bytes at an axis, no digit more than it needs.
-
-    >>> format_byte_tick(1024), format_byte_tick(32 * 2**30)
-    ('1 KiB', '32 GiB')
-    """
-    number, unit = format_bytes(count).split()
-    return f"{float(number.replace(',', '')):g} {unit}"
-
-
 def format_bytes(count: float) -> str:
     """Write a number of bytes in binary units.
 
@@ -80,6 +61,16 @@ def format_bytes(count: float) -> str:
     fitting = (pair for pair in units if float(f"{pair[1]:.4g}") < 1024)
     unit, number = next(fitting, units[-1])
     return f"{digits(number)} {unit}"
+
+
+def format_tick(value: float, write: Callable[[float], str] = format_time) -> str:
+    """Write a time, or what `write` writes with its unit, at an axis: no digit more than it needs.
+
+    >>> format_tick(1e-5), format_tick(0.5), format_tick(32 * 2**30, format_bytes)
+    ('10 µs', '500 ms', '32 GiB')
+    """
+    number, unit = write(value).split()
+    return f"{float(number.replace(',', '')):g} {unit}"
 
 
 def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..store.files import latest, load_model
-from ..store.schema import Above, Amount, Commit, Name, Size, Slug
+from ..store.columns import Above, Amount, Name, Size, Slug
+from ..store.files import load_latest
+from ..store.schema import Commit
 
 
 class _Model(BaseModel):
@@ -84,6 +85,6 @@ class ConvergenceRun(_Model):
 
 def latest_convergence_runs(folder: Path) -> list[ConvergenceRun]:
     """Return the newest run of each machine and task below a folder, in a fixed order."""
-    paths = sorted(folder.rglob("*.json"))
-    loaded = [load_model(path, ConvergenceRun, "a convergence run") for path in paths]
-    return latest(loaded, lambda one: (one.machine, str(one.task)))
+    return load_latest(
+        folder, ConvergenceRun, "a convergence run", lambda one: (one.machine, str(one.task))
+    )

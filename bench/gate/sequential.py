@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ..common.units import as_duration, counted, format_time
-from ..stats.estimators import hodges_lehmann
-from ..stats.signed_rank import lower_bound, p_value, upper_bound
+from ..stats.estimators import hodges_lehmann, lower_bound, p_value, upper_bound
 from .config import Thresholds
 
 REGRESSION, NO_REGRESSION = "regression", "no regression"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ..common.units import format_byte_tick, format_case, format_tick
+from ..common.units import format_bytes, format_case, format_tick
 from ..report.style import COLOURS, add_legend, add_title_and_footer, entry, label
 from .metrics import fit_link, largest_case, median
 from .records import ScalingResult, ScalingRun
@@ -94,7 +94,7 @@ def _draw_all_reduces(axes: Axes, run: ScalingRun) -> list[Line2D]:
         axes.plot(fitted, times, lw=1.4, color=COLOURS[2], zorder=1.5)
         entries.append(entry("the α-β model", line="-", colour=COLOURS[2]))
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_byte_tick(size)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_tick(size, format_bytes)))
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=14))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda s, _: format_tick(s)))
     for axis in (axes.xaxis, axes.yaxis):

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..store.files import latest, load_model
-from ..store.schema import Above, Amount, Commit, Count, Name, Size, Slug
+from ..store.columns import Above, Amount, Count, Name, Size, Slug
+from ..store.files import load_latest
+from ..store.schema import Commit
 
 Mode = Literal["strong", "weak"]
 DDP = "ddp"
@@ -115,7 +116,6 @@ class ScalingRun(_Model):
 
 def latest_scaling_runs(folder: Path) -> list[ScalingRun]:
     """Return the newest run of each machine, mode and world below a folder, in a fixed order."""
-    loaded = [
-        load_model(path, ScalingRun, "a scaling run") for path in sorted(folder.rglob("*.json"))
-    ]
-    return latest(loaded, lambda one: (one.machine, one.mode, one.world))
+    return load_latest(
+        folder, ScalingRun, "a scaling run", lambda one: (one.machine, one.mode, one.world)
+    )

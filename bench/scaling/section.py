@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
+from statistics import geometric_mean
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ from ..report.html import Section
 from ..report.markdown import escape, image
 from ..report.subject import Paths, Subject
 from ..report.tables import KERNEL, SIZE, Column, render
-from ..stats.estimators import geometric_mean, quartiles
+from ..stats.estimators import quartiles
 from .figures import scaling_figure
 from .metrics import (
     LinkModel,

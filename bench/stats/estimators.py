@@ -1,4 +1,4 @@
-"""Samples -> a robust centre and its interval; geometric means and quartiles.
+"""Samples -> a robust centre, its interval and bounds, the exact test of it; quartiles.
 
 A process is one sample. What its rounds say goes into one value; the interval is over processes.
 """
@@ -12,6 +12,7 @@ from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special  # and no more of it: every measuring process imports this
 
 CONFIDENCE = 0.95
@@ -91,14 +92,47 @@ def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
     return Estimate(centre, centre - reach, centre + reach)
 
 
-def geometric_mean(values: Iterable[float]) -> float:
-    """Return the geometric mean of numbers above zero; NaN without one."""
-    found = np.fromiter(values, float)
-    return float(np.exp(np.log(found).mean())) if len(found) else math.nan
-
-
 def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
     """Return the lower quartile, the median and the upper one; NaN without a value."""
     found = np.fromiter(values, float)
     low, middle, high = np.quantile(found, [0.25, 0.5, 0.75]) if len(found) else [math.nan] * 3
     return float(low), float(middle), float(high)
+
+
+def _distribution(count: int) -> NDArray[np.float64]:
+    ways = np.ones(1)
+    for rank in range(1, count + 1):
+        longer = np.zeros(len(ways) + rank)
+        longer[: len(ways)] += ways
+        longer[rank:] += ways
+        ways = longer
+    return np.cumsum(ways) / 2.0**count
+
+
+def _walsh_sums(values: Sequence[float], centre: float = 0.0) -> NDArray[np.float64]:
+    array = np.asarray(values) - centre
+    return (array[:, None] + array[None, :])[np.triu_indices(len(array))]
+
+
+def lower_bound(values: Sequence[float], alpha: float) -> float:
+    """Return the one-sided lower bound of the centre, by inverting the exact signed-rank test.
+
+    The centre of symmetric values lies below it with a probability of at most alpha (Hollander,
+    Wolfe and Chicken 2014, "Nonparametric Statistical Methods", section 3.3). Minus infinity where
+    there are too few values to say.
+    """
+    below = int(np.searchsorted(_distribution(len(values)), alpha, side="right"))
+    return float(np.sort(_walsh_sums(values))[below - 1]) / 2 if below else -math.inf
+
+
+def upper_bound(values: Sequence[float], alpha: float) -> float:
+    """Return the one-sided upper bound of the centre; see `lower_bound`."""
+    return -lower_bound([-value for value in values], alpha)
+
+
+def p_value(values: Sequence[float], centre: float) -> float:
+    """Return the exact probability of values so high if their centre were at most `centre`."""
+    if not values:
+        return 1.0
+    not_above = int((_walsh_sums(values, centre) <= 0).sum())  # the statistic of negated values
+    return float(_distribution(len(values))[not_above])

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +18,9 @@ from pydantic import BaseModel, ValidationError
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
 from ..common.provenance import parse_utc
+from .schema import SCHEMA
 
-MOST_BYTES = 2_000_000
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
 _datetime = attrgetter("datetime")
 
 
@@ -31,19 +28,10 @@ class ExistsError(UserError):
     """There is a file of this name already."""
 
 
-def load_model(
-    path: Path,
-    model: type[_Model],
-    what: str,
-    most_bytes: float = MOST_BYTES,
-    parse: Callable[[str], object] | None = None,
-) -> _Model:
+def load_model(path: Path, model: type[_Model], what: str) -> _Model:
     """Read a stored result, `what` it is called: `a run file`."""
     path = Path(path)
     try:
-        if most_bytes < inf and path.stat().st_size > most_bytes:
-            rule = f"have at most {most_bytes:,} bytes"
-            raise _refused(what, rule, path, " has more", "remove it")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         remedy = "check the path, or measure one"
@@ -51,40 +39,37 @@ def load_model(
     except (OSError, ValueError) as error:  # UnicodeDecodeError; a NUL byte in the path
         came, remedy = f" is not ({_why(error)})", "check its rights or give another file"
         raise _refused(what, "be readable UTF-8 text", path, came, remedy) from error
-    return _validated(text, path, model, what, parse or _parse)
+    return _validated(text, path, model, what)
 
 
-def _validated(
-    text: str, path: Path, model: type[_Model], what: str, parse: Callable[[str], object]
-) -> _Model:
+def _validated(text: str, path: Path, model: type[_Model], what: str) -> _Model:
     remedy = "restore the file, or remove it and measure again"
     try:
         with gc_paused():  # what is read has no cycles; looking for them took half of the time
-            document = parse(text)
-            _require_schema(document, path, model, what)
+            document = json.loads(text, parse_constant=_refuse)
+            _require_schema(document, path, what)
             return model.model_validate(document)
-    except (ContentError, ValidationError) as error:
-        came = first_error(error) if isinstance(error, ValidationError) else str(error)
-        raise _refused(what, "keep to its schema", path, f": {came}", remedy) from error
+    except ValidationError as error:
+        came = f": {first_error(error)}"
+        raise _refused(what, "keep to its schema", path, came, remedy) from error
     except (ValueError, RecursionError) as error:
         came = f" is truncated or damaged ({_why(error)})"
         raise _refused(what, "be well-formed", path, came, remedy) from error
 
 
-def _require_schema(document: object, path: Path, model: type[BaseModel], what: str) -> None:
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number that was measured")
+
+
+def _require_schema(document: object, path: Path, what: str) -> None:
     """Refuse what is something else, or of another schema, before its fields are named."""
-    field = next((one for one in model.model_fields.values() if one.alias == "schema"), None)
-    if field is None:
-        return
-    (wanted,) = field.annotation.__args__  # type: ignore[union-attr]  # a Literal of one
-    rule = f"be of schema {wanted}"
+    rule = f"be of schema {SCHEMA}"
     if not isinstance(document, dict) or "schema" not in document:
         known = isinstance(document, dict) and "benchmarks" in document
         came = f" is {'a plain pytest-benchmark file' if known else 'some other JSON'}"
         raise _refused(what, rule, path, came, "give another file")
-    schema = document["schema"]
-    if type(schema) is not int or schema != wanted:
-        came = f" has {single_line(repr(schema), 60)}"
+    if document["schema"] != SCHEMA:
+        came = f" has {single_line(repr(document['schema']), 60)}"
         raise _refused(what, rule, path, came, "read it with the code that wrote it")
 
 
@@ -109,32 +94,6 @@ def first_error(error: ValidationError) -> str:
     return f"{single_line(where, 100)}: {single_line(rule, 300)}{shown}{more}"
 
 
-class ContentError(ValueError):
-    """Well-formed JSON with content that no result may have."""
-
-
-def _parse(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ContentError(f"the key {single_line(repr(twice), 60)} comes twice in one object")
-    return document
-
-
-def _refuse(constant: str) -> float:
-    raise ContentError(f"{constant} is not a number that was measured")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if abs(value) != float("inf") else _refuse(single_line(text, 60))
-
-
 def store_model(
     path: Path,
     found: BaseModel | Mapping[str, Any],
@@ -153,7 +112,7 @@ def store_model(
     except (TypeError, ValueError) as error:
         came = f": {single_line(error)}"
         raise _refused(what, "be well-formed", path, came, "measure again") from error
-    _validated(text, path, model, what, _parse)
+    _validated(text, path, model, what)
     try:
         atomic_write(path, f"{text}\n", exclusive=exclusive)
     except OSError as error:
@@ -201,27 +160,26 @@ def append_line(path: Path, line: str) -> None:
     # Unbuffered: what a buffer could not write it would try again when it is closed, and after the
     # cut that may succeed for the end of the line.
     with path.open("a+b", buffering=0) as file:
-        _drop_torn_end(file.fileno())
-        before, left = os.fstat(file.fileno()).st_size, memoryview(f"{line}\n".encode())
+        size = end = os.fstat(file.fileno()).st_size
+        while end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            end -= 1
+        if end < size:
+            os.truncate(path, end)
+        left = memoryview(f"{line}\n".encode())
         try:
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
         except OSError:
-            os.truncate(path, before)
+            os.truncate(path, end)
             raise
 
 
-def _drop_torn_end(file: int) -> None:
-    end = size = os.fstat(file).st_size
-    while end and os.pread(file, 1, end - 1) != b"\n":
-        end -= 1
-    if end < size:
-        os.ftruncate(file, end)
-
-
-def latest(models: Iterable[_Model], key: Callable[[_Model], tuple[Any, ...]]) -> list[_Model]:
-    """Return the newest of each key, sorted by it."""
+def load_latest(
+    folder: Path, model: type[_Model], what: str, key: Callable[[_Model], tuple[Any, ...]]
+) -> list[_Model]:
+    """Read the results below a folder and return the newest of each key, sorted by it."""
+    models = [load_model(path, model, what) for path in sorted(folder.rglob("*.json"))]
     found = {key(one): one for one in sorted(models, key=lambda one: parse_utc(_datetime(one)))}
     return [found[name] for name in sorted(found)]
 

@@ -5,13 +5,10 @@ A run is one JSON file that is written once and never edited. Needs neither torc
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from math import inf
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic_core import from_json
 
 from ..common.errors import UserError, single_line
 from ..common.provenance import parse_utc
@@ -21,38 +18,21 @@ from .schema import Benchmark, Head, Run
 
 NAMES = tuple(column.name for column in FRAME)
 WHAT = "a run file"
-
-_of_outcome = attrgetter("fullname", *(column.name for column in columns_of("case", "plan")))
-_of_stats = attrgetter(*(column.name.removesuffix("_s") for column in columns_of("stats")))
-_of_measured = attrgetter(*(column.name for column in columns_of("measured")))
-_MEASURED = len(columns_of("stats", "measured"))
-_BUILT = ("run", "datetime", "commit", "dirty", "machine", "case", "fullname")
+_PLANNED, _MEASURED = columns_of("case", "plan"), columns_of("measured")
+_STATS = columns_of("stats")
 
 
 def load_run(path: Path) -> Run:
     """Read one run file."""
-    return load_model(path, Run, WHAT, inf)
-
-
-def load_head(path: Path) -> Head:
-    """Read when, where and how a run was measured: quicker by far than `load_run`.
-
-    Its cases are neither kept nor checked; a file that is no run at all is refused all the same.
-    """
-    return load_model(path, Head, WHAT, inf, _parse_head)
-
-
-def _parse_head(text: str) -> object:
-    document = from_json(text, allow_inf_nan=False)
-    if not isinstance(document, dict) or "schema" not in document:
-        return document
-    names = {field.alias or name for name, field in Head.model_fields.items()}
-    return {name: value for name, value in document.items() if name in names}
+    return load_model(path, Run, WHAT)
 
 
 def load_heads(paths: Iterable[Path]) -> dict[Path, Head]:
-    """Return when, where and how each run was measured, see `load_head`."""
-    return {path: load_head(path) for path in map(Path, paths)}
+    """Read when, where and how each run was measured: quicker by far than `load_run`.
+
+    Its cases are neither kept nor checked; a file that is no run at all is refused all the same.
+    """
+    return {path: load_model(path, Head, WHAT) for path in map(Path, paths)}
 
 
 def by_time(heads: Mapping[Path, Head]) -> list[Path]:
@@ -97,32 +77,34 @@ def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
     return pd.concat(parts[1:] or parts, ignore_index=True).copy()
 
 
-def _typed(rows: Iterable[tuple[object, ...]]) -> pd.DataFrame:
-    built = (*_BUILT, *NAMES[len(_BUILT) :])
-    frame = pd.DataFrame(list(rows), columns=list(built), dtype=object)[list(NAMES)]
+def _typed(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows), columns=list(NAMES), dtype=object)
     return frame.astype({column.name: column.dtype for column in FRAME})
 
 
-def _rows(run: Run, name: str) -> Iterator[tuple[object, ...]]:
+def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
     commit = run.commit_info
-    shared = (name, run.datetime, commit.id, commit.dirty, run.machine.slug)
+    row = dict.fromkeys(NAMES) | {"run": name, "datetime": run.datetime, "commit": commit.id}
+    row |= {"dirty": commit.dirty, "machine": run.machine.slug}
     measured = {benchmark.fullname: benchmark for benchmark in run.benchmarks}
-    nothing = (None,) * _MEASURED
     for outcome in run.outcomes:
         size = f"{outcome.batch}x{outcome.in_features}x{outcome.out_features}"
-        benchmark = measured.get(outcome.fullname)
-        numbers = nothing if benchmark is None else _measured(benchmark)
-        yield (*shared, size, *_of_outcome(outcome), *numbers)
+        planned = {column.name: getattr(outcome, column.name) for column in _PLANNED}
+        numbers = _numbers(measured[outcome.fullname]) if outcome.fullname in measured else {}
+        yield row | {"fullname": outcome.fullname, "case": size} | planned | numbers
 
 
-def _measured(benchmark: Benchmark) -> tuple[object, ...]:
-    *numbers, warnings = _of_measured(benchmark.extra_info)
-    return (*_of_stats(benchmark.stats), *numbers, "; ".join(warnings) or None)
+def _numbers(benchmark: Benchmark) -> dict[str, object]:
+    stats, extra = benchmark.stats, benchmark.extra_info
+    return {
+        **{column.name: getattr(stats, column.name.removesuffix("_s")) for column in _STATS},
+        **{column.name: getattr(extra, column.name) for column in _MEASURED},
+        "warnings": "; ".join(extra.warnings or ()) or None,
+    }
 
 
 def find_runs(folder: Path) -> list[Path]:
     """Return every run file below a folder, sorted by path."""
-    folder = Path(folder)
 
     def refuse(error: OSError) -> None:
         raise UserError(
@@ -130,10 +112,10 @@ def find_runs(folder: Path) -> list[Path]:
             f"({single_line(error.strerror, 120)}); give the folder of the runs"
         ) from error
 
-    found = [
-        Path(root) / name
-        for root, _, names in os.walk(folder, onerror=refuse)
+    found = os.walk(folder, onerror=refuse)
+    return sorted(
+        Path(root, name)
+        for root, _, names in found
         for name in names
         if name.endswith(".json") and not name.startswith(".")
-    ]
-    return sorted(found)
+    )

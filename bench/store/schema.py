@@ -5,7 +5,6 @@ not named are kept as they came. Numbers are finite, times above zero.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -13,21 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from .columns import (
-    SAMPLE,
-    SIZES,
-    STATUSES,
-    Above,
-    Amount,
-    Count,
-    Name,
-    Role,
-    Size,
-    Slug,
-    columns_of,
-)
+from .columns import SAMPLE, SIZES, Above, Amount, Column, Count, Name, Role, Size, columns_of
 
-__all__ = ["STATUSES", "Above", "Amount", "Count", "Name", "Size", "Slug"]
 SCHEMA = 2
 
 
@@ -37,17 +23,13 @@ class _Model(BaseModel):
     )
 
 
-def _with_columns(name: str, base: type[BaseModel], columns: Sequence[Any]) -> Any:
+def _with_columns(base: type[BaseModel], columns: Sequence[Column]) -> Any:
     """Return a model with a field for each column."""
-    missing: Any = {"sentences?": []}
-    fields: Any = {c.name: (c.type, missing.get(c.kind) if c.is_optional else ...) for c in columns}
-    return create_model(name, __base__=base, **fields)
+    fields: Any = {c.name: (c.type, None if c.is_optional else ...) for c in columns}
+    return create_model("WithColumns", __base__=base, **fields)
 
 
-_Case = _with_columns("_Case", _Model, columns_of("case"))
-
-
-class Case(_Case):  # type: ignore[misc, valid-type]  # made above
+class Case(_with_columns(_Model, columns_of("case"))):  # type: ignore[misc]
     """What was to be measured: one kernel at one size."""
 
     role: Role = "kernel"
@@ -58,18 +40,13 @@ class Case(_Case):  # type: ignore[misc, valid-type]  # made above
         return tuple(getattr(self, name) for name in names)
 
 
-_Planned = _with_columns("_Planned", Case, columns_of("plan"))
-_Measured = _with_columns("_Measured", _Planned, columns_of("measured"))
-_SampleColumns = _with_columns("_SampleColumns", _Model, SAMPLE)
-
-
-class Outcome(_Planned):  # type: ignore[misc, valid-type]  # made above
+class Outcome(_with_columns(Case, columns_of("plan"))):  # type: ignore[misc]
     """One planned case and what became of it."""
 
     fullname: Name
 
 
-class ExtraInfo(_Measured):  # type: ignore[misc, valid-type]  # made above
+class ExtraInfo(_with_columns(Case, columns_of("plan", "measured"))):  # type: ignore[misc]
     """The columns a benchmark carries beside its times."""
 
     status: Literal["ok"]
@@ -83,7 +60,7 @@ class ExtraInfo(_Measured):  # type: ignore[misc, valid-type]  # made above
         return self
 
 
-class Sample(_SampleColumns):  # type: ignore[misc, valid-type]  # made above
+class Sample(_with_columns(_Model, SAMPLE)):  # type: ignore[misc]
     """What one process measured of a case, and how quiet the machine was."""
 
     number: Count = Field(alias="process")
@@ -169,6 +146,8 @@ class Cost(_Model):
 class Head(_Model):
     """What tells one run from another: when, where and how it was measured, without its cases."""
 
+    model_config = ConfigDict(extra="ignore")
+
     schema_version: Literal[2] = Field(alias="schema")
     datetime: str
     machine: Machine
@@ -187,6 +166,8 @@ class Head(_Model):
 class Run(Head):
     """One immutable run: every planned case, the measured ones with their numbers."""
 
+    model_config = ConfigDict(extra="allow")
+
     outcomes: list[Outcome]
     benchmarks: list[Benchmark]
 
@@ -195,16 +176,16 @@ class Run(Head):
         planned = {outcome.fullname: outcome for outcome in self.outcomes}
         if len(planned) != len(self.outcomes):
             raise ValueError("each fullname may be in outcomes once")
-        measured = Counter(benchmark.fullname for benchmark in self.benchmarks)
-        for name, count in measured.items():
-            if name not in planned or planned[name].status != "ok" or count != 1:
-                raise ValueError(f"only an ok outcome has a benchmark, and one: {name!r} breaks it")
-        for name, outcome in planned.items():
-            if outcome.status == "ok" and name not in measured:
-                raise ValueError(f"an ok outcome must have a benchmark: {name!r} has none")
         for benchmark in self.benchmarks:
-            if benchmark.extra_info.key() != planned[benchmark.fullname].key():
-                raise ValueError(f"benchmark and outcome {benchmark.fullname!r} differ in the case")
+            name = benchmark.fullname
+            outcome = planned.pop(name, None)
+            if outcome is None or outcome.status != "ok":
+                raise ValueError(f"only an ok outcome has a benchmark, and one: {name!r} breaks it")
+            if benchmark.extra_info.key() != outcome.key():
+                raise ValueError(f"benchmark and outcome {name!r} differ in the case")
+        for name, outcome in planned.items():
+            if outcome.status == "ok":
+                raise ValueError(f"an ok outcome must have a benchmark: {name!r} has none")
         return self
 
 

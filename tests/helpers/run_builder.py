@@ -6,6 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from bench.store.runs import runs_frame
+from bench.store.schema import Run
+
 Size = tuple[int, int, int]
 
 # The seed's own sizes, tall, wide, and o growing at fixed m and n.
@@ -181,6 +186,11 @@ def save(run: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(run, indent=1), encoding="utf-8")
     return path
+
+
+def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:
+    """Return the frame of one run."""
+    return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
 
 
 def _seconds(kernel: str, size: Size, law: tuple[float, float, str]) -> float:

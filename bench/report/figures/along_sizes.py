@@ -1,13 +1,14 @@
 """Time, peak memory and error against m, n and o."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...common.units import format_byte_tick, format_bytes, format_error, format_tick
+from ...common.units import format_bytes, format_error, format_tick
 from .. import style
 from . import Slot, View, figure
 
@@ -99,7 +100,7 @@ def draw_memory(view: View) -> Figure:
         notes.append(style.entry(f"this machine's {format_bytes(limit)}", line=":"))
         for axes in every:
             axes.axhline(limit, color=style.GREY, linestyle=":", linewidth=1.4)
-    style.share_log_axis(every, format_byte_tick, base=32)
+    style.share_log_axis(every, partial(format_tick, write=format_bytes), base=32)
     style.add_legend(figure, style.kernel_entries(shown, view.looks) + notes)
     question = f"How much memory does one {view.name} hold?"
     style.add_title_and_footer(figure, question, view.rows, view.unseen(shown))

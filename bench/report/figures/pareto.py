@@ -1,5 +1,7 @@
 """Time against memory, and against error, of every kernel at one case."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator
 
 from ...analysis.frame import AUTO, SIZES
-from ...common.units import format_byte_tick, format_case, format_error, format_tick
+from ...common.units import format_bytes, format_case, format_error, format_tick
 from .. import style
 from . import View, figure
 
@@ -31,7 +33,12 @@ def draw(view: View) -> Figure:
     figure = Figure(figsize=(9.6, 4.6 + 0.2 * (len(case) // 6)))
     left, right = figure.subplots(1, 2)
     for axes, column, words, write in (
-        (left, "peak_bytes", "peak memory beyond the inputs (log)", format_byte_tick),
+        (
+            left,
+            "peak_bytes",
+            "peak memory beyond the inputs (log)",
+            partial(format_tick, write=format_bytes),
+        ),
         (right, "max_rel_error", "largest relative error (log)", format_error),
     ):
         for row in case.to_dict("records"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from run_builder import build_run, fail, save
+from run_builder import build_run, fail, frame_of, save
 
 from bench.analysis.compare import (
     FASTER,
@@ -20,7 +20,7 @@ from bench.analysis.compare import (
 from bench.cli.commands.report import parse_filter, print_compared
 from bench.cli.main import main
 from bench.common.errors import UserError
-from bench.store.runs import load_frame, runs_frame
+from bench.store.runs import load_frame
 from bench.store.schema import Run
 
 SIZES = ((33, 6, 3), (1_000, 6, 3))
@@ -36,10 +36,6 @@ def run_of(moved: float = 1.0, **changed: Any) -> dict[str, Any]:
     return run | changed
 
 
-def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:
-    return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
-
-
 @pytest.mark.parametrize(("moved", "said"), [(1.0, UNCHANGED), (1.5, FASTER), (0.7, SLOWER)])
 def test_one_case_moved_and_the_others_did_not(moved: float, said: str) -> None:
     table = compare_runs(frame_of(run_of()), frame_of(run_of(moved), "b")).set_index(
@@ -51,11 +47,9 @@ def test_one_case_moved_and_the_others_did_not(moved: float, said: str) -> None:
     # Both intervals are from 0.97 to 1.04 of the speedup.
     reach = math.sqrt(2) * math.log(1.04 / 0.97) / 2
     assert row["high"] == pytest.approx(moved * math.exp(reach))
-    others = table.drop(index=("fused_addmm", "33x6x3"))
-    assert set(others["verdict"]) == {UNCHANGED, NOT_COMPARED}
-    assert (
-        others.loc[others["verdict"] == NOT_COMPARED].index.get_level_values(0) == "torch_nn"
-    ).all()
+    others = table.drop(index=("fused_addmm", "33x6x3"))["verdict"]
+    assert set(others) == {UNCHANGED, NOT_COMPARED}
+    assert set(others[others == NOT_COMPARED].index.get_level_values(0)) == {"torch_nn"}
 
 
 def test_what_only_one_run_has_is_not_comparable() -> None:
@@ -167,6 +161,7 @@ def test_a_filter_keeps_what_it_is_true_of() -> None:
         *("batch.__class__ == 1", "`kernel` == 1", "batch == 1; batch", "kernel[0] == 'm'"),
         *("(x := batch) == 1", "[b for b in batch] == 1", "(lambda: 1) == 1", "f'{batch}' == 1"),
         *("(" * 500 + "batch" + ")" * 500 + " == 1", "batch == 1\x00", "not " * 100_000 + "batch"),
+        *("kernel > 3", "batch == 1 and kernel - 2 == 0"),  # which only pandas can tell
     ],
 )
 def test_a_filter_that_is_none_is_one_line(text: str) -> None:
@@ -174,13 +169,6 @@ def test_a_filter_that_is_none_is_one_line(text: str) -> None:
         parse_filter(text)(frame_of(run_of()))
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 700
-
-
-def test_a_comparison_that_makes_no_sense_is_one_line() -> None:
-    for text in ("kernel > 3", "batch == 1 and kernel - 2 == 0"):
-        with pytest.raises(UserError, match="--filter takes an expression") as error:
-            parse_filter(text)(frame_of(run_of()))
-        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -193,24 +181,15 @@ def test_every_case_in_one_table(suffix: str, tmp_path: Path) -> None:
     table = read(written)
     frame = load_frame([path])
     assert list(table.columns) == list(frame.columns)
-    assert table["median_s"].tolist() == pytest.approx(
-        frame.loc[frame["kernel"] == "fused_addmm", "median_s"].tolist()
-    )
+    kept = frame["kernel"] == "fused_addmm"
+    assert table["median_s"].tolist() == pytest.approx(frame.loc[kept, "median_s"].tolist())
 
 
 def test_a_report_of_what_a_filter_leaves(tmp_path: Path) -> None:
     path = save(run_of(), tmp_path / "a.json")
     out = tmp_path / "out"
-    argv = [
-        "report",
-        str(path),
-        "--format=md",
-        "--out",
-        str(out),
-        "--filter",
-        "kernel in ['torch_nn', 'fused_addmm']",
-    ]
-    assert main(argv) == 0
+    chosen = "--filter=kernel in ['torch_nn', 'fused_addmm']"
+    assert main(["report", str(path), "--format=md", f"--out={out}", chosen]) == 0
     text = (out / "report" / "REPORT.md").read_text()
     assert "fused_addmm" in text
     assert "matmul_update" not in text

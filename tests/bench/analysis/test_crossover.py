@@ -77,19 +77,13 @@ def test_only_crossings_with_the_fastest() -> None:
     slow = {"a": (8, 4, 2, 1), "b": (1, 2, 4, 8)}
     assert crossovers(frame_of(slow | {"quick": (100, 100, 100, 100)})).empty
     table = crossovers(frame_of(slow | {"quick": (100, 100, 100, 3)}))
-    assert {tuple(row) for row in table[["faster_below", "faster_above"]].to_numpy()} == {
-        ("quick", "b")
-    }
+    assert set(zip(table["faster_below"], table["faster_above"], strict=True)) == {("quick", "b")}
 
 
 def test_the_baseline_and_failures() -> None:
     table = crossovers(frame_of({"base": (1, 1, 1, 1), "a": (0.5, 0.0, 2, 3)}))
-    assert list(table.loc[0, ["faster_below", "faster_above", "last_size", "first_size"]]) == [
-        "base",
-        "a",
-        10,
-        1_000,
-    ]
+    names = ["faster_below", "faster_above", "last_size", "first_size"]
+    assert list(table.loc[0, names]) == ["base", "a", 10, 1_000]
     assert len(table) == 1
 
 

@@ -1,13 +1,12 @@
 """Tables: pure, complete, with units, and the right numbers in them."""
 
 import doctest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import SIZES, build_run, doubt, fail, rename
+from run_builder import SIZES, build_run, doubt, fail, frame_of, rename
 
 from bench.analysis.frame import (
     Facet,
@@ -24,12 +23,6 @@ from bench.common.units import digits, format_bytes, format_ratio, format_time
 from bench.report import markdown
 from bench.report.tables import FLAG, FLAGGED, JACOBIAN, OVERVIEW, RESULTS, render
 from bench.store import runs as store
-from bench.store.runs import runs_frame
-from bench.store.schema import Run
-
-
-def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:
-    return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
 
 
 @pytest.fixture(scope="module")
@@ -43,26 +36,18 @@ def test_examples(module: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(1e-10, "0.100 ns"), (9.996e-7, "1.00 µs"), (1.23e-2, "12.3 ms"), (4321, "4,320 s")],
-)
-def test_times_have_units(seconds: float, text: str) -> None:
-    assert format_time(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
+    ("write", "value", "text"),
     [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.00 KiB"),
-        (2**20 - 1, "1.00 MiB"),
-        (2.0**80, "1.00 YiB"),
-        (2.0**110, "1,070,000,000 YiB"),
+        *((format_time, 1e-10, "0.100 ns"), (format_time, 9.996e-7, "1.00 µs")),
+        *((format_time, 1.23e-2, "12.3 ms"), (format_time, 4321, "4,320 s")),
+        *((format_bytes, 0, "0 B"), (format_bytes, 1023, "1023 B")),
+        (format_bytes, 1024, "1.00 KiB"),
+        *((format_bytes, 2**20 - 1, "1.00 MiB"), (format_bytes, 2.0**80, "1.00 YiB")),
+        (format_bytes, 2.0**110, "1,070,000,000 YiB"),
     ],
 )
-def test_bytes_have_binary_units(count: float, text: str) -> None:
-    assert format_bytes(count) == text
+def test_numbers_have_units(write: Any, value: float, text: str) -> None:
+    assert write(value) == text
 
 
 def test_no_number_is_a_dash() -> None:

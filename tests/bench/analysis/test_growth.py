@@ -1,17 +1,12 @@
 """Growth: the right line, times without drift, beside what the formulas say."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import build_run
+from run_builder import build_run, frame_of
 
 from bench.analysis.sizes import FITTED, NO_REGIME, growth_exponents
 from bench.report.tables import GROWTH, Column, render
-from bench.store.runs import runs_frame
-from bench.store.schema import Run
 
 LINES = (
     *((10**k, 16, 8) for k in range(2, 7)),
@@ -26,10 +21,6 @@ KERNELS = {
         "late": (1e3, 1e-15, "m * o"),
     }
 }
-
-
-def frame_of(run: dict[str, Any]) -> pd.DataFrame:
-    return runs_frame({Path("a.json"): Run.model_validate(run)})
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from run_builder import build_run, play
+from run_builder import build_run, frame_of, play
 
 from bench.analysis.ranking import (
     mean_ratios,
@@ -12,8 +12,6 @@ from bench.analysis.ranking import (
 )
 from bench.report.sections import peer_tables
 from bench.report.tables import FIRST_CALLS, RATIOS, render
-from bench.store.runs import runs_frame
-from bench.store.schema import Run
 
 SIZES = ((33, 6, 3), (1_000_000, 6, 3))
 LAW = (1e-5, 1e-10, "m * o")
@@ -32,7 +30,7 @@ def frame() -> pd.DataFrame:
         extra |= {"speedup": speedup, "speedup_low": speedup, "speedup_high": speedup}
         extra |= {"roofline_s": 1e-3 if extra["batch"] > 100 else 3e-5, "efficiency": speedup / 10}
         extra |= {"first_call_s": 1.5 if extra["kernel"] == "theirs" else 1e-4}
-    return runs_frame({"a.json": Run.model_validate(run)})
+    return frame_of(run)
 
 
 def test_ratios_are_quotients_of_paired_ratios(frame: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ from bench.gate.sequential import (
     estimate,
     explain_timeout,
 )
-from bench.stats.signed_rank import lower_bound, p_value, upper_bound
+from bench.stats.estimators import lower_bound, p_value, upper_bound
 
 CASES = [f"case{number}" for number in range(10)]
 

@@ -18,8 +18,9 @@ from bench.analysis.ranking import jacobian_overhead, overhead_at_one_batch
 from bench.report import figures
 from bench.report.figures import View, figure, kinds
 from bench.report.style import label, panels_of, styles
+from bench.store.columns import STATUSES
 from bench.store.runs import runs_frame
-from bench.store.schema import STATUSES, Run
+from bench.store.schema import Run
 
 RUN = Run.model_validate(build_run([]))
 

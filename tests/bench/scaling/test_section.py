@@ -256,7 +256,6 @@ REFUSED: dict[str, str | dict[str, Any]] = {
     "no sums": {"all_reduces": 3},
     "empty sum": {"all_reduces": [{"bytes": 64, "seconds": []}]},
     "long reason": {"results": [failed("matmul", reason="x" * 1001)]},
-    "3 MB": {"settings": {"text": "x" * 3_000_000}},
 }
 
 

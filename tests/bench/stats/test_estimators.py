@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.stats.estimators import common_prior, estimate, geometric_mean, hodges_lehmann, quartiles
+from bench.stats.estimators import common_prior, estimate, hodges_lehmann, quartiles
 
 
 def test_one_wild_process_in_five_moves_the_centre_little() -> None:
@@ -36,8 +36,6 @@ def test_intervals_hold_the_truth(processes: int, alike: bool) -> None:
     assert 0.92 <= held / count <= 0.985
 
 
-def test_means_and_quartiles() -> None:
-    assert geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
+def test_quartiles() -> None:
     assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2.0, 3.0, 4.0)
-    assert math.isnan(geometric_mean([]))
     assert all(map(math.isnan, quartiles([])))

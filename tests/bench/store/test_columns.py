@@ -3,7 +3,7 @@
 import pytest
 from paths import ROOT
 
-from bench.store.columns import COLUMNS, FRAME, KINDS, SAMPLE, documentation, reduce_samples
+from bench.store.columns import COLUMNS, FRAME, SAMPLE, documentation, reduce_samples
 from bench.store.schema import ExtraInfo, Outcome, Sample
 
 
@@ -11,7 +11,6 @@ def test_no_column_is_declared_twice() -> None:
     for columns in (FRAME, SAMPLE):
         names = [column.name for column in columns]
         assert len(set(names)) == len(names)
-    assert {column.kind.removesuffix("?") for column in COLUMNS} == set(KINDS)
 
 
 def test_models_have_the_columns() -> None:

@@ -23,8 +23,7 @@ REPORT = """
 import re, sys, time
 from pathlib import Path
 start = time.monotonic()
-from bench.report.build import write_table
-from bench.report.build import write_report
+from bench.report.build import write_report, write_table
 from bench.store.runs import find_runs, latest_runs, load_frame, load_heads
 assert "torch" not in sys.modules
 paths = find_runs(Path(sys.argv[1]))

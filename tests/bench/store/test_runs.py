@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import sys
+from math import nan
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,12 +20,10 @@ from bench.store.runs import (
     find_runs,
     latest_runs,
     load_frame,
-    load_head,
     load_heads,
     load_run,
     write_run,
 )
-from bench.store.schema import Run
 
 SMALL = ((33, 6, 3), (10_000, 256, 64))
 
@@ -111,29 +111,27 @@ def test_a_stored_run_is_never_replaced(run: dict[str, Any], tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("call", ["fsync", "link"])
-def test_full_disk_leaves_nothing(
-    call: str, run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, call, full)
-    with pytest.raises(UserError, match="No space left") as caught:
+
+@pytest.mark.parametrize(
+    ("call", "failure", "said"),
+    [
+        ("fsync", FULL, "No space left"),
+        ("link", FULL, "No space left"),
+        ("fsync", KeyboardInterrupt(), ""),
+    ],
+)
+def test_what_cannot_be_written_whole_leaves_nothing(
+    call: str, failure: BaseException, said: str, run: dict[str, Any], tmp_path: Path
+) -> None:
+    with (
+        mock.patch.object(os, call, side_effect=failure),
+        pytest.raises((UserError, KeyboardInterrupt)) as caught,
+    ):
         write_run(tmp_path / "a.json", run)
+    assert said in str(caught.value)
     assert str(caught.value).isprintable()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_interrupted_write_leaves_nothing(
-    run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", stop)
-    with pytest.raises(KeyboardInterrupt):
-        write_run(tmp_path / "a.json", run)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,11 +142,9 @@ def test_unwritable_folder(run: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_invalid_run_is_not_written(run: dict[str, Any], tmp_path: Path) -> None:
-    for broken in (run | {"datetime": "yesterday"}, run | {"settings": {"x": float("nan")}}):
+    for broken in ({"datetime": "yesterday"}, *({"settings": {"x": x}} for x in (nan, object()))):
         with pytest.raises(UserError):
-            write_run(tmp_path / "a.json", broken)
-    with pytest.raises(UserError):
-        write_run(tmp_path / "a.json", run | {"settings": {"x": object()}})
+            write_run(tmp_path / "a.json", run | broken)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,11 +169,8 @@ def test_truncated_at_every_tenth_byte(tmp_path: Path) -> None:
         (b'{"schema": 0}', "must be of schema 2"),
         (b'{"schema": true}', "must be of schema 2"),
         (b'{"schema": "1"}', "must be of schema 2"),
-        (b'{"schema": 2, "schema": 2}', "comes twice"),
-        (b'{"schema": 2, "x": {"y": [{"a\\u001b[31m": 1, "a\\u001b[31m": 2}]}}', "comes twice"),
-        (b'{"schema": 2, "x": NaN}', "NaN"),
-        (b'{"schema": 2, "x": -Infinity}', "-Infinity"),
-        (b'{"schema": 2, "x": 1e999}', "1e999"),
+        (b'{"schema": 2, "x": NaN}', "NaN is not a number"),
+        (b'{"schema": 2, "x": -Infinity}', "-Infinity is not a number"),
         (b'{"schema": 2}', "datetime: Field required"),
         (b'{"schema": 2' + b"0" * 5000 + b"}", "truncated or damaged"),
     ],
@@ -187,7 +180,7 @@ def test_other_files_are_refused(content: bytes, said: str, tmp_path: Path) -> N
     path.write_bytes(content)
     assert said in refusal(path)
     with pytest.raises(UserError, match=r"a\.json"):
-        load_head(path)
+        load_heads([path])
 
 
 def test_missing_file_folder_and_odd_name(tmp_path: Path) -> None:
@@ -198,12 +191,10 @@ def test_missing_file_folder_and_odd_name(tmp_path: Path) -> None:
     assert str(caught.value).isprintable()
 
 
-def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_text", refuse)
-    assert "Permission denied" in refusal(tmp_path / "a.json")
+def test_unreadable_file(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    with mock.patch.object(Path, "read_text", side_effect=denied):
+        assert "Permission denied" in refusal(tmp_path / "a.json")
 
 
 STATS = ("benchmarks", 0, "stats")
@@ -218,6 +209,7 @@ EXTRA = ("benchmarks", 0, "extra_info")
         ((*STATS, "mean"), "1e-6", "benchmarks.0.stats.mean"),
         ((*STATS, "q1"), True, "benchmarks.0.stats.q1"),
         ((*STATS, "q1"), 10**400, "benchmarks.0.stats.q1"),
+        ((*STATS, "q1"), float("inf"), "Infinity is not a number"),
         ((*STATS, "q1"), 1e9, "must be in this order"),
         ((*STATS, "rounds"), 0, "benchmarks.0.stats.rounds"),
         ((*STATS, "stddev"), -1, "benchmarks.0.stats.stddev"),
@@ -300,8 +292,3 @@ def test_find_and_latest(run: dict[str, Any], tmp_path: Path) -> None:
     save(other | {"machine": {}}, paths[2])
     with pytest.raises(UserError, match=r"c\.json: machine.slug"):
         load_heads(find_runs(tmp_path))
-
-
-def test_a_run_cannot_be_changed(run: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        Run.model_validate(run).datetime = "later"
