@@ -19,7 +19,7 @@ from .blocks import BASE, HEAD, WORKER, Block, KernelCase, Spec, interleave_proc
 from .config import GateConfig
 from .sequential import SequentialTest, estimate, explain_timeout, is_noisy
 from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly
-from .versions import Version, same_kernel_file
+from .versions import Version
 
 MAX_CRASHES = 2  # of blocks at one case, before it counts as one that cannot be measured
 Show = Callable[[str], None]  # of how far a gate is
@@ -44,9 +44,8 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
     Raises:
         UserError: It can hold none of them.
     """
-    found: list[KernelCase] = []
     left_out: dict[str, list[str]] = {}
-    plan = planned(axes)
+    plan, found = planned(axes), []
     for one in plan:
         told = predict(one, None, math.inf)
         if told.status == OK:
@@ -102,7 +101,7 @@ def run_gate(
         noisy=is_noisy(timing.control, config.thresholds),
         wall_s=wall_clock() - start,
         blocks=timing.blocks,
-        notes=[*same_kernel_file(base, head), *timing.notes],
+        notes=timing.notes,
     )
 
 

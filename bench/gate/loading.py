@@ -23,7 +23,6 @@ from mlr.registry import ENTRY_POINT_GROUP
 from .versions import KERNEL_FILE_DIR, PACKAGE
 
 INPUTS = ("x", "y", "delta", "start", "dataset")  # tensors that a problem of any version may share
-OLD_OPERATION = "stage"  # what `operation` of a kernel was called
 
 
 class VersionKernel:
@@ -34,7 +33,8 @@ class VersionKernel:
             raise TypeError(f"its kernels are of another kind ({type(kernel).__name__})")
         self._version, self._kernel = version, kernel
         self.name: str = kernel.name
-        self.operation: str = getattr(kernel, "operation", None) or getattr(kernel, OLD_OPERATION)
+        # An operation was called a stage.
+        self.operation: str = getattr(kernel, "operation", None) or kernel.stage
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""

@@ -6,14 +6,11 @@ import json
 import os
 from collections import Counter
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import pandas as pd
-from pytest_benchmark import __version__ as plugin_version
-from pytest_benchmark.stats import Stats
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
@@ -23,7 +20,7 @@ from ..common.units import counted
 from ..report.markdown import escape, markdown_table
 from ..store.files import atomic_write
 from .blocks import BASE, HEAD
-from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, Estimate, ExitStatus
+from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, ExitStatus
 from .verdict import FAILED, UNTIMED, WORST_FIRST, CaseVerdict, Verdict
 from .versions import Version
 
@@ -57,20 +54,12 @@ def _rows(verdict: Verdict) -> list[Row]:
 
 
 def _row(case: CaseVerdict) -> Row:
-    name, remarks, found = case.benchmark.name, "; ".join(case.remarks), case.estimate
-    if found is None:
-        return Row(name, case.verdict, remarks=remarks)
-    effect = found.minimum_detectable_effect
+    row = Row(case.benchmark.name, case.verdict, remarks="; ".join(case.remarks))
+    if case.estimate is None:
+        return row
+    effect = case.estimate.minimum_detectable_effect
     shown = "" if effect is None else f"{effect:+.1%}"
-    return Row(name, case.verdict, _interval(found), shown, str(found.blocks), remarks)
-
-
-def _interval(found: Estimate) -> str:
-    """Write head time over base time, with its interval: `1.052 (1.041-1.063)`."""
-    if found.ratio is None:
-        return ""
-    ends = "" if found.low is None else f" ({found.low:.3f}–{found.high:.3f})"
-    return f"{found.ratio:.3f}{ends}"
+    return row._replace(ratio=str(case.estimate), effect=shown, blocks=str(case.estimate.blocks))
 
 
 def headline(verdict: Verdict) -> str:
@@ -88,10 +77,10 @@ def headline(verdict: Verdict) -> str:
 
 
 def _notes(verdict: Verdict, *lead: str) -> list[str]:
-    found, notes = verdict.control, [*lead, *verdict.notes]
-    if found is None:
-        return notes
-    return [f"A/A control: {_interval(found)} in {counted(found.blocks, 'block')}", *notes]
+    notes = [*lead, *verdict.notes]
+    if found := verdict.control:
+        notes.insert(0, f"A/A control: {found} in {counted(found.blocks, 'block')}")
+    return notes
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -120,7 +109,7 @@ def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
     """Return the verdict for a pull request."""
     parts = [
         f"### Gate: {headline(verdict)}",
-        f"Head: {escape(str(head))}. Base: {escape(str(base))}.",
+        f"Head: {escape(head)}. Base: {escape(base)}.",
         markdown_table(pd.DataFrame(_rows(verdict), columns=list(COLUMNS))),
         LEGEND,
         *(escape(note, 400) for note in _notes(verdict)),
@@ -147,7 +136,7 @@ def as_junit(verdict: Verdict) -> str:
 
     A case that is allowed to fail and so was not timed is skipped.
     """
-    suite = ElementTree.Element("testsuite", name="mlr gate")
+    suite = ElementTree.Element("testsuite", name="mlr gate", time=f"{verdict.wall_s:.3f}")
     allowed = {one.benchmark.name for one in verdict.cases if one.is_allowed}
     tags = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
     for row in _rows(verdict):
@@ -157,11 +146,9 @@ def as_junit(verdict: Verdict) -> str:
             tag = "skipped" if row.verdict == UNTIMED and row.name in allowed else tag
             text = _printable(f"{row.verdict}: {row.ratio} {row.remarks}")
             ElementTree.SubElement(case, tag, message=text.strip(": "))
-    counts = {"tests": len(suite)}
+    suite.set("tests", str(len(suite)))
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        counts[name] = len(suite.findall(f"testcase/{tag}"))
-    suite.attrib |= {name: str(count) for name, count in counts.items()}
-    suite.set("time", f"{verdict.wall_s:.3f}")
+        suite.set(name, str(len(suite.findall(f"testcase/{tag}"))))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -182,30 +169,6 @@ def github_annotations(verdict: Verdict) -> list[str]:
     return found
 
 
-def as_benchmarks(verdict: Verdict, which: str, version: Version) -> dict[str, Any]:
-    """Return the `base` or the `head` as pytest-benchmark's own file: a datum is one block."""
-    found = []
-    for name, case in ((one.benchmark.name, one.benchmark.case) for one in verdict.cases):
-        stats = Stats()
-        for block in verdict.blocks:
-            if f"{which}_s" in block.get(name, {}):
-                stats.update(block[name][f"{which}_s"])
-        if stats.data:
-            values = {key: getattr(stats, key) for key in stats.fields}
-            found.append({
-                **{"group": case.operation, "name": name, "fullname": name, "options": {}},
-                **{"params": None, "param": None, "extra_info": {}},
-                "stats": values | {"iterations": 1, "data": stats.data},
-            })  # fmt: skip
-    return {
-        "machine_info": {},
-        "commit_info": {"id": version.commit or version.text, "dirty": version.commit is None},
-        "benchmarks": found,
-        "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": plugin_version,
-    }
-
-
 def require_writable(folder: Path) -> None:
     """Check before anything is measured that the verdict can be written, or raise a UserError."""
     try:
@@ -221,17 +184,15 @@ def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) 
     """Write all of it into a folder, and to GitHub where it asks; return the paths."""
     text = as_markdown(verdict, base, head)
     files = {
-        "gate.json": json.dumps(as_json(verdict, base, head), indent=1),
-        "gate.md": text,
-        "gate.xml": as_junit(verdict),
-        "base.json": json.dumps(as_benchmarks(verdict, BASE, base)),
-        "head.json": json.dumps(as_benchmarks(verdict, HEAD, head)),
+        folder / "gate.json": json.dumps(as_json(verdict, base, head), indent=1),
+        folder / "gate.md": text,
+        folder / "gate.xml": as_junit(verdict),
     }
-    for name, content in files.items():
-        atomic_write(folder / name, content)
+    for path, content in files.items():
+        atomic_write(path, content)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(text)
     if os.environ.get("GITHUB_ACTIONS"):
         print("\n".join(github_annotations(verdict)))
-    return [folder / name for name in files]
+    return list(files)

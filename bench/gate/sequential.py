@@ -47,9 +47,7 @@ class ExitStatus(IntEnum):
 # The looks at what is confirmed: after how many blocks, and the share of alpha that each may spend.
 LOOKS = ((8, 0.4), (12, 0.2), (18, 0.2), (26, 0.2))
 THOROUGH = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
-# The fewest blocks that a decision can rest on: by screening alone, and by the first look after it.
-MIN_TO_PASS = MIN_SCREENING
-MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]
+MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]  # the fewest blocks that find a regression
 
 
 @dataclass
@@ -96,17 +94,16 @@ class SequentialTest:
         return [name for name, case in self.cases.items() if case.decision is None]
 
     def _open(self) -> list[CaseState]:
-        return [case for case in self.cases.values() if case.decision is None]
+        return [self.cases[name] for name in self.open_cases()]
 
     def add(self, block: Mapping[str, float]) -> None:
         """Take in a block: one log-ratio for each open case that could be measured."""
+        for name, value in block.items():
+            case = self.cases[name]
+            (case.screened if self.suspects is None else case.confirmed).append(value)
         if self.suspects is not None:
-            for name, value in block.items():
-                self.cases[name].confirmed.append(value)
             self._confirm()
             return
-        for name, value in block.items():
-            self.cases[name].screened.append(value)
         for case in self._open():
             if len(case.screened) >= MIN_SCREENING:
                 case.decision = case.passes()
@@ -151,6 +148,11 @@ class Estimate:
     minimum_detectable_effect: float | None  # the smallest slow-down that they could have shown
     blocks: int
 
+    def __str__(self) -> str:
+        """Write the ratio with its interval: `1.052 (1.041-1.063)`."""
+        ends = "" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})"
+        return "" if self.ratio is None else f"{self.ratio:.3f}{ends}"
+
 
 def estimate(values: Sequence[float], thresholds: Thresholds) -> Estimate:
     """Estimate a ratio from the log-ratios of some blocks."""
@@ -188,7 +190,7 @@ def explain_timeout(max_time_s: float, reached_s: Sequence[float], *, thorough: 
     first, *_, last = (MAX_SCREENING + done for done, _ in (THOROUGH if thorough else LOOKS))
     enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
     return (
-        f"The time limit of {max_time_s:g} s ended {ended}. A case takes at least {MIN_TO_PASS} "
+        f"The time limit of {max_time_s:g} s ended {ended}. A case takes at least {MIN_SCREENING} "
         f"blocks to pass, at least {MIN_TO_FAIL} to be found a regression, and at most {last}: try "
         f"--max-time {as_duration(verified_s + enough * block_s)}."
     )

@@ -62,13 +62,9 @@ def checkout_versions(
     new = checkout_version(head, folder / "head", root)
     if kernel_file is None:
         return old, new
-    path = kernel_file.resolve()
-    places = (place for place in (new.origin, root.resolve()) if place is not None)
+    path, places = kernel_file.resolve(), filter(None, (new.origin, root.resolve()))
     within = next((path.relative_to(one) for one in places if path.is_relative_to(one)), None)
-    return (
-        _with_kernel_file(old, path, within, root),
-        _with_kernel_file(new, path, within, root),
-    )
+    return (_with_kernel_file(old, path, within, root), _with_kernel_file(new, path, within, root))
 
 
 def _with_kernel_file(version: Version, path: Path, within: Path | None, root: Path) -> Version:
@@ -78,16 +74,14 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
     does not hold it, and a wheel, get it as it lies.
     """
     own: Path | None = path
+    if within is not None and version.origin is not None:
+        own = version.origin / within
+        if not own.is_file():
+            own = None if version.origin == root.resolve() else path
+    text = own.read_bytes() if own else None
     if within is not None and version.commit is not None:
         shown = _run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
         own, text = None, shown.stdout if shown.returncode == 0 else None
-    else:
-        if within is not None and version.origin is not None:
-            if (version.origin / within).is_file():
-                own = version.origin / within
-            elif version.origin == root.resolve():
-                own = None
-        text = own.read_bytes() if own else None
     if text is None:
         return version._replace(lacks=within)
     (version.folder / KERNEL_FILE_DIR).mkdir()
@@ -161,50 +155,35 @@ def digest(place: Path) -> str:
     return seen.hexdigest()
 
 
-def _unpack(wheel: Path, folder: Path) -> None:
+def _unpack(archive: Path | io.BytesIO, folder: Path) -> None:
     try:
-        _extract(wheel, folder)
+        with zipfile.ZipFile(archive) as files:
+            files.extractall(folder, [n for n in files.namelist() if n.startswith(f"{PACKAGE}/")])
     except (OSError, zipfile.BadZipFile) as error:
         why = "does not exist" if isinstance(error, FileNotFoundError) else f"is none ({error})"
-        raise UserError(f"a wheel must be a readable zip file; {str(wheel)!r} {why}") from error
-
-
-def _extract(archive: Path | io.BytesIO, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as files:
-        files.extractall(folder, [n for n in files.namelist() if n.startswith(f"{PACKAGE}/")])
+        raise UserError(f"a wheel must be a readable zip file; {str(archive)!r} {why}") from error
 
 
 def _archive(text: str, folder: Path, root: Path) -> str:
-    revision = ("--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
-    found = _run_git(root, "rev-parse", *revision)
+    """Unpack a revision, and return its full id; a UserError says why a text names none."""
+    place = Path(text or os.devnull)
+    found = _run_git(root, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
+    if found.returncode != 0 and place.is_dir():
+        raise _without_package(text)
+    if found.returncode != 0 and place.is_file():
+        raise UserError(f"{_RULE}; {text!r} is a file, and no wheel: give one ending in .whl")
     if found.returncode != 0:
-        raise _no_revision(text, root)
+        raise UserError(
+            f"{_RULE}; {text!r} is none of them in {root} ({_last_line(found)}): give another; in "
+            "a git checkout `git branch --all` and `git log` list the revisions, and `git fetch "
+            "--unshallow`, on GitHub `fetch-depth: 0`, brings those that a shallow one lacks"
+        )
     commit = found.stdout.decode().strip()
     archive = _run_git(root, "archive", "--format=zip", commit)
     if archive.returncode != 0:
         raise UserError(f"git archive must work in {root}; {_last_line(archive)}")
-    _extract(io.BytesIO(archive.stdout), folder)
+    _unpack(io.BytesIO(archive.stdout), folder)
     return commit
-
-
-def _no_revision(text: str, root: Path) -> UserError:
-    """Say why a text that names neither a wheel nor a copied directory is no revision either."""
-    place = Path(text or os.devnull)
-    if place.is_dir():
-        return _without_package(text)
-    if place.is_file():
-        return UserError(f"{_RULE}; {text!r} is a file, and no wheel: give one ending in .whl")
-    inside = _run_git(root, "rev-parse", "--is-shallow-repository")
-    if inside.returncode != 0:
-        why = f"{root} is no git checkout ({_last_line(inside)})"
-        return UserError(f"{_RULE}; {text!r} could only be a revision, and {why}: give another")
-    remedy = "`git branch --all` and `git log` list the revisions"
-    if inside.stdout.strip() == b"true":
-        remedy = (
-            "the checkout is shallow: `git fetch --unshallow` brings the older revisions, on "
-            "GitHub `fetch-depth: 0`"
-        )
-    return UserError(f"{_RULE}; {text!r} is none of them in {root}: {remedy}")
 
 
 def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -100,7 +100,7 @@ def test_every_import_is_declared(folder: str) -> None:
     }
     declared |= {"triton", "numpy"}  # torch brings them, and without it neither is imported
     if folder == "bench":
-        declared |= named(PROJECT["dependency-groups"]["trials"])
+        declared |= named(PROJECT["dependency-groups"]["bench"])
     known = {"pynvml": ["nvidia-ml-py"], **packages_distributions()}  # the one that is optional
     for module in sorted(imported(folder)):
         of = {name.lower().replace("_", "-") for name in known.get(module, [module])}

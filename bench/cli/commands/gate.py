@@ -66,10 +66,11 @@ def _run(arguments: argparse.Namespace) -> int:
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with scratch() as folder, Console(stderr=True).status("starting") as status:
         base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)
-        for note in [*left_out, *same_kernel_file(base, head)]:
+        notes = [*left_out, *same_kernel_file(base, head)]
+        for note in notes:
             say(note)
         verdict = run_gate(cases, base, head, options, status.update)
-    verdict.notes[:0] = left_out
+    verdict.notes[:0] = notes
     print_verdict(verdict)
     for path in write_verdict(verdict, base, head, arguments.out):
         print(path)

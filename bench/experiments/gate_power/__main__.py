@@ -10,8 +10,9 @@ from rich.console import Console
 
 from ...common.errors import UserError
 from ...common.paths import RESULTS
-from .analysis import KINDS, facts, mutations_table, rates_table, read_trials, to_frame
+from .analysis import KINDS, read_trials, to_frame
 from .experiment import run_trials
+from .section import trials_section
 
 
 def main() -> int:
@@ -24,13 +25,10 @@ def main() -> int:
     try:
         with Console(stderr=True).status("starting") as status:
             path = run_trials(arguments.kind, arguments.count, arguments.out, status.update)
-        rows = to_frame(read_trials(path))
+        print(trials_section(to_frame(read_trials(path)), None), path, sep="\n\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for table in (rates_table(rows), mutations_table(rows)):
-        print(table.to_string(index=False) if len(table) else "", end="\n\n")
-    print(*facts(rows), path, sep="\n")
     return 0
 
 

@@ -28,6 +28,7 @@ SLOWED = SLOWED_ONE | {SLOWED_ALL: 0.10}
 MUTATION = "mutation"
 KINDS = (*UNCHANGED, *SLOWED, MUTATION)
 GATE = "this gate"
+UNDECIDED = (ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY)
 
 
 class CaseRecord(BaseModel):
@@ -94,7 +95,7 @@ def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
             **{"trial": number, "case": name, "found_by": case.found_by},
             **{"timing": case.timing, "log_ratios": case.log_ratios},
             "changed": trial.kind == SLOWED_ALL or name == trial.changed,
-            "rule": rule,
+            "rule": f"pytest-benchmark {rule}" if ":" in rule else rule,
             "failed": name in failed,
         }
         for number, trial in enumerate(trials)
@@ -137,14 +138,6 @@ def power(rows: pd.DataFrame, *kinds: str) -> Rate:
     return rate(rows.loc[rows["kind"].isin(kinds) & rows["changed"], "failed"])
 
 
-def by_rule(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each rule, this gate's first, under its name with the tool it is of."""
-    groups = rows[rows["kind"] != MUTATION].groupby("rule", sort=False)
-    return {
-        f"pytest-benchmark {rule}" if ":" in str(rule) else str(rule): own for rule, own in groups
-    }
-
-
 def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row a rule: false alarms on unchanged code, and power by size of slow-down."""
     found = [
@@ -155,53 +148,42 @@ def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
             "false alarms beside a slowed case": str(false_alarms(own, *SLOWED_ONE)),
             **{f"found, {kind}": str(power(own, kind)) for kind in SLOWED},
         }
-        for rule, own in by_rule(rows).items()
+        for rule, own in rows.groupby("rule", sort=False)
     ]
     return pd.DataFrame(found)
 
 
-def facts(rows: pd.DataFrame) -> list[str]:
-    """Say what the table does not: what was slowed by how much, what passed, how long it took."""
-    said = []
-    gate = rows[rows["rule"] == GATE]
-    still = gate[gate["kind"].isin(UNCHANGED)].drop_duplicates("trial")
-    if len(still):
-        undecided = still["exit_status"].isin([ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY])
-        said.append(
-            "On unchanged code the gate was inconclusive, or found the machine too noisy, in "
-            f"{rate(undecided)}; a verdict took {still['wall_s'].median():.0f} s, nine in ten at "
-            f"most {still['wall_s'].quantile(0.9):.0f} s"
-        )
+def slow_downs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a kind of slow-down: what was meant, what the gate measured and passed."""
+    found = []
     for kind, share in SLOWED.items():
-        changed = gate[gate["changed"] & (gate["kind"] == kind)]
+        changed = rows[(rows["rule"] == GATE) & rows["changed"] & (rows["kind"] == kind)]
         if len(changed):
             logs = changed.explode("log_ratios").dropna(subset="log_ratios").groupby("case")
             slower = logs["log_ratios"].agg(lambda some: math.expm1(hodges_lehmann(list(some))))
-            said.append(
-                f"{kind}: {share:.0%} was meant, {slower.median():.1%} measured (by case "
-                f"{slower.min():.1%} to {slower.max():.1%}); passed as no regression in "
-                f"{rate(changed['timing'] == NO_REGRESSION)}"
-            )
-    return said
+            passed = rate(changed["timing"] == NO_REGRESSION)
+            ends = slower.median(), slower.min(), slower.max()
+            found.append((kind, share, *ends, passed))
+    return pd.DataFrame(found, columns=["kind", "meant", "median", "least", "most", "passed"])
 
 
 def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row a mutation: how often it was found, by what, and how much slower it is."""
     mutated = rows[(rows["rule"] == GATE) & (rows["kind"] == MUTATION)]
-    groups = mutated.groupby("mutation", sort=False)
-    return pd.DataFrame([_mutation(str(name), own) for name, own in groups])
-
-
-def _mutation(name: str, rows: pd.DataFrame) -> dict[str, str]:
-    changed = rows[rows["changed"]]
-    logs = changed["log_ratios"].explode().dropna().astype(float).to_list()
-    low, high = np.exp(np.quantile(logs, [0.25, 0.75])) if logs else (math.nan, math.nan)
-    return {
-        "mutation": name,
-        "case": str(changed["case"].iloc[-1]),
-        "found": f"{int(changed['found_by'].map(bool).sum())} of {len(changed)}",
-        "by": ", ".join(sorted(set().union(*changed["found_by"]))),
-        "time, head ÷ base": f"{math.exp(hodges_lehmann(logs)):.2f}" if logs else "–",
-        "quartiles of blocks": f"{low:.2f}–{high:.2f}" if logs else "–",
-        "false alarms": str(false_alarms(rows, MUTATION).hits),
-    }
+    found = []
+    for name, own in mutated.groupby("mutation", sort=False):
+        changed = own[own["changed"]]
+        logs = changed["log_ratios"].explode().dropna().astype(float).to_list()
+        low, high = np.exp(np.quantile(logs, [0.25, 0.75])) if logs else (math.nan, math.nan)
+        found.append(
+            {
+                "mutation": name,
+                "case": changed["case"].iloc[-1],
+                "found": f"{changed['found_by'].map(bool).sum()} of {len(changed)}",
+                "by": ", ".join(sorted(set().union(*changed["found_by"]))),
+                "time, head ÷ base": f"{math.exp(hodges_lehmann(logs)):.2f}" if logs else "–",
+                "quartiles of blocks": f"{low:.2f}–{high:.2f}" if logs else "–",
+                "false alarms": str(false_alarms(own, MUTATION).hits),
+            }
+        )
+    return pd.DataFrame(found)

@@ -3,16 +3,15 @@
 In some the head is the base, while a second process may load one core on and off; in others a copy
 of the head is slower in every call of one case or of all; in others a mistake is put into one
 kernel, beside one that has none. In trials without a mistake each version is also run once the way
-of other tools, one process after the other, and judged by their rules, each by the tool's own code
-where it can be had. Trials are appended to one file as they end; more can be added on any day.
+of other tools, one process after the other, and judged by their rules. Trials are appended to one
+file as they end; more can be added on any day.
 """
 
 from __future__ import annotations
 
 import random
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -23,10 +22,10 @@ import numpy as np
 from pytest_benchmark.utils import get_commit_info, parse_compare_fail
 from scipy import stats
 
-from mlr import Case
+from mlr import OPERATIONS, Case
 
 from ...common.paths import ROOT
-from ...gate.blocks import HEAD, KernelCase, Spec, run_block
+from ...gate.blocks import HEAD, Found, KernelCase, Spec, run_block
 from ...gate.gate import Options, Show, run_gate
 from ...gate.verdict import Verdict
 from ...gate.versions import PACKAGE, Version, checkout_versions, scratch
@@ -74,15 +73,15 @@ def run_trials(kind: str, count: int, folder: Path, show: Show) -> Path:
 def _versions(change: Callable[[Path], None]) -> Iterator[tuple[Version, Version]]:
     """Give the working tree as the base, and a changed copy of it as the head."""
     with scratch() as place:
-        ignored = shutil.ignore_patterns("__pycache__")
-        copy = Path(shutil.copytree(ROOT / PACKAGE, place / "changed" / PACKAGE, ignore=ignored))
-        change(copy)
-        yield checkout_versions(None, str(copy.parent), place, ROOT)
+        base, head = checkout_versions(None, None, place, ROOT)
+        change(head.folder / PACKAGE)
+        yield base, head._replace(text="changed", origin=None)
 
 
 def _mutation_trial(mutation: Mutation, number: int, show: Show) -> Trial:
     """Compare a mutated kernel with what it was, beside a kernel that is as it was."""
-    cases = [KernelCase(name, mutation.case) for name in (mutation.kernel, mutation.bystander)]
+    bystander = OPERATIONS[mutation.case.operation].baseline
+    cases = [KernelCase(name, mutation.case) for name in (mutation.kernel, bystander)]
     with _versions(mutation.put_into) as (base, head):
         verdict = run_gate(cases, base, head, Options(seed=number), show)
     return _record(verdict, kind=MUTATION, mutation=mutation.name, changed=cases[0].name)
@@ -97,27 +96,23 @@ def _trial(kind: str, number: int, show: Show) -> Trial:
         WorkerProcess(load, 3_600, reports=False) if kind == "a_a_loaded" else nullcontext(),
         _versions(lambda package: put_delays(package, shares)) as (base, head),
     ):
-        baselines = judge(_rounds(base), _rounds(head))
+        specs = [Spec({HEAD: str(version.folder)}, SUITE) for version in (base, head)]
+        baselines = judge(*(run_block(spec, f"{__package__}.worker").found for spec in specs))
         verdict = run_gate(SUITE, base, head, Options(seed=number), show)
     name = one.name if kind in SLOWED_ONE else None
     return _record(verdict, kind=kind, changed=name, baselines=baselines)
-
-
-def _rounds(version: Version) -> dict[str, list[float]]:
-    spec = Spec({HEAD: str(version.folder)}, SUITE)
-    found = run_block(spec, f"{__package__}.worker").found
-    return {name: one["rounds"] for name, one in found.items()}
 
 
 def _record(verdict: Verdict, **known: Any) -> Trial:
     """Return what is kept of a verdict, beside what is known of its trial."""
     cases = {}
     for case in verdict.cases:
-        values = [block.get(case.benchmark.name, {}).get("log_ratio") for block in verdict.blocks]
-        cases[case.benchmark.name] = CaseRecord(
+        name = case.benchmark.name
+        found = [block[name] for block in verdict.blocks if "log_ratio" in block.get(name, {})]
+        cases[name] = CaseRecord(
             timing=case.timing,
             failures=[(one.metric, one.base, one.head) for one in case.failures],
-            log_ratios=[round(value, 5) for value in values if value is not None],
+            log_ratios=[round(one["log_ratio"], 5) for one in found],
         )
     return Trial(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,13 +141,8 @@ def _mann_whitney(base: Rounds, head: Rounds) -> bool:
 
 def _t_test(base: Rounds, head: Rounds) -> bool:
     """Apply pyperf's rule: a two-sample t-test at 95 %, and slower in the mean."""
-    try:
-        from pyperf._utils import is_significant
-
-        significant = bool(is_significant(base, head)[0])
-    except ImportError:  # SciPy has the same test
-        significant = float(stats.ttest_ind(base, head).pvalue) < 0.05
-    return significant and float(np.mean(head)) > float(np.mean(base))
+    slower = float(np.mean(head)) > float(np.mean(base))
+    return slower and float(stats.ttest_ind(base, head).pvalue) < 0.05
 
 
 BASELINE_DETECTORS: dict[str, Callable[[Rounds, Rounds], bool]] = {
@@ -162,9 +152,9 @@ BASELINE_DETECTORS: dict[str, Callable[[Rounds, Rounds], bool]] = {
 }
 
 
-def judge(base: Mapping[str, Rounds], head: Mapping[str, Rounds]) -> dict[str, list[str]]:
-    """Return for each rule the cases that it fails."""
+def judge(base: Found, head: Found) -> dict[str, list[str]]:
+    """Return for each rule the cases that it fails; of each case the `rounds` are given."""
     return {
-        rule: [name for name in base if fails(base[name], head[name])]
+        rule: [name for name in base if fails(base[name]["rounds"], head[name]["rounds"])]
         for rule, fails in BASELINE_DETECTORS.items()
     }

@@ -8,9 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mlr import OPERATIONS, Case
-
-FILES = {"gradient": "gradients.py", "step": "steps.py"}
+from mlr import Case
 
 
 class Mutation(NamedTuple):
@@ -22,14 +20,9 @@ class Mutation(NamedTuple):
     old: str  # the text of the kernel that it changes
     new: str  # what stands there instead
 
-    @property
-    def bystander(self) -> str:
-        """A kernel of the same operation that it does not touch."""
-        return OPERATIONS[self.case.operation].baseline
-
     def put_into(self, package: Path) -> None:
         """Change a copy of the package; a ValueError if its kernel does not hold the text once."""
-        path = package / FILES[self.case.operation]
+        path = package / f"{self.case.operation}s.py"
         text = path.read_text(encoding="utf-8")
         before, at, rest = text.partition(f"def {self.kernel}(")
         body, end, after = rest.partition("\n@kernel(")

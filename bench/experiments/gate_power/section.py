@@ -9,38 +9,34 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...common.errors import single_line
-from ...report.markdown import escape, image, markdown_table
-from ...report.style import GREY, label
+from ...report.markdown import escape, markdown_table, render_template
+from ...report.style import COLOURS, GREY, label
 from ...report.subject import Paths, Section, Subject, safe
 from . import analysis as gate
 from .analysis import Trial
 
-COLOURS = ("black", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 TITLE = "Which rule stops a slow-down, and which raises false alarms?"
 
 
 def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
     """Return what a report tells of the gate's trials, by machine; it shows those of the most."""
     frames = {machine: gate.to_frame(some) for machine, some in trials.items()}
+    stems = {machine: f"{safe(machine)}-gate" for machine in trials}  # of the figures
     most = max(trials, key=lambda machine: len(trials[machine]), default=None)
     tables = [trials_table(rows, machine) for machine, rows in frames.items()]
+
+    def sections(paths: Paths) -> list[Section]:
+        bodies = {
+            name: trials_section(rows, paths.get(stems[name])) for name, rows in frames.items()
+        }
+        return [Section(f"The gate on {single_line(name)}", body) for name, body in bodies.items()]
+
     return Subject(
-        sections=partial(_sections, frames),
-        figures={_stem(name): partial(trials_figure, rows, name) for name, rows in frames.items()},
-        published={} if most is None else {"gate": _stem(most)},
+        sections=sections,
+        figures={stems[name]: partial(trials_figure, rows, name) for name, rows in frames.items()},
+        published={} if most is None else {"gate": stems[most]},
         readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
     )
-
-
-def _stem(machine: str) -> str:
-    return f"{safe(machine)}-gate"
-
-
-def _sections(frames: Mapping[str, pd.DataFrame], paths: Paths) -> list[Section]:
-    return [
-        Section(f"The gate on {single_line(name)}", trials_section(rows, paths.get(_stem(name))))
-        for name, rows in frames.items()
-    ]
 
 
 def _count(rows: pd.DataFrame) -> int:
@@ -55,24 +51,20 @@ def trials_table(rows: pd.DataFrame, machine: str) -> str:
 
 def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
     """Return the report's part on the gate's trials of one machine."""
+    still = rows[(rows["rule"] == gate.GATE) & rows["kind"].isin(gate.UNCHANGED)]
+    still = still.drop_duplicates("trial")
     mutations = gate.mutations_table(rows)
-    cases = rows.loc[rows["kind"] != gate.MUTATION, "case"].nunique()
-    parts = [
-        "How often does a rule fail code that did not change, and how often does it find one case "
-        f"of {cases} that was slowed, or any of them where all were ({gate.SLOWED_ALL})? Each "
-        "trial is a whole gate; beside it the rules of other tools judge two runs of the same "
-        "trial, one process each. In brackets exact 95 % intervals.",
-        image("Share of trials failed, by slow-down and rule", figure),
-        markdown_table(gate.rates_table(rows)),
-        "\n".join(f"* {escape(said, 400)}." for said in gate.facts(rows)),
-    ]
-    if len(mutations):
-        parts += [
-            "Mistakes that people make, each put into one kernel, with another kernel beside it "
-            "that has none. The result stays right, so only its cost can show the mistake:",
-            markdown_table(mutations),
-        ]
-    return "\n\n".join(filter(None, parts))
+    return render_template(
+        "gate_power",
+        cases=rows.loc[rows["kind"] != gate.MUTATION, "case"].nunique(),
+        slowed_all=gate.SLOWED_ALL,
+        figure=figure,
+        rates=markdown_table(gate.rates_table(rows)),
+        wall_s=still["wall_s"],
+        undecided=gate.rate(still["exit_status"].isin(gate.UNDECIDED)),
+        slow_downs=gate.slow_downs(rows),
+        mutations=markdown_table(mutations) if len(mutations) else "",
+    )
 
 
 def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
@@ -80,7 +72,7 @@ def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
     figure = Figure(figsize=(8, 4.4))
     figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     axes = figure.subplots()
-    for number, (rule, own) in enumerate(gate.by_rule(rows).items()):
+    for number, (rule, own) in enumerate(rows.groupby("rule", sort=False)):
         slowed = [gate.power(own, kind) for kind in gate.SLOWED_ONE]
         shares = pd.DataFrame([gate.false_alarms(own, *gate.UNCHANGED), *slowed])
         shares = shares[shares["of"] > 0]
@@ -88,8 +80,8 @@ def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
         is_gate = rule == gate.GATE
         axes.errorbar(
             shares.index + (number - 2.5) * 0.13, middle,
-            yerr=[middle - shares["low"], shares["high"] - middle], label=label(rule),
-            color=COLOURS[number % len(COLOURS)], marker="o" if is_gate else "s",
+            yerr=[middle - shares["low"], shares["high"] - middle], label=label(str(rule)),
+            color=("black", *COLOURS)[number % 8], marker="o" if is_gate else "s",
             markersize=7 if is_gate else 5, capsize=2, linestyle="none",
         )  # fmt: skip
     names = ["unchanged", *(f"+{share:.0%}" for share in gate.SLOWED_ONE.values())]

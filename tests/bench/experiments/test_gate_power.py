@@ -1,6 +1,5 @@
 """Trials add up over days: what a kill leaves is cut off, and the added work stays what it was."""
 
-import shutil
 import sys
 from functools import partial
 from itertools import count
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paths import ROOT
+from versions import copy_package, forgetting_versions
 
 from bench.experiments.gate_power import experiment as trials
 from bench.experiments.gate_power import worker
@@ -22,7 +21,7 @@ from bench.experiments.gate_power.analysis import (
     to_frame,
 )
 from bench.experiments.gate_power.mutations import MUTATIONS, Mutation
-from bench.gate.blocks import HEAD, Spec
+from bench.gate.blocks import HEAD, Block, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
 from bench.measure.memory import peak_bytes
@@ -77,7 +76,7 @@ def test_a_trial_slows_what_its_kind_says(
         raise InterruptedError
 
     monkeypatch.setattr(trials, "put_delays", lambda package, added: asked.append(added))
-    monkeypatch.setattr(trials, "_rounds", lambda version: {})
+    monkeypatch.setattr(trials, "run_block", lambda *_: Block({}, {}))
     monkeypatch.setattr(trials, "run_gate", fails)
     with pytest.raises(InterruptedError):
         trials._trial(kind, 0, show)
@@ -86,16 +85,8 @@ def test_a_trial_slows_what_its_kind_says(
 
 def loaded(folder: Path) -> dict[str, VersionKernel]:
     """Return the kernels of a copy of the package."""
-    try:
+    with forgetting_versions():
         return load_kernels(folder, "mlr_test_copy")
-    finally:
-        for name in [n for n in sys.modules if n.startswith("mlr_test_copy")]:
-            del sys.modules[name]
-
-
-def copied(folder: Path) -> Path:
-    ignored = shutil.ignore_patterns("__pycache__")
-    return Path(shutil.copytree(ROOT / "mlr", folder / "mlr", ignore=ignored))
 
 
 def test_a_delay_is_in_every_call_of_its_kernel_and_in_no_other(
@@ -105,7 +96,7 @@ def test_a_delay_is_in_every_call_of_its_kernel_and_in_no_other(
     reads = count()
     monkeypatch.setattr(worker, "wall_clock", lambda: float(next(reads)))
     monkeypatch.setattr(LocalTarget, "time_batch", lambda ready: TimedBatch(4.0, 4.0))
-    worker.put_delays(copied(tmp_path), {"matmul": 0.5, "fused_addmm": 0.5})
+    worker.put_delays(copy_package(tmp_path) / "mlr", {"matmul": 0.5, "fused_addmm": 0.5})
     kernels = loaded(tmp_path)
     for one, waited in zip(trials.SUITE[:7:3], (3, 0, 3), strict=True):
         call, before = kernels[one.kernel].bind(Problem(one.case)), next(reads)
@@ -125,7 +116,7 @@ def test_rounds_are_those_of_one_version() -> None:
 def test_a_mutations_result_is_right_and_only_its_cost_is_another(
     mutation: Mutation, tmp_path: Path
 ) -> None:
-    mutation.put_into(copied(tmp_path))
+    mutation.put_into(copy_package(tmp_path) / "mlr")
     kernel: Any = loaded(tmp_path)[mutation.kernel]
     problem, original = Problem(mutation.case), get_kernel(mutation.kernel)
     assert check(original, problem, kernel.bind(problem)).reason is None

@@ -1,6 +1,7 @@
 """What a gate lets pass: on the command line and in pyproject."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,17 @@ from bench.gate.config import GateConfig, Thresholds, add_threshold_options, rea
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)]
+    ("read", "text", "value"),
+    [
+        *((duration, "90", 90), (duration, "90s", 90), (duration, "10m", 600)),
+        *((duration, "1.5h", 5400), (share, "2%", 0.02), (share, "0.02", 0.02)),
+        *((share, "0%", 0), (share, "150%", 1.5)),
+    ],
 )
-def test_a_duration_is_seconds(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
+def test_durations_and_shares_are_numbers(
+    read: Callable[[str], float], text: str, value: float
+) -> None:
+    assert read(text) == value
 
 
 @pytest.mark.parametrize(
@@ -27,28 +35,19 @@ def test_a_duration_is_written_as_it_is_read(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("2%", 0.02), ("0.02", 0.02), ("0%", 0), ("150%", 1.5)]
+    ("read", "rule", "texts"),
+    [
+        (duration, "takes a time", ["", "0", "-1m", "10 m", "1d", "inf", "nan", "1e3", "²"]),
+        (share, "takes a share", ["", "-2%", "2 %", "1000%", "nan", "%", "٢%"]),
+        (count, "takes 1 to 100", ["0", "101", "-1", "x", "1.5", ""]),
+    ],
 )
-def test_a_share_is_a_number(text: str, value: float) -> None:
-    assert share(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1m", "10 m", "1d", "inf", "nan", "1e3", "²"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="takes a time"):
-        duration(text)
-
-
-@pytest.mark.parametrize("text", ["", "-2%", "2 %", "1000%", "nan", "%", "٢%"])
-def test_what_is_no_share_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="takes a share"):
-        share(text)
-
-
-@pytest.mark.parametrize("text", ["0", "101", "-1", "x", "1.5", ""])
-def test_what_is_no_count_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="takes 1 to 100"):
-        count(text)
+def test_what_is_no_such_value_is_refused(
+    read: Callable[[str], float], rule: str, texts: list[str]
+) -> None:
+    for text in texts:
+        with pytest.raises(argparse.ArgumentTypeError, match=rule):
+            read(text)
 
 
 def config(pyproject: Path, *options: str) -> GateConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from versions import copy_package, forgetting_versions
 
 import mlr
 from bench.common.errors import UserError
@@ -32,8 +33,7 @@ def repository(tmp_path: Path) -> Path:
     root.mkdir()
     (root / "README").write_text("nothing yet")
     commit(root, "empty")
-    shutil.copytree(ROOT / "mlr", root / "mlr", ignore=shutil.ignore_patterns("__pycache__"))
-    commit(root, "package")
+    commit(copy_package(root), "package")
     return root
 
 
@@ -52,19 +52,20 @@ def test_a_revision_is_taken_as_it_was_committed(repository: Path, tmp_path: Pat
     version.require_unchanged()  # a revision cannot change
 
 
-@pytest.mark.parametrize("text", ["no-such-branch", "--help", "HEAD:mlr", "; rm -rf x", ""])
-def test_what_is_no_revision_is_one_clear_line(repository: Path, tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match="is a git revision, a wheel or a directory") as error:
-        checkout_version(text, tmp_path / "old", repository)
-    assert "\n" not in str(error.value)
-
-
 def refusal(text: str | Path, folder: Path, root: Path) -> str:
     """Return the one line that a version is refused with."""
     with pytest.raises(UserError) as error:
         checkout_version(str(text), folder, root)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.mark.parametrize("text", ["no-such-branch", "--help", "HEAD:mlr", "; rm -rf x", ""])
+def test_what_is_no_revision_is_one_clear_line(repository: Path, tmp_path: Path, text: str) -> None:
+    said = refusal(text, tmp_path / "old", repository)
+    assert said.startswith(f"a version is a git revision, a wheel or a directory; {text!r} is none")
+    assert "`git branch --all`" in said
+    assert "`git fetch --unshallow`" in said
 
 
 def test_a_side_without_the_package_is_refused(repository: Path, tmp_path: Path) -> None:
@@ -86,16 +87,8 @@ def test_what_is_there_and_no_side_is_said_to_be_there(repository: Path, tmp_pat
     assert "README' is a file, and no wheel" in said
     said = refusal(tmp_path / "none.whl", tmp_path / "b", repository)
     assert said.endswith("none.whl' does not exist")
-    assert "`git branch --all`" in refusal("no-such-branch", tmp_path / "c", repository)
-
-
-def test_a_revision_needs_a_checkout_that_holds_it(repository: Path, tmp_path: Path) -> None:
-    said = refusal("HEAD", tmp_path / "a", tmp_path)
-    assert f"{tmp_path} is no git checkout (" in said
-    shallow = tmp_path / "shallow"
-    command = ["git", "clone", "-q", "--depth=1", repository.as_uri(), str(shallow)]
-    subprocess.run(command, check=True, capture_output=True)
-    assert "`git fetch --unshallow`" in refusal("HEAD~1", tmp_path / "b", shallow)
+    said = refusal("HEAD", tmp_path / "c", tmp_path)
+    assert f"'HEAD' is none of them in {tmp_path} (fatal: not a git repository" in said
 
 
 def test_without_git_a_directory_still_does(
@@ -134,18 +127,15 @@ def test_a_tree_that_changes_meanwhile_is_noticed(repository: Path, tmp_path: Pa
 
 def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
     before = dict(mlr.KERNELS)
-    shutil.copytree(ROOT / "mlr", tmp_path / "mlr")
+    copy_package(tmp_path)
     text = (tmp_path / "mlr" / "gradients.py").read_text()
     (tmp_path / "mlr" / "gradients.py").write_text(text.replace("def outer_sum(", "def other("))
-    try:
+    with forgetting_versions():
         old, new = load(ROOT, "mlr_test_old"), load(tmp_path, "mlr_test_new")
         assert old.KERNELS["einsum"] is not new.KERNELS["einsum"]
         assert "outer_sum" in old.KERNELS
         assert "outer_sum" not in new.KERNELS
         assert before == mlr.KERNELS
-    finally:
-        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
-            del sys.modules[name]
 
 
 # What a version may call otherwise than the harness does.
@@ -174,17 +164,14 @@ def apart(problem):
 
 def test_a_version_of_other_names_is_bound_like_the_harness_own(tmp_path: Path) -> None:
     """Its kernels get a problem of their own version, on the tensors of the harness's."""
-    shutil.copytree(ROOT / "mlr", tmp_path / "mlr", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     for path in (tmp_path / "mlr").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         for ours, theirs in OTHER_NAMES.items():
             text = re.sub(rf"\b{ours}\b", theirs, text)
         path.write_text(text + APART * (path.name == "steps.py"), encoding="utf-8")
-    try:
+    with forgetting_versions():
         kernels = load_kernels(tmp_path, "mlr_test_other")
-    finally:
-        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
-            del sys.modules[name]
     for name, operation in (
         ("matmul", "gradient"),
         ("auto", "gradient"),
@@ -252,8 +239,7 @@ def test_two_directories_bring_two_versions_and_a_stranger_the_same(
     repository: Path, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
-        shutil.copytree(repository / "mlr", tmp_path / name / "mlr")
-        (tmp_path / name / "mine.py").write_text(name)
+        (copy_package(tmp_path / name) / "mine.py").write_text(name)
     versions = both(
         str(tmp_path / "one"), str(tmp_path / "two"), tmp_path / "two/mine.py", repository
     )
@@ -284,7 +270,7 @@ def test_a_users_kernels_join_the_version_that_imports_them(
     monkeypatch.syspath_prepend(str(packages))
     before = dict(mlr.KERNELS)
     versions = both("HEAD", None, tmp_path / "mine.py", repository)
-    try:
+    with forgetting_versions():
         for version, name in zip(versions, ("mlr_test_old", "mlr_test_new"), strict=True):
             module = load(version.folder, name)
             for kernel in ("mine", "offered"):
@@ -292,9 +278,6 @@ def test_a_users_kernels_join_the_version_that_imports_them(
         assert sys.modules["mlr"] is mlr
         assert "offering" not in sys.modules
         assert before == mlr.KERNELS
-    finally:
-        for name in [n for n in sys.modules if n.startswith("mlr_test_")]:
-            del sys.modules[name]
 
 
 def test_what_a_killed_gate_left_is_cleared_and_a_living_ones_is_not(

@@ -1,0 +1,26 @@
+"""Copies of the package, as versions that a gate compares, loaded beside the harness's own."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from paths import ROOT
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy the package into a folder, and return the folder."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "mlr", folder / "mlr", ignore=ignored)
+    return folder
+
+
+@contextmanager
+def forgetting_versions() -> Iterator[None]:
+    """Forget afterwards what was loaded under a name that begins with `mlr_test`."""
+    try:
+        yield
+    finally:
+        for name in [one for one in sys.modules if one.startswith("mlr_test")]:
+            del sys.modules[name]
