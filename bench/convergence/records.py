@@ -1,25 +1,16 @@
-"""Stored convergence runs: what such a file holds, and reading it. Needs no torch.
-
-An alias is the name of a field in the file.
-"""
+"""Stored convergence runs: what such a file holds. Needs no torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..store.columns import Above, Amount, Name, Size, Slug
-from ..store.files import load_latest
-from ..store.schema import Commit
+from ..store.results import Record, StoredResult
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-
-class TaskInfo(_Model):
+class TaskInfo(Record):
     """What is trained on, until when, and how often that is timed."""
 
     rows: Size
@@ -40,7 +31,7 @@ class TaskInfo(_Model):
         )
 
 
-class TrainerResult(_Model):
+class TrainerResult(Record):
     """One trainer: its loss before and after each iteration, the seconds in each process.
 
     `iteration` says what one of its iterations is.
@@ -50,28 +41,24 @@ class TrainerResult(_Model):
     iteration: Name
     status: Literal["ok", "not reached", "unsupported", "crashed"]
     reason: Annotated[str, Field(max_length=1000)] | None = None
-    losses: list[Amount] = []
-    seconds: list[Above] = []
-
-    @property
-    def iterations(self) -> int:
-        """How many it took."""
-        return len(self.losses) - 1
+    losses: list[Amount] = Field(default=[])
+    seconds: list[Above] = Field(default=[])
 
 
-class ConvergenceRun(_Model):
+class ConvergenceRun(StoredResult):
     """How long each trainer took to reach the target loss, on one machine and one data set."""
 
-    version: Literal[2] = Field(alias="schema")
-    datetime: Name
-    commit_info: Commit
-    machine: Slug
-    settings: dict[str, Any]
-    packages: dict[str, str]
+    what: ClassVar[str] = "a convergence run"
+
     task: TaskInfo
     closed_form_loss: Above
     target: Above
     results: list[TrainerResult]
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """Its machine and task."""
+        return self.machine, str(self.task)
 
     @property
     def name(self) -> str:
@@ -81,10 +68,3 @@ class ConvergenceRun(_Model):
             f"{self.machine}-fit-{task.dtype}-{task.rows}x{task.features}x{task.outputs}"
             f"-lr{task.lr:g}-batch{task.batch_size}-seed{task.seed}"
         )
-
-
-def latest_convergence_runs(folder: Path) -> list[ConvergenceRun]:
-    """Return the newest run of each machine and task below a folder, in a fixed order."""
-    return load_latest(
-        folder, ConvergenceRun, "a convergence run", lambda one: (one.machine, str(one.task))
-    )

@@ -45,13 +45,16 @@ class Training(NamedTuple):
     restart: Callable[[], None]
 
 
+class UnsupportedError(Exception):
+    """A trainer cannot train on a task; its text says why."""
+
+
 class Trainer(NamedTuple):
     """A way to train."""
 
     iteration: str  # what one is, in words
-    start: Callable[[Task], Training]  # gets one ready, compilation included
-    unsupported: Callable[[Task], str | None] = lambda task: None  # the reason
-    is_direct: bool = False  # another iteration would change nothing
+    # Gets a training ready, compilation included, or raises an UnsupportedError.
+    start: Callable[[Task], Training]
 
 
 def closed_form(data: Dataset) -> Gradient:
@@ -69,14 +72,11 @@ def validation_loss(data: Dataset, parameters: Gradient) -> float:
 
 
 def _by_steps(name: str, task: Task) -> Training:
-    problem = Problem(task.step_case())
+    kernel, problem = get_kernel(name), Problem(task.step_case())
+    if (reason := kernel.unsupported(problem.case)) is not None:
+        raise UnsupportedError(reason)
     problem.x, problem.y, problem.lr = task.data.x_train, task.data.y_train, task.info.lr
-    step = get_kernel(name).bind(problem)
-    return Training(step, problem.parameters, problem.reset)
-
-
-def _steps_unsupported(name: str, task: Task) -> str | None:
-    return get_kernel(name).unsupported(task.step_case())
+    return Training(kernel.bind(problem), problem.parameters, problem.reset)
 
 
 def _by_batches(make: Callable[..., Regression], task: Task) -> Training:
@@ -141,8 +141,7 @@ def _sklearn_sgd(task: Task) -> Training:
 
 
 def _steps(name: str) -> Trainer:
-    unsupported = partial(_steps_unsupported, name)
-    return Trainer("a step on all rows", partial(_by_steps, name), unsupported)
+    return Trainer("a step on all rows", partial(_by_steps, name))
 
 
 def _batches(make: Callable[..., Regression]) -> Trainer:
@@ -155,6 +154,6 @@ TRAINERS: dict[str, Trainer] = {
     "LinearRegression": _batches(LinearRegression),
     "LinearRegression(kernel='auto')": _batches(partial(LinearRegression, kernel="auto")),
     "EinsumLinearRegression": _batches(EinsumLinearRegression),
-    "sklearn LinearRegression": Trainer("all of it", _sklearn_direct, is_direct=True),
+    "sklearn LinearRegression": Trainer("all of it", _sklearn_direct),
     "sklearn SGDRegressor": Trainer("an epoch of single rows", _sklearn_sgd),
 }

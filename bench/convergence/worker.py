@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import statistics
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +24,14 @@ from ..common.garbage import gc_paused
 from ..machine.info import packages, settings
 from ..measure.timing import time_batch
 from .records import TaskInfo
-from .trainers import TRAINERS, Task, Trainer, Training, closed_form, validation_loss
+from .trainers import (
+    TRAINERS,
+    Task,
+    Training,
+    UnsupportedError,
+    closed_form,
+    validation_loss,
+)
 
 MAX_ITERATIONS = 2_000
 MAX_TRAINING_S = 5.0
@@ -43,7 +51,7 @@ def make_task(info: TaskInfo) -> Task:
     return Task(data, info)
 
 
-def train_to_target(trainer: Trainer, training: Training, task: Task, target: float) -> list[float]:
+def train_to_target(training: Training, task: Task, target: float) -> list[float]:
     """Train until the loss is at most the target; return it at the start and per iteration.
 
     Ends early where an iteration changes nothing any more, where the loss is no number, or where it
@@ -54,7 +62,7 @@ def train_to_target(trainer: Trainer, training: Training, task: Task, target: fl
     while losses[-1] > target and len(losses) <= MAX_ITERATIONS and spent_s < MAX_TRAINING_S:
         spent_s += time_batch(training.iterate, 1, "cpu").seconds
         losses.append(validation_loss(task.data, training.parameters()))
-        if trainer.is_direct or not math.isfinite(losses[-1]):
+        if losses[-1] == losses[-2] or not math.isfinite(losses[-1]):
             break
     return losses
 
@@ -62,13 +70,13 @@ def train_to_target(trainer: Trainer, training: Training, task: Task, target: fl
 def _prepare(name: str, task: Task, target: float) -> tuple[dict[str, Any], Training | None]:
     trainer = TRAINERS[name]
     account = {"trainer": name, "iteration": trainer.iteration}
-    if (reason := trainer.unsupported(task)) is not None:
-        return account | {"status": "unsupported", "reason": reason}, None
     try:
         training = trainer.start(task)
         training.iterate()  # what compiles, compiles now
         training.restart()
-        losses = train_to_target(trainer, training, task, target)
+        losses = train_to_target(training, task, target)
+    except UnsupportedError as error:
+        return account | {"status": "unsupported", "reason": str(error)}, None
     except Exception as error:
         return account | {"status": "crashed", "reason": in_one_line(error)}, None
     if losses[-1] <= target:
@@ -79,31 +87,39 @@ def _prepare(name: str, task: Task, target: float) -> tuple[dict[str, Any], Trai
 
 
 def measure(info: TaskInfo, number: int) -> Iterator[dict[str, Any]]:
-    """Measure every trainer, and yield what was found as events.
+    """Measure every trainer: yield the name of each before its turn, and at last what was found.
 
-    The first has the target; then there is one for each trainer, as `TrainerResult` without times,
-    and one each time a trainer is timed: `timed`, its name, `seconds`, and the `loss` it reached.
+    A trainer's `seconds` are the median of this process.
     """
     task = make_task(info)
     best = validation_loss(task.data, closed_form(task.data))
     target = (1 + info.tolerance) * best
-    yield {"closed_form_loss": best, "target": target, "settings": settings(),
-           "packages": packages()}  # fmt: skip
     order = random.Random(1_000 * info.seed + number)
-    ready = {}
+    accounts, ready = {}, {}
     for name in order.sample(list(TRAINERS), len(TRAINERS)):
-        account, training = _prepare(name, task, target)
-        yield account
+        yield {"trainer": name}
+        accounts[name], training = _prepare(name, task, target)
         if training is not None:
-            ready[name] = training, len(account["losses"]) - 1
+            ready[name] = training
+    seconds: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(info.repeats):
         for name in order.sample(list(ready), len(ready)):
-            training, iterations = ready[name]
+            yield {"trainer": name}
+            training, account = ready[name], accounts[name]
+            iterations = len(account["losses"]) - 1
             training.restart()
             with gc_paused():
                 one_s = time_batch(training.iterate, iterations, "cpu").seconds
+            seconds[name].append(iterations * one_s)
             loss = validation_loss(task.data, training.parameters())
-            yield {"timed": name, "seconds": iterations * one_s, "loss": loss}
+            if not loss <= target * (1 + 1e-9):
+                reason = f"when timed, it ended at a loss of {loss:.6g}, not at the target"
+                account |= {"status": "not reached", "reason": reason}
+    for name, some in seconds.items():
+        if accounts[name]["status"] == "ok":
+            accounts[name]["seconds"] = [statistics.median(some)]
+    yield {"closed_form_loss": best, "target": target, "settings": settings(),
+           "packages": packages(), "results": list(accounts.values())}  # fmt: skip
 
 
 def main(task: str, number: str) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+
+from ..common.errors import single_line
 
 Make = Callable[[], Figure | None]  # which can be pickled, to be drawn by another process
 Paths = Mapping[str, str]  # of figures, by stem
@@ -46,6 +50,34 @@ class Subject:
     # The stem of the figure that REPORT.md shows, by the short name of the figure.
     published: Mapping[str, str] = field(default_factory=dict)
     readme: Mapping[str, str] = field(default_factory=dict)  # its parts of a README
+
+
+def subject_of(
+    kind: str,
+    runs: Sequence[Any],
+    write: Callable[[Any, str | None], str],
+    draw: Callable[[Any], Figure],
+    rank: Callable[[Any], Any],
+) -> Subject:
+    """Return what a report tells of stored results: of each a part with a figure, by machine.
+
+    Those of a machine follow each other. REPORT.md shows the figure of the one of the highest rank.
+    """
+
+    def sections(paths: Paths) -> list[Section]:
+        return [
+            Section(
+                f"{kind.capitalize()} on {single_line(machine)}",
+                "\n\n".join(write(run, paths.get(f"{run.name}-{kind}")) for run in some),
+            )
+            for machine, some in groupby(runs, key=lambda run: run.machine)
+        ]
+
+    return Subject(
+        sections=sections,
+        figures={f"{run.name}-{kind}": partial(draw, run) for run in runs},
+        published={kind: f"{max(runs, key=rank).name}-{kind}"} if runs else {},
+    )
 
 
 def safe(name: str) -> str:

@@ -24,6 +24,7 @@ from ..common.units import (
     format_ratio,
     format_time,
 )
+from ..stats.estimators import quartiles
 from ..store.columns import FRAME
 from .markdown import markdown_table
 
@@ -116,6 +117,16 @@ def _unless_missing(status: Any, *ratio: float) -> str:
     return format_ratio(*ratio) if ratio[0] == ratio[0] else missing
 
 
+def _with_reason(status: str, reason: object) -> str:
+    return f"{status}: {reason}" if isinstance(reason, str) else status  # pandas may make None NaN
+
+
+def with_quartiles(write: Callable[..., str], values: Sequence[float]) -> str:
+    """Write the median of some values, with their quartiles in brackets."""
+    low, middle, high = quartiles(values)
+    return write(middle, low, high)
+
+
 def _several(ties: Sequence[str], between: str = ", ") -> str:
     more = f" and {len(ties) - 2} more" if len(ties) > 2 else ""
     return between.join(ties[:2]) + more or UNKNOWN
@@ -158,6 +169,7 @@ SIZE = Column("batch × in → out", tuple(SIZES), format_case)
 KERNEL, OPERATION, DEVICE, DTYPE, STATUS, MACHINE, RUN = map(
     _declared, ("kernel", "operation", "device", "dtype", "status", "machine", "run")
 )
+OUTCOME = STATUS._replace(fields=("status", "reason"), format=_with_reason)
 DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), lambda *pair: ", ".join(pair))
 PREDICTED = _declared("predicted_peak_bytes")
 TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), format_time)

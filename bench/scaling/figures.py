@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from ..common.units import format_bytes, format_case, format_tick
-from ..report.style import COLOURS, add_legend, add_title_and_footer, entry, label
+from ..report.style import (
+    COLOURS,
+    add_legend,
+    add_title_and_footer,
+    entry,
+    label,
+    log_axis,
+    subdivisions,
+)
 from .metrics import fit_link, largest_case, median
 from .records import ScalingResult, ScalingRun
 
@@ -25,17 +34,11 @@ _PARTS = (
 
 def scaling_figure(run: ScalingRun) -> Figure:
     """Draw what a step consists of at the largest case, and all-reduces by themselves."""
-    figure = Figure(figsize=(11, 5), layout="constrained", dpi=110)
+    figure = Figure(figsize=(11, 5))
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    entries = [*_draw_steps(left, run), *_draw_all_reduces(right, run)]
-    for axes in (left, right):
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    add_legend(figure, entries)
-    commit = run.commit_info
-    source = {"machine": run.machine, "commit": commit.id, "dirty": commit.dirty}
+    add_legend(figure, [*_draw_steps(left, run), *_draw_all_reduces(right, run)])
     title = f"{run.mode.capitalize()} scaling over {run.world} processes: where a step's time goes"
-    add_title_and_footer(figure, title, pd.DataFrame([source | {"run": run.datetime}]))
+    add_title_and_footer(figure, title, run.source())
     return figure
 
 
@@ -59,11 +62,9 @@ def _draw_steps(axes: Axes, run: ScalingRun) -> list[Line2D]:
     axes.set_xlim(0, 1.03 * axes.get_xlim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: format_tick(s) if s else "0"))
-    axes.grid(True, axis="x", color="0.9", linewidth=0.8)
     axes.set_xlabel("median time")
     fastest = f": the {len(shown)} fastest of {len(found)}" if len(found) > len(shown) else ""
-    case = f"a step at {format_case(*shown[0].case)}, {shown[0].dtype}{fastest}"
-    axes.set_title(case, fontsize=10)
+    axes.set_title(f"a step at {format_case(*shown[0].case)}, {shown[0].dtype}{fastest}")
     rows = "all the rows" if run.mode == "strong" else "one rank's rows"
     drawn = parts.max(axis=0) > 1e-3 * parts.sum(axis=1).max()
     bars = [entry(text, "s", colour=colour)
@@ -85,7 +86,7 @@ def _draw_all_reduces(axes: Axes, run: ScalingRun) -> list[Line2D]:
         return _draw_nothing(axes, "no all-reduce was measured by itself")
     points = sorted((point.bytes, median(point.seconds)) for point in run.all_reduces)
     sizes, seconds = np.array(points).T
-    axes.set_title(f"an all-reduce over {run.world} processes by itself", fontsize=10)
+    axes.set_title(f"an all-reduce over {run.world} processes by itself")
     axes.loglog(sizes, seconds, marker="o", ls="", color=COLOURS[2])
     entries = [entry("all-reduce by itself", "o", colour=COLOURS[2])]
     if (link := fit_link(run)) is not None:
@@ -93,19 +94,14 @@ def _draw_all_reduces(axes: Axes, run: ScalingRun) -> list[Line2D]:
         times = [link.all_reduce_s(run.world, size) for size in fitted]
         axes.plot(fitted, times, lw=1.4, color=COLOURS[2], zorder=1.5)
         entries.append(entry("the α-β model", line="-", colour=COLOURS[2]))
-    axes.xaxis.set_major_locator(LogLocator(base=2, numticks=6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: format_tick(size, format_bytes)))
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=14))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda s, _: format_tick(s)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-    axes.grid(True, color="0.9", linewidth=0.8)
+    log_axis(axes.xaxis, partial(format_tick, write=format_bytes), LogLocator(base=2, numticks=6))
+    log_axis(axes.yaxis, format_tick, subdivisions(seconds.max() / seconds.min()))
     axes.set_xlabel("bytes of the message (log)")
     axes.set_ylabel("median time (log)")
     return entries
 
 
 def _draw_nothing(axes: Axes, why: str) -> list[Line2D]:
-    axes.set_title(why, fontsize=10)
+    axes.set_title(why)
     axes.set_axis_off()
     return []

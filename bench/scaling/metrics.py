@@ -14,10 +14,11 @@ import pandas as pd
 from scipy.optimize import nnls
 
 from ..stats.estimators import estimate
-from .records import PEERS, ScalingResult, ScalingRun
+from .records import ScalingResult, ScalingRun
 
 SHORTEST_S = 1e-9  # that an all-reduce is said to take
-Sample = tuple[str, int, str, list[float]]  # candidate, round, part, seconds of each call
+PARTS = ("step", "ddp", "single", "compute", "whole")
+Sample = tuple[str, int, str, list[float]]  # candidate, round, one of PARTS, seconds of each call
 
 
 def times_by_round(samples: Sequence[Sequence[Sample]]) -> dict[str, dict[str, Any]]:
@@ -39,29 +40,23 @@ def times_by_round(samples: Sequence[Sequence[Sample]]) -> dict[str, dict[str, A
         columns=["rank", "candidate", "round", "part", "seconds"],
     )
     frame = frame.explode("seconds").astype({"seconds": float})
-    keys = ["part", "candidate", "round"]
-    frame["call"] = frame.groupby([*keys, "rank"]).cumcount()
-    means = frame.groupby([*keys, "rank"])["seconds"].mean()
-    slowest = means.groupby(keys).max()
-    slowest_call = frame.groupby([*keys, "call"])["seconds"].max().groupby(keys).mean()
-
-    def times(of: pd.Series, part: str, candidate: str) -> pd.Series:
-        return of.xs((part, candidate)) if (part, candidate) in of.index else pd.Series(dtype=float)
-
+    frame["call"] = frame.groupby(["candidate", "round", "part", "rank"]).cumcount()
     found = {}
-    for name in frame["candidate"].unique():
-        step, ddp, whole = (times(slowest, part, name) for part in ("step", "ddp", "whole"))
-        compute_max = times(slowest_call, "compute", name)
+    for name, rows in frame.groupby("candidate", sort=False):
+        means = rows.pivot_table("seconds", "round", ["part", "rank"])
+        slowest = means.T.groupby("part").max().reindex(PARTS).T
+        calls = rows[rows["part"] == "compute"].groupby(["round", "call"])["seconds"].max()
+        compute_max = calls.groupby("round").mean()
         columns = {
-            "step_s": step,
-            "single_process_s": times(slowest, "single", name),
+            "step_s": slowest["step"],
+            "single_process_s": slowest["single"],
             "compute_max_s": compute_max,
-            "allreduce_s": (whole - compute_max).clip(lower=SHORTEST_S),
-            "ddp_log_ratios": (ddp / step).map(math.log) if len(ddp) else ddp,
+            "allreduce_s": (slowest["whole"] - compute_max).clip(lower=SHORTEST_S),
+            "ddp_log_ratios": (slowest["ddp"] / slowest["step"]).map(math.log),
         }
-        found[name] = {column: values.tolist() for column, values in columns.items()}
-        by_rank = times(means, "compute", name)
-        found[name]["compute_s"] = by_rank.unstack().to_numpy().tolist() if len(by_rank) else []
+        found[str(name)] = {key: values.dropna().tolist() for key, values in columns.items()}
+        by_rank = means["compute"].to_numpy().tolist() if len(compute_max) else []
+        found[str(name)]["compute_s"] = by_rank
     return found
 
 
@@ -80,29 +75,21 @@ def efficiency(run: ScalingRun, one: ScalingResult) -> float:
     return median(speedups(one)) / (run.world if run.mode == "strong" else 1)
 
 
-def load_imbalance(one: ScalingResult) -> float:
-    """Return the median over rounds of the slowest rank's compute over the fastest's."""
-    return median([max(ranks) / min(ranks) for ranks in one.compute_s])
-
-
-def ddp_speedup(one: ScalingResult) -> tuple[float, float, float] | None:
+def ddp_speedup(one: ScalingResult) -> tuple[float, float, float]:
     """Return how many times as fast as DDP a kernel is, and the ends of its 95 % interval.
 
-    The ends are NaN where there was one round; None where there is no ratio.
+    All are NaN where there is no ratio, the ends where there was one round.
     """
     if not one.ddp_log_ratios:
-        return None
+        return math.nan, math.nan, math.nan
     centre, low, high = estimate(one.ddp_log_ratios, None)
     low, high = (math.nan if end is None else math.exp(end) for end in (low, high))
     return math.exp(centre), low, high
 
 
-def largest_case(run: ScalingRun, own: bool = False) -> list[ScalingResult]:
-    """Return what is ok at the case with the most work, m·n·o, in float64 if any is; fastest first.
-
-    Peers are left out if `own`.
-    """
-    found = [one for one in run.results if one.status == "ok" and not (own and one.kernel in PEERS)]
+def largest_case(run: ScalingRun) -> list[ScalingResult]:
+    """Return what is ok at the case with the most work, in float64 if any is, the fastest first."""
+    found = [one for one in run.results if one.status == "ok"]
     dtype = max((one.dtype for one in found), default="", key=lambda name: name == "float64")
     found = [one for one in found if one.dtype == dtype]
     most = max((one.case for one in found), key=lambda case: (math.prod(case), case), default=())
@@ -147,24 +134,3 @@ def predicted_efficiency(run: ScalingRun, one: ScalingResult, link: LinkModel) -
     """
     compute_s = median(one.single_process_s) / (run.world if run.mode == "strong" else 1)
     return compute_s / (compute_s + link.all_reduce_s(run.world, one.message_bytes))
-
-
-def prediction_errors(run: ScalingRun, link: LinkModel) -> pd.Series:
-    """Return predicted / measured − 1 of the efficiency of each of our own kernels and cases."""
-    found = [
-        predicted_efficiency(run, one, link) / efficiency(run, one) - 1
-        for one in run.results
-        if one.status == "ok" and one.kernel not in PEERS
-    ]
-    return pd.Series(found, dtype=float)
-
-
-def optimal_world_size(one: ScalingResult, link: LinkModel) -> float:
-    """Return the P of the least T₁/P + T(P, s) of strong scaling, infinite where α is zero.
-
-    It is where −T₁/P² + 2α + 2sβ/P² = 0.
-    """
-    divisible_s = median(one.single_process_s) - 2 * one.message_bytes * link.s_per_byte
-    if divisible_s <= 0:
-        return 1.0
-    return max(1.0, math.sqrt(divisible_s / (2 * link.latency_s))) if link.latency_s else math.inf

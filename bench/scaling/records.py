@@ -1,31 +1,25 @@
-"""Stored scaling runs: what such a file holds, and reading it. Needs no torch.
+"""Stored scaling runs: what such a file holds. Needs no torch.
 
 In a scaling run P processes share the rows of a batch, add up their gradients with one all-reduce,
 and take the same step. *Strong*: the batch stays as it is. *Weak*: each process brings rows of its
-own. Times are in seconds. An alias is the name of a field in the file.
+own. Times are in seconds.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..store.columns import Above, Amount, Count, Name, Size, Slug
-from ..store.files import load_latest
-from ..store.schema import Commit
+from ..store.results import Record, StoredResult
 
 Mode = Literal["strong", "weak"]
 DDP = "ddp"
 PEERS = (DDP, "statistics")  # every other kernel is our own
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-
-class RankInfo(_Model):
+class RankInfo(Record):
     """Where one of the processes ran."""
 
     rank: Count
@@ -35,14 +29,14 @@ class RankInfo(_Model):
     threads: Size
 
 
-class AllReducePoint(_Model):
+class AllReducePoint(Record):
     """All-reduces of one size by themselves: the seconds of each round."""
 
     bytes: Size
     seconds: Annotated[list[Above], Field(min_length=1)]
 
 
-class ScalingResult(_Model):
+class ScalingResult(Record):
     """One kernel on one case: the seconds of each round.
 
     `step_s` is the step's over all ranks, `single_process_s` one process's in the same round
@@ -61,12 +55,12 @@ class ScalingResult(_Model):
     reason: Annotated[str, Field(max_length=1000)] | None = None
     max_rel_error: Amount | None = None
     message_bytes: Size = 1
-    step_s: list[Above] = []
-    single_process_s: list[Above] = []
-    compute_s: list[list[Above]] = []
-    compute_max_s: list[Above] = []
-    allreduce_s: list[Above] = []
-    ddp_log_ratios: list[float] = []
+    step_s: list[Above] = Field(default=[])
+    single_process_s: list[Above] = Field(default=[])
+    compute_s: list[list[Above]] = Field(default=[])
+    compute_max_s: list[Above] = Field(default=[])
+    allreduce_s: list[Above] = Field(default=[])
+    ddp_log_ratios: list[float] = Field(default=[])
 
     @model_validator(mode="after")
     def _has_a_value_each_round(self) -> Self:
@@ -86,17 +80,13 @@ class ScalingResult(_Model):
         return self.batch, self.in_features, self.out_features
 
 
-class ScalingRun(_Model):
+class ScalingRun(StoredResult):
     """What so many processes of one machine did, as `python -m bench scaling` stores it."""
 
-    version: Literal[2] = Field(alias="schema")
-    datetime: Name
-    commit_info: Commit
-    machine: Slug
+    what: ClassVar[str] = "a scaling run"
+
     mode: Mode
     world: Size
-    settings: dict[str, Any]
-    packages: dict[str, str]
     ranks: list[RankInfo]
     results: list[ScalingResult]
     all_reduces: list[AllReducePoint]
@@ -109,13 +99,11 @@ class ScalingRun(_Model):
         return self
 
     @property
+    def key(self) -> tuple[str | int, ...]:
+        """Its machine, mode and world."""
+        return self.machine, self.mode, self.world
+
+    @property
     def name(self) -> str:
-        """How the names of its figures begin: its machine, mode and world."""
-        return f"{self.machine}-{self.mode}-{self.world}"
-
-
-def latest_scaling_runs(folder: Path) -> list[ScalingRun]:
-    """Return the newest run of each machine, mode and world below a folder, in a fixed order."""
-    return load_latest(
-        folder, ScalingRun, "a scaling run", lambda one: (one.machine, one.mode, one.world)
-    )
+        """How the names of its figures begin."""
+        return "-".join(map(str, self.key))

@@ -18,7 +18,7 @@ from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
 from ...common.units import counted, format_ratio
 from ...convergence import section as convergence
-from ...convergence.records import latest_convergence_runs
+from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import section as gate_power
 from ...experiments.gate_power.analysis import read_all
 from ...report import publishing
@@ -26,7 +26,7 @@ from ...report.build import Keep, write_report, write_table
 from ...report.subject import Subject
 from ...report.tables import KERNEL, SIZE, Column, render
 from ...scaling import section as scaling
-from ...scaling.records import latest_scaling_runs
+from ...scaling.records import ScalingRun
 from ...store.runs import (
     NAMES,
     find_runs,
@@ -117,8 +117,8 @@ def _runs_of(results: Path) -> list[Path]:
 def others(results: Path) -> list[Subject]:
     """Return what a results folder has beside its runs."""
     return [
-        convergence.subject(latest_convergence_runs(results / "convergence")),
-        scaling.subject(latest_scaling_runs(results / "scaling")),
+        convergence.subject(ConvergenceRun.latest(results / "convergence")),
+        scaling.subject(ScalingRun.latest(results / "scaling")),
         gate_power.subject(read_all(sorted((results / "gate").glob("*.jsonl")))),
     ]
 

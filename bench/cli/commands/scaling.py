@@ -43,14 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ...machine.lock import exclusive_machine
     from ...plan.benchmark import cases
     from ...scaling.measure import DEFAULT_KERNELS, Plan, measure_scaling
-    from ...scaling.records import Mode
     from ..console import doing
 
     axes = Selection.from_args(arguments, arguments.default_grid)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
     planned = list(cases(replace(axes, operation=("gradient",))))
-    mode: Mode = "weak" if arguments.weak else "strong"
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
     try:
         with (
@@ -60,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
             quiet = nullcontext(lambda _: None)
             with doing() if workers.rank == 0 else quiet as show:
                 kernels = axes.kernel or DEFAULT_KERNELS
-                plan = Plan(planned, kernels, mode, arguments.rounds)
+                plan = Plan(
+                    planned, kernels, "weak" if arguments.weak else "strong", arguments.rounds
+                )
                 path = measure_scaling(workers, plan, arguments.out, show)
     except (WorkerError, ValueError) as error:
         rank = os.environ.get("RANK", "0")

@@ -14,7 +14,7 @@ from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.convergence import run as convergence
 from bench.convergence import worker
-from bench.convergence.records import ConvergenceRun, TaskInfo, latest_convergence_runs
+from bench.convergence.records import ConvergenceRun, TaskInfo
 from bench.convergence.run import measure_convergence, merge_processes
 from bench.convergence.section import (
     COLUMNS,
@@ -23,7 +23,15 @@ from bench.convergence.section import (
     convergence_table,
     subject,
 )
-from bench.convergence.trainers import TRAINERS, closed_form, validation_loss
+from bench.convergence.trainers import (
+    TRAINERS,
+    Task,
+    Trainer,
+    Training,
+    UnsupportedError,
+    closed_form,
+    validation_loss,
+)
 from bench.convergence.worker import make_task, train_to_target
 
 SMALL = TaskInfo(rows=450, features=5, outputs=2, dtype="float64", lr=0.1, batch_size=40)
@@ -40,20 +48,21 @@ worker.main(*sys.argv[1:])
 
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "torch_compile"])
 def test_every_trainer_comes_as_near_as_the_closed_form_and_again(name: str) -> None:
-    task, trainer = make_task(SMALL), TRAINERS[name]
-    if reason := trainer.unsupported(task):
-        pytest.skip(reason)
+    task = make_task(SMALL)
+    try:
+        training = TRAINERS[name].start(task)
+    except UnsupportedError as error:
+        pytest.skip(str(error))
     best = closed_form(task.data)
     target = 1.01 * validation_loss(task.data, best)
-    training = trainer.start(task)
-    losses = train_to_target(trainer, training, task, target)
+    losses = train_to_target(training, task, target)
     assert losses[0] > 100 * target
     assert losses[-1] <= target < losses[-2]
     weight, bias = training.parameters()
     torch.testing.assert_close(weight, best.weight, rtol=0.05, atol=0.5)
     torch.testing.assert_close(bias, best.bias, rtol=0.05, atol=0.5)
     training.restart()
-    again = train_to_target(trainer, training, task, target)
+    again = train_to_target(training, task, target)
     assert again == pytest.approx(losses, rel=1e-9)
 
 
@@ -68,70 +77,62 @@ def test_the_closed_form_is_that_of_the_normal_equations() -> None:
 def test_a_training_that_does_not_get_there_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(SMALL)
     monkeypatch.setattr(worker, "MAX_ITERATIONS", 7)
-    trainer = TRAINERS["LinearRegression"]
-    assert len(train_to_target(trainer, trainer.start(task), task, 0.0)) == 8
-    trainer = TRAINERS["sklearn LinearRegression"]
-    assert len(train_to_target(trainer, trainer.start(task), task, 0.0)) == 2
+    for name, losses in (("LinearRegression", 8), ("sklearn LinearRegression", 3)):
+        assert len(train_to_target(TRAINERS[name].start(task), task, 0.0)) == losses
     wild = task._replace(info=SMALL.model_copy(update={"lr": 1e200}))
-    trainer = TRAINERS["auto_step"]
-    losses = train_to_target(trainer, trainer.start(wild), wild, 0.0)
-    assert not math.isfinite(losses[-1])
-    assert len(losses) < 8
+    found = train_to_target(TRAINERS["auto_step"].start(wild), wild, 0.0)
+    assert not math.isfinite(found[-1])
+    assert len(found) < 8
 
 
 def test_a_process_accounts_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is fine, one that is not supported, one that fails and one that never arrives."""
-
-    def crash(task: object) -> Any:
-        raise RuntimeError("no\nway")
-
+    """Two are fine, though one not when timed; then: not supported, crashed, never there."""
     fine = TRAINERS["sklearn LinearRegression"]
+
+    def fail(error: Exception) -> Any:
+        raise error
+
+    def start_worse(task: Task) -> Training:
+        training, calls = fine.start(task), iter(range(10))
+        return training._replace(
+            iterate=lambda: training.iterate() if next(calls) < 2 else training.restart()
+        )
+
     trainers = {
         "fine": fine,
-        "unsupported": fine._replace(unsupported=lambda task: "not here"),
-        "crashed": fine._replace(start=crash),
+        "worse": Trainer("all of it", start_worse),
+        "unsupported": Trainer("a step", lambda task: fail(UnsupportedError("not here"))),
+        "crashed": Trainer("a step", lambda task: fail(RuntimeError("no\nway"))),
         "late": TRAINERS["LinearRegression"],
     }
     monkeypatch.setattr(worker, "TRAINERS", trainers)
     monkeypatch.setattr(worker, "MAX_ITERATIONS", 1)
-    head, *events = worker.measure(SMALL, 0)
-    assert head["target"] == pytest.approx(1.01 * head["closed_form_loss"])
-    accounts = {event["trainer"]: event for event in events[:4]}
-    found = {name: (event["status"], event.get("reason")) for name, event in accounts.items()}
-    late = accounts["late"]["reason"]
-    assert found == {
-        "fine": ("ok", None), "unsupported": ("unsupported", "not here"),
-        "crashed": ("crashed", "RuntimeError: no way"), "late": ("not reached", late),
-    }  # fmt: skip
-    assert late.endswith("after 1 iterations")
-    assert [event["timed"] for event in events[4:]] == ["fine"] * SMALL.repeats
-    assert all(event["loss"] <= head["target"] and event["seconds"] > 0 for event in events[4:])
+    *events, found = worker.measure(SMALL, 0)
+    assert len(events) == len(trainers) + 2 * SMALL.repeats
+    assert found["target"] == pytest.approx(1.01 * found["closed_form_loss"])
+    accounts = {account["trainer"]: account for account in found["results"]}
+    said = {name: (one["status"], str(one.get("reason"))) for name, one in accounts.items()}
+    for name, status, reason in (
+        ("fine", "ok", "None"), ("worse", "not reached", "when timed, it ended at a loss of "),
+        ("unsupported", "unsupported", "not here"), ("crashed", "crashed", "RuntimeError: no way"),
+        ("late", "not reached", "its loss was "),
+    ):  # fmt: skip
+        assert said[name][0] == status
+        assert said[name][1].startswith(reason)
+    assert said["late"][1].endswith("after 1 iterations")
+    (fine_s,) = accounts["fine"]["seconds"]
+    assert fine_s > 0
 
 
-def lines(seconds: list[float], loss: float = 1.0, **account: Any) -> list[Any]:
-    said = {"trainer": "a", "iteration": "a step", "status": "ok", "losses": [9.0, 1.0]}
-    timed = [{"timed": "a", "seconds": second, "loss": loss} for second in seconds]
-    return [said | account, *timed]
+def account(**changed: Any) -> dict[str, Any]:
+    return {"trainer": "a", "iteration": "a step", "status": "ok", "losses": [9.0, 1.0]} | changed
 
 
-def test_processes_are_merged_by_their_medians() -> None:
-    found = merge_processes("a", 1.0, [lines([3.0, 1.0, 2.0]), lines([5.0])])
-    assert found.seconds == [2.0, 5.0]
-
-
-@pytest.mark.parametrize(
-    ("second", "status"),
-    [
-        (lines([1.0], loss=1.1), "not reached"),
-        (lines([1.0], loss=math.nan), "not reached"),
-        (lines([], status="crashed", reason="RuntimeError: no"), "crashed"),
-    ],
-)
-def test_what_fails_in_one_process_carries_no_time(second: list[Any], status: str) -> None:
-    found = merge_processes("a", 1.0, [lines([1.0]), second])
-    assert found.status == status
-    assert found.reason
-    assert not found.seconds
+def test_a_trainer_has_the_seconds_of_every_process_or_none() -> None:
+    first = account(seconds=[2.0])
+    assert merge_processes([first, account(seconds=[5.0])]).seconds == [2.0, 5.0]
+    found = merge_processes([first, account(status="crashed", reason="RuntimeError: no")])
+    assert (found.status, found.reason, found.seconds) == ("crashed", "RuntimeError: no", [])
 
 
 def stored(**changed: Any) -> dict[str, Any]:
@@ -167,27 +168,24 @@ def test_speedups_are_taken_within_each_process() -> None:
     assert "lost" not in readme  # which has no time
 
 
-def test_the_newest_of_each_machine_and_task_is_shown(tmp_path: Path) -> None:
-    for number, changed in enumerate(
-        ({}, {"datetime": "2026-11-24T00:00:00+00:00", "closed_form_loss": 2.0}, {"machine": "x"})
-    ):
-        text = json.dumps(run_of(**changed).model_dump(by_alias=True))
-        (tmp_path / f"{number}.json").write_text(text)
-    found = latest_convergence_runs(tmp_path)
-    assert [(one.machine, one.closed_form_loss) for one in found] == [("here", 2.0), ("x", 1.0)]
-    assert found[1] == run_of(machine="x")
-    assert len({one.name for one in found}) == 2
+def test_a_task_of_its_own_is_shown_of_its_own(tmp_path: Path) -> None:
+    task = stored()["task"]
+    runs = [run_of(), run_of(machine="x"), run_of(task=task | {"lr": 0.2})]
+    older = run_of(datetime="2026-11-22T00:00:00+00:00", closed_form_loss=2.0)
+    for number, run in enumerate((*runs, older)):
+        run.store(tmp_path / str(number))
+    assert ConvergenceRun.latest(tmp_path) == [runs[0], runs[2], runs[1]]
+    assert len({one.name for one in runs}) == 3
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"schema": 2}', json.dumps(stored(schema=1)),
-             json.dumps(stored(machine="../../up")), json.dumps(stored(target=math.nan)),
-             json.dumps(stored(closed_form_loss=-1.0)), json.dumps(stored(results=3))],
+    "changed", [{"schema": 1}, {"machine": "../../up"}, {"target": math.nan},
+                {"closed_form_loss": -1.0}, {"results": 3}],
 )  # fmt: skip
-def test_a_file_that_holds_none_is_one_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(text)
+def test_a_file_that_holds_none_is_one_line(changed: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(stored(**changed)))
     with pytest.raises(UserError, match="a convergence run must") as error:
-        latest_convergence_runs(tmp_path)
+        ConvergenceRun.latest(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -208,7 +206,7 @@ def test_what_is_shown_is_escaped_and_drawn(tmp_path: Path) -> None:
 def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> ConvergenceRun:
     """Run the command; hold what it stores and says against each other."""
     assert main(["convergence", "--rows", "300", "--processes", "1", "--out", str(tmp_path)]) == 0
-    (found,) = latest_convergence_runs(tmp_path)
+    (found,) = ConvergenceRun.latest(tmp_path)
     assert {one.trainer for one in found.results if one.status == "ok"} >= set(FEW)
     for one in found.results:
         if one.status == "ok":

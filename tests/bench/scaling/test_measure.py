@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from workers import reasons, torchrun
 
 from bench.cli.main import main
 from bench.scaling import measure
-from bench.scaling.records import ScalingResult, latest_scaling_runs
-from mlr import Case
-from mlr.distributed import WorkerError, Workers
+from bench.scaling.records import ScalingRun
 
 SMALL = ("--batch=100", "--outputs=3", "--dtype=float64", "--rounds=2", "--timeout=20")
 KERNELS = """
@@ -50,7 +47,7 @@ def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
     done = scale(tmp_path, *chosen)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == [str(path) for path in tmp_path.rglob("*.json")]
-    (run,) = latest_scaling_runs(tmp_path)
+    (run,) = ScalingRun.latest(tmp_path)
     assert (run.mode, run.world, run.settings["complete"]) == ("weak", 2, True)
     assert [one.rank for one in run.ranks] == [0, 1]
     by_name = {one.kernel: one for one in run.results}
@@ -81,47 +78,11 @@ def test_what_was_measured_outlives_a_worker(tmp_path: Path, kernel_file: Path) 
     done = scale(tmp_path, *chosen)
     assert done.returncode != 0
     assert "rank 1 gave no sign of life" in reasons(done)[0]
-    (run,) = latest_scaling_runs(tmp_path)
+    (run,) = ScalingRun.latest(tmp_path)
     assert not run.settings["complete"]
     assert [(one.kernel, one.in_features) for one in run.results] == [
         ("deadly", 6), ("ddp", 6), ("statistics", 6),
     ]  # fmt: skip
-
-
-class TwoWorkers(Workers):
-    """The first of two workers, whose second one says what the first does."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 2, torch.device("cpu"), 1.0, None)
-
-    def all_gather_object(self, fact: object) -> list[Any]:
-        return [fact, fact]
-
-    def all_reduce(self, values: torch.Tensor) -> None:
-        values.mul_(2)
-
-
-def test_a_case_that_fails_leaves_those_before_in_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail_at_seven(_: Workers, plan: measure.Plan, case: Case) -> list[ScalingResult]:
-        if case.in_features == 7:
-            raise WorkerError("rank 1 gave no sign of life")
-        return [unmeasured(case)]
-
-    def unmeasured(case: Case) -> ScalingResult:
-        sizes = dict(zip(("batch", "in_features", "out_features"), case.sizes, strict=True))
-        return ScalingResult(kernel="matmul", dtype=case.dtype, status="unsupported", **sizes)
-
-    monkeypatch.setattr(measure, "_measure_case", fail_at_seven)
-    monkeypatch.setattr(measure.dist, "get_backend", lambda: "gloo")
-    cases = [Case("gradient", "cpu", "float64", 100, n, 3) for n in (6, 7)]
-    plan = measure.Plan(cases, ["matmul"], "strong", 2)
-    with pytest.raises(WorkerError):
-        measure.measure_scaling(TwoWorkers(), plan, tmp_path, lambda _: None)
-    (run,) = latest_scaling_runs(tmp_path)
-    assert not run.settings["complete"]
-    assert [one.in_features for one in run.results] == [6]
 
 
 def test_one_process_is_told_how_to_start_more(
