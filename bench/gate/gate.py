@@ -11,7 +11,7 @@ from typing import Any
 
 from ..common.errors import UserError
 from ..common.units import counted
-from ..measure.clock import wall_clock
+from ..measure.timing import wall_clock
 from ..plan.benchmark import planned
 from ..plan.feasibility import predict
 from ..plan.selection import Selection

@@ -12,6 +12,7 @@ import statistics
 import tracemalloc
 from collections.abc import Callable
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
 from typing import Any, NamedTuple, Protocol
@@ -102,36 +103,48 @@ class Device(Protocol):
         return DeviceLoad()
 
 
-def _cpu_allocations(call: Call) -> Allocations:
-    """Call once and return what torch's allocator gave meanwhile, exact to the byte."""
-    with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        call()
-    results = trace.profiler.kineto_results
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return Allocations(held, most)
+class CPU(Device):
+    """The processor that everything is called from."""
 
+    name = "cpu"
+    is_host = True
+    working_sets = tuple(4**power * 1024 for power in range(2, 10))  # 16 KiB to 256 MiB
+    gemm_sizes = (512, 1024)
+    formula_slack_bytes = 4_096
+    block_slack_bytes = 0
+    clock = staticmethod(perf_counter)
 
-def _cpu_untracked_bytes(call: Call, tracked: int) -> int:
-    """Return the bytes that a call is seen to hold beyond torch's own, or 0.
+    def free_bytes(self) -> int:
+        """Return what can be had without swapping."""
+        return int(psutil.virtual_memory().available)
 
-    Python's tracemalloc sees NumPy and all of Python, the growth of the resident set C and Numba,
-    from about 4 MiB on.
-    """
-    tracemalloc.start()
-    try:
-        call()
-        traced = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    resident = _resident_growth(call) - tracked
-    return max(
-        traced if traced > OBJECTS_BYTES else 0,
-        resident if resident > RESIDENT_BYTES + tracked // 10 else 0,
-    )
+    def allocations(self, call: Call) -> Allocations:
+        """Call once and return what torch's allocator gave meanwhile, exact to the byte."""
+        with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+            call()
+        events = trace.profiler.kineto_results.events()
+        changes = [event for event in events if event.name() == "[memory]"]
+        changes.sort(key=lambda event: event.start_ns())
+        held = list(accumulate((event.nbytes() for event in changes), initial=0))
+        return Allocations(held[-1], max(held))
+
+    def untracked_bytes(self, call: Call, tracked: int) -> int:
+        """Return the bytes that a call is seen to hold beyond torch's own, or 0.
+
+        Python's tracemalloc sees NumPy and all of Python, the growth of the resident set C and
+        Numba, from about 4 MiB on.
+        """
+        tracemalloc.start()
+        try:
+            call()
+            traced = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        resident = _resident_growth(call) - tracked
+        return max(
+            traced if traced > OBJECTS_BYTES else 0,
+            resident if resident > RESIDENT_BYTES + tracked // 10 else 0,
+        )
 
 
 def _resident_growth(call: Call) -> int:
@@ -148,24 +161,6 @@ def _resident_growth(call: Call) -> int:
 def _status_bytes(name: str) -> int:
     line = next(one for one in STATUS.read_text().splitlines() if one.startswith(name))
     return int(line.split()[1]) * 1024
-
-
-class CPU(Device):
-    """The processor that everything is called from."""
-
-    name = "cpu"
-    is_host = True
-    working_sets = tuple(4**power * 1024 for power in range(2, 10))  # 16 KiB to 256 MiB
-    gemm_sizes = (512, 1024)
-    formula_slack_bytes = 4_096
-    block_slack_bytes = 0
-    clock = staticmethod(perf_counter)
-    allocations = staticmethod(_cpu_allocations)
-    untracked_bytes = staticmethod(_cpu_untracked_bytes)
-
-    def free_bytes(self) -> int:
-        """Return what can be had without swapping."""
-        return int(psutil.virtual_memory().available)
 
 
 class Accelerator(Device):
@@ -205,14 +200,13 @@ class Accelerator(Device):
 
     def allocations(self, call: Call) -> Allocations:
         """Call once and return what torch's allocator gave meanwhile, in whole blocks."""
-        memory = torch.accelerator
         torch.accelerator.synchronize()
         gc.collect()
-        before = memory.memory_allocated()
-        memory.reset_peak_memory_stats()
+        before = torch.accelerator.memory_allocated()
+        torch.accelerator.reset_peak_memory_stats()
         call()
         torch.accelerator.synchronize()
-        held, peak = memory.memory_allocated(), memory.max_memory_allocated()
+        held, peak = torch.accelerator.memory_allocated(), torch.accelerator.max_memory_allocated()
         return Allocations(held - before, peak - before)
 
     def cache_bytes(self) -> int:

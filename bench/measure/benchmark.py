@@ -19,7 +19,6 @@ from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark
 from ..plan.feasibility import Outcome, roofline_s
 from ..store.schema import Ceilings
-from .clock import PhaseTimer
 from .memory import is_out_of_memory, measure_memory
 from .paired import PairedRatio, paired_ratio
 from .side_effects import (
@@ -32,7 +31,7 @@ from .side_effects import (
     require_own_memory,
 )
 from .system_load import LoadSnapshot
-from .timing import fastest_call, time_batch
+from .timing import PhaseTimer, fastest_call, time_batch
 
 REFRESHED_BYTES = 2**18  # inputs up to this size are drawn anew for every block; it takes 2 ms
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own

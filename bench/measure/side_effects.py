@@ -21,8 +21,7 @@ from torch import Tensor
 from mlr import OPERATIONS, Problem
 
 from ..machine.devices import Call
-from .clock import background_cpu_usage
-from .timing import input_change_slowdown
+from .timing import background_cpu_usage, input_change_slowdown
 
 BUSY = 0.2  # CPU seconds per second of sleep that no honest thread takes
 QUIET = 0.02  # what even a thread that waits for a core most of the time takes more of

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from ..machine.devices import device_of
-from .clock import wall_clock
+from .timing import wall_clock
 
 # In cores. A kernel of two threads on two cores loses as much to a tenth of a core as rounds of
 # one process differ by; what the suite's own parent takes to follow a run is a tenth of that.

@@ -16,7 +16,7 @@ from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
 from ..measure.benchmark import BenchmarkFailedError, Rounds, Timer, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
-from ..measure.clock import PhaseTimer
+from ..measure.timing import PhaseTimer
 from ..plan.benchmark import Benchmark
 from ..plan.feasibility import Outcome, predict
 from ..plan.grid import LONGEST_CALL_S

@@ -28,9 +28,13 @@ def stored(path: Path, when: str = "2026-01-01T00:00:00+00:00", machine: str = "
     return save(run, path)
 
 
-def test_auto_follows_what_a_run_found(rule: Path, tmp_path: Path) -> None:
+def test_auto_follows_what_a_run_and_a_trial_of_threads_found(
+    rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "measure_part_flops", lambda: 12_345)
     run = stored(tmp_path / "run.json")
     assert main(["tune", str(run)]) == 0
+    assert tuning.current_table().part_flops == 12_345
     found = {
         one.operation: one for one in tuning.read_table(rule).fastest if one.sizes == (33, 6, 3)
     }
@@ -118,11 +122,3 @@ def test_a_thread_is_worth_what_it_always_won_from_on(monkeypatch: pytest.Monkey
     assert tune.measure_part_flops() is None
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert tune.measure_part_flops() is None
-
-
-def test_the_rule_holds_what_a_thread_is_worth(
-    rule: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tune, "measure_part_flops", lambda: 12_345)
-    assert main(["tune", str(stored(tmp_path / "run.json"))]) == 0
-    assert tuning.current_table().part_flops == 12_345

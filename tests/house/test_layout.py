@@ -38,12 +38,12 @@ DEVICE_TYPES = ("torch.cuda", 'startswith("cuda', '== "cuda', "is_cuda", "cuda.i
 ALLOWED = {
     "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",
                            *ALLOCATORS},
-    "measure/clock.py": {"perf_counter", "process_time"},
+    "measure/timing.py": {"perf_counter", "process_time"},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sources("bench"), ids=lambda p: p.name)
-def test_only_devices_and_clock_touch_clocks_allocators_and_types_of_device(path: Path) -> None:
+def test_only_devices_and_timing_touch_clocks_allocators_and_types_of_device(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     allowed = ALLOWED.get(path.relative_to(ROOT / "bench").as_posix(), set())
     for forbidden in {*CLOCKS, *ALLOCATORS, *DEVICE_TYPES} - allowed:

@@ -11,8 +11,8 @@ from mlr import Problem
 
 from ...gate.blocks import KernelCase, Spec
 from ...gate.worker import Kernels, work
-from ...measure.clock import wall_clock
 from ...measure.paired import LocalTarget
+from ...measure.timing import wall_clock
 
 ROUNDS = 30
 SLICES = 15

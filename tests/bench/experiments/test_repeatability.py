@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from run_builder import build_run
 
-from bench.experiments.repeatability.analysis import (
-    TWICE,
-    agreement_promise,
-    coverage,
-    promises,
-    spread,
+from bench.experiments.repeatability import TWICE, Found, coverage, promises, spread, write_proof
+from bench.store.schema import Run
+
+NEAR = pd.DataFrame(
+    [("matmul", "a", 1e-6, 1.02), ("einsum", "b", 1e-6, 0.95)],
+    columns=["kernel", "case", "timer_s", "ratio"],
 )
-from bench.experiments.repeatability.experiment import Repeated, write_proof
 
 
 def frame(shift: float, medians: float = 1.0, low: float = 0.98, high: float = 1.02) -> Any:
@@ -33,6 +33,10 @@ def frame(shift: float, medians: float = 1.0, low: float = 0.98, high: float = 1
             }
         )
     return pd.DataFrame(rows)
+
+
+def found(*frames: Any, apart: pd.DataFrame = NEAR) -> Found:
+    return Found(spread(frames), coverage(frames), apart)
 
 
 def test_the_spread_over_runs_is_that_of_the_log_speedups() -> None:
@@ -53,32 +57,22 @@ def test_intervals_that_miss_the_known_ratio_are_counted() -> None:
 
 
 def test_a_promise_that_is_not_kept_is_said() -> None:
-    steady = [frame(shift) for shift in (0.0, 0.001, -0.001)]
-    assert all(one.kept for one in promises(spread(steady), coverage(steady)))
+    steady = list(promises(found(*map(frame, (0.0, 0.001, -0.001)))))
+    assert all(one.kept for one in steady)
+    assert steady[4].measured.endswith("over 2 cases, worst -5.0% (einsum, b)")
     wild = [frame(shift, low=1.01) for shift in (0.0, 0.5, -0.5)]
-    assert not any(one.kept for one in promises(spread(wild), coverage(wild))[:2])
-    assert not promises(spread(wild), coverage(wild))[3].kept
-
-
-def test_times_apart_from_torchs_timer_are_said_with_the_worst_case() -> None:
-    rows = [
-        {"kernel": "matmul", "case": "a", "ratio": 1.02},
-        {"kernel": "einsum", "case": "b", "ratio": 0.95},
-    ]
-    near = agreement_promise(pd.DataFrame(rows))
-    assert near.kept
-    assert near.measured.endswith("over 2 cases, worst -5.0% (einsum, b)")
-    assert not agreement_promise(pd.DataFrame(rows[1:])).kept
+    kept = [one.kept for one in promises(found(*wild, apart=NEAR[1:]))]
+    assert not any((kept[0], kept[1], kept[3], kept[4]))
 
 
 def test_what_was_shown_is_one_file_written_whole(tmp_path: Path) -> None:
-    frames = [frame(0.0), frame(0.01)]
-    found = Repeated(spread(frames), coverage(frames), "here", {"threads": 1, "seed": None})
-    table = pd.DataFrame([{"kernel": "matmul", "case": "a", "timer_s": 1e-6, "ratio": 1.0}])
-    said = [*promises(found.spread, found.known), agreement_promise(table)]
-    write_proof(found, table, said, tmp_path / "out" / "machine.md")
+    settings = {"threads": 1, "omp_places": None, "allocator": {"LD_PRELOAD": "a_b" * 50}}
+    run = Run(**build_run(["gradient"]) | {"settings": settings})
+    write_proof(found(frame(0.0), frame(0.01)), run, tmp_path / "out" / "machine.md")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["machine.md"]
     text = (tmp_path / "out" / "machine.md").read_text()
-    assert "# Do runs repeat? machine" in text
-    assert "Measured on here. Settings: threads 1." in text
-    assert text.count("| yes") == len(said)
+    assert "\n\n# Do runs repeat? machine\n\nMeasured on amd-epyc-2-core, commit " in text
+    assert "threads 1." in text
+    assert "a_b" * 50 in text
+    assert "omp_places" not in text
+    assert text.count("| yes") == 5

@@ -13,6 +13,6 @@ _work = _baseline.function
     workspace=lambda m, n, o, s: _baseline.workspace(m, n, o, s) + (n * o + o) * s,
 )
 def baseline_twice(x, delta):  # type: ignore[no-untyped-def]
-    """Do it twice; `analysis.TWICE` is its name."""
+    """Do it twice; `repeatability.TWICE` is its name."""
     _work(x, delta)
     return _work(x, delta)
