@@ -1,1 +1,1 @@
-"""Frame -> REPORT.md, report.html, figures, tables, and parts of a README; without torch."""
+"""Frame -> REPORT.md, report.html, figures, and parts of a README; without torch."""

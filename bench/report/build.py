@@ -1,14 +1,10 @@
-"""Runs -> REPORT.md, report.html, figures and tables of a folder."""
+"""Runs -> REPORT.md, report.html and their figures in a folder; or one table of every case."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from itertools import starmap
 from pathlib import Path
 
 import pandas as pd
@@ -31,39 +27,8 @@ from .sections import (
     method_section,
     summarise,
 )
-from .style import in_style, save
-from .subject import Make, Section, Subject
-
-_MAX_PROCESSES = 4
-
-
-def draw_file(make: Make, path: Path) -> bool:
-    """Draw a figure in the common style into a file, and say whether there is one."""
-    with in_style():
-        figure = make()
-        if figure is not None:
-            save(figure, path)
-    return figure is not None
-
-
-def draw_all(makes: Mapping[str, Make], folder: Path) -> list[str]:
-    """Draw figures into a folder; return the stems of those that there are."""
-    jobs = [(make, folder / f"{stem}.png") for stem, make in makes.items()]
-    if jobs and _may_fork():
-        try:
-            workers = min(_MAX_PROCESSES, len(os.sched_getaffinity(0)))
-            with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-                drawn = list(pool.map(draw_file, *zip(*jobs, strict=True)))
-            return [stem for stem, there in zip(makes, drawn, strict=True) if there]
-        except BrokenProcessPool:  # one was killed, for want of memory say
-            pass
-    return [stem for stem, job in zip(makes, jobs, strict=True) if draw_file(*job)]
-
-
-def _may_fork() -> bool:
-    if sys.platform != "linux" or {"torch", "jax"} & sys.modules.keys():
-        return False
-    return len(os.sched_getaffinity(0)) > 1
+from .style import draw_file
+from .subject import Section, Subject
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
@@ -71,25 +36,20 @@ def write_table(frame: pd.DataFrame, path: Path) -> Path:
     needs = f"a table needs a folder it can write: {single_line(path)}"
     with or_refuse(needs, "free space or give --out"), atomic_path(path) as unfinished:
         if path.suffix == ".csv":
-            write_csv(frame, unfinished)
+            shown = frame.copy()
+            for name in shown.select_dtypes(exclude=["number", "bool"]):
+                texts = {text: single_line(text, 1000) for text in shown[name].dropna().unique()}
+                shown[name] = [texts.get(text, "") for text in shown[name]]
+            # Ten times as fast as to_csv, to the same last digit.
+            write_arrow(pa.Table.from_pandas(shown, preserve_index=False), unfinished)
         else:
             frame.to_parquet(unfinished, index=False)
     return path
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a frame as CSV, each text on one line."""
-    shown = table.copy()
-    for name in shown.select_dtypes(exclude=["number", "bool"]):
-        texts = {value: single_line(value, 1000) for value in shown[name].dropna().unique()}
-        shown[name] = [texts.get(value, "") for value in shown[name]]
-    # Ten times as fast as to_csv, to the same last digit.
-    write_arrow(pa.Table.from_pandas(shown, preserve_index=False), path)
-
-
 Keep = Callable[[pd.DataFrame], pd.DataFrame]
 _TITLE = "# The gradient of a multi-output linear layer: what was measured"
-_PIECES = ("figures", "tables", "REPORT.md", "report.html")
+_PIECES = ("figures", "REPORT.md", "report.html")
 
 
 def write_report(
@@ -119,7 +79,7 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         refuse_foreign(out, _PIECES)
         frame = keep(runs_frame(read))
-        every = [*others, history_subject(list(_histories(history or {}, read)))]
+        every = [*others, *starmap(history_subject, enumerate(_histories(history or {}, read), 1))]
         with tempfile.TemporaryDirectory(
             prefix=".report-", dir=out, ignore_cleanup_errors=True
         ) as work:
@@ -130,7 +90,7 @@ def write_report(
             _write(frame, analyses, every, new, page)
             swap(_PIECES, new, out, Path(work, "old"))
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
-    return sorted([*texts, *(out / "figures").iterdir(), *(out / "tables").iterdir()])
+    return sorted([*texts, *(out / "figures").iterdir()])
 
 
 def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
@@ -158,8 +118,7 @@ def _write(
     frame: pd.DataFrame, analyses: Sequence[RunAnalysis], subjects: Sequence[Subject],
     new: Path, page: bool,
 ) -> None:  # fmt: skip
-    for name in ("figures", "tables"):
-        (new / name).mkdir(parents=True)
+    (new / "figures").mkdir(parents=True)
     figures = [*(one.makes() for one in analyses), *(one.figures for one in subjects)]
     makes = {stem: make for some in figures for stem, make in some.items()}
     paths: dict[str, str] = {}
@@ -181,12 +140,8 @@ def _write(
     text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
     (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
     if page:
-        left = {stem: make for stem, make in makes.items() if stem not in paths}
-        drawn = draw_all(left, new / "figures")
-        paths |= {stem: f"figures/{stem}.png" for stem in drawn}
+        for stem, make in makes.items():
+            if stem not in paths and draw_file(make, new / f"figures/{stem}.png"):
+                paths[stem] = f"figures/{stem}.png"
         sections = [Section("How to read it", legend), which, *rest(with_tables=False)]
         write_page(frame, summaries, sections, new)
-    for one in analyses:
-        for name, table in one.tables():
-            if len(table):
-                write_csv(table, new / "tables" / f"{name}.csv")

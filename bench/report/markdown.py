@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from html import unescape
 from typing import Any
@@ -42,16 +41,10 @@ def escape(value: object, limit: int = 200) -> Markdown:
     return Markdown(text.replace("://", "&#58;//").replace("@", "&#64;"))
 
 
-def markdown_table(table: pd.DataFrame, wide: Iterable[str] | None = None) -> Markdown:
+def markdown_table(table: pd.DataFrame) -> Markdown:
     """Return a frame of text as a Markdown table."""
-    kept = set(table.columns if wide is None else wide)
-    shown = pd.DataFrame(
-        {
-            escape(name): [escape(value, _LONG if name in kept else 100) for value in table[name]]
-            for name in table
-        },
-        dtype=object,
-    )
+    cells = {escape(name): [escape(value, _LONG) for value in table[name]] for name in table}
+    shown = pd.DataFrame(cells, dtype=object)
     return Markdown(shown.to_markdown(index=False, disable_numparse=True))
 
 
@@ -60,45 +53,36 @@ def image(text: str, path: str | None) -> Markdown:
     return Markdown(f"![{text}]({path})" if path else "")
 
 
-def render_template(name: str, **values: Any) -> Markdown:
+def render_template(name: str, /, **values: Any) -> Markdown:
     """Return a template of `bench/report/templates`, each of its values escaped."""
     text = _environment().get_template(f"{name}.md.j2").render(values)
     return Markdown(re.sub(r"\n{3,}", "\n\n", text).strip())
 
 
-def render_blocks(name: str, **values: Any) -> dict[str, Markdown]:
+def render_blocks(name: str, /, **values: Any) -> dict[str, Markdown]:
     """Return the blocks of a template that have something to say, by name, each on one line."""
     template = _environment().get_template(f"{name}.md.j2")
     context = template.new_context(values)
-    texts = {key: " ".join("".join(block(context)).split()) for key, block in
-             template.blocks.items()}  # fmt: skip
-    return {key: Markdown(text) for key, text in texts.items() if text}
+    texts = {key: "".join(block(context)).split() for key, block in template.blocks.items()}
+    return {key: Markdown(" ".join(words)) for key, words in texts.items() if words}
 
 
 def contents(text: str) -> Markdown:
     r"""Return links to the sections of a Markdown text that begin with `##`.
 
-    >>> contents("# All\n## Summary\n### Summary\n## Summary")
-    '* [Summary](#summary)\n* [Summary](#summary-2)'
+    >>> contents("# All\n## Summary\n### Summary\n## Summary\n## Overhead: a &#124; b_c")
+    '* [Summary](#summary)\n* [Summary](#summary-2)\n* [Overhead: a &#124; b_c](#overhead-a--b_c)'
     """
     seen: Counter[str] = Counter()
     lines = []
     for level, title in _HEADING.findall(text):
-        name = anchor(title)
+        # As a forge does it: punctuation gone, spaces to hyphens.
+        name = re.sub(r"[^\w\- ]", "", unescape(title).lower()).replace(" ", "-")
         link = f"{name}-{seen[name]}" if seen[name] else name
         seen[name] += 1
         if level == "##":
             lines.append(f"* [{title}](#{link})")
     return Markdown("\n".join(lines))
-
-
-def anchor(title: str) -> str:
-    """Return what a forge calls a heading in links.
-
-    >>> anchor("Jacobian overhead: a &#124; b_c")
-    'jacobian-overhead-a--b_c'
-    """
-    return re.sub(r"[^\w\- ]", "", unescape(title).lower()).replace(" ", "-")
 
 
 @cache
@@ -112,8 +96,15 @@ def _environment() -> Environment:
         **RULES,
     )
     formats = {name: getattr(units, name) for name in dir(units) if name.startswith("format_")}
-    environment.globals |= formats | {"T": tables, "counted": units.counted, "table": tables.render}
-    environment.globals["image"] = lambda text, path: image(escape(text), path)
-    environment.filters |= {"escape": escape, "markdown": Markdown}
-    environment.filters["bold"] = lambda name: Markdown(f"**{escape(name, 60)}**")
+    formats |= {name: getattr(units, name) for name in ("UNKNOWN", "counted", "digits")}
+    environment.globals |= formats | {
+        "T": tables,
+        "table": tables.render,
+        "image": lambda text, path: image(escape(text), path),
+    }
+    environment.filters |= {
+        "escape": escape,
+        "markdown": Markdown,
+        "bold": lambda name: Markdown(f"**{escape(name, 60)}**"),
+    }
     return environment

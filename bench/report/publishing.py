@@ -19,8 +19,9 @@ from ..analysis.frame import lead
 from ..analysis.ranking import fastest, gradient_overview, relative_performance, spread
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap
+from ..store.runs import runs_frame
 from . import tables
-from .figures import OTHERS, Kind, Slot, kinds
+from .figures import OTHERS, kinds
 from .markdown import escape, image, render_template
 from .sections import RunAnalysis, name_of, peer_tables, source
 from .subject import Subject
@@ -30,14 +31,6 @@ MAX_FIGURES = 8  # that REPORT.md shows
 PUBLISHED = ("REPORT.md", "figures")
 
 
-def short_names(others: Iterable[Subject]) -> list[str]:
-    """Return the short names that a figure may have."""
-    return [
-        *(slot.name for _, slot in _slots()),
-        *(name for one in others for name in one.published),
-    ]
-
-
 def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) -> dict[str, str]:
     """Return the stem of the figure that each short name may show, the first choice first.
 
@@ -45,7 +38,8 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
     in float64 among equals. None has two names.
     """
     found = [(OTHERS, name, stem) for one in others for name, stem in one.published.items()]
-    for kind, slot in _slots():
+    slots = [(kind, slot) for kind in kinds().values() for slot in kind.slots]
+    for kind, slot in slots:
         rows = [one.rows for one in analyses if slot.grid in (None, one.run.settings.get("grid"))]
         part = lead(pd.concat(rows), slot.operation, kind.when) if rows else None
         if part is not None:
@@ -56,12 +50,6 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
         if stem not in names.values():
             names[name] = stem
     return names
-
-
-def _slots() -> Iterator[tuple[Kind, Slot]]:
-    for kind in kinds().values():
-        if "markdown" in kind.where:
-            yield from ((kind, slot) for slot in kind.slots)
 
 
 @contextmanager
@@ -85,11 +73,11 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def publish(report: Path, results: Path, names: Iterable[str]) -> list[Path]:
-    """Copy REPORT.md and the figures of short names, all or nothing; return the copies."""
+def publish(report: Path, results: Path) -> list[Path]:
+    """Copy REPORT.md and the figures that it shows, all or nothing; return the copies."""
     refuse_foreign(results, PUBLISHED)
-    figures = [f"figures/{name}.png" for name in names]
-    shown = ["REPORT.md", *(name for name in figures if (report / name).is_file())]
+    text = (report / "REPORT.md").read_text(encoding="utf-8")
+    shown = ["REPORT.md", *re.findall(r"\]\((figures/[^)]+)\)", text)]
     needs = f"publishing needs a folder it can write: {single_line(results)} is none"
     with (
         or_refuse(needs, "what was published stays; free space"),
@@ -125,7 +113,7 @@ def readme_blocks(
         "peers": "\n\n".join(filter(None, map(_peers, runs))),
     }
     for kind in kinds().values():
-        if "readme" in kind.where:
+        if kind.readme:
             slot = kind.slots[0]
             part = lead(frame, slot.operation, kind.when)
             blocks[kind.name] = f"No {slot.operation} is stored yet to draw {kind.title} of."
@@ -139,9 +127,7 @@ def readme_blocks(
 
 def check_readme(readme: Path, others: Sequence[Subject] = ()) -> None:
     """Refuse a README that `update_readme` could not renew."""
-    kind_names = [kind.name for kind in kinds().values() if "readme" in kind.where]
-    names = ["step", "table", "peers", *kind_names]
-    _read(readme, [*names, *(name for one in others for name in one.readme)])
+    _read(readme, readme_blocks(runs_frame({}), others=others))
 
 
 def update_readme(
@@ -161,16 +147,6 @@ def update_readme(
             unfinished.write_bytes(new.encode())
             shutil.copymode(readme, unfinished)
     return new != text
-
-
-def stale_blocks(
-    readme: Path, frame: pd.DataFrame, figures: str = "results/figures",
-    others: Sequence[Subject] = (),
-) -> list[str]:  # fmt: skip
-    """Return the names of a README's generated blocks that differ from what the frame says."""
-    blocks = readme_blocks(frame, figures, others)
-    found = _BLOCK.finditer(_read(readme, blocks))
-    return [one[2] for one in found if one[3] != f"\n{blocks[one[2]]}\n"]
 
 
 def _steps(frame: pd.DataFrame) -> str:

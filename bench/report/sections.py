@@ -6,7 +6,7 @@ pooled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,16 +18,15 @@ from ..analysis.compare import History, changed
 from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_order, missing_results
 from ..analysis.sizes import crossovers, growth_exponents
 from ..common.errors import single_line
-from ..common.units import digits, format_bytes, format_percent, format_ratio, format_time
-from ..store.schema import Ceilings, Run, flatten_settings
+from ..common.units import format_ratio
+from ..store.schema import Run, flatten_settings
 from . import tables
 from .figures import View, kinds
 from .figures.history import history_figure, parts_of
-from .markdown import Markdown, escape, image, render_blocks, render_template
+from .markdown import Markdown, escape, render_blocks, render_template
 from .subject import Make, Paths, Section, Shown, Subject, safe
 
 WHICH = "Fastest kernel at each size"
-_PACKAGES = 4  # to a row
 
 
 class RunAnalysis:
@@ -56,7 +55,14 @@ class RunAnalysis:
 
     def section(self, paths: Paths, with_tables: bool) -> Section:
         """Return its section, with the figures that have a path."""
-        shown = {part: self._shown(part, paths) for part in self.stems}
+        shown = {
+            part: [
+                Shown(paths[name], f"{name_of(part)}: {kind.title}", kind.name, self.title)
+                for kind in kinds().values()
+                if (name := f"{stem}-{kind.name}") in paths
+            ]
+            for part, stem in self.stems.items()
+        }
         rows = self.rows
         body = render_template(
             "run",
@@ -73,25 +79,6 @@ class RunAnalysis:
             missing=missing_results(rows),
         )
         return Section(self.title, body, [one for some in shown.values() for one in some])
-
-    def _shown(self, part: Facet, paths: Paths) -> list[Shown]:
-        stems = {f"{self.stems[part]}-{kind.name}": kind for kind in kinds().values()}
-        return [
-            Shown(paths[stem], f"{name_of(part)}: {kind.title}", kind.name, self.title)
-            for stem, kind in stems.items()
-            if stem in paths
-        ]
-
-    def tables(self) -> Iterable[tuple[str, pd.DataFrame]]:
-        """Yield every table of numbers with the name of its file."""
-        for part, stem in self.stems.items():
-            rows = part.of(self.rows)
-            yield stem, in_order(rows)
-            yield f"{stem}-jacobian", ranking.jacobian_overhead(rows)
-            yield f"{stem}-growth", part.of(self.growth)
-            yield f"{stem}-crossovers", part.of(self.crossovers)
-            yield f"{stem}-peers", ranking.with_others(part.of(self.relative))
-            yield f"{stem}-missing", missing_results(rows)
 
 
 def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
@@ -150,83 +137,48 @@ def fastest_section(frame: pd.DataFrame) -> Section:
 
 def method_section(one: RunAnalysis) -> Section:
     """Return how a run was measured."""
-    rows = pd.DataFrame(_method(one.run, one.name), columns=["name", "value"], dtype=object)
-    title = f"How {single_line(one.name)} was measured"
-    return Section(title, tables.render(rows, tables.METHOD), closed=True)
+    run = one.run
+    body = render_template(
+        "method",
+        name=one.name,
+        run=run,
+        commit=run.commit_info,
+        machine=run.machine,
+        cost=run.cost,
+        settings=flatten_settings(run.settings),
+    )
+    return Section(f"How {single_line(one.name)} was measured", body, closed=True)
 
 
-def history_subject(histories: Sequence[History]) -> Subject:
-    """Return what a report tells of how speed changed from run to run."""
-    stems = {
-        (number, part): f"{safe(one.machine)}-history-{number + 1}-{place}"
-        for number, one in enumerate(histories)
-        for place, part in enumerate(parts_of(one), 1)
+def history_subject(number: int, history: History) -> Subject:
+    """Return what a report tells of how speed changed from run to run of one grid."""
+    parts = {
+        f"{safe(history.machine)}-history-{number}-{place}": part
+        for place, part in enumerate(parts_of(history), 1)
     }
     return Subject(
-        sections=partial(_history_sections, histories, stems),
-        figures={stem: partial(history_figure, histories[number], part)
-                 for (number, part), stem in stems.items()},
-    )  # fmt: skip
+        sections=partial(_history_sections, history, parts),
+        figures={stem: partial(history_figure, history, part) for stem, part in parts.items()},
+    )
 
 
 def _history_sections(
-    histories: Sequence[History], stems: Mapping[tuple[int, Any], str], paths: Paths
+    history: History, parts: Mapping[str, tuple[str, str, str]], paths: Paths
 ) -> list[Section]:
-    sections = []
-    for number, one in enumerate(histories):
-        shown = [
-            image(escape(f"{name_of(Facet(one.machine, '', *part))} on {one.machine}: speedup from "
-                         "run to run"), paths[stem])
-            for (owner, part), stem in stems.items() if owner == number and stem in paths
-        ]  # fmt: skip
-        compared = int(one.points["change"].notna().sum())
-        body = render_template("history", history=one, figures=shown, compared=compared,
-                               changes=changed(one.points))  # fmt: skip
-        where = f"{single_line(one.machine)}, grid {single_line(one.grid)}"
-        sections.append(Section(f"History on {where}, {len(one.runs)} runs", body))
-    return sections
+    shown = {stem: Facet(history.machine, "", *part) for stem, part in parts.items()}
+    body = render_template(
+        "history",
+        history=history,
+        figures=[(name_of(part), paths[stem]) for stem, part in shown.items() if stem in paths],
+        compared=int(history.points["change"].notna().sum()),
+        changes=changed(history.points),
+    )
+    where = f"{single_line(history.machine)}, grid {single_line(history.grid)}"
+    return [Section(f"History on {where}, {len(history.runs)} runs", body)]
 
 
 def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(name_of(part), part.of(table)) for part in facets(table)]
-
-
-def _method(run: Run, name: str) -> list[tuple[str, object]]:
-    machine, commit, cost = run.machine, run.commit_info, run.cost
-    changed = " with uncommitted changes" if commit.dirty else ""
-    settings = flatten_settings(run.settings)
-    rows: list[tuple[str, object]] = [
-        *(("run", name), ("date", run.datetime), ("commit", f"{commit.id}{changed}")),
-        *(("branch", commit.branch), ("machine", machine.slug), ("CPU", machine.cpu)),
-        ("cores", machine.cores),
-        ("memory", machine.memory_bytes and format_bytes(machine.memory_bytes)),
-        *(("GPU", machine.gpu), ("processes", settings.pop("processes", None))),
-    ]
-    if cost is not None:
-        spent = {"timing": cost.timing_s, "warm-up": cost.warm_up_s, "checking": cost.checking_s,
-                 "memory": cost.memory_s}  # fmt: skip
-        shares = [
-            f"{part} {format_percent(part_s / cost.wall_s)}" for part, part_s in spent.items()
-        ]
-        overhead = f"{format_percent(cost.overhead)}: processes and imports"
-        rows += [("wall time", format_time(cost.wall_s)), ("time breakdown", ", ".join(shares)),
-                 ("harness overhead", overhead)]  # fmt: skip
-    for device, ceilings in sorted(machine.ceilings.items()):
-        rows += [(f"ceiling of {device}: {what}", rate) for what, rate in _ceilings(ceilings)]
-    rows += [(f"setting {key}", value) for key, value in settings.items()]
-    listed = [f"{key} {run.packages[key]}" for key in sorted(run.packages)]
-    for start in range(0, len(listed), _PACKAGES):
-        rows.append(("packages" if not start else "", ", ".join(listed[start : start + _PACKAGES])))
-    return rows
-
-
-def _ceilings(ceilings: Ceilings) -> list[tuple[str, str]]:
-    flops, bandwidth = sorted(ceilings.flops_per_s.items()), ceilings.bandwidth_bytes_per_s
-    return [
-        *([("one call", format_time(ceilings.dispatch_s))] if ceilings.dispatch_s else []),
-        *((dtype, f"{digits(rate / 1e9)} GFLOP/s") for dtype, rate in flops),
-        *((f"over {format_bytes(size)}", f"{digits(rate / 1e9)} GB/s") for size, rate in bandwidth),
-    ]
 
 
 # The kinds of figures that show what each point says; the points are blocks of the template.
@@ -234,9 +186,13 @@ SHOWN_BY = {
     "fastest": ("time", "speedup"),
     "jacobian": ("jacobian",),
     "roofline": ("roofline",),
-    "comparison": ("speedup", "pareto"),
+    "comparison": ("speedup",),
     "missing": ("memory",),
 }
+
+
+# The columns that sum up how the fastest kernels, and `auto`, compare.
+_RATIOS = {"torch.nn": "speedup", "the fastest peer": "speedup_vs_peer", "auto": "auto_vs_best"}
 
 
 class SummaryPoint(NamedTuple):
@@ -260,21 +216,23 @@ def summarise(one: RunAnalysis) -> Summary:
         nothing = SummaryPoint(Markdown("Nothing was planned."))
         return Summary(one.title, escape(one.title), [nothing])
     calls = one.relative[one.relative["operation"] != FIT]
+    ratios = {name: calls[column].dropna() for name, column in _RATIOS.items()}
     missing = missing_results(one.rows)
+    often = missing.groupby(["status", "kernel"])["case"].transform("size")
     texts = render_blocks(
         "points",
         fastest=_fastest(one.rows),
         overhead=one.overhead.dropna(subset=["time_ratio"]),
         span=span,
         roofline=ranking.roofline_efficiency(calls)[:1],
-        ratios=_ratios(calls),
+        ratios={name: known for name, known in ratios.items() if len(known)},
         mean=gmean,
         flagged=flagged_results(one.rows),
         rows=one.rows,
         measured=int(one.rows["status"].eq("ok").sum()),
         missing=missing,
         statuses=missing["status"].value_counts().sort_index(),
-        example=_most_frequent(missing),
+        example=None if missing.empty else missing.iloc[int(often.argmax())],
     )
     points = [SummaryPoint(text, SHOWN_BY.get(name, ())) for name, text in texts.items()]
     return Summary(one.title, source(one.rows), points)
@@ -299,16 +257,3 @@ def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
         found.append({"operation": operation, "kernel": kernel, "at": int(counts[kernel]),
                       "of": len(best), "speedup": ahead})  # fmt: skip
     return found
-
-
-def _ratios(calls: pd.DataFrame) -> dict[str, pd.Series]:
-    columns = {"torch.nn": "speedup", "the fastest peer": "speedup_vs_peer", "auto": "auto_vs_best"}
-    ratios = {name: calls[column].dropna() for name, column in columns.items()}
-    return {name: known for name, known in ratios.items() if len(known)}
-
-
-def _most_frequent(missing: pd.DataFrame) -> dict[str, Any]:
-    if missing.empty:
-        return {}
-    often = missing.groupby(["status", "kernel"])["case"].transform("size")
-    return dict(missing.iloc[int(often.argmax())])

@@ -14,10 +14,8 @@ import pandas as pd
 from matplotlib import rc_context, ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from ..analysis.frame import SIZES, longest_line
 from ..common.errors import single_line
@@ -175,39 +173,11 @@ def share_log_axis(
     low, high = min((y[0] for y in used), default=1.0), max((y[1] for y in used), default=10.0)
     # A narrow range would leave no tick to read a value from.
     low, high = (low, high) if high / low > base**2 else (low / base, high * base)
+    # A scale without a value on it would only mislead.
+    locator = ticker.LogLocator(base=base, numticks=14) if used else ticker.NullLocator()
     for axes in every:
-        # A scale without a value on it would only mislead.
-        log_axis(
-            axes.yaxis,
-            write,
-            ticker.LogLocator(base=base, numticks=14) if used else ticker.NullLocator(),
-        )
+        log_axis(axes.yaxis, write, locator)
         axes.set_ylim(low, high * (high / low) ** (top / (1 - top)))
-
-
-def draw_heatmap(
-    axes: Axes, values: np.ndarray, texts: Sequence[Sequence[str]], norm: LogNorm, cmap: str,
-    size: float, unit: str,
-) -> None:  # fmt: skip
-    """Draw values above zero as colours, with a text in each cell; others are hatched."""
-    figure = axes.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    axes.grid(False)
-    shown = np.ma.masked_invalid(np.where(values > 0, values, np.nan))
-    picture = axes.imshow(shown, norm=norm, cmap=cmap, aspect="auto", origin="lower")
-    for (row, column), value in np.ndenumerate(values):
-        known = np.isfinite(value) and value > 0
-        dark = known and np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1)) < 0.5
-        if not known and texts[row][column]:
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="0.96",
-                                     edgecolor="0.8", hatch="///", lw=0))  # fmt: skip
-        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=size,
-                  color="white" if dark else "black" if known else "0.3")  # fmt: skip
-    if shown.count():
-        bar = figure.colorbar(picture, ax=axes, label=unit, pad=0.02)
-        bar.outline.set_visible(False)
-        bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}×"))
-        bar.ax.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def kernel_entries(rows: pd.DataFrame, looks: dict[str, Style], line: bool = True) -> list[Line2D]:
@@ -239,8 +209,6 @@ def add_legend(figure: Figure, entries: list[Line2D]) -> None:
         handles=entries,
         loc="outside lower center",
         ncols=int(np.clip(columns, 1, min(6, len(entries)))),
-        fontsize=8.5,
-        frameon=False,
         borderaxespad=_FOOT * 72 / 8.5,
     )
 
@@ -258,13 +226,17 @@ def add_title_and_footer(figure: Figure, question: str, rows: pd.DataFrame, note
         figure.text(0.99, foot / 4, text, ha="right", fontsize=7.5, color=GREY)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, the same bytes for the same figure."""
-    layout = figure.get_layout_engine()
-    if layout is not None:
-        layout.execute(figure)
-        figure.set_layout_engine("none")  # with one it would be laid out twice
-    figure.savefig(path, metadata={"Software": None})
+def draw_file(make: Callable[[], Figure | None], path: Path) -> bool:
+    """Draw a figure as PNG, the same bytes for the same figure; say whether there is one."""
+    with in_style():
+        figure = make()
+        if figure is None:
+            return False
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
+            figure.set_layout_engine("none")  # with one it would be laid out twice
+        figure.savefig(path, metadata={"Software": None})
+    return True
 
 
 def _apart(values: list[int]) -> list[int]:

@@ -66,11 +66,9 @@ class Column(NamedTuple):
 def render(frame: pd.DataFrame, columns: Sequence[Column], to: str = "markdown") -> Any:
     """Return a table of a frame: Markdown, the HTML of its head and rows, or one of `rich`."""
     shown = {column: column.write(frame) for column in columns}
-    shown = {
-        column: texts
-        for column, texts in shown.items()
-        if not column.optional or set(texts) - {UNKNOWN, ""}
-    }
+    for column in columns:
+        if column.optional and not set(shown[column]) - {UNKNOWN, ""}:
+            del shown[column]
     if to == "markdown":
         texts = {column.heading: cells for column, cells in shown.items()}
         return markdown_table(pd.DataFrame(texts, dtype=object))
@@ -82,12 +80,11 @@ def _html(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Markup:
     columns = []
     for column, texts in shown.items():
         values, cell = frame[column.names[0]], Markup("<td>{}</td>")
-        orders = [""] * len(values)
         if pd.api.types.is_numeric_dtype(values):
-            cell = Markup('<td data-order="{1}">{0}</td>')
-            orders = [f"{value:.6g}" for value in values.astype(float).fillna(-1)]
-        pairs = zip(texts, orders, strict=True)
-        columns.append([cell.format(single_line(text, 300), order) for text, order in pairs])
+            values = values.astype(float).fillna(-1)
+            cell = Markup('<td data-order="{1:.6g}">{0}</td>')
+        pairs = zip(texts, values, strict=True)
+        columns.append([cell.format(single_line(text, 300), value) for text, value in pairs])
     rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
     return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>")
 
@@ -274,4 +271,3 @@ CHANGES = (
     Column("speedup ÷ the run before", ("change", "change_low", "change_high"), format_ratio),
     *(_CASES, Column("run before", "previous")),
 )
-METHOD = (Column("method", "name"), Column("", "value"))

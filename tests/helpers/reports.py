@@ -1,15 +1,22 @@
 """What tests of reports share: blank figures, what a folder holds, what a text links to."""
 
+import errno
+import os
 import re
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bench.report import figures
 from bench.report.style import in_style
+from bench.store.runs import runs_frame
+from bench.store.schema import Run
 
 
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +24,28 @@ def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, kind in figures.kinds().items():
         blank = kind._replace(draw=lambda _: Figure(figsize=(1, 1), layout="none"))
         monkeypatch.setitem(figures.kinds(), name, blank)
+
+
+def full_disk_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the so-many-th move of a file or folder."""
+    real, done = os.replace, []
+
+    def replace(origin: Any, target: Any) -> None:
+        done.append(origin)
+        if len(done) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(origin, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+def frame_of(run: dict[str, Any]) -> pd.DataFrame:
+    return runs_frame({Path("a.json"): Run.model_validate(run)})
+
+
+def words(figure: Figure) -> str:
+    texts = [one for one in figure.findobj(match=Text) if isinstance(one, Text)]
+    return "\n".join(text.get_text() for text in texts)
 
 
 def draw_in_style(kind: figures.Kind, view: figures.View) -> Figure | None:

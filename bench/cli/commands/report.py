@@ -124,7 +124,7 @@ def others(results: Path) -> list[Subject]:
 
 
 def _publish(readme: Path, results: Path, runs: Sequence[Path], beside: Sequence[Subject]) -> str:
-    published = publishing.publish(results / "report", results, publishing.short_names(beside))
+    published = publishing.publish(results / "report", results)
     frame = load_frame(runs)
     figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
     changed = publishing.update_readme(readme, frame, figures, beside)

@@ -45,10 +45,16 @@ class View:
         """The slice in words, for a title."""
         return f"{label(self.part.operation)} ({label(self.part.device)}, {label(self.part.dtype)})"
 
-    def unseen(self, shown: pd.DataFrame) -> str:
-        """Say how many failed cases are on no panel: none goes unsaid."""
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """The cases of all panels."""
+        return pd.concat([panel.rows for panel in self.panels])
+
+    @property
+    def unseen(self) -> str:
+        """How many failed cases are on no panel: none goes unsaid."""
         failed = self.rows["status"].ne("ok")
-        count = int((failed & ~self.rows.index.isin(shown.index)).sum())
+        count = int((failed & ~self.rows.index.isin(self.shown.index)).sum())
         return f"{count} more without a result off these axes (see the tables); " * (count > 0)
 
 
@@ -71,9 +77,9 @@ class Kind(NamedTuple):
     name: str  # it ends the name of each file
     title: str  # what it shows, below each figure
     draw: Draw  # draws it; None where there is nothing to show
-    when: Callable[[pd.DataFrame], bool]
-    where: frozenset[str]  # `html` (the page), `markdown` (REPORT.md), `readme`
-    slots: Sequence[Slot]  # its places in REPORT.md; the first is what a README shows
+    when: Callable[[pd.DataFrame], bool]  # says of a slice whether it is drawn
+    slots: Sequence[Slot]  # its places in REPORT.md; the page shows every figure
+    readme: bool  # whether a README may show what the first of these shows
 
 
 _KINDS: dict[str, Kind] = {}
@@ -84,15 +90,15 @@ def figure(
     *,
     title: str,
     when: Callable[[pd.DataFrame], bool] = lambda rows: len(rows) > 0,
-    where: frozenset[str] | set[str] = frozenset({"html"}),
     slots: Sequence[Slot] = (),
+    readme: bool = False,
 ) -> Callable[[Draw], Draw]:
     """Declare a function that draws a slice as a kind of figure, see `Kind`."""
 
     def declare(draw: Draw) -> Draw:
         if name in _KINDS:
             raise ValueError(f"a figure's name must be its own; {name!r} is taken; choose another")
-        _KINDS[name] = Kind(name, title, draw, when, frozenset(where), slots)
+        _KINDS[name] = Kind(name, title, draw, when, slots, readme)
         return draw
 
     return declare

@@ -16,7 +16,7 @@ from . import Slot, View, figure
 @figure(
     "time",
     title="time against m, n and o",
-    where={"html", "markdown", "readme"},
+    readme=True,
     slots=(
         Slot("time-gradient", 2, "gradient"),
         Slot("time-step-tall", 3, "step", grid="tall"),
@@ -38,16 +38,15 @@ def draw_time(view: View) -> Figure:
     style.share_log_axis(every, format_tick, base=10, top=min(0.02 + 0.05 * most, 0.4))
     for axes, panel in zip(every, view.panels, strict=True):
         _draw_failures(axes, panel, view.looks, min(0.05, 0.38 / max(most, 1)))
-    shown = pd.concat([panel.rows for panel in view.panels])
-    entries = style.kernel_entries(shown, view.looks)
-    if shown["roofline_s"].notna().any():
+    entries = style.kernel_entries(view.shown, view.looks)
+    if view.shown["roofline_s"].notna().any():
         entries.append(style.entry("roofline bound", line=":"))
     for status, (marker, words) in style.FAILED.items():
-        if shown["status"].eq(status).any():
+        if view.shown["status"].eq(status).any():
             entries.append(style.entry(f"{words} (at the top)", marker))
     style.add_legend(figure, entries)
     question = f"How long does one {view.name} take?"
-    style.add_title_and_footer(figure, question, view.rows, view.unseen(shown))
+    style.add_title_and_footer(figure, question, view.rows, view.unseen)
     return figure
 
 
@@ -82,7 +81,6 @@ def _failed(panel: style.Panel) -> pd.DataFrame:
 @figure(
     "memory",
     title="peak memory against m, n and o",
-    where={"html", "markdown"},
     slots=(Slot("memory-gradient", 7, "gradient"),),
 )
 def draw_memory(view: View) -> Figure:
@@ -91,19 +89,18 @@ def draw_memory(view: View) -> Figure:
     for axes, panel in zip(every, view.panels, strict=True):
         for kernel, line in panel.rows.groupby("kernel"):
             _draw_kernel(axes, line.sort_values(panel.axis), panel.axis, view.looks[str(kernel)])
-    shown = pd.concat([panel.rows for panel in view.panels])
     notes = [style.entry("measured", "o"), style.entry("predicted", line="-")]
-    if (shown["status"] != "ok").any():
+    if (view.shown["status"] != "ok").any():
         notes.append(style.entry("predicted, not measured", "o", hollow=True))
     limit = view.run.machine.memory_bytes if view.part.device == "cpu" else None
-    if limit and shown["predicted_peak_bytes"].max() > limit / 10:
+    if limit and view.shown["predicted_peak_bytes"].max() > limit / 10:
         notes.append(style.entry(f"this machine's {format_bytes(limit)}", line=":"))
         for axes in every:
             axes.axhline(limit, color=style.GREY, linestyle=":", linewidth=1.4)
     style.share_log_axis(every, partial(format_tick, write=format_bytes), base=32)
-    style.add_legend(figure, style.kernel_entries(shown, view.looks) + notes)
+    style.add_legend(figure, style.kernel_entries(view.shown, view.looks) + notes)
     question = f"How much memory does one {view.name} hold?"
-    style.add_title_and_footer(figure, question, view.rows, view.unseen(shown))
+    style.add_title_and_footer(figure, question, view.rows, view.unseen)
     return figure
 
 
@@ -135,8 +132,7 @@ def draw_error(view: View) -> Figure:
         if unit:
             axes.axhline(unit, color=style.GREY, linestyle=":", linewidth=1.4)
     style.share_log_axis(every, format_error, base=10)
-    shown = pd.concat([panel.rows for panel in view.panels])
     notes = [style.entry(f"unit roundoff of {view.part.dtype}", line=":")] if unit else []
-    style.add_legend(figure, style.kernel_entries(shown, view.looks) + notes)
+    style.add_legend(figure, style.kernel_entries(view.shown, view.looks) + notes)
     style.add_title_and_footer(figure, f"How exact is one {view.name}?", view.rows)
     return figure

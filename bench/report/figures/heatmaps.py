@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ...analysis import ranking
-from ...analysis.frame import SIZES
 from ...common.units import digits
 from .. import style
 from . import Slot, View, figure
@@ -19,8 +20,8 @@ from . import Slot, View, figure
     when=lambda rows: bool(
         ((rows["operation"] == "gradient") & (rows["kernel"] == ranking.WITH_JACOBIAN)).any()
     ),
-    where={"html", "markdown", "readme"},
     slots=(Slot("jacobian", 1, "gradient"),),
+    readme=True,
 )
 def draw_jacobian(view: View) -> Figure:
     """Draw the ratios at the batch size with the most pairs; a hatched cell says why."""
@@ -29,8 +30,7 @@ def draw_jacobian(view: View) -> Figure:
     shape = overhead["out_features"].nunique(), overhead["in_features"].nunique()
     width, height = max(9.0, 3.4 + 1.5 * shape[1]), max(4.2, 2.2 + 0.5 * shape[0])
     figure = Figure(figsize=(min(width, 24), min(height, 16)))
-    for place, what in enumerate(("time", "memory"), 1):
-        axes = figure.add_subplot(1, 2, place)
+    for axes, what in zip(figure.subplots(1, 2), ("time", "memory"), strict=True):
         _draw_ratios(axes, overhead, f"{what}_ratio")
         axes.set_title(f"{what}: {ranking.WITH_JACOBIAN} ÷ {ranking.WITHOUT_JACOBIAN}")
     batch = f", batch m = {overhead['batch'].iloc[0]:,}" if len(overhead) else ""
@@ -44,29 +44,26 @@ def draw_jacobian(view: View) -> Figure:
 
 def _draw_ratios(axes: Axes, overhead: pd.DataFrame, column: str) -> None:
     axes.set(xlabel="in features n", ylabel="out features o")
-    across, up = (sorted(set(overhead[name])) for name in ("in_features", "out_features"))
-    if not across:
+    if overhead.empty:
         axes.set(xticks=[], yticks=[])
         text = f"no case has both {ranking.WITH_JACOBIAN} and {ranking.WITHOUT_JACOBIAN}"
         axes.text(
             0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=style.GREY
         )
         return
-    values = np.full((len(up), len(across)), np.nan)
-    texts = [["not planned"] * len(across) for _ in up]
-    names = ["in_features", "out_features", column, "status"]
-    for n, o, ratio, status in overhead[names].itertuples(index=False):
-        row, place = up.index(o), across.index(n)
-        values[row, place] = ratio
-        failed = style.label(status) if status != "ok" else "no number"
-        texts[row][place] = f"{digits(ratio)}×" if ratio > 0 else failed
-    known = values[values > 0]
-    low, high = (known.min(), known.max()) if known.size else (1.0, 10.0)
-    size = float(np.clip(60 / max(values.shape), 5, 10))
+    failed = overhead["status"].map(style.label).where(overhead["status"] != "ok", "no number")
+    ratios = overhead[column]
+    said = ratios.map(lambda ratio: f"{digits(ratio)}×").where(ratios > 0, failed)
+    cells = overhead.assign(ratio=ratios, said=said)
+    values = cells.pivot(index="out_features", columns="in_features", values="ratio")
+    texts = cells.pivot(index="out_features", columns="in_features", values="said")
+    known = ratios[ratios > 0]
+    low, high = (known.min(), known.max()) if len(known) else (1.0, 10.0)
     norm = LogNorm(low, max(high, low * 10))
-    style.draw_heatmap(axes, values, texts, norm, "YlGnBu", size, "times as much")
-    axes.set_xticks(range(len(across)), [f"{value:,}" for value in across])
-    axes.set_yticks(range(len(up)), [f"{value:,}" for value in up])
+    size = float(np.clip(60 / max(values.shape), 5, 10))
+    texts = texts.fillna("not planned")
+    _draw_cells(axes, values, texts, norm, "YlGnBu", size, "times as much")
+    axes.set_yticks(range(len(values)), [f"{value:,}" for value in values.index])
 
 
 _MAX_NAME = 18  # characters of a kernel's name in a cell
@@ -81,24 +78,47 @@ def _best(rows: pd.DataFrame) -> pd.DataFrame:
 def draw_speedup(view: View) -> Figure:
     """Draw a cell for each batch size and pair of n and o."""
     best = _best(view.rows)
-    batches = sorted(set(best["batch"]))
-    wides = sorted({*zip(best["in_features"], best["out_features"], strict=True)},
-                   key=lambda pair: (pair[0] * pair[1], pair))  # fmt: skip
-    size = float(np.clip(3.2 + 1.25 * len(batches), 7, 24)), 2.1 + 0.52 * len(wides)
+    said = [
+        f"{digits(speedup)}×\n{style.label(kernel, _MAX_NAME)}"
+        for speedup, kernel in zip(best["speedup"], best["kernel"], strict=True)
+    ]
+    cells = best.assign(said=said, wide=best["in_features"] * best["out_features"])
+    order = ["wide", "in_features", "out_features"]
+    values = cells.pivot(index=order, columns="batch", values="speedup")
+    texts = cells.pivot(index=order, columns="batch", values="said").fillna("")
+    size = float(np.clip(3.2 + 1.25 * values.shape[1], 7, 24)), 2.1 + 0.52 * len(values)
     figure = Figure(figsize=size)
     axes = figure.add_subplot()
-    values = np.full((len(wides), len(batches)), np.nan)
-    texts = [[""] * len(batches) for _ in wides]
-    for m, n, o, kernel, speedup in best[[*SIZES, "kernel", "speedup"]].itertuples(index=False):
-        row, column = wides.index((n, o)), batches.index(m)
-        values[row, column] = speedup
-        texts[row][column] = f"{digits(speedup)}×\n{style.label(kernel, _MAX_NAME)}"
     reach = max(best["speedup"].max(), 1 / best["speedup"].min(), 2.0)
     norm = LogNorm(1 / reach, reach)
-    style.draw_heatmap(axes, values, texts, norm, "PuOr", 7.5, "speedup vs. torch.nn")
-    axes.set_xticks(range(len(batches)), [f"{m:,}" for m in batches])
-    axes.set_yticks(range(len(wides)), [f"{n:,} → {o:,}" for n, o in wides])
+    _draw_cells(axes, values, texts, norm, "PuOr", 7.5, "speedup vs. torch.nn")
+    axes.set_yticks(range(len(values)), [f"{n:,} → {o:,}" for _, n, o in values.index.to_list()])
     axes.set(xlabel="batch m", ylabel="features n → outputs o")
     question = f"How much is there to gain over torch.nn? {view.name}"
     style.add_title_and_footer(figure, question, view.rows)
     return figure
+
+
+def _draw_cells(
+    axes: Axes, table: pd.DataFrame, texts: pd.DataFrame, norm: LogNorm, cmap: str, size: float,
+    unit: str,
+) -> None:  # fmt: skip
+    """Draw values above zero as colours, with a text in each cell; others are hatched."""
+    axes.grid(False)
+    axes.set_xticks(range(len(table.columns)), [f"{value:,}" for value in table.columns])
+    values = table.where(table > 0).to_numpy(dtype=float)
+    shown = np.ma.masked_invalid(values)
+    picture = axes.imshow(shown, norm=norm, cmap=cmap, aspect="auto", origin="lower")
+    for (row, column), value in np.ndenumerate(values):
+        text, known = str(texts.iloc[row, column]), np.isfinite(value)
+        dark = known and np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1)) < 0.5
+        if not known and text:
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="0.96",
+                                     edgecolor="0.8", hatch="///", lw=0))  # fmt: skip
+        axes.text(column, row, text, ha="center", va="center", fontsize=size,
+                  color="white" if dark else "black" if known else "0.3")  # fmt: skip
+    if shown.count():
+        bar = axes.figure.colorbar(picture, ax=axes, label=unit, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}×"))
+        bar.ax.yaxis.set_minor_locator(ticker.NullLocator())

@@ -53,7 +53,6 @@ def points(rows: pd.DataFrame, ceilings: Ceilings) -> pd.DataFrame:
 @figure(
     "roofline",
     title="operations per second under the machine's measured ceilings",
-    where={"html", "markdown"},
     slots=(Slot("roofline-step", 5, "step"), Slot("roofline-gradient", 9, "gradient")),
 )
 def draw(view: View) -> Figure | None:

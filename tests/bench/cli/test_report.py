@@ -1,8 +1,6 @@
 """The command `report`: about the folder or the runs that it is given, and nothing beside them."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -87,61 +85,16 @@ def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
         assert main(["report", *more]) == 0
         return capsys.readouterr().out
 
-    # Four figures, the page's three more, a table and its price, and the two texts.
-    assert said() == "wrote 11 files under results/report; open results/report/report.html\n"
-    assert len(snapshot(tmp_path / "results" / "report")) == 11
+    # Four figures, the page's two more, and the two texts.
+    assert said() == "wrote 8 files under results/report; open results/report/report.html\n"
+    assert len(snapshot(tmp_path / "results" / "report")) == 8
     assert said("--format=md") == (
-        "wrote 7 files under results/report; open results/report/REPORT.md\n"
+        "wrote 5 files under results/report; open results/report/REPORT.md\n"
     )
     assert said("--format=csv,md,parquet") == (
-        "wrote 9 files under results/report, results.csv and results.parquet among them; "
+        "wrote 7 files under results/report, results.csv and results.parquet among them; "
         "open results/report/REPORT.md\n"
     )
     assert said("--format=parquet") == (
         "wrote 1 file under results/report; open results/report/results.parquet\n"
     )
-
-
-@pytest.mark.slow
-def test_several_processes_draw_the_same(tmp_path: Path) -> None:
-    """In a process of its own the command has no torch, and may start another to draw with."""
-    run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, slug="mine")
-    for name in ("here", "there"):
-        save(run, tmp_path / name / "runs" / "mine" / "first.json")
-    argv = [sys.executable, "-m", "bench", "report", f"--out={tmp_path / 'there'}"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert main(["report", f"--out={tmp_path / 'here'}"]) == 0
-    assert snapshot(tmp_path / "there") == snapshot(tmp_path / "here")
-
-
-SEVERAL = """
-import os, sys
-from functools import partial
-from pathlib import Path
-from matplotlib.figure import Figure
-from bench.report import build as draw
-
-draw._may_fork = lambda: True
-here = os.getpid()
-
-def make(place):
-    if place == 3 and os.getpid() != here:
-        os.kill(os.getpid(), 9)
-    return Figure(figsize=(1, 1), layout="none") if place != 5 else None
-
-folder = Path(sys.argv[1], "figures")
-folder.mkdir(parents=True)
-drawn = draw.draw_all({str(place): partial(make, place) for place in range(8)}, folder)
-assert drawn == [str(place) for place in (0, 1, 2, 3, 4, 6, 7)]
-assert all((folder / f"{stem}.png").stat().st_size > 100 for stem in drawn)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux do several processes draw")
-def test_what_a_killed_process_could_not_draw_is_drawn(tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", SEVERAL, str(tmp_path / "out")]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""

@@ -2,15 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from reports import draw_in_style, render
+from reports import draw_in_style, frame_of, render, words
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename
 
 from bench.analysis.frame import facets
@@ -25,10 +23,6 @@ from bench.store.schema import Run
 RUN = Run.model_validate(build_run([]))
 
 
-def frame_of(run: dict[str, Any]) -> pd.DataFrame:
-    return runs_frame({Path("a.json"): Run.model_validate(run)})
-
-
 def drawn(kind: str, frame: pd.DataFrame, run: Run = RUN) -> Figure:
     figure = draw_in_style(kinds()[kind], View(frame, facets(frame)[0], run))
     assert figure is not None
@@ -38,11 +32,6 @@ def drawn(kind: str, frame: pd.DataFrame, run: Run = RUN) -> Figure:
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
     return frame_of(build_run(["gradient"], kernels=FEW_KERNELS))
-
-
-def words(figure: Figure) -> str:
-    texts = [one for one in figure.findobj(match=Text) if isinstance(one, Text)]
-    return "\n".join(text.get_text() for text in texts)
 
 
 def test_panels_hold_the_sizes_with_the_most_points(frame: pd.DataFrame) -> None:
@@ -137,7 +126,7 @@ def test_hostile_names_are_drawn_as_text() -> None:
     rename(run, "matmul", r"_$\frac{$ |<b>\n" + "\n\x1b[31m日本\u202e" + "x" * 900)
     rename(run, "kron_einsum", "$x^$")
     run["commit_info"]["id"] = "$\\bad"
-    assert every_figure_of(frame_of(run)) >= {"time", "memory", "roofline", "pareto", "error"}
+    assert every_figure_of(frame_of(run)) >= {"time", "memory", "roofline", "error"}
 
 
 def test_label() -> None:
@@ -167,11 +156,3 @@ def test_every_module_declares_figures_under_names_of_their_own() -> None:
 
 def test_every_case_has_a_cell_with_the_fastest(frame: pd.DataFrame) -> None:
     assert words(drawn("speedup", frame)).count("matmul") == frame["case"].nunique()
-
-
-def test_of_the_pareto_front_none_is_beaten_in_both(frame: pd.DataFrame) -> None:
-    left = drawn("pareto", frame).axes[0]
-    front = [line for line in left.get_lines() if line.get_linestyle() == "-"][-1]
-    x, y = (np.asarray(values, float) for values in front.get_data())
-    assert (np.diff(x) > 0).all()
-    assert (np.diff(y) < 0).all()

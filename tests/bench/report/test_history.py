@@ -48,7 +48,7 @@ def test_a_change_is_seen_where_it_was_made(tmp_path: Path) -> None:
     before, after = points.loc[("matmul", "0")], points.loc[("matmul", "2")]
     assert after["speedup"] == pytest.approx(2 * before["speedup"])
     assert before["low"] < before["speedup"] < before["high"]
-    (section,) = history_subject([history]).sections({})
+    (section,) = history_subject(1, history).sections({})
     for said in ("| matmul ", "0000000000", "2.00×"):
         assert said in section.body
 
@@ -66,7 +66,7 @@ def test_a_kernel_that_a_run_leaves_out_goes_on_from_the_run_before(tmp_path: Pa
     mine = history.points[history.points["kernel"] == "matmul"]
     assert mine["run"].to_list() == ["0", "2"]
     assert mine["change"].iloc[1] == pytest.approx(2)
-    assert len(history_subject([history]).figures) == 1
+    assert len(history_subject(1, history).figures) == 1
 
 
 def test_speedups_are_compared_over_the_same_cases(tmp_path: Path) -> None:

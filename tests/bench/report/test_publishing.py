@@ -1,7 +1,5 @@
 """Publishing: REPORT.md and at most eight figures, under names that hold; checked, then written."""
 
-import errno
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 from paths import ROOT
-from reports import blank_figures, links, snapshot
+from reports import blank_figures, full_disk_at, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, save
 
 from bench.cli.main import main
@@ -98,7 +96,7 @@ def test_eight_figures_are_published_under_names_that_hold(published: Path) -> N
     assert sorted(links(text)) == sorted(f"figures/{name}" for name in figures)
     for folder in (results, results / "report"):
         assert all((folder / link).is_file() for link in links(text))
-    assert text.count("results/report/tables") == 1
+    assert text.count("results/report/results.csv") == 1
     readme = (results.parent / "README.md").read_text(encoding="utf-8")
     assert links(readme) == [f"my%20results/figures/{n}.png" for n in ("jacobian", "time-gradient")]
     assert all((results.parent / unquote(link)).is_file() for link in links(readme))
@@ -166,20 +164,12 @@ def test_a_full_disk_keeps_what_was_published(
     call: int, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(again)
-    real, done = os.replace, []
-
-    def replace(origin: Any, target: Any) -> None:
-        done.append(origin)
-        if len(done) == call:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(origin, target)
-
-    monkeypatch.setattr(os, "replace", replace)
+    full_disk_at(call, monkeypatch)
     with pytest.raises(UserError, match=r"No space left on device\); what was published stays"):
-        publishing.publish(again / "report", again, ["jacobian", "time-gradient"])
+        publishing.publish(again / "report", again)
     assert snapshot(again) == before
     monkeypatch.undo()
-    assert len(publishing.publish(again / "report", again, ["jacobian", "time-gradient"])) == 3
+    assert len(publishing.publish(again / "report", again)) == 1 + publishing.MAX_FIGURES
 
 
 def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> list[RunAnalysis]:

@@ -1,21 +1,16 @@
 """Roofline: the ceilings that were measured, and every case under them."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from reports import draw_in_style, render
-from run_builder import FEW_KERNELS, build_run, rename
+from reports import draw_in_style, frame_of, render, words
+from run_builder import FEW_KERNELS, build_run
 
 from bench.analysis.frame import facets
 from bench.report.figures import View, kinds
 from bench.report.figures.roofline import points, roofs
-from bench.store.runs import runs_frame
 from bench.store.schema import Ceilings, Run
 
 CEILINGS = Ceilings(
@@ -23,10 +18,6 @@ CEILINGS = Ceilings(
     bandwidth_bytes_per_s=[[1e9, 2e10], [1e4, 3e10], [1e6, 8e10]],
     flops_per_s={"float64": 8e10, "float32": 1.6e11},
 )
-
-
-def frame_of(run: dict[str, Any]) -> pd.DataFrame:
-    return runs_frame({Path("a.json"): Run.model_validate(run)})
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +41,6 @@ def drawn(frame: pd.DataFrame, ceilings: Ceilings) -> Figure:
 
 def lines(figure: Figure) -> list[Line2D]:
     return [line for line in figure.axes[0].get_lines() if line.get_linestyle() != "None"]
-
-
-def words(figure: Figure) -> str:
-    texts = [one for one in figure.findobj(match=Text) if isinstance(one, Text)]
-    return "\n".join(text.get_text() for text in texts)
 
 
 def test_roofs_are_the_largest_working_set_and_the_best() -> None:
@@ -114,11 +100,3 @@ def test_one_ceiling_is_enough(frame: pd.DataFrame) -> None:
     assert len(lines(drawn(frame, only_peak))) == len(lines(drawn(frame, only_bandwidth))) == 1
     for ceilings in (CEILINGS, only_peak, only_bandwidth):
         assert render(drawn(frame.iloc[:1], ceilings))
-
-
-def test_hostile_names_are_drawn_as_text() -> None:
-    run = build_run(["gradient"], [(33, 6, 3)], kernels=FEW_KERNELS)
-    rename(run, "matmul", r"_$\frac{$ |<b>\n" + "\n\x1b[31m日本" + "x" * 900)
-    run["commit_info"]["id"] = "$\\bad"
-    frame = frame_of(run)
-    assert render(drawn(frame, CEILINGS))
