@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..common.units import counted
+from ..common.errors import single_line
+from ..common.units import counted, format_case
 from ..run.journal import RunProgress
 
-LONGEST_NAME = 40
+LONGEST_NAME = 39
 
 
 @contextmanager
@@ -34,28 +37,30 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
 
     def show(progress: RunProgress) -> None:
         nonlocal last, tenths
-        if tenths < 0 and not console.is_terminal:
-            console.print(f"{counted(progress.total, 'measurement')}: checks first, then times")
-        last, tenths = progress, max(tenths, 0)
+        last, wall_s, left_s = progress, progress.wall_s, progress.left_s
         step = f"process {progress.process}" if progress.process else "checking results and memory"
-        left = "" if progress.left_s is None else f"{as_minutes(progress.left_s)} left"
+        left = "" if left_s is None else f"{as_minutes(left_s)} left"
+        # By time, not by cases: one may take a thousand times as long as another.
+        whole_s = None if left_s is None else wall_s + left_s
         bar.update(
             task,
-            # By time, not by cases: one may take a thousand times as long as another.
-            total=None if progress.left_s is None else progress.wall_s + progress.left_s,
-            completed=progress.wall_s,
+            total=whole_s,
+            completed=wall_s,
             cases=f"{progress.done}/{progress.total}",
             left=left,
-            description=shorten(progress.latest or step, 34),
+            description=single_line(progress.latest or step, 33),
         )
-        left_s = progress.left_s
-        reached = int(10 * progress.wall_s / (progress.wall_s + left_s)) if left_s else 0
-        if not console.is_terminal and reached > tenths:
-            tenths = reached
+        if console.is_terminal:
+            return
+        if tenths < 0:
+            console.print(f"{counted(progress.total, 'measurement')}: checks first, then times")
+        reached = int(10 * wall_s / whole_s) if left_s and whole_s else 0
+        if reached > max(tenths, 0):
             console.print(
-                f"{10 * tenths:3d} %  {as_minutes(progress.wall_s)}, about {left}: "
+                f"{10 * reached:3d} %  {as_minutes(wall_s)}, about {left}: "
                 f"{progress.done} of {progress.total}, {step}"
             )
+        tenths = max(tenths, reached)
 
     with bar:
         task = bar.add_task("starting", total=None, cases=f"0/{total}", left="")
@@ -93,58 +98,49 @@ def as_minutes(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def shorten(text: str, width: int) -> str:
-    """Return a text with its middle left out where it is too long: both ends say something.
+class Line(NamedTuple):
+    """A benchmark in a table."""
 
-    >>> shorten("a_long_name", 7)
-    'a_l…ame'
+    table: Sequence[str]  # its operation, device and dtype
+    sizes: Sequence[int]
+    cells: Sequence[str]
+    note: str | None  # what the last cell points to
+
+
+def print_by_size(console: Console, headings: Sequence[str], lines: Iterable[Line]) -> None:
+    """Print a table of each operation, device and dtype, then the notes by number, each once.
+
+    Each size has a row of its own, above the indented rows that share it.
     """
-    half = (width - 1) // 2
-    return text if len(text) <= width else f"{text[: width - 1 - half]}…{text[-half:]}"
-
-
-class Notes:
-    """Texts that a table points to by number, each once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def mark(self, text: str | None) -> str:
-        """Return the mark of a text, `[2]`; nothing for none."""
-        if not text:
-            return ""
-        if text not in self.texts:
-            self.texts.append(text)
-        return f"[{self.texts.index(text) + 1}]"
-
-    def print(self, console: Console) -> None:
-        """Print every text after its number."""
-        for number, text in enumerate(self.texts, start=1):
-            console.print(f"[{number}] {text}", markup=False, highlight=False, soft_wrap=True)
+    notes: list[str] = []
+    for named, table in groupby(lines, key=attrgetter("table")):
+        rows: list[Sequence[str]] = []
+        for sizes, alike in groupby(table, key=attrgetter("sizes")):
+            rows.append((format_case(*sizes), *[""] * len(headings)))
+            for *_, (name, *between, last), note in alike:
+                if note and note not in notes:
+                    notes.append(note)
+                mark = f"[{notes.index(note) + 1}]" if note else ""
+                rows.append((f" {name}", *between, f"{last} {mark}".strip()))
+        print_table(console, (", ".join(named), *headings), rows)
+    for number, note in enumerate(notes, start=1):
+        console.print(f"[{number}] {note}", markup=False, soft_wrap=True)
 
 
 def print_table(
     console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = True
 ) -> None:
     """Print rows of text under their headings, then an empty line."""
-    cells = [(shorten(name, LONGEST_NAME), *others) for name, *others in rows]
+    shortened = [(single_line(name, LONGEST_NAME), *others) for name, *others in rows]
+    first, *columns = zip(headings, *shortened, strict=True)
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column(escape(headings[0]), no_wrap=True)
-    for place, heading in enumerate(headings[1:], start=1):
-        widest = max(len(text) for text in (heading, *(row[place] for row in cells)))
+    table.add_column(escape(first[0]), no_wrap=True)
+    for texts in columns:
         if right:
-            table.add_column(heading, justify="right", no_wrap=True, min_width=widest)
+            widest = max(map(len, texts))
+            table.add_column(texts[0], justify="right", no_wrap=True, min_width=widest)
         else:
-            table.add_column(heading, overflow="fold")
-    for row in cells:
+            table.add_column(texts[0], overflow="fold")
+    for row in shortened:
         table.add_row(*map(escape, row))
     console.print(table, "")
-
-
-def by_size(lines: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Sequence[str]]:
-    """Yield each size in a row of its own, then the rows that share it, indented."""
-    for size, rows in groupby(lines, key=lambda line: line[0]):
-        for number, (_, (name, *others)) in enumerate(rows):
-            if not number:
-                yield (size, *[""] * len(others))
-            yield (f" {name}", *others)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import pkgutil
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..common.errors import UserError
-from ..plan.grid import DEFAULT_GRID
 from . import commands
 
 
@@ -29,10 +27,8 @@ class Parser(argparse.ArgumentParser):
 
 def command_files() -> dict[str, Path]:
     """Return the module of each command as typed: dashes are underscores there."""
-    return {
-        name.replace("_", "-"): Path(getattr(finder, "path", ""), f"{name}.py")
-        for finder, name, _ in pkgutil.iter_modules(commands.__path__)
-    }
+    paths = (path for folder in commands.__path__ for path in Path(folder).glob("[!_]*.py"))
+    return {path.stem.replace("_", "-"): path for path in sorted(paths)}
 
 
 def make_parser(chosen: str | None = None) -> Parser:
@@ -44,7 +40,7 @@ def make_parser(chosen: str | None = None) -> Parser:
         one = added.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == chosen:
             module = import_module(f"{commands.__name__}.{path.stem}")
-            one.set_defaults(run=module.run, default_grid=DEFAULT_GRID)
+            one.set_defaults(run=module.run)
             module.add_arguments(one)
     return parser
 

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 import sys
+from contextlib import suppress
 
 FORMATS = ("html", "md", "csv", "parquet")
 
@@ -48,13 +49,10 @@ def share(text: str) -> float:
 
 def above_zero(text: str) -> float:
     """Read a finite number above zero."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"takes a number above 0; got {text!r}")
-    return value
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"takes a number above 0; got {text!r}")
 
 
 def formats(text: str) -> tuple[str, ...]:

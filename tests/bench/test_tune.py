@@ -73,8 +73,7 @@ def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
         "to undo"
     )
     rule.unlink()
-    for known in (tuning.read_table, tuning.current_table, dispatch.select_kernel):
-        known.cache_clear()
+    forget_choices()
     assert tuning.current_table() == tuning.TuningTable()
 
 

@@ -1,5 +1,6 @@
 """Kernels that cheat, each in its own way; test_attacks loads them as a user's file."""
 
+import ctypes
 import hashlib
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlr import Gradient, Problem, kernel
+from mlr import Gradient, Kernel, Problem, kernel
 
 costs: dict[str, Any] = {
     "flops": lambda m, n, o, s: 2 * m * n * o,
@@ -34,11 +35,21 @@ def count(name: str) -> int:
     return calls[name]
 
 
-@gradient
-def wrong_in_one_element(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    found = honest(x, delta)
+def beside(act: Callable[[torch.Tensor, torch.Tensor, Gradient], object]) -> Kernel:
+    """Register a kernel that is honest, but for what it does before it returns."""
+
+    def run(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+        found = honest(x, delta)
+        act(x, delta, found)
+        return found
+
+    run.__name__ = act.__name__
+    return gradient(run)
+
+
+@beside
+def wrong_in_one_element(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     found.weight[-1, -1] *= 1 + 1e-5
-    return found
 
 
 @gradient
@@ -74,33 +85,28 @@ def returns_a_view(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     return Gradient(place, found.bias)
 
 
-@gradient
-def changes_its_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    found = honest(x, delta)
+@beside
+def changes_its_input(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     delta.numpy()[0, 0] += 1.0
-    return found
 
 
-@gradient
-def writes_equal_values(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def writes_equal_values(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     x.mul_(1.0)
-    return honest(x, delta)
 
 
-@gradient
-def borrows_its_input(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def borrows_its_input(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     """Use a part of it as memory, and put back what was there."""
-    found, held = honest(x, delta), delta[:1].clone()
+    held = delta[:1].clone()
     delta[:1].zero_()
     delta[:1].copy_(held)
-    return found
 
 
-@gradient
-def sleeps_when_timed(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def sleeps_when_timed(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     if count("sleeps_when_timed") > 4:
         real_sleep(0.001)
-    return honest(x, delta)
 
 
 @gradient
@@ -110,8 +116,8 @@ def works_in_the_first_call_only(x: torch.Tensor, delta: torch.Tensor) -> Gradie
     return known["first"]
 
 
-@gradient
-def goes_on_in_a_thread(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def goes_on_in_a_thread(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     """Leave so many threads at work that a busy machine shows it too."""
 
     def work() -> None:
@@ -123,7 +129,6 @@ def goes_on_in_a_thread(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
         for _ in range(6):
             kept.append(threading.Thread(target=work, daemon=True))
             kept[-1].start()
-    return honest(x, delta)
 
 
 @gradient
@@ -146,96 +151,78 @@ def computes_in_float16(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
     return Gradient(found.weight.float(), found.bias.float())
 
 
-@gradient
-def returns_nan(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    found = honest(x, delta)
+@beside
+def returns_nan(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     found.bias[0] = float("nan")
-    return found
 
 
-@gradient
-def takes_a_gibibyte(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def takes_a_gibibyte(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     torch.empty(2**30, dtype=torch.uint8)
-    return honest(x, delta)
 
 
-@gradient
-def allocates_in_numpy(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def allocates_in_numpy(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     np.ones(2**20)
-    return honest(x, delta)
 
 
-@gradient
-def allocates_in_c(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    import ctypes
-
+@beside
+def allocates_in_c(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     place = libc.malloc(ctypes.c_size_t(2**25))
     ctypes.memset(place, 1, 2**25)
     libc.free(ctypes.c_void_p(place))
-    return honest(x, delta)
 
 
-@gradient
-def leaks(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def leaks(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     kept.append(torch.empty(1_000, dtype=torch.uint8))
-    return honest(x, delta)
 
 
-@gradient
-def prints(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def prints(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     os.write(1, b"look at me\n")
-    return honest(x, delta)
 
 
-@gradient
-def prints_by_python(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def prints_by_python(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     print("look at me")
-    return honest(x, delta)
 
 
-@gradient
-def starts_a_process(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def starts_a_process(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     if count("starts_a_process") == 1:
         kept.append(subprocess.Popen(["sleep", "1"]))
-    return honest(x, delta)
 
 
-@gradient
-def wrong_once_it_is_timed(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    found = honest(x, delta)
+@beside
+def wrong_once_it_is_timed(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     if count("wrong_once_it_is_timed") > 10:  # more often than it is called while it is checked
         found.weight.zero_()
-    return found
 
 
-@gradient
-def raises_on_the_third_call(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def raises_on_the_third_call(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     if count("raises") == 3:
         raise RuntimeError("three is enough")
-    return honest(x, delta)
 
 
-@gradient
-def runs_for_ever(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def runs_for_ever(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     while True:
         time.sleep(1)
 
 
-@gradient
-def segfaults(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
-    import ctypes
-
+@beside
+def segfaults(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     ctypes.string_at(0)
-    return honest(x, delta)
 
 
-@gradient
-def puts_another_clock(x: torch.Tensor, delta: torch.Tensor) -> Gradient:
+@beside
+def puts_another_clock(x: torch.Tensor, delta: torch.Tensor, found: Gradient) -> None:
     time.perf_counter = lambda: 0.0
     time.sleep = lambda seconds: None
-    return honest(x, delta)
 
 
 @kernel(operation="step", **costs)

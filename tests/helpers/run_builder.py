@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from bench.store.runs import runs_frame
 from bench.store.schema import Run
 
 Size = tuple[int, int, int]
+# Of a kernel: seconds per call, seconds per FLOP, what it holds beside inputs, in numbers.
+Law = tuple[float, float, str]
 
 # The seed's own sizes, tall, wide, and o growing at fixed m and n.
 SIZES: tuple[Size, ...] = (
@@ -21,8 +24,7 @@ SIZES: tuple[Size, ...] = (
     *((1_000, 64, 30), (1_000, 16, 3), (1_000, 16, 10), (1_000, 16, 30)),
 )
 BASELINES = {"gradient": "autograd", "step": "torch_nn", "fit": "TorchLinearRegression"}
-# Of each kernel: seconds per call, seconds per FLOP, what it holds beside inputs, in numbers.
-KERNELS: dict[str, dict[str, tuple[float, float, str]]] = {
+KERNELS: dict[str, dict[str, Law]] = {
     "gradient": {
         "autograd": (1.2e-4, 4e-11, "2 * m * o"),
         "matmul": (9e-6, 2.5e-11, "n * o + o"),
@@ -62,7 +64,7 @@ def build_run(
     sizes: Iterable[Size] = SIZES,
     device: str = "cpu",
     dtype: str = "float64",
-    kernels: Mapping[str, Mapping[str, tuple[float, float, str]]] = KERNELS,
+    kernels: Mapping[str, Mapping[str, Law]] = KERNELS,
     slug: str = "amd-epyc-2-core",
     datetime: str = "2026-11-23T05:00:00+00:00",
     processes: int = 1,
@@ -71,34 +73,31 @@ def build_run(
 
     One of several processes has samples, a cost and, on a GPU, device times, as later runs do.
     """
+    ceilings = {
+        "dispatch_s": 1e-6,
+        "bandwidth_bytes_per_s": [[32_768, 9e10], [1_000_000_000, 2.8e10]],
+        "flops_per_s": {"float32": 1.45e11, "float64": 8.2e10},
+    }
+    gpu = None if device == "cpu" else "NVIDIA H200"
+    machine = {"slug": slug, "cpu": "AMD EPYC", "cores": 2, "memory_bytes": MEMORY, "gpu": gpu}
+    settings = {"grid": "quick", "processes": processes, "threads": 2, "omp_wait_policy": None}
+    commit = "0123456789abcdef0123456789abcdef01234567"
     run: dict[str, Any] = {
         "machine_info": {"node": "somewhere", "processor": "x86_64"},
-        "commit_info": {
-            "id": "0123456789abcdef0123456789abcdef01234567",
-            "time": datetime,
-            "dirty": False,
-            "project": "mlr",
-            "branch": "main",
-        },
+        "commit_info": {"id": commit, "time": datetime, "dirty": False, "branch": "main"},
         "benchmarks": [],
         "datetime": datetime,
         "version": "5.3.1",
         "schema": 2,
         "outcomes": [],
-        "machine": _machine(slug, device),
-        "settings": {
-            "grid": "quick",
-            "processes": processes,
-            "threads": 2,
-            "omp_wait_policy": None,
-        },
+        "machine": machine | {"ceilings": {device: ceilings}},
+        "settings": settings | {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1073741824"}},
         "packages": {"python": "3.11.7", "torch": "2.13.0+cpu", "numpy": "2.4.6"},
     }
-    run["settings"] |= {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1073741824"}, "tf32": False}
-    for operation in operations:
-        for size in sizes:
-            for kernel, law in kernels[operation].items():
-                add_case(run, operation, kernel, size, law, device, dtype)
+    run["settings"]["tf32"] = False
+    for operation, size in product(operations, sizes):
+        for kernel, law in kernels[operation].items():
+            add_case(run, operation, kernel, size, law, device, dtype)
     if processes > 1:
         run["cost"] = {"wall_s": 400.0, "warm_up_s": 60.0, "timing_s": 200.0}
         run["cost"] |= {"checking_s": 50.0, "memory_s": 20.0}
@@ -112,35 +111,46 @@ def add_case(
     operation: str,
     kernel: str,
     size: Size,
-    law: tuple[float, float, str] = (1e-5, 1e-10, "m * o"),
+    law: Law = (1e-5, 1e-10, "m * o"),
     device: str = "cpu",
     dtype: str = "float64",
-) -> dict[str, Any]:
-    """Add one planned case, measured if its memory would fit; return its outcome."""
+) -> None:
+    """Add one planned case, measured if its memory would fit."""
     m, n, o = size
     width = 4 if dtype == "float32" else 8
     memory = width * eval(law[2], {"m": m, "n": n, "o": o}) + 16
-    base = f"{kernel}-{device}-{dtype}-{m}x{n}x{o}"
-    case: dict[str, Any] = {
-        "operation": operation,
-        "kernel": kernel,
-        "baseline": BASELINES.get(operation, kernel),
-        "device": device,
-        "dtype": dtype,
+    baseline = BASELINES.get(operation, kernel)
+    case = {
+        **{"operation": operation, "kernel": kernel, "baseline": baseline},
+        **{"device": device, "dtype": dtype},
         **{"batch": m, "in_features": n, "out_features": o},
+        **{"predicted_peak_bytes": memory, "flops": 2 * m * n * o, "bytes_moved": m * (n + o)},
+        **{"status": "ok", "reason": None},
     }
-    planned = {"predicted_peak_bytes": memory, "flops": 2 * m * n * o, "bytes_moved": m * (n + o)}
-    outcome = case | planned
-    outcome |= {"fullname": f"bench/bench_kernels.py::bench_kernel[{operation}-{base}]"}
-    outcome |= {"status": "ok", "reason": None}
+    name = f"bench_kernel[{operation}-{kernel}-{device}-{dtype}-{m}x{n}x{o}]"
+    outcome = case | {"fullname": f"bench/bench_kernels.py::{name}"}
     run["outcomes"].append(outcome)
     if memory > MEMORY / 4:
         fail(run, outcome, "infeasible", f"needs {memory} bytes, {MEMORY // 4} are free")
-        return outcome
-    usual = KERNELS.get(operation, {}).get(case["baseline"], law)
-    times = _seconds(kernel, size, law), _seconds(case["baseline"], size, usual)
-    run["benchmarks"].append(_benchmark(case | planned, outcome["fullname"], base, *times))
-    return outcome
+        return
+    seconds = _seconds(kernel, size, law)
+    usual = KERNELS.get(operation, {}).get(baseline, law)
+    speedup, apart = _seconds(baseline, size, usual) / seconds, kernel != baseline
+    extra = case | {
+        **{"max_rel_error": 2.2e-16, "processes": 1, "peak_bytes": memory, "speedup": speedup},
+        "speedup_low": speedup * 0.97 if apart else None,
+        "speedup_high": speedup * 1.04 if apart else None,
+        **{"roofline_s": 0.05 * seconds, "efficiency": 0.05},
+    }
+    stats = {
+        **{"min": seconds * 0.93, "max": seconds * 1.9, "mean": seconds * 1.06},
+        **{"stddev": seconds * 0.1, "rounds": 50, "median": seconds, "iqr": seconds * 0.11},
+        **{"q1": seconds * 0.97, "q3": seconds * 1.08, "iterations": 1, "ops": 1 / seconds},
+        "outliers": "3;2",
+    }
+    named = {"group": operation, "name": name, "fullname": outcome["fullname"]}
+    named |= {"params": {"kernel": kernel}, "param": None, "options": {}}
+    run["benchmarks"].append(named | {"extra_info": extra, "stats": stats})
 
 
 def fail(run: dict[str, Any], outcome: dict[str, Any], status: str, reason: str | None) -> None:
@@ -159,9 +169,14 @@ def doubt(
             benchmark["extra_info"] |= {"warnings": warnings, **columns}
 
 
+def cases(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all that a run says of its cases, twice of those that were measured."""
+    return [*run["outcomes"], *(entry["extra_info"] for entry in run["benchmarks"])]
+
+
 def rename(run: dict[str, Any], old: str, new: str) -> None:
     """Give a kernel another name, wherever it stands."""
-    for entry in [*run["outcomes"], *(entry["extra_info"] for entry in run["benchmarks"])]:
+    for entry in cases(run):
         entry |= {key: new for key in ("kernel", "baseline") if entry[key] == old}
     for entry in [*run["outcomes"], *run["benchmarks"]]:
         entry["fullname"] = entry["fullname"].replace(f"[{old}-", f"[{new}-")
@@ -169,7 +184,7 @@ def rename(run: dict[str, Any], old: str, new: str) -> None:
 
 def play(run: dict[str, Any], kernel: str, role: str) -> None:
     """Give a kernel a role, wherever it stands."""
-    for entry in [*run["outcomes"], *(entry["extra_info"] for entry in run["benchmarks"])]:
+    for entry in cases(run):
         entry |= {"role": role} if entry["kernel"] == kernel else {}
 
 
@@ -193,7 +208,7 @@ def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:
     return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
 
 
-def _seconds(kernel: str, size: Size, law: tuple[float, float, str]) -> float:
+def _seconds(kernel: str, size: Size, law: Law) -> float:
     m, n, o = size
     per_call, per_flop, held = law
     growth = o if "* o * o" in held else 1
@@ -202,64 +217,16 @@ def _seconds(kernel: str, size: Size, law: tuple[float, float, str]) -> float:
     return wobble * (per_call + per_flop * 2 * m * n * o * growth)
 
 
-def _benchmark(
-    case: dict[str, Any], fullname: str, base: str, seconds: float, usual: float
-) -> dict[str, Any]:
-    speedup = usual / seconds
-    apart = case["kernel"] != case["baseline"]
-    extra = case | {
-        **{"status": "ok", "reason": None, "max_rel_error": 2.2e-16, "processes": 1},
-        "speedup": speedup,
-        "speedup_low": speedup * 0.97 if apart else None,
-        "speedup_high": speedup * 1.04 if apart else None,
-        "peak_bytes": case["predicted_peak_bytes"],
-        **{"roofline_s": 0.05 * seconds, "efficiency": 0.05},
-    }
-    stats = {
-        **{"min": seconds * 0.93, "max": seconds * 1.9, "mean": seconds * 1.06},
-        **{"stddev": seconds * 0.1, "rounds": 50, "median": seconds, "iqr": seconds * 0.11},
-        **{"q1": seconds * 0.97, "q3": seconds * 1.08, "iterations": 1, "total": seconds * 53},
-        **{"ops": 1 / seconds, "outliers": "3;2", "iqr_outliers": 2, "stddev_outliers": 3},
-        **{"ld15iqr": seconds * 0.93, "hd15iqr": seconds * 1.2},
-    }
-    return {
-        "group": f"{case['operation']} {case['device']} {case['dtype']}",
-        "name": fullname.split("::")[1],
-        "fullname": fullname,
-        "params": {"kernel": case["kernel"], "batch": case["batch"]},
-        "param": base,
-        "extra_info": extra,
-        "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
-        "stats": stats,
-    }
-
-
 def _repeat(benchmark: dict[str, Any], processes: int, device: str) -> None:
     stats, extra = benchmark["stats"], benchmark["extra_info"]
-    middle = (processes - 1) / 2
-    medians = [stats["median"] * (1 + 0.01 * (place - middle)) for place in range(processes)]
+    median, middle = stats["median"], (processes - 1) / 2
+    medians = [median * (1 + 0.01 * (place - middle)) for place in range(processes)]
     stats |= {"data": medians, "rounds": processes, "min": medians[0], "max": medians[-1]}
-    stats |= {"q1": stats["median"] * 0.99, "q3": stats["median"] * 1.01}
+    stats |= {"q1": median * 0.99, "q3": median * 1.01}
     extra |= {"processes": processes, "contended_processes": 0, "warnings": []}
     if device != "cpu":
-        extra |= {"device_hot_s": 0.5 * stats["median"], "device_cold_s": 0.6 * stats["median"]}
-        extra |= {"launch_gap_s": 0.4 * stats["median"]}
+        extra |= {"device_hot_s": 0.5 * median, "device_cold_s": 0.6 * median}
+        extra |= {"launch_gap_s": 0.4 * median}
     benchmark["samples"] = [
         {"process": place, "median_s": median, "rounds": 10} for place, median in enumerate(medians)
     ]
-
-
-def _machine(slug: str, device: str) -> dict[str, Any]:
-    ceilings = {
-        "dispatch_s": 1e-6,
-        "bandwidth_bytes_per_s": [[32_768, 9e10], [1_000_000_000, 2.8e10]],
-        "flops_per_s": {"float32": 1.45e11, "float64": 8.2e10},
-    }
-    return {
-        "slug": slug,
-        "cpu": "AMD EPYC",
-        "cores": 2,
-        "memory_bytes": MEMORY,
-        "gpu": None if device == "cpu" else "NVIDIA H200",
-        "ceilings": {device: ceilings},
-    }

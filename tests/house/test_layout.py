@@ -1,6 +1,13 @@
-"""What the source must not hold; which package imports which is held by `tox -e lint`."""
+"""What the source must not hold, and that it declares what it imports.
+
+Which package imports which is held by `tox -e lint`.
+"""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -48,3 +55,29 @@ def test_only_devices_and_timing_touch_clocks_allocators_and_types_of_device(pat
     allowed = ALLOWED.get(path.relative_to(ROOT / "bench").as_posix(), set())
     for forbidden in {*CLOCKS, *ALLOCATORS, *DEVICE_TYPES} - allowed:
         assert forbidden not in text, forbidden
+
+
+def named(requirements: list[object], groups: dict[str, list[object]]) -> set[str]:
+    """Return the distributions that requirements name, by PyPI's spelling."""
+    found = set()
+    for one in requirements:
+        if isinstance(one, str):
+            found.add(re.match(r"[\w.-]+", one)[0].lower().replace("_", "-"))
+        else:
+            found |= named(groups[one["include-group"]], groups)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["mlr", "bench"])
+def test_every_import_is_declared(folder: str) -> None:
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, groups = whole["project"], whole["dependency-groups"]
+    required = [project["dependencies"], *project["optional-dependencies"].values()]
+    required += [groups["trials"]] if folder == "bench" else []
+    declared = {name for some in required for name in named(some, groups)}
+    declared |= {"triton", "numpy"}  # torch brings them, and without it neither is imported
+    known = {"pynvml": ["nvidia-ml-py"], **packages_distributions()}  # the one that is optional
+    modules = {name.partition(".")[0] for path in sources(folder) for name in imports_of(path)}
+    for module in sorted(modules - sys.stdlib_module_names - {"", "mlr", "bench"}):
+        of = {name.lower().replace("_", "-") for name in known.get(module, [module])}
+        assert of & declared, f"{module}, of {', '.join(of)}, is not declared in pyproject.toml"

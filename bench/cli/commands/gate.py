@@ -18,6 +18,8 @@ from ...gate.versions import checkout_versions, same_kernel_file, scratch
 from ...plan.selection import Selection, add_axes
 from ..types import duration, say, share
 
+GRID = "smoke"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -30,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "noisy. Python itself ends with 1 too where it finds no module bench: run it from the "
         "checkout."
     )
-    add_axes(add, "smoke")
-    parser.set_defaults(default_grid="smoke", device="cpu")
+    add_axes(add, GRID)
+    parser.set_defaults(device="cpu")
     add("--max-time", type=duration, default=600.0, help="time for it (default: 10m)")
     add_threshold_options(add, share)
     text = "kernels that may be removed, fail, or take more memory"
@@ -56,13 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments, ROOT / "pyproject.toml")
-    axes = Selection.from_args(arguments, arguments.default_grid)
+    axes = Selection.from_args(arguments, GRID)
     cases, left_out = feasible_benchmarks(axes)
     require_writable(arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
-    limit_s, thorough = arguments.max_time, arguments.thorough
-    options = Options(config, limit_s, thorough, axes.seed, pythons, axes.kernel)
+    limits = arguments.max_time, arguments.thorough
+    options = Options(config, *limits, axes.seed, pythons, axes.kernel)
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with scratch() as folder, Console(stderr=True).status("starting") as status:
         base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from itertools import groupby
-from operator import attrgetter
 
 from rich.console import Console
 
 from ...common.paths import RESULTS
-from ...common.units import UNKNOWN, counted, format_bytes, format_case, format_time
+from ...common.units import UNKNOWN, counted, format_bytes, format_time
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
@@ -20,7 +18,7 @@ from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...run.journal import seconds_per_sample
 from ...store.schema import Ceilings
-from ..console import Notes, as_minutes, by_size, print_table
+from ..console import Line, as_minutes, print_by_size
 from ..types import count
 
 HEADINGS = ("predicted peak", "least time", "status")
@@ -34,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    axes = Selection.from_args(arguments, arguments.default_grid)
+    axes = Selection.from_args(arguments)
     plan = planned(axes)
-    longest = LONGEST_CALL_S[axes.grid]
     devices = {entry.case.device for entry in plan}
     ceilings = {d: measure_ceilings(d) for d in devices if unavailable_reason(d) is None}
-    told = [(e, predict(e, ceilings.get(e.case.device), longest)) for e in plan]
+    longest = LONGEST_CALL_S[axes.grid]
+    told = [(entry, predict(entry, ceilings.get(entry.case.device), longest)) for entry in plan]
     processes = arguments.processes or PROCESSES[axes.grid]
     print_plan(told, ceilings, processes, seconds_per_sample(RESULTS / "runs", machine_slug()))
     return 0
@@ -53,7 +51,7 @@ def print_plan(
 ) -> None:
     """Print the totals, then every planned case with its predicted memory and least time."""
     console = Console(highlight=False)
-    counts = Counter("to run" if o.status == "ok" else o.status for _, o in entries)
+    counts = Counter(map(_status, (outcome for _, outcome in entries)))
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(f"{counted(len(entries), 'benchmark')}: {told}")
     if seconds is not None and counts["to run"]:
@@ -63,23 +61,19 @@ def print_plan(
             "benchmark took in a process of this machine's last run"
         )
     console.print()
-    notes = Notes()
-    part_of = attrgetter("operation", "device", "dtype")
-    for part, some in groupby(entries, key=lambda entry: part_of(entry[0].case)):
-        lines = ((format_case(*entry.case.sizes), _cells(entry, outcome, ceilings, notes))
-                 for entry, outcome in some)  # fmt: skip
-        print_table(console, (", ".join(part), *HEADINGS), by_size(lines))
-    notes.print(console)
+    lines = (_line(*entry, ceilings.get(entry[0].case.device)) for entry in entries)
+    print_by_size(console, HEADINGS, lines)
 
 
-def _cells(
-    entry: Benchmark, outcome: Outcome, ceilings: dict[str, Ceilings], notes: Notes
-) -> tuple[str, ...]:
+def _status(outcome: Outcome) -> str:
+    return "to run" if outcome.status == "ok" else outcome.status
+
+
+def _line(entry: Benchmark, outcome: Outcome, ceilings: Ceilings | None) -> Line:
     case, least, memory = entry.case, UNKNOWN, format_bytes(outcome.predicted_peak_bytes)
     if outcome.status == "unsupported":
         memory = UNKNOWN
-    elif case.device in ceilings:
-        seconds = roofline_s(ceilings[case.device], case, outcome.flops, outcome.bytes_moved)
-        least = format_time(seconds)
-    status = "to run" if outcome.status == "ok" else outcome.status
-    return entry.kernel.name, memory, least, f"{status} {notes.mark(outcome.reason)}".strip()
+    elif ceilings is not None:
+        least = format_time(roofline_s(ceilings, case, outcome.flops, outcome.bytes_moved))
+    cells = (entry.kernel.name, memory, least, _status(outcome))
+    return Line((case.operation, case.device, case.dtype), case.sizes, cells, outcome.reason)

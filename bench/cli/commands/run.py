@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    axes = Selection.from_args(arguments, arguments.default_grid)
+    axes = Selection.from_args(arguments)
     plan = planned(axes)
     require_supported(plan)
     with exclusive_machine(say), following(len(plan)) as show:

@@ -17,7 +17,8 @@ from bench.analysis.compare import (
     compare_runs,
     require_same_settings,
 )
-from bench.cli.commands.report import parse_filter, print_compared
+from bench.cli.commands.report import parse_filter
+from bench.cli.compare import print_compared
 from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.store.runs import load_frame

@@ -17,7 +17,6 @@ from bench.report import figures
 from bench.report.figures import View, figure, kinds
 from bench.report.style import label, panels_of, styles
 from bench.store.columns import STATUSES
-from bench.store.runs import runs_frame
 from bench.store.schema import Run
 
 RUN = Run.model_validate(build_run([]))

@@ -1,15 +1,20 @@
 """The page of a report, in a real browser: whole without a network, and safe with any text."""
 
+import atexit
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import opened
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from reports import blank_figures, snapshot
 from run_builder import FEW_KERNELS, add_case, build_run, fail, play, save, spoil
 
@@ -18,6 +23,49 @@ from bench.report.html import all_results
 from bench.report.style import COLOURS
 from bench.report.tables import ALL_RESULTS, render
 from bench.store.runs import load_frame
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+class Seen(NamedTuple):
+    """An open page, what it said or failed with, and what it asked for but does not hold itself."""
+
+    page: Page
+    said: list[str]
+    asked: list[str]
+
+
+@cache
+def _browser() -> Browser:
+    """Start Chromium once; skip the test where there is none."""
+    chromium = next(filter(None, map(shutil.which, NAMES)), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: Debian's package is chromium")
+    driver = sync_playwright().start()
+    atexit.register(driver.stop)
+    return driver.chromium.launch(executable_path=chromium, args=QUIET)
+
+
+@contextmanager
+def opened(path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Seen]:
+    """Open a file, with nothing remembered of another."""
+    page = _browser().new_page(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+    )
+    seen = Seen(page, [], [])
+    page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (seen.said.append("a dialog"), dialog.dismiss()))
+    own = path.resolve().as_uri()
+    page.on("request", lambda request: seen.asked.append(request.url)
+            if not request.url.startswith((own, "data:", "blob:")) else None)  # fmt: skip
+    page.goto(own)
+    page.locator("#filters").wait_for(state="visible")
+    yield seen
+    page.context.close()
+
 
 SIZES = ((33, 6, 3), (100, 6, 3), (1_000, 6, 3), (100, 64, 16))
 HOSTILE = (

@@ -1,0 +1,74 @@
+"""Two runs on a terminal: the cases that changed, and a count of those that did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from ..analysis import compare
+from ..common.errors import UserError
+from ..common.units import counted, format_ratio
+from ..report.build import Keep
+from ..report.tables import KERNEL, SIZE, Column, render
+from ..store.runs import load_run, runs_frame
+
+
+def compare_files(paths: Sequence[Path], keep: Keep) -> None:
+    """Print whether the second of two runs is the faster, case by case."""
+    if len(paths) != 2:
+        raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
+    runs = [load_run(path) for path in paths]
+    compare.require_same_settings(*runs)
+    first, second = (runs_frame({path: run}) for path, run in zip(paths, runs, strict=True))
+    print_compared(compare.compare_runs(keep(first), keep(second)))
+
+
+def _memory(ratio: float, before: float, after: float) -> str:
+    if pd.isna(ratio) or before == after:
+        return ""
+    text = format_ratio(ratio)
+    return text if text != format_ratio(1.0) else f"{after - before:+,.0f} B"
+
+
+_COMPARED = (
+    KERNEL,
+    SIZE,
+    Column("speed", ("why", "ratio", "low", "high"), lambda why, *of: why or format_ratio(*of)),
+    Column("memory", ("memory_ratio", "peak_bytes_a", "peak_bytes_b"), _memory),
+    Column("", "verdict", lambda verdict: "" if verdict == compare.NOT_COMPARED else verdict),
+)
+
+
+def print_compared(table: pd.DataFrame) -> None:
+    """Print the cases that changed, what was counted, and how to take it."""
+    console = Console(highlight=False)
+    parts = ["operation", "device", "dtype"]
+    for part, rows in table[compare.has_changed(table)].groupby(parts, sort=False):
+        console.print(" ".join(map(str, part)), style="italic", markup=False)
+        console.print(render(rows, _COMPARED, to="console"))
+    for where in compare.ONLY_ONE:
+        if count := int((table["why"] == where).sum()):
+            console.print(f"{where}: {counted(count, 'case')}")
+    both = table[~table["why"].isin(compare.ONLY_ONE)]
+    found = [
+        f"{count} {name}"
+        for name, count in both["verdict"].value_counts().sort_index().items()
+        if name != compare.NOT_COMPARED
+    ]
+    why = both.loc[both["verdict"] == compare.NOT_COMPARED, "why"].value_counts().sort_index()
+    reasons = [
+        counted(count, name) if name == compare.BASELINE else f"{count:,} {name}"
+        for name, count in why.items()
+    ]
+    if reasons:
+        found.append(f"{why.sum():,} {compare.NOT_COMPARED} ({', '.join(reasons)})")
+    console.print(", ".join(found) or "No case is in both runs.")
+    if compared := len(both) - int(why.sum()):
+        console.print(
+            "Speed is the second run's over the first's, each against torch.nn in its own process. "
+            f"By chance alone about 1 in 20 of {counted(compared, 'case')} would change: "
+            "`python -m bench gate` decides."
+        )
