@@ -1,7 +1,5 @@
 """Runs of this machine, and a trial of its threads -> the tuning table that `mlr` follows."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

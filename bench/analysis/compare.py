@@ -3,8 +3,6 @@
 Runs that differ in more than code, packages and commit are never joined.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

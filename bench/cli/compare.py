@@ -1,7 +1,5 @@
 """Two runs on a terminal: the cases that changed, and a count of those that did not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What commands show on a terminal of 80 columns: progress, tables, notes to them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby

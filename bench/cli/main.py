@@ -3,8 +3,6 @@
 `--help` reads the first line of each and imports none; a command imports what it needs.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import sys

@@ -1,7 +1,5 @@
 """The results of a run, or of one session of pytest, on a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

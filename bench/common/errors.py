@@ -1,7 +1,5 @@
 """What goes wrong, said in one line: a user's mistake, exit status 2, and anybody's error."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from traceback import extract_tb
 

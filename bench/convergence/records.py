@@ -1,7 +1,5 @@
 """Stored convergence runs: what such a file holds. Needs no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

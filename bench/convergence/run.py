@@ -1,7 +1,5 @@
 """A convergence run: every trainer until its loss is low enough, in fresh processes."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from operator import itemgetter

@@ -1,7 +1,5 @@
 """Convergence runs -> what a report and a README tell of them. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

@@ -5,8 +5,6 @@ good as the closed form's. Every trainer goes on iteration by iteration, each as
 step, a part of an epoch, all of it), and shows its parameters in between. All are on the CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle

@@ -6,8 +6,6 @@ a row, with nothing in between, several times over and alternating with the othe
     python -m bench.convergence.worker '{"rows": 10000, …}' 0    one JSON object a line
 """
 
-from __future__ import annotations
-
 import json
 import math
 import random

@@ -1,7 +1,5 @@
 """Run several times over: do whole runs agree with each other, and with torch's Timer?"""
 
-from __future__ import annotations
-
 import argparse
 import math
 import statistics

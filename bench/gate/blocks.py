@@ -5,8 +5,6 @@ versions of torch cannot share a process, one for each version. Of these each wa
 the parent asks it for a slice, so that only one works at a time.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager

@@ -4,8 +4,6 @@ A threshold is one field of `Thresholds`: its option of the command line, its ke
 its check follow from it.
 """
 
-from __future__ import annotations
-
 import argparse
 import tomllib
 from collections.abc import Callable, Mapping

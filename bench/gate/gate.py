@@ -1,7 +1,5 @@
 """Base against head: verify both, measure blocks until all cases are decided, and judge."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence

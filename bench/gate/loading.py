@@ -5,8 +5,6 @@ the version was made is looked up by its new name first, then by the old; and a 
 `Problem` of its own version, on the very tensors of the harness's problem.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator

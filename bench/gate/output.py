@@ -1,7 +1,5 @@
 """What a gate found, for whoever asks: a terminal, Markdown, JSON, JUnit, GitHub."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -7,8 +7,6 @@ bound of its ratio lies above the threshold, *no regression* when the upper boun
 equivalence margin, and *inconclusive* otherwise: that nothing was found is no pass.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a gate found, as data: of each case what failed and what its times say, and of the whole."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ A version is a git revision, a wheel or a directory. It is copied before anythin
 user's kernel file is copied beside it, as of that version.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

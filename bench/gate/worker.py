@@ -4,8 +4,6 @@ Its first line of input is a `Spec`. It prints one JSON line an event: `refused`
 cannot be used, or `kernels`, what each version has; then `start` before a case and `done` after it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import random

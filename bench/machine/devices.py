@@ -4,8 +4,6 @@ All else asks `device_of`. Another type is a further name in `mlr.checks.DEVICE_
 class here only where `torch.accelerator` does not serve it as it is.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import statistics

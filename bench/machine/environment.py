@@ -8,8 +8,6 @@ of 33 x 6 -> 3 took 14 times as long; with `active` they spin while nothing is c
 that sleeps would look busy.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What machine this is, how it is set, and which packages it has."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """One run at a time on a machine: two that time at once would time each other."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """One benchmark, a kernel on a case: verified, with its memory, and then timed, once a process."""
 
-from __future__ import annotations
-
 import math
 import secrets
 from collections.abc import Callable, Iterator

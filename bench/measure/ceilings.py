@@ -1,7 +1,5 @@
 """What a device can do at best, as measured: operations, bandwidth by working set, one call."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from typing import NamedTuple

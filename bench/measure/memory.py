@@ -1,7 +1,5 @@
 """The memory of one call: its peak, what it leaves behind, and what torch does not see of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

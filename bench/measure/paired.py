@@ -4,8 +4,6 @@ The shorter the batches, the less the machine changes between neighbours: in the
 blocks of 1 ms batches vary half as much from process to process as 6 blocks of 5 ms.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import statistics

@@ -4,8 +4,6 @@ Each warning is a sentence. Only a write to an input, and a result that lies in 
 make a result wrong.
 """
 
-from __future__ import annotations
-
 import ctypes
 import io
 import os

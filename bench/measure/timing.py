@@ -4,8 +4,6 @@ The clocks are bound when this file is imported, before any user's kernel: a ker
 another in `time` moves no number. A clock that waits for a device is the device's own.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Options -> the benchmarks of a plan: every kernel on every case of its operation and device."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple

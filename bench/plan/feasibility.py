@@ -1,7 +1,5 @@
 """What a benchmark should cost, and whether it can be attempted on this machine at all."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any

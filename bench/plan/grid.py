@@ -1,7 +1,5 @@
 """The grids: what a run measures where the command line names no axis of its own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple

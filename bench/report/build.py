@@ -1,7 +1,5 @@
 """Runs -> REPORT.md, report.html and their figures in a folder; or one table of every case."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import starmap

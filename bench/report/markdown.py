@@ -1,7 +1,5 @@
 """Text -> Markdown that reads well on a forge; all text out of a run file is data."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from functools import cache

@@ -3,8 +3,6 @@
 Those figures have short names, which never say of which run: a link to one holds for good.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -4,8 +4,6 @@ The same is told in REPORT.md, with few figures and every table, and on the page
 pooled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple

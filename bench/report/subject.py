@@ -1,7 +1,5 @@
 """What a report is made of; what it tells beside its runs is handed in, and it names no subject."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

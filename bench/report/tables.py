@@ -1,7 +1,5 @@
 """Frame -> table: one list of columns each, rendered as Markdown, HTML, or on a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Samples, one a process -> a benchmark's columns and warnings -> the content of a run file."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

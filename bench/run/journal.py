@@ -1,7 +1,5 @@
 """The journal of a run, one JSON line an event, on disk at once; what it says of the run so far."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

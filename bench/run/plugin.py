@@ -1,7 +1,5 @@
 """pytest's side of the suite: options, parameters, ids, the fixture that measures, the hooks."""
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -5,8 +5,6 @@ line of its standard output; what it is asked comes to its standard input in the
 reports nothing for too long is killed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

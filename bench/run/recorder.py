@@ -1,7 +1,5 @@
 """One benchmark after another in this process: measured, and recorded at once."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from contextlib import suppress

@@ -6,8 +6,6 @@ at: the next one goes on with the rest. A runner that dies leaves its journal, a
 on from there.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

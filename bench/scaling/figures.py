@@ -1,7 +1,5 @@
 """The figure of a scaling run: the parts of a step, and all-reduces by themselves. No torch."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -3,8 +3,6 @@
 Pure and without torch. P is the number of processes, s the bytes of a message; times in seconds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -5,8 +5,6 @@ and take the same step. *Strong*: the batch stays as it is. *Weak*: each process
 own. Times are in seconds.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator

@@ -3,8 +3,6 @@
 A process is one sample. What its rounds say goes into one value; the interval is over processes.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable, Sequence

@@ -5,8 +5,6 @@ frame with its types, CSV and Parquet, headings of tables, and the table in `res
 A new column is an entry here and a value from the code that measures it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Annotated, Any, Literal, NamedTuple, get_args

@@ -3,8 +3,6 @@
 What cannot be read or written is one line: the rule, what came, what to do.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -3,8 +3,6 @@
 An alias is the name of a field in the file.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 

@@ -1,7 +1,5 @@
 """Train to a target loss: how long does each way take?"""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

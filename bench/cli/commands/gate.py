@@ -1,7 +1,5 @@
 """Compare new code with old: does anything regress?"""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

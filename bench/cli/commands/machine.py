@@ -1,7 +1,5 @@
 """Measure what this machine can do at best."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 

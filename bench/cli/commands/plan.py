@@ -1,7 +1,5 @@
 """Show what would run, with predicted memory and time; measure nothing."""
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """Write report.html, REPORT.md, figures and tables out of stored runs, without torch."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import os

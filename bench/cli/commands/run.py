@@ -1,7 +1,5 @@
 """Measure the benchmarks of a plan, store a run, print what was found."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

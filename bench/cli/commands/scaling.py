@@ -1,7 +1,5 @@
 """Measure under torchrun what more workers bring."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Let `auto` take what runs found the fastest here."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

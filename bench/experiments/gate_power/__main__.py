@@ -1,7 +1,5 @@
 """Try the gate on code that is the same, is slowed, or holds a mistake."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 One file holds the trials of one machine. Needs no torch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path

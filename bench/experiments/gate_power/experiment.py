@@ -7,8 +7,6 @@ of other tools, one process after the other, and judged by their rules. Trials a
 file as they end; more can be added on any day.
 """
 
-from __future__ import annotations
-
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Every mutation returns what the kernel returned. What it costs more is what the gate should say.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

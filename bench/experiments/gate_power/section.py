@@ -1,7 +1,5 @@
 """Trials of the gate -> what a report and a README tell of them. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """A process that times one version in rounds; slow-downs of a known size in a version's copy."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path

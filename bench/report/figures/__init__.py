@@ -1,7 +1,5 @@
 """The figures of a report: whatever a module here declares by `@figure` is drawn of a slice."""
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

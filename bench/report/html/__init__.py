@@ -4,8 +4,6 @@ Text comes as the Markdown that REPORT.md is made of, already escaped; raw HTML 
 browser that loads the page may run the scripts of this folder, by their hash, and nothing else.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib
