@@ -1,12 +1,12 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
 from . import gradients, peers, steps
-from .case import OPERATIONS, Case, Gradient, Operation, Problem, register_operation
+from .case import OPERATIONS, Case, Gradient, Operation, Probe, Problem, register_operation
 from .data import Dataset, load_dataset, make_dataset
 from .functional import bind_step, gradient, step
 from .metrics import mape
 from .models import EinsumLinearRegression, History, LinearRegression, TorchLinearRegression
-from .oracle import Check, check, tolerance
+from .oracle import Check, check, check_on_other_inputs, tolerance
 from .registry import (
     KERNELS,
     Kernel,
@@ -32,10 +32,12 @@ __all__ = [
     "KernelFileError",
     "LinearRegression",
     "Operation",
+    "Probe",
     "Problem",
     "TorchLinearRegression",
     "bind_step",
     "check",
+    "check_on_other_inputs",
     "get_kernel",
     "gradient",
     "gradients",

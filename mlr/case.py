@@ -37,6 +37,25 @@ class Gradient(NamedTuple):
     bias: Tensor
 
 
+class Probe(NamedTuple):
+    """Inputs on which an error shows that hides among the rounding of ordinary ones.
+
+    Attributes:
+        name: What they are, as a message says it: `inputs of non-zero mean`.
+        draw: Returns the value of each input by its name: `(problem) -> mapping`.
+        same_sign: How many products of one sign a result sums at most, from m and n. Their
+            roundings are relative to sums that grow with every one, so √k are added to an
+            operation's own.
+        full_size: Whether a case is probed at its own size too, and not only at a small one: not
+            where a result sums so many products of one sign that their rounding hides the error.
+    """
+
+    name: str
+    draw: Callable[..., Mapping[str, Any]]
+    same_sign: Callable[[int, int], int] = lambda m, n: 0
+    full_size: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """What is computed, whichever kernel does it.
@@ -67,6 +86,10 @@ class Operation:
         iterative: Whether one call is itself a whole training of many steps.
         preferred: The kernels that `auto` calls for a case, the first that supports it, where
             nothing was measured; none where there is no `auto`.
+        probes: Further inputs to check a kernel on, one call each from the start.
+        probe_lr: The learning rate that a kernel is bound with to be checked at a small size, from
+            m, n and o: one of which a single step stands far above the last digit of the
+            parameters. None for that of the problem.
     """
 
     name: str
@@ -85,6 +108,8 @@ class Operation:
     stateful: bool = False
     iterative: bool = False
     preferred: Callable[..., tuple[str, ...]] | None = None
+    probes: tuple[Probe, ...] = ()
+    probe_lr: Callable[[int, int, int], float] | None = None
 
     def result_numbers(self, m: int, n: int, o: int) -> int:
         """Return how many numbers the results are."""
@@ -267,14 +292,17 @@ class Problem:
         A kernel that was right only for the inputs it was first checked on is so found out.
         """
         self.seed = seed
-        operation = OPERATIONS[self.case.operation]
-        for name, draw in operation.inputs.items():
-            if name in self.__dict__:
-                for held, drawn in zip(
-                    tensors_of(self.__dict__[name]), tensors_of(draw(self)), strict=True
-                ):
-                    held.copy_(drawn)
-        if operation.trains:
+        inputs = OPERATIONS[self.case.operation].inputs
+        self.set_inputs(
+            {name: draw(self) for name, draw in inputs.items() if name in self.__dict__}
+        )
+
+    def set_inputs(self, values: Mapping[str, Any]) -> None:
+        """Copy other inputs into the very same tensors, and reset the parameters."""
+        for name, value in values.items():
+            for held, given in zip(tensors_of(getattr(self, name)), tensors_of(value), strict=True):
+                held.copy_(given)
+        if OPERATIONS[self.case.operation].trains:
             self.reset()
 
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch import float64 as double
 from torch.optim import SGD
 
-from .case import DTYPES, Case, Gradient, Operation, Problem, register_operation
+from .case import DTYPES, Case, Gradient, Operation, Probe, Problem, register_operation
 from .data import Dataset, make_dataset
+from .probes import MEAN, few_row_count, few_rows, few_rows_step, one_product_a_row
 
 FIT_EPOCHS = 16
 FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 3·33+1 = 100
@@ -53,6 +55,11 @@ def draw_start(problem: Problem) -> Gradient:
     scale = n**-0.5
     draw = partial(problem.draw_normal, scale=scale)
     return Gradient(draw(3, n, o), draw(4, o))
+
+
+def zero_start(problem: Problem) -> Gradient:
+    """Return parameters of zero: what the first step makes of them is its change alone."""
+    return Gradient(*map(torch.zeros_like, problem.start))
 
 
 def draw_dataset(problem: Problem) -> Dataset:
@@ -174,6 +181,55 @@ def preferred_steps(case: Case) -> tuple[str, ...]:
     return "one_pass_step", "blocked" if on_cpu and large else "fused_addmm"
 
 
+def shifted_delta(problem: Problem) -> Tensor:
+    """Draw ∂L/∂Ŷ of a mean of so many standard deviations."""
+    m, _, o = problem.case.sizes
+    return draw_delta(problem) + MEAN * 2 / (m * o)
+
+
+def gradient_probes() -> tuple[Probe, ...]:
+    """Return the inputs that a gradient is probed on."""
+    return (
+        Probe(
+            "inputs of non-zero mean",
+            lambda p: {"x": draw_x(p) + MEAN, "delta": shifted_delta(p)},
+            same_sign=lambda m, n: m,
+            full_size=False,
+        ),
+        Probe(
+            "inputs of one product a row",
+            lambda p: dict(zip(("x", "delta"), one_product_a_row(p), strict=True)),
+        ),
+        Probe(
+            "inputs of few rows that are not zero",
+            lambda p: dict(zip(("x", "delta"), few_rows(p), strict=True)),
+            same_sign=few_row_count,
+        ),
+    )
+
+
+def step_probes() -> tuple[Probe, ...]:
+    """Return the inputs and parameters that a step is probed on."""
+    names = "x", "y", "start"
+    return (
+        Probe(
+            "inputs of non-zero mean",
+            lambda p: {"x": draw_x(p) + MEAN, "y": draw_y(p) + MEAN, "start": draw_start(p)},
+            same_sign=lambda m, n: m,
+            full_size=False,
+        ),
+        Probe(
+            "inputs of one product a row, from parameters of zero",
+            lambda p: dict(zip(names, (*one_product_a_row(p), zero_start(p)), strict=True)),
+        ),
+        Probe(
+            "inputs of few rows that are not zero",
+            lambda p: dict(zip(names, few_rows_step(p), strict=True)),
+            same_sign=few_row_count,
+        ),
+    )
+
+
 GRADIENT = register_operation(
     Operation(
         name="gradient",
@@ -189,6 +245,7 @@ GRADIENT = register_operation(
         input_bytes=lambda m, n, o, s: s * m * (n + o),
         bind=bind_gradient,
         preferred=lambda case: ("one_pass", "matmul"),
+        probes=gradient_probes(),
     )
 )
 STEP = register_operation(
@@ -207,6 +264,8 @@ STEP = register_operation(
         trains=True,
         stateful=True,
         preferred=preferred_steps,
+        probes=step_probes(),
+        probe_lr=lambda m, n, o: o / 4,  # W −= Xᵀ(Ŷ−Y)/(2m), whatever o is
     )
 )
 FIT = register_operation(

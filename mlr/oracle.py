@@ -10,18 +10,21 @@ m is; the worst of N elements lies within √(2 ln(2N/p)) of those with probabil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .case import DTYPES, OPERATIONS, Case, Problem, tensors_of
+from .case import DTYPES, OPERATIONS, Case, Probe, Problem, tensors_of
 from .registry import Kernel
 
 FAILURE_PROBABILITY = 1e-12
 CHECKED_CALLS = 3  # what is wrong in a second step, or a third, shows in one at a small size
+SMALL_BATCH = 100  # of which no error of a row or a factor hides among the roundings of the sum
 LARGE_FLOPS = 2e10  # of a call: it is checked once, or its oracle takes far longer than its timing
+ORDINARY = Probe("ordinary inputs", lambda problem: {})
 
 
 class Check(NamedTuple):
@@ -36,6 +39,10 @@ class Check(NamedTuple):
         """Whether the result is right."""
         return self.reason is None
 
+    def on(self, inputs: str) -> Check:
+        """Return the outcome with a reason that says on which inputs the result was wrong."""
+        return self if self.ok else self._replace(reason=f"on {inputs}: {self.reason}")
+
 
 def checked_calls(case: Case) -> int:
     """Return how many calls of a case are held against as many of the oracle."""
@@ -49,11 +56,14 @@ def tolerance(case: Case) -> float:
     λ·u·d: u the unit roundoff of the dtype, λ = √(2 ln(2N/p)) over the N elements of the results,
     and d the operation's roundings one after another.
     """
-    declared = OPERATIONS[case.operation]
+    return _tolerance(case, OPERATIONS[case.operation].roundings(checked_calls(case)))
+
+
+def _tolerance(case: Case, roundings: float | int) -> float:
     unit = torch.finfo(DTYPES[case.dtype]).eps / 2
-    elements = declared.result_numbers(*case.sizes)
+    elements = OPERATIONS[case.operation].result_numbers(*case.sizes)
     spread = math.sqrt(2 * math.log(2 * elements / FAILURE_PROBABILITY))
-    return spread * unit * declared.roundings(checked_calls(case))
+    return spread * unit * roundings
 
 
 def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
@@ -62,7 +72,67 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
     The result of a kernel that trains are the problem's parameters after `checked_calls` calls from
     the start; of any other, what the call returns.
     """
-    case, declared, calls = problem.case, OPERATIONS[kernel.operation], checked_calls(problem.case)
+    case = problem.case
+    return _check(kernel, problem, call, checked_calls(case), tolerance(case))
+
+
+def check_on_other_inputs(
+    kernel: Kernel, problem: Problem, call: Callable[[], Any], seed: int
+) -> Check:
+    """Hold a call that was right once against the oracle on other inputs, until it is wrong.
+
+    In this order: the very same call on inputs of another seed, and on the probes of its operation;
+    then a call bound for `SMALL_BATCH` rows of the same features and outputs, on ordinary inputs
+    and on every probe. The small size is left out where the kernel does not take it; the probes at
+    a larger one in float16, whose range a sum over many rows leaves, above or below. The error of
+    the outcome is that on the inputs of the seed, which the problem holds again in the end.
+    """
+    problem.resample(seed)
+    result = check(kernel, problem, call)
+    if not result.ok:
+        return result.on(f"other inputs (seed {seed})")
+    return next((one for one in _probes(kernel, problem, call) if not one.ok), result)
+
+
+def _probes(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Iterator[Check]:
+    probes = OPERATIONS[kernel.operation].probes
+    at_full_size = [probe for probe in probes if probe.full_size]
+    if at_full_size and problem.case.dtype != "float16":
+        for probe in at_full_size:
+            yield _probe(kernel, problem, call, probe)
+        problem.resample(problem.seed)
+    small = _small_problem(problem)
+    if kernel.unsupported(small.case) is None:
+        bound = kernel.bind(small)
+        for probe in (ORDINARY, *probes):
+            yield _probe(kernel, small, bound, probe)
+
+
+def _small_problem(problem: Problem) -> Problem:
+    small = Problem(replace(problem.case, batch=min(problem.case.batch, SMALL_BATCH)))
+    small.seed = problem.seed
+    if probe_lr := OPERATIONS[small.case.operation].probe_lr:
+        small.lr = probe_lr(*small.case.sizes)
+    return small
+
+
+def _probe(kernel: Kernel, problem: Problem, call: Callable[[], Any], probe: Probe) -> Check:
+    """Hold one call against the oracle on the inputs of a probe.
+
+    The roundings of k products of one sign add up to √k (Higham and Mary), besides the operation's.
+    """
+    case = problem.case
+    problem.set_inputs(probe.draw(problem))
+    same_sign = probe.same_sign(case.batch, case.in_features)
+    roundings = OPERATIONS[case.operation].roundings(1) + math.sqrt(same_sign)
+    found = _check(kernel, problem, call, 1, _tolerance(case, roundings))
+    return found.on(f"{probe.name} (seed {problem.seed}, {case.batch:,} rows)")
+
+
+def _check(
+    kernel: Kernel, problem: Problem, call: Callable[[], Any], calls: int, limit: float
+) -> Check:
+    case, declared = problem.case, OPERATIONS[kernel.operation]
     names = tuple(declared.results(*case.sizes))
     if declared.trains:
         problem.reset()
@@ -75,7 +145,7 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
         return _wrong(f"returned {type(found).__name__} instead of tensors ({', '.join(names)})")
     expected = declared.oracle(problem, calls)
     scale = declared.error_scale(problem, calls, expected)
-    return _compare(case, names, got, expected, scale)
+    return _compare(case, names, got, expected, scale, limit)
 
 
 def _compare(
@@ -84,8 +154,9 @@ def _compare(
     got: Sequence[Any],
     expected: Sequence[Tensor],
     scale: Sequence[Tensor],
+    limit: float,
 ) -> Check:
-    limit, worst = tolerance(case), 0.0
+    worst = 0.0
     for name, value, true, size in zip(names, got, expected, scale, strict=True):
         if not isinstance(value, Tensor) or value.shape != true.shape:
             came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

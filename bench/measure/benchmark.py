@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, get_kernel
+from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, check_on_other_inputs, get_kernel
 
 from ..common.errors import in_one_line
 from ..common.units import format_bytes
@@ -126,13 +126,9 @@ def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome:
     require_own_memory(problem, call.result)
     _require_right(first)
     before = call.result
-    seed = secrets.randbelow(2**31)
-    problem.resample(seed)
-    again = check(kernel, problem, call)
-    when = f"on other inputs (seed {seed}): "
-    if not again.ok and _are_equal(before, call.result):
-        when += "returns what it returned for the first inputs; "
-    _require_right(again, when)
+    again = check_on_other_inputs(kernel, problem, call, secrets.randbelow(2**31))
+    remembered = not again.ok and _are_equal(before, call.result)
+    _require_right(again, "returns what it returned for the first inputs; " * remembered)
     return max(float(first.error), again.error)
 
 

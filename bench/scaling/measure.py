@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from pytest_benchmark.utils import get_commit_info
 
-from mlr import Case, Gradient, LinearRegression, Problem, check, get_kernel
+from mlr import Case, Gradient, LinearRegression, Problem, check, check_on_other_inputs, get_kernel
 from mlr.case import DTYPES, LEARNING_RATE
 from mlr.distributed import SyntheticRows, Workers, make_step
 from mlr.distributed.sharding import Piece
@@ -127,7 +127,7 @@ def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResul
         one = _candidate(workers, name, whole, rows)
         if every is not None:
             one.single = _candidate(alone, name, case, rows if weak else every)
-        outcomes[name] = workers.all_gather_object(_verify(one, whole, every))[0]
+        outcomes[name] = workers.all_gather_object(_verify(one, whole, len(rows[0]), every))[0]
         outcomes[name]["message_bytes"] = one.step.message_bytes
         if outcomes[name]["status"] == "ok":
             ready.append(one)
@@ -164,19 +164,28 @@ def _candidate(workers: Workers, name: str, case: Case, rows: Piece) -> Candidat
     return Candidate(name, step, (compute, *exchange, step.apply))
 
 
-def _verify(one: Candidate, case: Case, every: Piece | None) -> dict[str, Any]:
+def _verify(one: Candidate, case: Case, rows: int, every: Piece | None) -> dict[str, Any]:
     if every is None:
         for _ in range(checked_calls(case)):
             one.call()
         return {}
     problem, model, (x, y) = Problem(case), one.step.model, every
+    alone = _verify_alone(one.name, replace(case, operation="gradient", batch=rows))
     problem.lr = LEARNING_RATE
     start = Gradient(model.w.clone(), model.b.clone())
     problem.__dict__.update(x=x, y=y, weight=model.w, bias=model.b, start=start)
     outcome = check(get_kernel("matmul_update"), problem, one.call)
-    if not outcome.ok:
-        return {"status": "wrong", "reason": outcome.reason}
+    if reason := outcome.reason or alone:
+        return {"status": "wrong", "reason": reason}
     return {"status": "ok", "max_rel_error": outcome.error}
+
+
+def _verify_alone(name: str, case: Case) -> str | None:
+    """Return what is wrong about a kernel by itself, on the inputs that only it can be given."""
+    if name in PEERS:
+        return None
+    kernel, problem = get_kernel(name), Problem(case)
+    return check_on_other_inputs(kernel, problem, kernel.bind(problem), case.seed + 1).reason
 
 
 def _time(

@@ -13,6 +13,7 @@ from mlr import (
     KernelFileError,
     Problem,
     check,
+    check_on_other_inputs,
     get_kernel,
     kernel,
     load_kernels,
@@ -146,6 +147,7 @@ def test_a_users_file_declares_an_operation_of_its_own(tmp_path: Path) -> None:
     assert check(mine, problem, call).ok
     assert problem.x is x
     assert problem.share_inputs().x is x
+    assert check_on_other_inputs(mine, problem, call, 6).ok
     assert not check(mine, problem, lambda: 1.000_1 * call()).ok
     assert "returned NoneType" in str(check(mine, problem, lambda: None).reason)
     assert mine.baseline == "product"

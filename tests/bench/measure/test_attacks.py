@@ -53,6 +53,7 @@ CAUGHT = {
     "raises_on_the_third_call": ("crashed", "RuntimeError: three is enough"),
     "wrong_once_it_is_timed": ("wrong", "on other inputs, after timing"),
     "steps_once": ("wrong", "against the oracle"),
+    "has_a_rate_of_its_own": ("wrong", ", 64 rows): error"),
     "puts_another_clock": ("ok", None),
 }
 ENDS_ITS_PROCESS = {
