@@ -73,7 +73,7 @@ def test_every_import_is_declared(folder: str) -> None:
     whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, groups = whole["project"], whole["dependency-groups"]
     required = [project["dependencies"], *project["optional-dependencies"].values()]
-    required += [groups["trials"]] if folder == "bench" else []
+    required += [groups["bench"]] if folder == "bench" else []
     declared = {name for some in required for name in named(some, groups)}
     declared |= {"triton", "numpy"}  # torch brings them, and without it neither is imported
     known = {"pynvml": ["nvidia-ml-py"], **packages_distributions()}  # the one that is optional
