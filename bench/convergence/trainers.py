@@ -138,20 +138,17 @@ def _sklearn_sgd(task: Task) -> Training:
     return Training(iterate, parameters, restart)
 
 
-def _steps(name: str) -> Trainer:
-    return Trainer("a step on all rows", partial(_by_steps, name))
-
-
-def _batches(make: Callable[..., Regression]) -> Trainer:
-    return Trainer("a tenth of an epoch", partial(_by_batches, make))
-
-
+_STEPS = ("torch_nn", "auto_step", "torch_compile", "jax_jit")
+_MODELS: dict[str, Callable[..., Regression]] = {
+    "TorchLinearRegression": TorchLinearRegression,
+    "LinearRegression": LinearRegression,
+    "LinearRegression(kernel='auto')": partial(LinearRegression, kernel="auto"),
+    "EinsumLinearRegression": EinsumLinearRegression,
+}
 TRAINERS: dict[str, Trainer] = {
-    **{name: _steps(name) for name in ("torch_nn", "auto_step", "torch_compile", "jax_jit")},
-    "TorchLinearRegression": _batches(TorchLinearRegression),
-    "LinearRegression": _batches(LinearRegression),
-    "LinearRegression(kernel='auto')": _batches(partial(LinearRegression, kernel="auto")),
-    "EinsumLinearRegression": _batches(EinsumLinearRegression),
+    **{name: Trainer("a step on all rows", partial(_by_steps, name)) for name in _STEPS},
+    **{name: Trainer("a tenth of an epoch", partial(_by_batches, model))
+       for name, model in _MODELS.items()},
     "sklearn LinearRegression": Trainer("all of it", _sklearn_direct),
     "sklearn SGDRegressor": Trainer("an epoch of single rows", _sklearn_sgd),
-}
+}  # fmt: skip

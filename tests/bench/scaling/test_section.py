@@ -13,7 +13,6 @@ from run_builder import FEW_KERNELS, build_run, save
 
 from bench.common.errors import UserError
 from bench.report.build import write_report
-from bench.scaling.figures import scaling_figure
 from bench.scaling.metrics import (
     SHORTEST_S,
     LinkModel,
@@ -24,7 +23,7 @@ from bench.scaling.metrics import (
     times_by_round,
 )
 from bench.scaling.records import ScalingResult, ScalingRun
-from bench.scaling.section import COLUMNS, scaling_section, scaling_table, subject
+from bench.scaling.section import COLUMNS, scaling_figure, scaling_section, scaling_table, subject
 
 KNOWN = LinkModel(11e-6, 1 / 2.5e9)
 SIZES = tuple(64 * 4**power for power in range(9))
