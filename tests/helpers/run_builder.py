@@ -7,11 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from bench.store.runs import runs_frame
-from bench.store.schema import Run
-
 Size = tuple[int, int, int]
 # Of a kernel: seconds per call, seconds per FLOP, what it holds beside inputs, in numbers.
 Law = tuple[float, float, str]
@@ -203,8 +198,11 @@ def save(run: Any, path: Path) -> Path:
     return path
 
 
-def frame_of(run: dict[str, Any], name: str = "a") -> pd.DataFrame:
+def frame_of(run: dict[str, Any], name: str = "a") -> Any:
     """Return the frame of one run."""
+    from bench.store.runs import runs_frame  # with pandas, which a fake worker does without
+    from bench.store.schema import Run
+
     return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
 
 
