@@ -23,25 +23,26 @@ from bench.convergence.section import (
     convergence_table,
     subject,
 )
-from bench.convergence.trainers import (
+from bench.convergence.worker import (
     TRAINERS,
     Task,
     Trainer,
     Training,
     UnsupportedError,
     closed_form,
+    make_task,
+    train_to_target,
     validation_loss,
 )
-from bench.convergence.worker import make_task, train_to_target
 
 SMALL = TaskInfo(rows=450, features=5, outputs=2, dtype="float64", lr=0.1, batch_size=40)
 FEW = ("TorchLinearRegression", "auto_step", "sklearn LinearRegression")
 # The worker with few trainers: what compiles takes longer than all else together.
 FEW_TRAINERS = f"""
 import sys
-from bench.convergence import trainers, worker
-for name in set(trainers.TRAINERS) - set({FEW!r}):
-    del trainers.TRAINERS[name]
+from bench.convergence import worker
+for name in set(worker.TRAINERS) - set({FEW!r}):
+    del worker.TRAINERS[name]
 worker.main(*sys.argv[1:])
 """
 
