@@ -1,7 +1,6 @@
 """Try the gate on code that is the same, is slowed, or holds a mistake."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -13,8 +12,8 @@ from .experiment import run_trials
 from .section import trials_section
 
 
-def main() -> int:
-    """Add trials, print what all of them say, and return the exit status."""
+def main() -> None:
+    """Add trials, and print what all of them say; a user's mistake is exit status 2."""
     parser = argparse.ArgumentParser("python -m bench.experiments.gate_power", description=__doc__)
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help="what to try: %(choices)s")
     parser.add_argument("--count", type=int, default=1, help="how many to add (default: 1)")
@@ -25,10 +24,8 @@ def main() -> int:
             path = run_trials(arguments.kind, arguments.count, arguments.out, status.update)
         print(trials_section(to_frame(read_trials(path)), None), path, sep="\n\n")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

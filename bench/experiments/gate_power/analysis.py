@@ -79,12 +79,6 @@ def read_trials(path: Path) -> list[Trial]:
         raise UserError(f"trials are one JSON object a line; {path} is not: {why}") from error
 
 
-def read_all(paths: Iterable[Path]) -> dict[str, list[Trial]]:
-    """Read the trials of several machines, each file named after its own; raises as one."""
-    found = {path.stem: read_trials(path) for path in paths}
-    return {name: trials for name, trials in found.items() if trials}
-
-
 def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial, case and rule: whether the case was `changed`, and has `failed`."""
     rows = [
@@ -153,15 +147,13 @@ def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def slow_downs(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row a kind of slow-down: what was meant, what the gate measured and passed."""
+    slowed = rows[(rows["rule"] == GATE) & rows["changed"] & rows["kind"].isin(SLOWED)]
     found = []
-    for kind, share in SLOWED.items():
-        changed = rows[(rows["rule"] == GATE) & rows["changed"] & (rows["kind"] == kind)]
-        if len(changed):
-            logs = changed.explode("log_ratios").dropna(subset="log_ratios").groupby("case")
-            slower = logs["log_ratios"].agg(lambda some: math.expm1(hodges_lehmann(list(some))))
-            passed = rate(changed["timing"] == NO_REGRESSION)
-            ends = slower.median(), slower.min(), slower.max()
-            found.append((kind, share, *ends, passed))
+    for kind, own in slowed.groupby("kind", sort=False):
+        logs = own.explode("log_ratios").dropna(subset="log_ratios").groupby("case")["log_ratios"]
+        slower = logs.agg(lambda some: math.expm1(hodges_lehmann(list(some))))
+        ends = slower.median(), slower.min(), slower.max()
+        found.append((kind, SLOWED[str(kind)], *ends, rate(own["timing"] == NO_REGRESSION)))
     return pd.DataFrame(found, columns=["kind", "meant", "median", "least", "most", "passed"])
 
 

@@ -9,28 +9,24 @@ from matplotlib.figure import Figure
 from ...common.errors import single_line
 from ...report.markdown import escape, markdown_table, render_template
 from ...report.style import COLOURS, GREY, label
-from ...report.subject import Paths, Section, Subject, safe
+from ...report.subject import Section, Subject, safe
 from . import analysis as gate
 from .analysis import Trial
-
-TITLE = "Which rule stops a slow-down, and which raises false alarms?"
 
 
 def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
     """Return what a report tells of the gate's trials, by machine; it shows those of the most."""
-    frames = {machine: gate.to_frame(some) for machine, some in trials.items()}
-    stems = {machine: f"{safe(machine)}-gate" for machine in trials}  # of the figures
-    most = max(trials, key=lambda machine: len(trials[machine]), default=None)
+    frames = {machine: gate.to_frame(some) for machine, some in trials.items() if some}
+    stems = {machine: f"{safe(machine)}-gate" for machine in frames}  # of the figures
+    most = max(frames, key=lambda machine: len(trials[machine]), default=None)
     tables = [trials_table(rows, machine) for machine, rows in frames.items()]
-
-    def sections(paths: Paths) -> list[Section]:
-        bodies = {
-            name: trials_section(rows, paths.get(stems[name])) for name, rows in frames.items()
-        }
-        return [Section(f"The gate on {single_line(name)}", body) for name, body in bodies.items()]
-
     return Subject(
-        sections=sections,
+        sections=lambda paths: [
+            Section(
+                f"The gate on {single_line(name)}", trials_section(rows, paths.get(stems[name]))
+            )
+            for name, rows in frames.items()
+        ],
         figures={stems[name]: partial(trials_figure, rows, name) for name, rows in frames.items()},
         published={} if most is None else {"gate": stems[most]},
         readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
@@ -88,10 +84,9 @@ def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("what one case was slowed by")
     axes.set_ylabel("trials that fail: 95 % interval")
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(TITLE, fontsize=13, fontweight="bold", x=0.01, ha="left")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    said = f"{machine}, {_count(rows)} trials"
-    figure.text(0.99, 0.005, label(said), ha="right", fontsize=7.5, color=GREY)
+    title = "Which rule stops a slow-down, and which raises false alarms?"
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    said = label(f"{machine}, {_count(rows)} trials")
+    figure.text(0.99, 0.005, said, ha="right", fontsize=7.5, color=GREY)
     return figure

@@ -20,7 +20,7 @@ from bench.experiments.gate_power.analysis import (
     read_trials,
     to_frame,
 )
-from bench.experiments.gate_power.mutations import MUTATIONS, Mutation
+from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
 from bench.gate.blocks import HEAD, Block, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
@@ -36,26 +36,20 @@ def show(text: str) -> None:
     """Show nothing."""
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Trials that measure nothing; returns the number that each was given."""
-    given: list[int] = []
+def test_trials_are_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
 
-    def trial(kind: str, number: int, *_: Any) -> Trial:
+    def run_trial(kind: str, number: int, *_: Any) -> Trial:
         given.append(number)
         return Trial(kind=kind, cases={}, **EMPTY)
 
-    monkeypatch.setattr(trials, "_trial", trial)
-    return given
-
-
-def test_trials_are_added_to_what_is_there(tmp_path: Path, quick: list[int]) -> None:
+    monkeypatch.setattr(trials, "run_trial", run_trial)
     path = trials.run_trials("a_a", 2, tmp_path, show)
     with path.open("a") as file:
         file.write('{"kind": "slow')  # of a trial that was killed
     assert trials.run_trials("slowdown-5", 1, tmp_path, show) == path
     assert [trial.kind for trial in read_trials(path)] == ["a_a", "a_a", "slowdown-5"]
-    assert quick == [0, 1, 2]
+    assert given == [0, 1, 2]
 
 
 def test_the_suite_is_large_enough() -> None:
@@ -79,7 +73,7 @@ def test_a_trial_slows_what_its_kind_says(
     monkeypatch.setattr(trials, "run_block", lambda *_: Block({}, {}))
     monkeypatch.setattr(trials, "run_gate", fails)
     with pytest.raises(InterruptedError):
-        trials._trial(kind, 0, show)
+        trials.run_trial(kind, 0, show, None)
     assert [list(added.values()) for added in asked] == [[SLOWED.get(kind)] * delayed]
 
 

@@ -35,13 +35,19 @@ def frame(shift: float, medians: float = 1.0, low: float = 0.98, high: float = 1
     return pd.DataFrame(rows)
 
 
+def numbered(*frames: Any) -> pd.DataFrame:
+    return pd.concat(frames, keys=range(len(frames)), names=["number"]).reset_index("number")
+
+
 def found(*frames: Any, apart: pd.DataFrame = NEAR) -> Found:
-    return Found(spread(frames), coverage(frames), apart)
+    rows = numbered(*frames)
+    return Found(spread(rows), coverage(rows), apart)
 
 
 def test_the_spread_over_runs_is_that_of_the_log_speedups() -> None:
     shifts = [0.0, 0.02, -0.02, 0.04]
-    table = spread([frame(s, math.exp(5 * s)) for s in shifts]).set_index("kernel")
+    rows = numbered(*(frame(shift, math.exp(5 * shift)) for shift in shifts))
+    table = spread(rows).set_index("kernel")
     assert table.loc["matmul", "sd_paired"] == pytest.approx(np.std(shifts, ddof=1))
     assert table.loc["matmul", "sd_stock"] == pytest.approx(
         np.std([-4 * s for s in shifts], ddof=1)
@@ -52,16 +58,16 @@ def test_the_spread_over_runs_is_that_of_the_log_speedups() -> None:
 
 
 def test_intervals_that_miss_the_known_ratio_are_counted() -> None:
-    frames = [frame(0.0), frame(0.0, low=1.01, high=1.05)]
-    assert list(coverage(frames)["holds"]) == [True, False]
+    rows = numbered(frame(0.0), frame(0.0, low=1.01, high=1.05))
+    assert list(coverage(rows)["holds"]) == [True, False]
 
 
 def test_a_promise_that_is_not_kept_is_said() -> None:
-    steady = list(promises(found(*map(frame, (0.0, 0.001, -0.001)))))
-    assert all(one.kept for one in steady)
-    assert steady[4].measured.endswith("over 2 cases, worst -5.0% (einsum, b)")
+    steady = promises(found(*map(frame, (0.0, 0.001, -0.001))))
+    assert steady["kept"].all()
+    assert steady.loc[4, "measured"].endswith("over 2 cases, worst -5.0% (einsum, b)")
     wild = [frame(shift, low=1.01) for shift in (0.0, 0.5, -0.5)]
-    kept = [one.kept for one in promises(found(*wild, apart=NEAR[1:]))]
+    kept = promises(found(*wild, apart=NEAR[1:]))["kept"]
     assert not any((kept[0], kept[1], kept[3], kept[4]))
 
 
