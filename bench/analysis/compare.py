@@ -28,27 +28,20 @@ _KEY = ["operation", "device", "dtype", "case", *SIZES, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
 
 
-def require_same_settings(a: Run, b: Run) -> None:
-    """Refuse two runs that differ in more than their code, packages and cases."""
-    if a.machine.slug != b.machine.slug:
-        raise UserError(
-            f"two runs are compared on one machine; these are of {single_line(a.machine.slug)} and "
-            f"{single_line(b.machine.slug)}; `report` shows machines side by side"
-        )
-    if differ := differing_setting(a, b):
-        raise UserError(
-            "two runs are compared under the same settings; {} was {} and is {}; measure one of "
-            "them anew".format(*differ)
-        )
-
-
-def differing_setting(a: Head, b: Head) -> tuple[str, str, str] | None:
-    """Return the first setting that two runs differ in, and both values; None where none is."""
-    ours, theirs = flatten_settings(a.settings), flatten_settings(b.settings)
-    for name in sorted((ours.keys() & theirs.keys()) - IGNORED_SETTINGS):
-        if ours[name] != theirs[name]:
-            return single_line(name), single_line(ours[name]), single_line(theirs[name])
-    return None
+def require_same_settings(runs: Mapping[Path, Run]) -> None:
+    """Refuse runs of one machine that differ in more than their code, packages and cases."""
+    first: dict[str, tuple[Path, dict[str, str]]] = {}
+    for path, run in runs.items():
+        theirs = flatten_settings(run.settings)
+        earlier, ours = first.setdefault(run.machine.slug, (path, theirs))
+        for name in sorted((ours.keys() & theirs.keys()) - IGNORED_SETTINGS):
+            if ours[name] != theirs[name]:
+                raise UserError(
+                    "runs of one machine are shown together where their settings are the same; "
+                    f"{single_line(name)} is {single_line(ours[name])} in "
+                    f"{single_line(earlier.name)} and {single_line(theirs[name])} in "
+                    f"{single_line(path.name)}; name one of them, or measure one anew"
+                )
 
 
 def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

@@ -167,8 +167,9 @@ def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
     for name, column in RATIOS.items():
         rows = table[table[column].notna()]
         if len(rows):
-            found.append({"ratio": name, "mean": gmean(rows[column]), **_least(rows, column)})
-    return pd.DataFrame(found, columns=["ratio", "mean", *_LEAST])
+            mean = gmean(rows[column])
+            found.append({"ratio": name, "column": column, "mean": mean, **_least(rows, column)})
+    return pd.DataFrame(found, columns=["ratio", "column", "mean", *_LEAST])
 
 
 def roofline_efficiency(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Runs -> REPORT.md, report.html and their figures in a folder; or one table of every case."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
@@ -9,22 +8,15 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow.csv import write_csv as write_arrow
 
-from ..analysis.compare import History, comparable_runs, differing_setting, history_of
+from ..analysis.compare import History, comparable_runs, history_of, require_same_settings
 from ..common.errors import UserError, single_line
-from ..store.files import atomic_path, swap
+from ..store.files import atomic_path
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
 from .html import write_page
 from .markdown import contents, render_template
-from .publishing import MARK, MAX_FIGURES, candidates, or_refuse, refuse_foreign
-from .sections import (
-    RunAnalysis,
-    facet_stems,
-    fastest_section,
-    history_subject,
-    method_section,
-    summarise,
-)
+from .publishing import MARK, MAX_FIGURES, candidates, or_refuse, replaced
+from .sections import RunAnalysis, facet_stems, fastest_section, history_subject
 from .style import draw_file
 from .subject import Section, Subject
 
@@ -70,38 +62,16 @@ def write_report(
             "a report is made from stored runs: none was given or found; measure one with "
             "`python -m bench run`"
         )
-    _require_same_settings(read)
-    out = Path(out)
-    needs = f"a report needs a folder it can write: {single_line(out)} is none"
-    with or_refuse(needs, "the old report stays; free space or give --out"):
-        out.mkdir(parents=True, exist_ok=True)
-        refuse_foreign(out, _PIECES)
+    require_same_settings(read)
+    with replaced(out, _PIECES) as new:
         frame = keep(runs_frame(read))
+        stems = facet_stems(frame)
         every = [*others, *starmap(history_subject, enumerate(_histories(history or {}, read), 1))]
-        with tempfile.TemporaryDirectory(
-            prefix=".report-", dir=out, ignore_cleanup_errors=True
-        ) as work:
-            new = Path(work, "new")
-            stems = facet_stems(frame)
-            ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
-            analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
-            _write(frame, analyses, every, new, page)
-            swap(_PIECES, new, out, Path(work, "old"))
+        ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
+        analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
+        _write(frame, analyses, every, new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir()])
-
-
-def _require_same_settings(loaded: Mapping[Path, Run]) -> None:
-    first: dict[str, tuple[Path, Run]] = {}
-    for path, run in loaded.items():
-        earlier, other = first.setdefault(run.machine.slug, (path, run))
-        if differ := differing_setting(other, run):
-            name, one, two = differ
-            raise UserError(
-                f"runs of one machine are reported together where their settings are the same; "
-                f"{name} is {one} in {single_line(earlier.name)} and {two} in "
-                f"{single_line(path.name)}; report one of them by its name, or measure one anew"
-            )
 
 
 def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[History]:
@@ -113,26 +83,23 @@ def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator
 
 
 def _write(
-    frame: pd.DataFrame, analyses: Sequence[RunAnalysis], subjects: Sequence[Subject],
-    new: Path, page: bool,
-) -> None:  # fmt: skip
-    (new / "figures").mkdir(parents=True)
-    figures = [*(one.makes() for one in analyses), *(one.figures for one in subjects)]
+    frame: pd.DataFrame, analyses: list[RunAnalysis], others: list[Subject], new: Path, page: bool
+) -> None:
+    figures = [*(one.makes() for one in analyses), *(one.figures for one in others)]
     makes = {stem: make for some in figures for stem, make in some.items()}
     paths: dict[str, str] = {}
-    for name, stem in candidates(analyses, subjects).items():
+    for name, stem in candidates(analyses, others).items():
         path = f"figures/{name}.png"
         if len(paths) < MAX_FIGURES and stem in makes and draw_file(makes[stem], new / path):
             paths[stem] = path
-    summaries = [summarise(one) for one in analyses]
     legend, which = render_template("legend"), fastest_section(frame)
 
     def rest(with_tables: bool) -> Iterator[Section]:
         yield from (one.section(paths, with_tables) for one in analyses)
-        yield from (section for one in subjects for section in one.sections(paths))
-        yield from map(method_section, analyses)
+        yield from (section for one in others for section in one.sections(paths))
+        yield from (one.method() for one in analyses)
 
-    summary = Section("Summary", render_template("summary", summaries=summaries))
+    summary = Section("Summary", render_template("summary", runs=analyses))
     explained = Section("How to read it", f"{legend}\n\n{render_template('files')}")
     body = render_template("report", sections=[summary, which, explained, *rest(with_tables=True)])
     text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
@@ -142,4 +109,4 @@ def _write(
             if stem not in paths and draw_file(make, new / f"figures/{stem}.png"):
                 paths[stem] = f"figures/{stem}.png"
         sections = [Section("How to read it", legend), which, *rest(with_tables=False)]
-        write_page(frame, summaries, sections, new)
+        write_page(frame, analyses, sections, paths, new)

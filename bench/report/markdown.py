@@ -47,22 +47,24 @@ def markdown_table(table: pd.DataFrame) -> Markdown:
 
 
 def image(text: str, path: str | None) -> Markdown:
-    """Return a figure with what it shows, escaped already; '' without a path."""
-    return Markdown(f"![{text}]({path})" if path else "")
+    """Return a figure with what it shows; '' without a path."""
+    return Markdown(f"![{escape(text)}]({path})" if path else "")
 
 
 def render_template(name: str, /, **values: Any) -> Markdown:
     """Return a template of `bench/report/templates`, each of its values escaped."""
-    text = _environment().get_template(f"{name}.md.j2").render(values)
-    return Markdown(re.sub(r"\n{3,}", "\n\n", text).strip())
+    return _tidy(_environment().get_template(f"{name}.md.j2").render(values))
 
 
-def render_blocks(name: str, /, **values: Any) -> dict[str, Markdown]:
-    """Return the blocks of a template that have something to say, by name, each on one line."""
+def render_blocks(name: str, /, **values: Any) -> dict[str, str]:
+    """Return the blocks of a template by name, as `render_template` returns all of it."""
     template = _environment().get_template(f"{name}.md.j2")
     context = template.new_context(values)
-    texts = {key: "".join(block(context)).split() for key, block in template.blocks.items()}
-    return {key: Markdown(" ".join(words)) for key, words in texts.items() if words}
+    return {key: _tidy("".join(block(context))) for key, block in template.blocks.items()}
+
+
+def _tidy(text: str) -> Markdown:
+    return Markdown(re.sub(r"\n{3,}", "\n\n", text).strip())
 
 
 def contents(text: str) -> Markdown:
@@ -93,12 +95,11 @@ def _environment() -> Environment:
         finalize=lambda value: value if isinstance(value, Markdown) else escape(value),
         **RULES,
     )
-    formats = {name: getattr(units, name) for name in dir(units) if name.startswith("format_")}
-    formats |= {name: getattr(units, name) for name in ("UNKNOWN", "counted", "digits")}
+    formats = {name: it for name, it in vars(units).items() if not name.startswith("_")}
     environment.globals |= formats | {
         "T": tables,
         "table": tables.render,
-        "image": lambda text, path: image(escape(text), path),
+        "image": image,
     }
     environment.filters |= {
         "escape": escape,

@@ -18,9 +18,8 @@ from ..analysis.ranking import fastest, gradient_overview, relative_performance,
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap
 from ..store.runs import runs_frame
-from . import tables
 from .figures import OTHERS, kinds
-from .markdown import escape, image, render_template
+from .markdown import image, render_blocks
 from .sections import RunAnalysis, name_of, peer_tables, source
 from .subject import Subject
 
@@ -59,6 +58,22 @@ def or_refuse(needs: str, then: str) -> Iterator[None]:
         raise UserError(f"{needs} ({single_line(error.strerror or error)}); {then}") from error
 
 
+@contextmanager
+def replaced(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Give a new folder; what it has of some names then replaces an earlier report, or nothing."""
+    needs = f"a report needs a folder it can write: {single_line(folder)} is none"
+    with or_refuse(needs, "the old report stays; free space or give --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse_foreign(folder, names)
+        with tempfile.TemporaryDirectory(
+            prefix=".report-", dir=folder, ignore_cleanup_errors=True
+        ) as work:
+            new = Path(work, "new")
+            (new / "figures").mkdir(parents=True)
+            yield new
+            swap(names, new, folder, Path(work, "old"))
+
+
 def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
     """Refuse to replace files and folders of some names that no earlier report wrote."""
     report = folder / "REPORT.md"
@@ -73,26 +88,16 @@ def refuse_foreign(folder: Path, names: Iterable[str]) -> None:
 
 def publish(report: Path, results: Path) -> list[Path]:
     """Copy REPORT.md and the figures that it shows, all or nothing; return the copies."""
-    refuse_foreign(results, PUBLISHED)
     text = (report / "REPORT.md").read_text(encoding="utf-8")
     shown = ["REPORT.md", *re.findall(r"\]\((figures/[^)]+)\)", text)]
-    needs = f"publishing needs a folder it can write: {single_line(results)} is none"
-    with (
-        or_refuse(needs, "what was published stays; free space"),
-        tempfile.TemporaryDirectory(prefix=".published-", dir=report) as work,
-    ):
-        new = Path(work, "new")
-        (new / "figures").mkdir(parents=True)
+    with replaced(results, PUBLISHED) as new:
         for name in shown:
             shutil.copyfile(report / name, new / name)
-        swap(PUBLISHED, new, results, Path(work, "old"))
     return [results / name for name in shown]
 
 
-_MARKS = re.compile(r"^<!-- (generated|end): ([\w-]+) -->$", re.MULTILINE)
-_BLOCK = re.compile(
-    r"^(<!-- generated: ([\w-]+) -->)$(.*?)^(<!-- end: \2 -->)$", re.MULTILINE | re.DOTALL
-)
+_MARK = re.compile(r"(?m)^<!-- (generated|end): ([\w-]+) -->$")
+_BLOCK = re.compile(r"(?ms)^(<!-- generated: ([\w-]+) -->)$.*?^(<!-- end: \2 -->)$")
 
 
 def readme_blocks(
@@ -105,18 +110,19 @@ def readme_blocks(
     """
     runs = [run for _, run in frame.groupby(["machine", "run"])]
     with_gradients = [run for run in runs if (run["operation"] == "gradient").any()] or runs
-    blocks = {
-        "step": _steps(frame),
-        "table": "\n\n".join(_overview(run) for run in with_gradients),
-        "peers": "\n\n".join(filter(None, map(_peers, runs))),
-    }
+    blocks = render_blocks(
+        "readme",
+        steps=_steps(frame),
+        overviews=[(source(rows), gradient_overview(rows)) for rows in with_gradients],
+        runs=[(source(rows), peer_tables(relative_performance(rows))) for rows in runs],
+    )
     for kind in kinds().values():
         if kind.readme:
             slot = kind.slots[0]
             part = lead(frame, slot.operation, kind.when)
             blocks[kind.name] = f"No {slot.operation} is stored yet to draw {kind.title} of."
             if part is not None:
-                said = escape(f"{name_of(part)}: {kind.title}")
+                said = f"{name_of(part)}: {kind.title}"
                 blocks[kind.name] = image(said, f"{figures}/{slot.name}.png")
     for other in others:
         blocks |= other.readme
@@ -135,7 +141,7 @@ def update_readme(
     """Put the generated blocks between their marks in a README; say whether that changed it."""
     blocks = readme_blocks(frame, figures, others)
     text = _read(readme, blocks)
-    new = _BLOCK.sub(lambda found: f"{found[1]}\n{blocks[found[2]]}\n{found[4]}", text)
+    new = _BLOCK.sub(lambda found: f"{found[1]}\n{blocks[found[2]]}\n{found[3]}", text)
     if new != text:
         needs = f"a README must be writable: {single_line(readme)} is not"
         with (
@@ -147,30 +153,12 @@ def update_readme(
     return new != text
 
 
-def _steps(frame: pd.DataFrame) -> str:
+def _steps(frame: pd.DataFrame) -> tuple[str, pd.DataFrame] | None:
     gradient = lead(frame, "gradient")
     part = gradient and gradient._replace(operation="step", dtype="float64")
     if part is None or not (part.of(frame)["status"] == "ok").any():
         part = lead(frame, "step")
-    if part is None:
-        return "No step is stored yet."
-    steps = spread(fastest(part.of(frame)))
-    return _measured(tables.render(steps, tables.STEPS), part.of(frame))
-
-
-def _overview(rows: pd.DataFrame) -> str:
-    if (table := gradient_overview(rows)).empty:
-        return f"{source(rows)}: no gradient has a time."
-    return _measured(tables.render(table, tables.OVERVIEW), rows)
-
-
-def _measured(said: str, rows: pd.DataFrame) -> str:
-    return f"{said}\n\nMeasured on {source(rows)}."
-
-
-def _peers(rows: pd.DataFrame) -> str:
-    said = render_template("peers", peers=peer_tables(relative_performance(rows)))
-    return _measured(said, rows) if said else ""
+    return part and (source(part.of(frame)), spread(fastest(part.of(frame))))
 
 
 def _read(readme: Path, blocks: Iterable[str]) -> str:
@@ -181,7 +169,7 @@ def _read(readme: Path, blocks: Iterable[str]) -> str:
             f"a README must be readable UTF-8 text: {single_line(readme)} is not "
             f"({single_line(error, 100)}); give another"
         ) from error
-    marks = _MARKS.findall(text)
+    marks = _MARK.findall(text)
     names = [name for kind, name in marks if kind == "generated"]
     in_order = marks == [(kind, name) for name in names for kind in ("generated", "end")]
     if not names or not in_order or len(set(names)) < len(names):

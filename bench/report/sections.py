@@ -4,12 +4,11 @@ The same is told in REPORT.md, with few figures and every table, and on the page
 pooled.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any
 
 import pandas as pd
-from scipy.stats import gmean
 
 from ..analysis import ranking
 from ..analysis.compare import History, changed
@@ -37,9 +36,12 @@ class RunAnalysis:
         rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == name)]
         self.rows, self.run, self.name = rows, run, name
         self.title = f"{run.machine.slug}, run {single_line(name)}"
+        self.source = source(rows) if len(rows) else escape(self.title)
         self.stems = {part: stems[part] for part in facets(rows) if part in stems}
-        self.overhead, self.growth = ranking.jacobian_overhead(rows), growth_exponents(rows)
-        self.crossovers, self.relative = crossovers(rows), ranking.relative_performance(rows)
+        self.overhead = ranking.jacobian_overhead(rows)
+        self.relative = ranking.relative_performance(rows)
+        self.flagged, self.missing = flagged_results(rows), missing_results(rows)
+        self.measured = int(rows["status"].eq("ok").sum())
 
     def makes(self) -> dict[str, Make]:
         """Return how to draw each of its figures, by stem."""
@@ -51,32 +53,61 @@ class RunAnalysis:
             if kind.when(view.rows)
         }
 
+    def shown(self, paths: Paths) -> list[Shown]:
+        """Return its figures that have a path."""
+        return [
+            Shown(paths[name], part, kind.name, f"{name_of(part)}: {kind.title}")
+            for part, stem in self.stems.items()
+            for kind in kinds().values()
+            if (name := f"{stem}-{kind.name}") in paths
+        ]
+
     def section(self, paths: Paths, with_tables: bool) -> Section:
         """Return its section, with the figures that have a path."""
-        shown = {
-            part: [
-                Shown(paths[name], f"{name_of(part)}: {kind.title}", kind.name, self.title)
-                for kind in kinds().values()
-                if (name := f"{stem}-{kind.name}") in paths
-            ]
-            for part, stem in self.stems.items()
-        }
-        rows = self.rows
+        rows, shown = self.rows, self.shown(paths)
         body = render_template(
             "run",
-            parts=[(name_of(part), some, in_order(part.of(rows))) for part, some in shown.items()],
+            run=self,
+            ranking=ranking,
+            parts=[
+                (name_of(part), [one for one in shown if one.part == part], in_order(part.of(rows)))
+                for part in self.stems
+            ],
             with_tables=with_tables,
             peers=peer_tables(self.relative),
             first_calls=ranking.slow_first_calls(rows),
-            overhead=list(self.overhead.groupby(["device", "dtype"])),
-            growth=_by_facet(self.growth),
-            crossovers=_by_facet(self.crossovers),
+            growth=_by_facet(growth_exponents(rows)),
+            crossovers=_by_facet(crossovers(rows)),
             contended=int(rows["contended_processes"].gt(0).sum()),
-            flagged=flagged_results(rows),
-            measured=int(rows["status"].eq("ok").sum()),
-            missing=missing_results(rows),
         )
-        return Section(self.title, body, [one for some in shown.values() for one in some])
+        return Section(self.title, body)
+
+    def method(self) -> Section:
+        """Return how it was measured."""
+        settings = flatten_settings(self.run.settings)
+        body = render_template("method", name=self.name, run=self.run, settings=settings)
+        return Section(f"How {single_line(self.name)} was measured", body, closed=True)
+
+    @cached_property
+    def points(self) -> Mapping[str, Markdown]:
+        """The sentences that sum it up, by the names of the blocks of their template."""
+        if self.rows.empty:
+            return {"planned": Markdown("Nothing was planned.")}
+        calls = self.relative[self.relative["operation"] != FIT]
+        often = self.missing.groupby(["status", "kernel"])["case"].transform("size")
+        blocks = render_blocks(
+            "points",
+            run=self,
+            fastest=_fastest(self.rows),
+            overhead=self.overhead.dropna(subset=["time_ratio"]),
+            span=span,
+            roofline=ranking.roofline_efficiency(calls)[:1],
+            ratios=ranking.mean_ratios(calls).set_index("column").to_dict("index"),
+            statuses=self.missing["status"].value_counts().sort_index(),
+            example=None if self.missing.empty else self.missing.iloc[int(often.argmax())],
+        )
+        sentences = {name: Markdown(" ".join(text.split())) for name, text in blocks.items()}
+        return {name: text for name, text in sentences.items() if text}
 
 
 def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
@@ -133,107 +164,31 @@ def fastest_section(frame: pd.DataFrame) -> Section:
     return Section(WHICH, render_template("fastest", parts=parts))
 
 
-def method_section(one: RunAnalysis) -> Section:
-    """Return how a run was measured."""
-    run = one.run
-    body = render_template(
-        "method",
-        name=one.name,
-        run=run,
-        commit=run.commit_info,
-        machine=run.machine,
-        cost=run.cost,
-        settings=flatten_settings(run.settings),
-    )
-    return Section(f"How {single_line(one.name)} was measured", body, closed=True)
-
-
 def history_subject(number: int, history: History) -> Subject:
     """Return what a report tells of how speed changed from run to run of one grid."""
     parts = {
         f"{safe(history.machine)}-history-{number}-{place}": part
         for place, part in enumerate(parts_of(history), 1)
     }
-    return Subject(
-        sections=partial(_history_sections, history, parts),
-        figures={stem: partial(history_figure, history, part) for stem, part in parts.items()},
-    )
-
-
-def _history_sections(
-    history: History, parts: Mapping[str, tuple[str, str, str]], paths: Paths
-) -> list[Section]:
-    shown = {stem: Facet(history.machine, "", *part) for stem, part in parts.items()}
-    body = render_template(
-        "history",
-        history=history,
-        figures=[(name_of(part), paths[stem]) for stem, part in shown.items() if stem in paths],
-        compared=int(history.points["change"].notna().sum()),
-        changes=changed(history.points),
-    )
+    names = {stem: name_of(Facet(history.machine, "", *part)) for stem, part in parts.items()}
     where = f"{single_line(history.machine)}, grid {single_line(history.grid)}"
-    return [Section(f"History on {where}, {len(history.runs)} runs", body)]
+
+    def sections(paths: Paths) -> list[Section]:
+        body = render_template(
+            "history",
+            history=history,
+            figures=[(name, paths[stem]) for stem, name in names.items() if stem in paths],
+            compared=int(history.points["change"].notna().sum()),
+            changes=changed(history.points),
+        )
+        return [Section(f"History on {where}, {len(history.runs)} runs", body)]
+
+    figures = {stem: partial(history_figure, history, part) for stem, part in parts.items()}
+    return Subject(sections, figures)
 
 
 def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(name_of(part), part.of(table)) for part in facets(table)]
-
-
-# The kinds of figures that show what each point says; the points are blocks of the template.
-SHOWN_BY = {
-    "fastest": ("time", "speedup"),
-    "jacobian": ("jacobian",),
-    "roofline": ("roofline",),
-    "comparison": ("speedup",),
-    "missing": ("memory",),
-}
-
-
-# The columns that sum up how the fastest kernels, and `auto`, compare.
-_RATIOS = {"torch.nn": "speedup", "the fastest peer": "speedup_vs_peer", "auto": "auto_vs_best"}
-
-
-class SummaryPoint(NamedTuple):
-    """A sentence that sums up."""
-
-    text: Markdown  # the sentence
-    figures: Sequence[str] = ()  # the kinds of figures that show it
-
-
-class Summary(NamedTuple):
-    """What one run says."""
-
-    run: str  # what the run is called
-    source: Markdown  # where its numbers come from
-    points: Sequence[SummaryPoint]
-
-
-def summarise(one: RunAnalysis) -> Summary:
-    """Sum up a run: the fastest kernels, the Jacobian's overhead, the limit, others, what lacks."""
-    if one.rows.empty:
-        nothing = SummaryPoint(Markdown("Nothing was planned."))
-        return Summary(one.title, escape(one.title), [nothing])
-    calls = one.relative[one.relative["operation"] != FIT]
-    ratios = {name: calls[column].dropna() for name, column in _RATIOS.items()}
-    missing = missing_results(one.rows)
-    often = missing.groupby(["status", "kernel"])["case"].transform("size")
-    texts = render_blocks(
-        "points",
-        fastest=_fastest(one.rows),
-        overhead=one.overhead.dropna(subset=["time_ratio"]),
-        span=span,
-        roofline=ranking.roofline_efficiency(calls)[:1],
-        ratios={name: known for name, known in ratios.items() if len(known)},
-        mean=gmean,
-        flagged=flagged_results(one.rows),
-        rows=one.rows,
-        measured=int(one.rows["status"].eq("ok").sum()),
-        missing=missing,
-        statuses=missing["status"].value_counts().sort_index(),
-        example=None if missing.empty else missing.iloc[int(often.argmax())],
-    )
-    points = [SummaryPoint(text, SHOWN_BY.get(name, ())) for name, text in texts.items()]
-    return Summary(one.title, source(one.rows), points)
 
 
 def span(ratios: pd.Series) -> str:
@@ -248,9 +203,8 @@ def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
     for operation in rows["operation"].unique():
         if (best := every[every["operation"] == operation]).empty:
             continue
-        names = [[kernel, *ties] for kernel, ties in zip(best["kernel"], best["ties"], strict=True)]
-        counts = pd.Series(names).explode().value_counts()
-        kernel = min(counts[counts == counts.max()].index)
+        counts = pd.concat([best["kernel"], best["ties"].explode()]).value_counts().sort_index()
+        kernel = counts.idxmax()
         ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
         found.append({"operation": operation, "kernel": kernel, "at": int(counts[kernel]),
                       "of": len(best), "speedup": ahead})  # fmt: skip

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from ..analysis.frame import Facet
 from ..common.errors import single_line
 
 Make = Callable[[], Figure | None]  # which can be pickled, to be drawn by another process
@@ -20,14 +20,9 @@ class Shown(NamedTuple):
     """A figure that is shown."""
 
     path: str  # of its file, from the folder of the report
-    text: str = ""  # what it shows, of which cases
-    kind: str = ""  # which kind of figure it is
-    run: str = ""  # the name of its run, with the machine
-
-    @property
-    def id(self) -> str:
-        """Its own name on the page."""
-        return f"figure-{Path(self.path).stem}"
+    part: Facet  # the slice that it shows
+    kind: str  # which kind of figure it is
+    text: str  # what it shows, of which cases
 
 
 class Section(NamedTuple):
@@ -35,7 +30,6 @@ class Section(NamedTuple):
 
     title: str  # its heading, as text
     body: str  # what it says, as Markdown, in which its figures are
-    figures: Sequence[Shown] = ()  # those that the summary may point to
     closed: bool = False  # whether a reader of the page opens it first
 
 

@@ -8,25 +8,14 @@ from markupsafe import Markup
 from rich.markup import escape as escape_rich
 from rich.table import Table
 
+from ..analysis import sizes
 from ..analysis.frame import SIZES
-from ..analysis.ranking import WITH_JACOBIAN, WITHOUT_JACOBIAN
-from ..analysis.sizes import FITTED
-from ..analysis.sizes import UNKNOWN as NOT_KNOWN
+from ..common import units
 from ..common.errors import single_line
-from ..common.units import (
-    UNKNOWN,
-    digits,
-    format_bytes,
-    format_case,
-    format_percent,
-    format_ratio,
-    format_time,
-)
 from ..stats.estimators import quartiles
 from ..store.columns import FRAME
 from .markdown import markdown_table
 
-__all__ = ["WITHOUT_JACOBIAN", "WITH_JACOBIAN", "Column", "render"]  # and the tables, for templates
 FLAG = "†"  # a measured case with a warning
 _DECLARED = {column.name: column for column in FRAME}
 LETTERS = {name: _DECLARED[name].heading for name in SIZES}
@@ -34,7 +23,7 @@ LETTERS = {name: _DECLARED[name].heading for name in SIZES}
 
 def as_text(value: Any) -> str:
     """Write a value that may be missing."""
-    return UNKNOWN if value is None or value is pd.NA or value != value else str(value)
+    return units.UNKNOWN if value is None or value is pd.NA or value != value else str(value)
 
 
 class Column(NamedTuple):
@@ -65,7 +54,7 @@ def render(frame: pd.DataFrame, columns: Sequence[Column], to: str = "markdown")
     """Return a table of a frame: Markdown, the HTML of its head and rows, or one of `rich`."""
     shown = {column: column.write(frame) for column in columns}
     for column in columns:
-        if column.optional and not set(shown[column]) - {UNKNOWN, ""}:
+        if column.optional and not set(shown[column]) - {units.UNKNOWN, ""}:
             del shown[column]
     if to == "markdown":
         texts = {column.heading: cells for column, cells in shown.items()}
@@ -98,7 +87,9 @@ def _console(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Table:
 
 
 def _speedup(ratio: float, low: float, high: float, kernel: str, baseline: str) -> str:
-    return "baseline" if kernel == baseline and ratio == ratio else format_ratio(ratio, low, high)
+    if kernel == baseline and ratio == ratio:
+        return "baseline"
+    return units.format_ratio(ratio, low, high)
 
 
 def _status(status: str, contended: float, processes: float) -> str:
@@ -109,7 +100,7 @@ def _status(status: str, contended: float, processes: float) -> str:
 
 def _unless_missing(status: Any, *ratio: float) -> str:
     missing = as_text(status)
-    return format_ratio(*ratio) if ratio[0] == ratio[0] else missing
+    return units.format_ratio(*ratio) if ratio[0] == ratio[0] else missing
 
 
 def _with_reason(status: str, reason: object) -> str:
@@ -124,33 +115,33 @@ def with_quartiles(write: Callable[..., str], values: Sequence[float]) -> str:
 
 def _several(ties: Sequence[str], between: str = ", ") -> str:
     more = f" and {len(ties) - 2} more" if len(ties) > 2 else ""
-    return between.join(ties[:2]) + more or UNKNOWN
+    return between.join(ties[:2]) + more or units.UNKNOWN
 
 
-def _held(*sizes: Any) -> str:
-    pairs = zip(LETTERS.values(), sizes, strict=True)
+def _held(*values: Any) -> str:
+    pairs = zip(LETTERS.values(), values, strict=True)
     return ", ".join(f"{letter} = {int(size):,}" for letter, size in pairs if not pd.isna(size))
 
 
 def _power(exponent: float) -> str:
     # Not below zero by a rounding.
-    return f"{round(exponent, 2) + 0.0:.2f}" if exponent == exponent else UNKNOWN
+    return f"{round(exponent, 2) + 0.0:.2f}" if exponent == exponent else units.UNKNOWN
 
 
 def _exponent(value: float, low: float, high: float, state: str) -> str:
-    if state != FITTED:
-        return UNKNOWN if state == NOT_KNOWN else state
+    if state != sizes.FITTED:
+        return units.UNKNOWN if state == sizes.UNKNOWN else state
     ends = f" ({_power(low)}–{_power(high)})" if low != high else ""
     return _power(value) + ends
 
 
 def _crossover(size: float, axis: str, last: float, first: float) -> str:
-    about = digits(float(f"{size:.2g}")).removesuffix(".0")
+    about = units.digits(float(f"{size:.2g}")).removesuffix(".0")
     return f"{LETTERS[axis]} ≈ {about} (between {last:,} and {first:,})"
 
 
 def _count(number: float) -> str:
-    return f"{number:,.0f}" if number == number else UNKNOWN
+    return f"{number:,.0f}" if number == number else units.UNKNOWN
 
 
 def _declared(name: str, **changes: Any) -> Column:
@@ -160,14 +151,14 @@ def _declared(name: str, **changes: Any) -> Column:
     return shown._replace(**changes)
 
 
-SIZE = Column("batch × in → out", tuple(SIZES), format_case)
+SIZE = Column("batch × in → out", tuple(SIZES), units.format_case)
 KERNEL, OPERATION, DEVICE, DTYPE, STATUS, MACHINE, RUN = map(
     _declared, ("kernel", "operation", "device", "dtype", "status", "machine", "run")
 )
 OUTCOME = STATUS._replace(fields=("status", "reason"), format=_with_reason)
 DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), lambda *pair: ", ".join(pair))
 PREDICTED = _declared("predicted_peak_bytes")
-TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), format_time)
+TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), units.format_time)
 SPEEDUP = _declared(
     "speedup", format=_speedup,
     fields=("speedup", "speedup_low", "speedup_high", "kernel", "baseline"),
@@ -201,7 +192,7 @@ _TIED = Column(
     "fastest", ("kernel", "ties"),
     lambda kernel, ties: f"{kernel} ≈ {_several(ties, ' ≈ ')}" if ties else kernel,
 )  # fmt: skip
-STEPS = (SIZE, _TIED, TIME, Column("torch.nn", "baseline_s", format_time), SPEEDUP)
+STEPS = (SIZE, _TIED, TIME, Column("torch.nn", "baseline_s", units.format_time), SPEEDUP)
 _JACOBIAN_TIME = ("status", "time_ratio", "time_ratio_low", "time_ratio_high")
 OVERVIEW = (
     *(DEVICE_DTYPE, *STEPS),
@@ -210,31 +201,33 @@ OVERVIEW = (
 )
 JACOBIAN = (
     SIZE,
-    Column("time ratio", ("time_ratio", "time_ratio_low", "time_ratio_high"), format_ratio),
-    Column("memory ratio", "memory_ratio", format_ratio),
-    Column("predicted", "predicted_memory_ratio", format_ratio),
-    Column("peak memory with", "peak_bytes_jacobian", format_bytes),
-    Column("predicted with", "predicted_peak_bytes_jacobian", format_bytes),
-    Column("peak memory without", "peak_bytes_matmul", format_bytes),
+    Column("time ratio", ("time_ratio", "time_ratio_low", "time_ratio_high"), units.format_ratio),
+    Column("memory ratio", "memory_ratio", units.format_ratio),
+    Column("predicted", "predicted_memory_ratio", units.format_ratio),
+    Column("peak memory with", "peak_bytes_jacobian", units.format_bytes),
+    Column("predicted with", "predicted_peak_bytes_jacobian", units.format_bytes),
+    Column("peak memory without", "peak_bytes_matmul", units.format_bytes),
     STATUS._replace(
         fields=("status", "kernel"),
         format=lambda status, kernel: status if status == "ok" else f"{kernel}: {status}",
     ),
 )
 _CASES = Column("cases", "cases", _count)
-_WHERE = Column("where", (*SIZES, "dtype"), lambda *case: f"{format_case(*case[:3])}, {case[3]}")
+_WHERE = Column(
+    "where", (*SIZES, "dtype"), lambda *case: f"{units.format_case(*case[:3])}, {case[3]}"
+)
 RATIOS = (
-    *(Column("speed", "ratio"), _CASES, Column("geometric mean", "mean", format_ratio)),
-    *(Column("least", "least", format_ratio), _WHERE),
+    *(Column("speed", "ratio"), _CASES, Column("geometric mean", "mean", units.format_ratio)),
+    *(Column("least", "least", units.format_ratio), _WHERE),
 )
 EFFICIENCY = (
-    Column("roofline bound", "bound_s", lambda bound: f"at least {format_time(bound)}"),
-    *(_CASES, Column("median efficiency", "median", format_percent)),
-    *(Column("least", "least", format_percent), _WHERE, KERNEL),
+    Column("roofline bound", "bound_s", lambda bound: f"at least {units.format_time(bound)}"),
+    *(_CASES, Column("median efficiency", "median", units.format_percent)),
+    *(Column("least", "least", units.format_percent), _WHERE, KERNEL),
 )
 FIRST_CALLS = (
     *(KERNEL, OPERATION, _CASES._replace(fields="count")),
-    *(Column("median", "median", format_time), Column("most", "max", format_time)),
+    *(Column("median", "median", units.format_time), Column("most", "max", units.format_time)),
 )
 GROWTH = (
     KERNEL,
@@ -257,7 +250,7 @@ _CASE = (SIZE, KERNEL, OPERATION, DEVICE_DTYPE)
 FLAGGED = (
     *_CASE,
     Column("outside torch, at least", "untracked_bytes",
-           lambda count: format_bytes(count) if count > 0 else UNKNOWN, optional=True),
+           lambda count: units.format_bytes(count) if count > 0 else units.UNKNOWN, optional=True),
     Column("warning", "warnings"),
 )  # fmt: skip
 MISSING = (
@@ -266,6 +259,6 @@ MISSING = (
 )
 CHANGES = (
     *(Column("commit", "commit", lambda commit: str(commit)[:10]), KERNEL, OPERATION, DEVICE_DTYPE),
-    Column("speedup ÷ the run before", ("change", "change_low", "change_high"), format_ratio),
+    Column("speedup ÷ the run before", ("change", "change_low", "change_high"), units.format_ratio),
     *(_CASES, Column("run before", "previous")),
 )

@@ -23,30 +23,36 @@ from PIL import Image
 
 from ...analysis.frame import facets, in_order
 from ..markdown import RULES
-from ..sections import Summary
-from ..subject import Section as Section
-from ..subject import Shown
+from ..sections import RunAnalysis
+from ..subject import Paths, Section
 from ..tables import ALL_RESULTS, DEVICE, DTYPE, KERNEL, MACHINE, OPERATION, RUN, STATUS, render
 
 _FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, KERNEL, STATUS)
+# The kinds of figures that show what each point of a summary says.
+_SHOWN_BY = {
+    "fastest": ("time", "speedup"),
+    "jacobian": ("jacobian",),
+    "roofline": ("roofline",),
+    "comparison": ("speedup",),
+    "missing": ("memory",),
+}
 
 
 def write_page(
-    frame: pd.DataFrame, summaries: Sequence[Summary], sections: Sequence[Section], folder: Path
+    frame: pd.DataFrame, runs: list[RunAnalysis], sections: list[Section], paths: Paths, out: Path
 ) -> None:
     """Write `report.html` into a folder that has the figures which its sections name."""
     environment = Environment(loader=PackageLoader(__name__, ""), autoescape=True, **RULES)
     markdown, tables = MarkdownIt("commonmark", {"html": False}).enable("table"), count(1)
 
     def html(text: str) -> Markup:
-        tokens = list(_changed(markdown.parse(text), folder, tables))
+        tokens = list(_changed(markdown.parse(text), out, tables))
         return Markup(markdown.renderer.render(tokens, markdown.options, {}))
 
-    shown = [figure for one in sections for figure in one.figures]
     results, script = all_results(frame), _asset("page.js")
     library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
-        summaries=[(one.source, _points(one, shown)) for one in summaries],
+        summaries=[(one.source, _points(one, paths)) for one in runs],
         inline=lambda text: Markup(markdown.renderInline(text)),
         html=html,
         sections=list(enumerate(sections, 1)),
@@ -58,7 +64,7 @@ def write_page(
         script=Markup(script),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
-    (folder / "report.html").write_text(text, encoding="utf-8", newline="\n")
+    (out / "report.html").write_text(text, encoding="utf-8", newline="\n")
 
 
 def all_results(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,12 +74,15 @@ def all_results(frame: pd.DataFrame) -> pd.DataFrame:
     return table.assign(remark=table["reason"].where(table["reason"].notna(), table["warnings"]))
 
 
-def _points(one: Summary, shown: Sequence[Shown]) -> list[tuple[str, list[Shown]]]:
-    return [
-        (point.text, [figure for figure in shown
-                      if figure.run == one.run and figure.kind in point.figures])
-        for point in one.points
-    ]  # fmt: skip
+def _points(run: RunAnalysis, paths: Paths) -> Iterator[tuple[str, dict[str, str]]]:
+    """Return each point with what the figures show that lead from it, by their ids."""
+    for name, text in run.points.items():
+        shown = [one for one in run.shown(paths) if one.kind in _SHOWN_BY.get(name, ())]
+        yield text, {_id(one.path): one.text for one in shown}
+
+
+def _id(path: str) -> str:
+    return f"figure-{Path(path).stem}"
 
 
 def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> Iterator[Token]:
@@ -100,7 +109,7 @@ def _put_figure(image: Token, folder: Path) -> None:
         # seventh of them.
         picture.convert("RGB").save(packed, "WEBP", lossless=True, quality=20, method=1)
     image.attrs |= {
-        "id": Shown(path).id,
+        "id": _id(path),
         "src": f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}",
         "width": width,
         "height": height,

@@ -14,7 +14,7 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoi
 from bench.common.errors import UserError
 from bench.report.build import write_report, write_table
 from bench.report.markdown import Markdown, escape, markdown_table, render_template
-from bench.report.sections import WHICH, RunAnalysis, summarise
+from bench.report.sections import WHICH, RunAnalysis
 from bench.store.runs import load_frame, load_run
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
@@ -325,7 +325,7 @@ def test_the_summary_names_the_kernel_that_is_the_fastest_most_often(tmp_path: P
     laws["einsum"] = (2e-5, 2e-12, "n * o")
     run = build_run(["gradient"], FEW, kernels={"gradient": laws})
     path = save(run, tmp_path / "a.json")
-    said = summarise(RunAnalysis(load_frame([path]), load_run(path), "a", {})).points[0].text
+    said = RunAnalysis(load_frame([path]), load_run(path), "a", {}).points["fastest"]
     assert "gradient: **matmul** (at 3 of 4 sizes; the fastest kernel is " in said
 
 
@@ -343,8 +343,8 @@ def test_each_run_is_summed_up_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_template_escapes_what_is_not_markdown_already() -> None:
-    summaries = [{"source": "a|b", "points": [{"text": Markdown("*c*")}, {"text": "<d>"}]}]
-    said = render_template("summary", summaries=summaries)
+    run = {"source": "a|b", "points": {"one": Markdown("*c*"), "other": "<d>"}}
+    said = render_template("summary", runs=[run])
     assert said == "a&#124;b:\n\n* *c*\n* &lt;d&gt;"
 
 
