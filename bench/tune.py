@@ -18,7 +18,7 @@ from .analysis.ranking import fastest
 from .common.errors import UserError
 from .machine.info import machine_slug
 from .measure.paired import paired_ratio
-from .store.files import atomic_write
+from .store.files import atomic_write, writing
 from .store.runs import load_frame
 
 # Steps that threads are tried on: bound by the call, by products, and by memory in turn.
@@ -99,13 +99,8 @@ def _parts_win(case: Case, threads: int) -> bool:
 
 def write_table(text: str, path: Path) -> str:
     """Write a tuning table, in the place of the one before; say who reads it and how to undo it."""
-    try:
+    with writing("the tuning table", path):
         atomic_write(path, text)
-    except OSError as error:
-        raise UserError(
-            f"the tuning table must be writable; {path}: {error.strerror}; name another file by "
-            "--out"
-        ) from error
     if path.absolute() == table_path().absolute():
         return (
             "mlr reads this file from now on, in every program of this user on this machine; "

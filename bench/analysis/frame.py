@@ -14,6 +14,8 @@ from ..store import columns
 FACET = ["machine", "run", "operation", "device", "dtype"]
 SIZES = list(columns.SIZES)
 AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
+WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
+FITTED, NO_REGIME, UNKNOWN = "fitted", "no asymptotic regime", "unknown"  # states of an exponent
 FIT = "fit"  # whole trainings: many calls, whose roofline bound is that of their products alone
 
 

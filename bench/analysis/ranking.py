@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
-from .frame import AUTO, FACET, PEER, SIZES
+from .frame import AUTO, FACET, PEER, SIZES, WITH_JACOBIAN, WITHOUT_JACOBIAN
 
-WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
 _VALUES = [
     *("median_s", "speedup", "speedup_low", "speedup_high"),
     *("peak_bytes", "predicted_peak_bytes", "status", "reason"),

@@ -16,12 +16,11 @@ import pandas as pd
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from .frame import AUTO, FACET, SIZES, longest_line
+from .frame import AUTO, FACET, FITTED, NO_REGIME, SIZES, UNKNOWN, longest_line
 from .ranking import with_intervals
 
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
 MIN_R_SQUARED = 0.99
-FITTED, NO_REGIME, UNKNOWN = "fitted", "no asymptotic regime", "unknown"
 _BLOCK = 1.01  # bytes are counted, and then rounded up to whole blocks
 _FITS = {"time": ("time_s", "flops"), "memory": ("peak_bytes", "predicted_peak_bytes")}
 

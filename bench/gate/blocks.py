@@ -7,7 +7,7 @@ the parent asks it for a slice, so that only one works at a time.
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -113,51 +113,52 @@ def started(
 
 
 class Block(NamedTuple):
-    """What one process found: the kernels it loaded, and what it says of each case by name."""
+    """What was found: the kernels of each version, and what is said of each case by name."""
 
     kernels: dict[str, dict[str, str]]
     found: Found
 
 
 def run_block(spec: Spec, *module: str, python: str | None = None) -> Block:
-    """Measure in one process; one that ends at a case finds `{"crashed": reason}` and no more."""
-    found = {}
-    with started(spec, *module, python=python) as worker:
-        try:
-            for event in worker.events():
-                if event.pop("event") == "done":
-                    found[event.pop("case")] = event
-        except CrashError as error:
-            found[str(worker.case)] = {"crashed": str(error)}
-    return Block(worker.kernels, found)
+    """Measure in one process, or in another after each case that ended one: `{"crashed": why}`."""
+    found: Found = {}
+    while True:
+        left = [one for one in spec.cases if one.name not in found]
+        with started(replace(spec, cases=left), *module, python=python) as worker:
+            try:
+                for event in worker.events():
+                    if event.pop("event") == "done":
+                        found[event.pop("case")] = event
+                return Block(worker.kernels, found)
+            except CrashError as error:
+                found[str(worker.case)] = {"crashed": str(error)}
 
 
 def interleave_processes(spec: Spec, pythons: Mapping[str, str]) -> Found:
-    """Measure in a fresh process of each version's Python, as `worker.compare` does in one."""
+    """Measure in processes of each version's Python, as `run_block` and `compare` do in one."""
 
-    def serving(name: str, *only: KernelCase) -> AbstractContextManager[Worker]:
-        own = replace(spec, folders={name: spec.folders[name]}, cases=only or spec.cases)
+    def serving(name: str, *cases: KernelCase) -> AbstractContextManager[Worker]:
+        own = replace(spec, folders={name: spec.folders[name]}, cases=cases)
         # Each also waits for the two others, to start or to get ready.
         return started(own, WORKER, "serve", python=pythons[name], timeout_s=3 * CASE_TIMEOUT_S)
 
     found: Found = {}
-    with ExitStack() as stack:
-        base, head = (stack.enter_context(serving(one)) for one in (BASE, HEAD))
-        for one in spec.cases:
+    while left := [one for one in spec.cases if one.name not in found]:
+        with serving(BASE, *left) as base, serving(HEAD, *left) as head:
             try:
-                base.get_ready()
-                head.get_ready()
-                found[one.name] = ratio_event(interleave(head, base, seed=spec.seed))
-                if one.name == spec.control:
-                    with serving(BASE, one) as again:
-                        again.get_ready()
-                        control = interleave(again, base, seed=spec.seed).log_ratio
-                    found[one.name]["control"] = control
-                base.ask({"do": "next"})
-                head.ask({"do": "next"})
+                for one in left:
+                    base.get_ready()
+                    head.get_ready()
+                    event = ratio_event(interleave(head, base, seed=spec.seed))
+                    if one.name == spec.control:
+                        with serving(BASE, one) as again:
+                            again.get_ready()
+                            event["control"] = interleave(again, base, seed=spec.seed).log_ratio
+                    base.ask({"do": "next"})
+                    head.ask({"do": "next"})
+                    found[one.name] = event
             except CrashError as error:
                 found[one.name] = {"crashed": str(error)}
-                break
     return found
 
 

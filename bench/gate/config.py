@@ -6,13 +6,14 @@ its check follow from it.
 
 import argparse
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..common.errors import UserError
+from ..store.files import first_error
 
 Share = Annotated[float, Field(ge=0, lt=10)]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -55,17 +56,6 @@ class GateConfig(NamedTuple):
     by_kernel: Mapping[str, Thresholds] = {}
     allow_regression: frozenset[str] = frozenset()  # may be removed, fail, or take more memory
 
-    def of(self, kernel: str) -> Thresholds:
-        """Return the thresholds of a kernel."""
-        return self.by_kernel.get(kernel, self.thresholds)
-
-
-def add_threshold_options(add: Callable[..., Any], share: Callable[[str], float]) -> None:
-    """Add an option for every threshold by argparse's `add_argument`; `share` reads a share."""
-    for name, field in Thresholds.model_fields.items():
-        text = f"{field.description} (default: {field.default:.0%}%)"
-        add(f"--{name.replace('_', '-')}", type=share, default=field.default, help=text)
-
 
 def read_config(arguments: argparse.Namespace, pyproject: Path) -> GateConfig:
     """Put the options of the command line and the table of a pyproject file together.
@@ -95,6 +85,4 @@ def _valid(model: type[_Model], values: Any, where: str = "") -> _Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"{part}: " for part in first["loc"])
-        raise UserError(f"{where}{place}{first['msg'].removeprefix('Value error, ')}") from error
+        raise UserError(f"{where}{first_error(error)}") from error

@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ..common.errors import UserError
 from ..common.units import counted
@@ -13,9 +12,9 @@ from ..measure.timing import wall_clock
 from ..plan.benchmark import planned
 from ..plan.feasibility import predict
 from ..plan.selection import Selection
-from .blocks import BASE, HEAD, WORKER, Block, KernelCase, Spec, interleave_processes, run_block
+from .blocks import BASE, HEAD, WORKER, Found, KernelCase, Spec, interleave_processes, run_block
 from .config import GateConfig
-from .sequential import SequentialTest, estimate, explain_timeout, is_noisy
+from .sequential import CaseState, Estimate, SequentialTest, estimate, explain_timeout, is_noisy
 from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly
 from .versions import Version
 
@@ -72,49 +71,59 @@ def run_gate(
     show(f"verifying {counted(len(cases), 'case')}")
     spec = Spec({BASE: str(base.folder), HEAD: str(head.folder)}, cases)
     with ThreadPoolExecutor() as pool:
-        old, new = pool.map(lambda name: _verify(name, spec, options), (BASE, HEAD))
-    verified = {
-        name: (Verified(**old.found[name]), Verified(**new.found[name]))
-        for name in old.found
-        if name in new.found
-    }
+        checked = pool.map(lambda name: _verify(name, spec, options), (BASE, HEAD))
+        (old_kernels, old), (new_kernels, new) = checked
+    verified = {name: (old[name], new[name]) for name in old if name in new}
     operations = {one.case.operation for one in cases}
 
     def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
         named = options.kernels or mine
         return [k for k in mine if k not in others and mine[k] in operations and k in named]
 
-    removed = only(old.kernels[BASE], new.kernels[HEAD])
+    removed = only(old_kernels, new_kernels)
     if not removed and not any(one.status == OK for one, _ in verified.values()):
         raise UserError(_nothing_common(verified, base, head))
-    timing = _Timing(spec, verified, options, start, show)
-    timing.measure()
+    right = [one for one in cases if {v.status for v in verified.get(one.name, ())} == {OK}]
+    own = {one.name: config.by_kernel.get(one.kernel, config.thresholds) for one in right}
+    test = SequentialTest(own, thorough=options.thorough)
+    blocks, notes = _measure_blocks(replace(spec, cases=right), test, options, start, show)
     for version in (base, head):
         version.require_unchanged()
+    control = [one["control"] for block in blocks for one in block.values() if "control" in one]
     return Verdict(
-        cases=[timing.verdict_on(one) for one in cases if one.name in verified],
+        cases=[
+            CaseVerdict(
+                one,
+                *_timing(test.cases.get(one.name)),
+                *compare_exactly(one.case, *verified[one.name]),
+                one.kernel in config.allow_regression,
+                next(reversed(_crashes(blocks, one.name)), None),
+            )
+            for one in cases
+            if one.name in verified
+        ],
         removed=[kernel for kernel in removed if kernel not in config.allow_regression],
-        added=only(new.kernels[HEAD], old.kernels[BASE]),
-        control=estimate(timing.control, config.thresholds) if timing.control else None,
-        noisy=is_noisy(timing.control, config.thresholds),
+        added=only(new_kernels, old_kernels),
+        control=estimate(control, config.thresholds) if control else None,
+        noisy=is_noisy(control, config.thresholds),
         wall_s=wall_clock() - start,
-        blocks=timing.blocks,
-        notes=timing.notes,
+        blocks=blocks,
+        notes=notes,
     )
 
 
-def _verify(name: str, spec: Spec, options: Options) -> Block:
-    """Verify one version; a case that ends its process costs only itself."""
-    found: dict[str, dict[str, Any]] = {}
-    while True:
-        left = [one for one in spec.cases if one.name not in found]
-        own = replace(spec, folders={name: spec.folders[name]}, cases=left)
-        block = run_block(own, WORKER, "verify", python=options.pythons.get(name))
-        found |= block.found
-        crashes = {case: one["crashed"] for case, one in block.found.items() if "crashed" in one}
-        if not crashes:
-            return Block(block.kernels, found)
-        found |= {case: Verified("crashed", why)._asdict() for case, why in crashes.items()}
+def _timing(state: CaseState | None) -> tuple[str | None, Estimate | None]:
+    return (state.decision, estimate(state.values, state.thresholds)) if state else (None, None)
+
+
+def _verify(name: str, spec: Spec, options: Options) -> tuple[dict[str, str], dict[str, Verified]]:
+    """Return the operations of a version's kernels, and what its verification found by case."""
+    own, python = replace(spec, folders={name: spec.folders[name]}), options.pythons.get(name)
+    kernels, found = run_block(own, WORKER, "verify", python=python)
+    return kernels[name], {
+        case: Verified("crashed", one["crashed"]) if "crashed" in one else Verified(**one)
+        for case, one in found.items()
+    }
 
 
 def _nothing_common(verified: Mapping[str, Both], *versions: Version) -> str:
@@ -129,68 +138,35 @@ def _nothing_common(verified: Mapping[str, Both], *versions: Version) -> str:
     return f"{rule}: {why}{''.join(lacking)}"
 
 
-class _Timing:
-    """The blocks of a gate, one after the other, until its cases are decided or time is up."""
+def _measure_blocks(
+    spec: Spec, test: SequentialTest, options: Options, start: float, show: Show
+) -> tuple[list[Found], list[str]]:
+    """Measure until every case is decided; return the blocks, and what a time limit lacked."""
+    chance, cases = random.Random(options.seed), {one.name: one for one in spec.cases}
+    blocks: list[Found] = []
+    reached_s: list[float] = []
+    while names := test.open_cases():
+        phase = "screening" if test.suspects is None else "confirming"
+        total = counted(len(cases), "case")
+        show(f"{phase}: block {len(blocks) + 1}, {len(names)} of {total} open")
+        reached_s.append(wall_clock() - start)
+        if reached_s[-1] > options.max_time_s:
+            test.leave_open(names)
+            thorough = options.thorough
+            return blocks, [explain_timeout(options.max_time_s, reached_s, thorough=thorough)]
+        chance.shuffle(names)
+        seed, control = chance.randrange(2**31), chance.choice(names)
+        own = replace(spec, cases=[cases[name] for name in names], seed=seed, control=control)
+        if options.pythons:
+            found = interleave_processes(own, options.pythons)
+        else:
+            found = run_block(own, WORKER, "compare").found
+        blocks.append(found)
+        test.leave_open(n for n in names if len(_crashes(blocks, n)) == MAX_CRASHES)
+        test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
+    return blocks, []
 
-    def __init__(
-        self, spec: Spec, verified: Mapping[str, Both], options: Options, start: float, show: Show
-    ) -> None:
-        self.spec, self.options, self.start, self.show = spec, options, start, show
-        self.verified = verified
-        self.cases = {one.name: one for one in spec.cases}
-        thresholds = {
-            name: options.config.of(self.cases[name].kernel)
-            for name, both in verified.items()
-            if all(one.status == OK for one in both)
-        }
-        self.test = SequentialTest(thresholds, thorough=options.thorough)
-        self.chance = random.Random(options.seed)
-        self.control: list[float] = []
-        self.crashes: dict[str, list[str]] = {name: [] for name in thresholds}
-        self.blocks: list[Mapping[str, Any]] = []
-        self.notes: list[str] = []
 
-    def measure(self) -> None:
-        """Measure until every case is decided, or note what a time limit lacked."""
-        limit_s, thorough = self.options.max_time_s, self.options.thorough
-        reached_s: list[float] = []
-        while names := self.test.open_cases():
-            phase = "screening" if self.test.suspects is None else "confirming"
-            total = counted(len(self.test.cases), "case")
-            self.show(f"{phase}: block {len(self.blocks) + 1}, {len(names)} of {total} open")
-            reached_s.append(wall_clock() - self.start)
-            if reached_s[-1] > limit_s:
-                self.notes = [explain_timeout(limit_s, reached_s, thorough=thorough)]
-                self.test.leave_open(names)
-            else:
-                self._measure_block(names)
-
-    def _measure_block(self, names: list[str]) -> None:
-        self.chance.shuffle(names)
-        seed, control = self.chance.randrange(2**31), self.chance.choice(names)
-        found: dict[str, dict[str, Any]] = {}
-        while left := [self.cases[name] for name in names if name not in found]:
-            own = replace(self.spec, cases=left, seed=seed, control=control)
-            if self.options.pythons:
-                found |= interleave_processes(own, self.options.pythons)
-            else:
-                found |= run_block(own, WORKER, "compare").found
-        for name, one in found.items():
-            if "crashed" in one:
-                self.crashes[name].append(one["crashed"])
-        self.test.leave_open(n for n, some in self.crashes.items() if len(some) == MAX_CRASHES)
-        self.blocks.append(found)
-        self.control += [one["control"] for one in found.values() if "control" in one]
-        self.test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
-
-    def verdict_on(self, one: KernelCase) -> CaseVerdict:
-        """Put what is known of a case's times beside what differs exactly."""
-        state = self.test.cases.get(one.name)
-        return CaseVerdict(
-            one,
-            state.decision if state else None,
-            estimate(state.values, state.thresholds) if state else None,
-            *compare_exactly(one.case, *self.verified[one.name]),
-            one.kernel in self.options.config.allow_regression,
-            next(reversed(self.crashes.get(one.name, [])), None),
-        )
+def _crashes(blocks: Sequence[Found], name: str) -> list[str]:
+    """Return how a case ended its processes."""
+    return [block[name]["crashed"] for block in blocks if "crashed" in block.get(name, {})]

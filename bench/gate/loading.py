@@ -1,7 +1,6 @@
 """A version of `mlr` -> its kernels, for a harness whose own `mlr` may use other names.
 
-All that the harness uses of a version it compares goes through this module. What was renamed since
-the version was made is looked up by its new name first, then by the old; and a kernel is given a
+All that the harness uses of a version it compares goes through this module. A kernel is given a
 `Problem` of its own version, on the very tensors of the harness's problem.
 """
 
@@ -15,24 +14,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mlr import Case, Gradient, Problem
+from mlr import OPERATIONS, Case, Gradient, Problem
 from mlr.registry import ENTRY_POINT_GROUP
 
 from .versions import KERNEL_FILE_DIR, PACKAGE
-
-INPUTS = ("x", "y", "delta", "start", "dataset")  # tensors that a problem of any version may share
 
 
 class VersionKernel:
     """A kernel of a loaded version: its name, its operation, and what it takes and binds."""
 
     def __init__(self, version: ModuleType, kernel: Any) -> None:
-        if not (callable(getattr(kernel, "bind", None)) and hasattr(kernel, "unsupported")):
-            raise TypeError(f"its kernels are of another kind ({type(kernel).__name__})")
+        needed = "bind", "unsupported", "operation"
+        if missing := [one for one in needed if not hasattr(kernel, one)]:
+            raise TypeError(f"its kernels are of another kind, without {', '.join(missing)}")
         self._version, self._kernel = version, kernel
         self.name: str = kernel.name
-        # An operation was called a stage.
-        self.operation: str = getattr(kernel, "operation", None) or kernel.stage
+        self.operation: str = kernel.operation
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
@@ -43,15 +40,15 @@ class VersionKernel:
         """Do every one-off thing and return the bare callable that is timed."""
         own = self._version.Problem(self._version.Case(*astuple(problem.case)))
         own.seed, own.lr = problem.seed, problem.lr
-        shared = problem.share_inputs().__dict__
-        own.__dict__.update({name: shared[name] for name in INPUTS if name in shared})
+        shared, inputs = problem.share_inputs(), OPERATIONS[self.operation].inputs
+        own.__dict__.update({name: getattr(shared, name) for name in inputs})
         call: Callable[[], Any] = self._kernel.bind(own)
 
         def write(start: Gradient) -> None:
             own.__dict__["start"] = start
             own.reset()
 
-        if "start" in shared:
+        if "start" in inputs:
             problem.set_parameter_accessors(lambda: Gradient(*own.parameters()), write)
         return call
 
@@ -63,10 +60,7 @@ def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:
         TypeError: If its kernels are not what this harness can bind.
     """
     version = load(folder, name)
-    kernels = getattr(version, "KERNELS", None)
-    if not isinstance(kernels, dict):
-        raise TypeError("its package mlr has no table of kernels, KERNELS")
-    return {one: VersionKernel(version, kernel) for one, kernel in kernels.items()}
+    return {one: VersionKernel(version, kernel) for one, kernel in version.KERNELS.items()}
 
 
 def load(folder: Path, name: str) -> ModuleType:

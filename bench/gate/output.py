@@ -6,58 +6,63 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 from rich.console import Console
-from rich.markup import escape as escape_markup
-from rich.table import Table
 
-from ..common.errors import UserError
+from ..common.errors import single_line
 from ..common.units import counted
-from ..report.markdown import escape, markdown_table
+from ..report.markdown import RULES, render_template
+from ..report.tables import Column, render
 from ..store.files import atomic_write
 from .blocks import BASE, HEAD
 from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, ExitStatus
-from .verdict import FAILED, UNTIMED, WORST_FIRST, CaseVerdict, Verdict
+from .verdict import FAILED, UNTIMED, WORST_FIRST, Verdict
 from .versions import Version
 
 COLOURS = {REGRESSION: "red", FAILED: "red", IMPROVEMENT: "green", INCONCLUSIVE: "yellow"}
-COLUMNS = ("case", "verdict", "head ÷ base (95 %)", "MDE", "blocks", "remarks")
-LEGEND = (
-    "*MDE*: the minimum detectable effect, the smallest slow-down that the blocks of this run "
-    "could have shown; empty where they are too few to say."
+JUNIT = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
+GITHUB = {REGRESSION: "error", FAILED: "error", INCONCLUSIVE: "warning"}
+COLUMNS = (
+    *(Column("case", "name"), Column("verdict", "verdict"), Column("head ÷ base (95 %)", "ratio")),
+    *(Column("MDE", "effect"), Column("blocks", "blocks"), Column("remarks", "remarks")),
 )
 
 
 class Row(NamedTuple):
-    """A row of the table of a verdict, a cell for each of `COLUMNS`."""
+    """A row of a verdict, in every output."""
 
     name: str
     verdict: str
+    remarks: str = ""
+    outcome: str | None = None  # JUnit's word for it; None where nothing is wrong
     ratio: str = ""
     effect: str = ""
     blocks: str = ""
-    remarks: str = ""
+
+    @property
+    def message(self) -> str:
+        """What came out, in one line."""
+        return " ".join(filter(None, (f"{self.verdict}:", self.ratio, self.remarks)))
 
 
 def _rows(verdict: Verdict) -> list[Row]:
     """Return the rows of a verdict, the worst first; also of kernels that one version lacks."""
-    cases = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict))
+    rows = []
+    for case in sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict)):
+        row = Row(case.benchmark.name, case.verdict, "; ".join(case.remarks))
+        if (found := case.estimate) is not None:
+            effect = found.minimum_detectable_effect
+            shown = "" if effect is None else f"{effect:+.1%}"
+            row = row._replace(ratio=str(found), effect=shown, blocks=str(found.blocks))
+        skipped = case.is_allowed and case.verdict == UNTIMED
+        rows.append(row._replace(outcome="skipped" if skipped else JUNIT.get(case.verdict)))
     return [
-        *map(_row, cases),
-        *(Row(name, FAILED, remarks="this kernel was removed") for name in verdict.removed),
-        *(Row(name, "new", remarks="nothing to compare it with") for name in verdict.added),
+        *rows,
+        *(Row(name, FAILED, "this kernel was removed", "failure") for name in verdict.removed),
+        *(Row(name, "new", "nothing to compare it with") for name in verdict.added),
     ]
-
-
-def _row(case: CaseVerdict) -> Row:
-    row = Row(case.benchmark.name, case.verdict, remarks="; ".join(case.remarks))
-    if case.estimate is None:
-        return row
-    effect = case.estimate.minimum_detectable_effect
-    shown = "" if effect is None else f"{effect:+.1%}"
-    return row._replace(ratio=str(case.estimate), effect=shown, blocks=str(case.estimate.blocks))
 
 
 def headline(verdict: Verdict) -> str:
@@ -74,45 +79,43 @@ def headline(verdict: Verdict) -> str:
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
 
-def _notes(verdict: Verdict, *lead: str) -> list[str]:
-    notes = [*lead, *verdict.notes]
-    if found := verdict.control:
-        notes.insert(0, f"A/A control: {found} in {counted(found.blocks, 'block')}")
-    return notes
+def _notes(verdict: Verdict) -> list[str]:
+    found = verdict.control
+    control = [f"A/A control: {found} in {counted(found.blocks, 'block')}"] if found else []
+    return [*control, *verdict.notes]
 
 
 def print_verdict(verdict: Verdict) -> None:
-    """Print a gate's table and its headline; what is said of a case stands below its row."""
-    console = Console(highlight=False)
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-    for name in COLUMNS[:-1]:
-        right = name in ("MDE", "blocks")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    cases = [one.benchmark.case for one in verdict.cases]
-    kinds = {f"-{case.device}-{case.dtype}" for case in cases}
+    """Print a gate's table and its headline; what is said of a case stands below the table."""
+    console, rows = Console(highlight=False), _rows(verdict)
+    kinds = {f"-{one.benchmark.case.device}-{one.benchmark.case.dtype}" for one in verdict.cases}
     alike = kinds.pop() if len(kinds) == 1 else ""
     if alike:
         console.print(f"All cases: {alike[1:]}")
-    for name, *cells, remarks in _rows(verdict):
-        shown = [escape_markup(cell) for cell in (name.replace(alike, ""), *cells)]
-        table.add_row(*shown, style=COLOURS.get(cells[0], "default"))
-        if remarks:
-            table.add_row(f"  {escape_markup(remarks)}")
+    names = [row.name.replace(alike, "") for row in rows]
+    table = render(pd.DataFrame(rows).assign(name=names), COLUMNS[:-1], "console")
+    for line, row in zip(table.rows, rows, strict=True):
+        line.style = COLOURS.get(row.verdict)
     console.print(table)
-    for line in _notes(verdict, headline(verdict)):
-        console.print(line, markup=False)
+    for name, row in zip(names, rows, strict=True):
+        if row.remarks:
+            console.print(f"{name}: {row.remarks}", markup=False)
+    for text in (headline(verdict), *_notes(verdict)):
+        console.print(text, markup=False)
 
 
 def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
     """Return the verdict for a pull request."""
-    parts = [
-        f"### Gate: {headline(verdict)}",
-        f"Head: {escape(head)}. Base: {escape(base)}.",
-        markdown_table(pd.DataFrame(_rows(verdict), columns=list(COLUMNS))),
-        LEGEND,
-        *(escape(note, 400) for note in _notes(verdict)),
-    ]
-    return "\n\n".join(parts) + "\n"
+    text = render_template(
+        "gate",
+        headline=headline(verdict),
+        head=head,
+        base=base,
+        rows=pd.DataFrame(_rows(verdict)),
+        columns=COLUMNS,
+        notes=_notes(verdict),
+    )
+    return f"{text}\n"
 
 
 def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
@@ -134,48 +137,24 @@ def as_junit(verdict: Verdict) -> str:
 
     A case that is allowed to fail and so was not timed is skipped.
     """
-    suite = ElementTree.Element("testsuite", name="mlr gate", time=f"{verdict.wall_s:.3f}")
-    allowed = {one.benchmark.name for one in verdict.cases if one.is_allowed}
-    tags = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
-    for row in _rows(verdict):
-        name = _printable(row.name)
-        case = ElementTree.SubElement(suite, "testcase", classname="gate", name=name)
-        if tag := tags.get(row.verdict):
-            tag = "skipped" if row.verdict == UNTIMED and row.name in allowed else tag
-            text = _printable(f"{row.verdict}: {row.ratio} {row.remarks}")
-            ElementTree.SubElement(case, tag, message=text.strip(": "))
-    suite.set("tests", str(len(suite)))
-    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        suite.set(name, str(len(suite.findall(f"testcase/{tag}"))))
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
-
-
-def _printable(text: str) -> str:
-    """Leave out what XML cannot hold, and the second of two blanks."""
-    return " ".join("".join(letter for letter in text if letter.isprintable()).split())
+    rows = _rows(verdict)
+    environment = Environment(loader=PackageLoader(__package__, ""), autoescape=True, **RULES)
+    return environment.get_template("junit.xml.j2").render(
+        rows=rows,
+        counts=Counter(row.outcome for row in rows),
+        seconds=verdict.wall_s,
+        line=lambda text: single_line(text, 2_000),  # XML cannot hold control characters
+    )
 
 
 def github_annotations(verdict: Verdict) -> list[str]:
     """Return GitHub's workflow commands: an error for what fails, a warning for what is open."""
-    levels = {REGRESSION: "error", FAILED: "error", INCONCLUSIVE: "warning"}
-    found = []
-    for name, said, ratio, *_, remarks in _rows(verdict):
-        if said in levels:
-            text = f"{name}: {said} {ratio} {remarks}".strip()
-            text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-            found.append(f"::{levels[said]} title=gate::{text}")
-    return found
-
-
-def require_writable(folder: Path) -> None:
-    """Check before anything is measured that the verdict can be written, or raise a UserError."""
-    try:
-        atomic_write(folder / ".writable", "")
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise UserError(
-            f"--out must be a folder that can be written; {folder}: {error.strerror}; give another"
-        ) from error
+    return [
+        f"::{GITHUB[row.verdict]} title=gate::"
+        + single_line(f"{row.name}: {row.message}", 2_000).replace("%", "%25")
+        for row in _rows(verdict)
+        if row.verdict in GITHUB
+    ]
 
 
 def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) -> list[Path]:

@@ -109,26 +109,25 @@ class SequentialTest:
             self.suspects = self._open()
 
     def _confirm(self) -> None:
-        """Look once all open cases have the blocks for it; every look spends its share once."""
-        cases = self._open()
-        if min((len(case.confirmed) for case in cases), default=0) < self._looks[0][0]:
+        """Look once all open cases have the blocks for it; every look spends its share once.
+
+        Regressions are found by Holm's procedure over the suspects, at the look's share of alpha.
+        """
+        cases, (needed, share) = self._open(), self._looks[0]
+        if min((len(case.confirmed) for case in cases), default=0) < needed:
             return
-        self._find_regressions(cases, self._looks.pop(0)[1])
+        del self._looks[0]
+        left = sum(case.decision != REGRESSION for case in self.suspects or ())
+        chances = [p_value(one.confirmed, math.log1p(one.thresholds.threshold)) for one in cases]
+        for chance, case in sorted(zip(chances, cases, strict=True), key=lambda pair: pair[0]):
+            if chance > share * ALPHA / left:
+                break
+            case.decision = REGRESSION
+            left -= 1
         for case in self._open():
             case.decision = case.passes()
         if not self._looks:
             self.leave_open(self.open_cases())
-
-    def _find_regressions(self, cases: Sequence[CaseState], share: float) -> None:
-        """Apply Holm's procedure to the suspects, at this look's share of the error."""
-        assert self.suspects is not None
-        left = sum(case.decision != REGRESSION for case in self.suspects)
-        chances = [p_value(one.confirmed, math.log1p(one.thresholds.threshold)) for one in cases]
-        for chance, case in sorted(zip(chances, cases, strict=True), key=lambda pair: pair[0]):
-            if chance > share * ALPHA / left:
-                return
-            case.decision = REGRESSION
-            left -= 1
 
     def leave_open(self, names: Iterable[str]) -> None:
         """Leave cases undecided: they cannot be measured, or time is up."""
@@ -174,21 +173,19 @@ def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
 
 
 def explain_timeout(max_time_s: float, reached_s: Sequence[float], *, thorough: bool) -> str:
-    """Say how many blocks a decision takes, how long each took, and which time allows for them.
+    """Say how long a block takes, how many a decision takes, and which time allows for them.
 
     The time to try suffices for the first look at what is suspect, or, where that was had, for the
-    last. Before the first block, each is taken to last as long as the verification. `reached_s`:
-    seconds from the start to the end of the verification and of each block after it.
+    last. Without a block, one is taken to last as long as the verification. `reached_s`: seconds
+    from the start to the end of the verification and of each block after it.
     """
     count, verified_s = len(reached_s) - 1, reached_s[0]
     block_s = (reached_s[-1] - verified_s) / count if count else verified_s
-    ended = f"before the first block; verification took {format_time(verified_s)}"
-    if count:
-        ended = f"after {counted(count, 'block')} of {format_time(block_s)} each"
     first, *_, last = (MAX_SCREENING + done for done, _ in (THOROUGH if thorough else LOOKS))
     enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
     return (
-        f"The time limit of {max_time_s:g} s ended {ended}. A case takes at least {MIN_SCREENING} "
-        f"blocks to pass, at least {MIN_TO_FAIL} to be found a regression, and at most {last}: try "
-        f"--max-time {as_duration(verified_s + enough * block_s)}."
+        f"The time limit of {max_time_s:g} s ended after {counted(count, 'block')} of about "
+        f"{format_time(block_s)}. A case takes at least {MIN_SCREENING} blocks to pass, at least "
+        f"{MIN_TO_FAIL} to be found a regression, and at most {last}: try --max-time "
+        f"{as_duration(verified_s + enough * block_s)}."
     )

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mlr import Case
 
 from ..machine.devices import device_of
-from .blocks import KernelCase
+from .blocks import Found, KernelCase
 from .sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
 
 OK, STATUS = "ok", "status"
@@ -102,7 +102,7 @@ class Verdict:
     control: Estimate | None  # of the A/A control, the base against itself
     noisy: bool  # whether that differs, or could not be shown to be alike
     wall_s: float
-    blocks: list[Mapping[str, Any]]  # what each block measured, by the case's name
+    blocks: list[Found]
     notes: list[str] = field(default_factory=list)  # sentences on the whole of it
 
     @property

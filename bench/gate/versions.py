@@ -84,8 +84,7 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
         return version._replace(lacks=within)
     (version.folder / KERNEL_FILE_DIR).mkdir()
     (version.folder / KERNEL_FILE_DIR / path.name).write_bytes(text)
-    both = digest(version.folder / PACKAGE) + digest(version.folder / KERNEL_FILE_DIR)
-    return version._replace(digest=hashlib.sha256(both.encode()).hexdigest(), kernel_file=own)
+    return version._replace(digest=digest(version.folder), kernel_file=own)
 
 
 def same_kernel_file(base: Version, head: Version) -> list[str]:
@@ -119,29 +118,24 @@ def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
     folder.mkdir(parents=True)
     place = root if text is None else Path(text or os.devnull)
     commit, origin = None, None
-    if place.is_dir() and (text is None or _has_package(place)):
+    if _has_package(place):
         origin = place.resolve()
-        if _has_package(origin):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(origin / PACKAGE, folder / PACKAGE, ignore=ignored)
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(origin / PACKAGE, folder / PACKAGE, ignore=ignored)
     elif place.suffix == ".whl":
         _unpack(place, folder)
     else:
         commit = _archive(str(text), folder, root)
     if not _has_package(folder):
-        raise _without_package(text or str(root))
+        raise UserError(
+            f"{text or str(root)!r} has no {PACKAGE}/ package; the gate compares two versions of "
+            f"{PACKAGE}: give a revision, a wheel or a directory that has one"
+        )
     return Version(text or "working tree", folder, commit, origin, digest(folder / PACKAGE))
 
 
 def _has_package(place: Path) -> bool:
     return (place / PACKAGE / "__init__.py").is_file()
-
-
-def _without_package(text: str) -> UserError:
-    return UserError(
-        f"{text!r} has no {PACKAGE}/ package; the gate compares two versions of {PACKAGE}: give a "
-        "revision, a wheel or a directory that has one"
-    )
 
 
 def digest(place: Path) -> str:
@@ -162,15 +156,14 @@ def _unpack(archive: Path | io.BytesIO, folder: Path) -> None:
         raise UserError(f"a wheel must be a readable zip file; {str(archive)!r} {why}") from error
 
 
-def _archive(text: str, folder: Path, root: Path) -> str:
-    """Unpack a revision, and return its full id; a UserError says why a text names none."""
-    place = Path(text or os.devnull)
+def _archive(text: str, folder: Path, root: Path) -> str | None:
+    """Unpack a revision and return its full id; None where the text is a directory instead."""
     found = _run_git(root, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
-    if found.returncode != 0 and place.is_dir():
-        raise _without_package(text)
-    if found.returncode != 0 and place.is_file():
-        raise UserError(f"{_RULE}; {text!r} is a file, and no wheel: give one ending in .whl")
     if found.returncode != 0:
+        if text and Path(text).is_dir():
+            return None
+        if Path(text).is_file():
+            raise UserError(f"{_RULE}; {text!r} is a file, and no wheel: give one ending in .whl")
         raise UserError(
             f"{_RULE}; {text!r} is none of them in {root} ({_last_line(found)}): give another; in "
             "a git checkout `git branch --all` and `git log` list the revisions, and `git fetch "

@@ -24,7 +24,7 @@ from ..measure.memory import is_out_of_memory, measure_memory
 from ..measure.paired import LocalTarget, PairedRatio, paired_ratio
 from .blocks import BASE, HEAD, SPEC, KernelCase, Spec, ratio_event
 from .loading import VersionKernel, load_kernels
-from .verdict import FLOPS, OK, Verified
+from .verdict import FLOPS, OK
 
 REFRESHED_BYTES = 2**18
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
@@ -40,14 +40,10 @@ IN_PLACE: dict[Any, Any] = {torch.ops.aten.addmm_: _product, torch.ops.aten.badd
 
 
 def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
-    """Check a kernel against the oracle, and measure what is compared exactly."""
-    (kernel,) = kernels.values()
-    return _verified(kernel, one)._asdict()
-
-
-def _verified(kernel: Any, one: KernelCase) -> Verified:
+    """Check a kernel against the oracle, and measure what is compared exactly: a `Verified`."""
+    kernel: Any = next(iter(kernels.values()))
     if (reason := kernel.unsupported(one.case)) is not None:
-        return Verified("unsupported", reason)
+        return {"status": "unsupported", "reason": reason}
     try:
         problem = Problem(one.case)
         call = kernel.bind(problem)
@@ -55,16 +51,17 @@ def _verified(kernel: Any, one: KernelCase) -> Verified:
         if result.reason is None:
             result = check_on_other_inputs(kernel, problem, call, one.case.seed + 1)
         if result.reason is not None:
-            return Verified("wrong", result.reason)
+            return {"status": "wrong", "reason": result.reason}
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
         memory = measure_memory(kernel, Problem(one.case))
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
-        return Verified("oom" if is_out_of_memory(error) else "crashed", in_one_line(error))
+        status = "oom" if is_out_of_memory(error) else "crashed"
+        return {"status": status, "reason": in_one_line(error)}
     found = {"peak_bytes": memory.peak_bytes, "leak_bytes": memory.leak_bytes}
-    return Verified(OK, None, found | {FLOPS: int(counter.get_total_flops())})
+    return {"status": OK, "metrics": found | {FLOPS: int(counter.get_total_flops())}}
 
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from rich.markup import escape as escape_rich
 from rich.table import Table
 
-from ..analysis import sizes
+from ..analysis import frame as frames
 from ..analysis.frame import SIZES
 from ..common import units
 from ..common.errors import single_line
@@ -129,8 +129,8 @@ def _power(exponent: float) -> str:
 
 
 def _exponent(value: float, low: float, high: float, state: str) -> str:
-    if state != sizes.FITTED:
-        return units.UNKNOWN if state == sizes.UNKNOWN else state
+    if state != frames.FITTED:
+        return units.UNKNOWN if state == frames.UNKNOWN else state
     ends = f" ({_power(low)}–{_power(high)})" if low != high else ""
     return _power(value) + ends
 

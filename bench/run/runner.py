@@ -27,7 +27,7 @@ from ..common.provenance import Provenance
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection
-from ..store.files import ExistsError
+from ..store.files import ExistsError, require_writable
 from ..store.runs import write_run
 from .aggregate import compose
 from .journal import JOURNAL_LOST, Done, End, Journal, Plan, Resume, RunProgress, RunState, progress
@@ -60,7 +60,7 @@ def run_plan(
     environment is used where not `pinned`.
     """
     unfinished = results / "unfinished"
-    _require_writable(results / "runs", unfinished)
+    require_writable("the results folder", results / "runs", unfinished)
     names = [full_name(entry) for entry in plan]
     what = Plan(wanted=names, arguments=axes.as_arguments(), processes=processes)
     if resume:
@@ -85,19 +85,6 @@ def run_plan(
             with suppress(OSError):  # it holds the journals of other runs
                 unfinished.rmdir()
     return path
-
-
-def _require_writable(*folders: Path) -> None:
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise UserError(
-                f"the results folder must be writable; {folder}: {error.strerror}; choose another "
-                "with --out"
-            ) from error
 
 
 def _reopen(plan: Plan, unfinished: Path) -> RunState:

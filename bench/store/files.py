@@ -5,6 +5,7 @@ What cannot be read or written is one line: the rule, what came, what to do.
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import attrgetter
@@ -83,13 +84,14 @@ def _why(error: Exception) -> str:
 def first_error(error: ValidationError) -> str:
     """Say in one line what the first mistake is, where it is, and how many more there are."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    where = ".".join(map(str, first["loc"]))
     shown = ""
     if first["loc"] and not isinstance(first["input"], (dict, list, BaseModel)):
         shown = f", {single_line(repr(first['input']), 60)} came"
     rule = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{single_line(where, 100)}: {single_line(rule, 300)}{shown}{more}"
+    place = f"{single_line(where, 100)}: " if where else ""
+    return f"{place}{single_line(rule, 300)}{shown}{more}"
 
 
 def store_model(
@@ -120,6 +122,26 @@ def store_model(
         came, remedy = f" cannot be written ({_why(error)})", "free space or give another --out"
         raise _refused(what, "be stored whole", path, came, remedy) from error
     return path
+
+
+@contextmanager
+def writing(what: str, place: Path) -> Iterator[None]:
+    """Refuse in one line, as a UserError, a place that cannot be written to inside."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what} must be writable; {place}: {_why(error)}; choose another with --out"
+        ) from error
+
+
+def require_writable(what: str, *folders: Path) -> None:
+    """Check before anything is measured that its files can be written; the folders are made."""
+    for folder in folders:
+        with writing(what, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
 
 
 @contextmanager

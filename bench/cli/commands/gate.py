@@ -9,11 +9,12 @@ from rich.console import Console
 from ...common.errors import UserError, in_one_line, raised_at
 from ...common.paths import ROOT
 from ...gate.blocks import BASE, HEAD
-from ...gate.config import add_threshold_options, read_config
+from ...gate.config import Thresholds, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
-from ...gate.output import print_verdict, require_writable, write_verdict
+from ...gate.output import print_verdict, write_verdict
 from ...gate.versions import checkout_versions, same_kernel_file, scratch
 from ...plan.selection import Selection, add_axes
+from ...store.files import require_writable
 from ..types import duration, say, share
 
 GRID = "smoke"
@@ -33,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_axes(add, GRID)
     parser.set_defaults(device="cpu")
     add("--max-time", type=duration, default=600.0, help="time for it (default: 10m)")
-    add_threshold_options(add, share)
+    for name, field in Thresholds.model_fields.items():
+        text = f"{field.description} (default: {field.default:.0%}%)"
+        add(f"--{name.replace('_', '-')}", type=share, default=field.default, help=text)
     text = "kernels that may be removed, fail, or take more memory"
     add("--allow-regression", default="", metavar="KERNELS", help=text)
     add("--thorough", action="store_true", help="more blocks for what is undecided")
@@ -58,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments, ROOT / "pyproject.toml")
     axes = Selection.from_args(arguments, GRID)
     cases, left_out = feasible_benchmarks(axes)
-    require_writable(arguments.out)
+    require_writable("the folder of the verdict", arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
     limits = arguments.max_time, arguments.thorough

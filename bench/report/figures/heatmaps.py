@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ...analysis import ranking
+from ...analysis.frame import WITH_JACOBIAN, WITHOUT_JACOBIAN
 from ...common.units import digits
 from .. import style
 from . import Slot, View, figure
@@ -18,7 +19,7 @@ from . import Slot, View, figure
     "jacobian",
     title="overhead of the Jacobian over n and o",
     when=lambda rows: bool(
-        ((rows["operation"] == "gradient") & (rows["kernel"] == ranking.WITH_JACOBIAN)).any()
+        ((rows["operation"] == "gradient") & (rows["kernel"] == WITH_JACOBIAN)).any()
     ),
     slots=(Slot("jacobian", 1, "gradient"),),
     readme=True,
@@ -32,7 +33,7 @@ def draw_jacobian(view: View) -> Figure:
     figure = Figure(figsize=(min(width, 24), min(height, 16)))
     for axes, what in zip(figure.subplots(1, 2), ("time", "memory"), strict=True):
         _draw_ratios(axes, overhead, f"{what}_ratio")
-        axes.set_title(f"{what}: {ranking.WITH_JACOBIAN} ÷ {ranking.WITHOUT_JACOBIAN}")
+        axes.set_title(f"{what}: {WITH_JACOBIAN} ÷ {WITHOUT_JACOBIAN}")
     batch = f", batch m = {overhead['batch'].iloc[0]:,}" if len(overhead) else ""
     others = len(every) - len(overhead)
     note = f"{others} more at other sizes (see the tables); " if others else ""
@@ -46,7 +47,7 @@ def _draw_ratios(axes: Axes, overhead: pd.DataFrame, column: str) -> None:
     axes.set(xlabel="in features n", ylabel="out features o")
     if overhead.empty:
         axes.set(xticks=[], yticks=[])
-        text = f"no case has both {ranking.WITH_JACOBIAN} and {ranking.WITHOUT_JACOBIAN}"
+        text = f"no case has both {WITH_JACOBIAN} and {WITHOUT_JACOBIAN}"
         axes.text(
             0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=style.GREY
         )

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from run_builder import build_run, frame_of
 
-from bench.analysis.sizes import FITTED, NO_REGIME, growth_exponents
+from bench.analysis.frame import FITTED, NO_REGIME
+from bench.analysis.sizes import growth_exponents
 from bench.report.tables import GROWTH, Column, render
 
 LINES = (

@@ -75,7 +75,7 @@ def test_the_outputs_say_what_failed_and_what_is_open(
     lead = "### Gate: regression in 1 of 3 cases, inconclusive in 1, no regression in 1; 3 blocks"
     assert lead in text
     header = next(line for line in text.splitlines() if line.startswith("| case"))
-    assert [cell.strip() for cell in header.split("|")[1:-1]] == list(COLUMNS)
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [one.heading for one in COLUMNS]
     assert "*MDE*: the minimum detectable effect" in text
     monkeypatch.setenv("COLUMNS", "80")
     print_verdict(verdict)

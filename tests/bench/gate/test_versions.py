@@ -140,14 +140,13 @@ def test_two_versions_live_beside_the_harness_own(tmp_path: Path) -> None:
 
 # What a version may call otherwise than the harness does.
 OTHER_NAMES = {
-    "operation": "stage",
     "set_parameter_accessors": "keep_elsewhere",
     "share_inputs": "twin",
     "resample": "redraw",
 }
 APART = """
 
-@kernel(stage="step", flops=lambda m, n, o, s: 1, workspace=lambda m, n, o, s: 0)
+@kernel(operation="step", flops=lambda m, n, o, s: 1, workspace=lambda m, n, o, s: 0)
 def apart(problem):
     weight, bias = problem.weight.clone(), problem.bias.clone()
     problem.keep_elsewhere(
