@@ -57,22 +57,19 @@ def print_compared(table: pd.DataFrame) -> None:
         if count := int((table["why"] == where).sum()):
             console.print(f"{where}: {counted(count, 'case')}")
     both = table[~table["why"].isin(compare.ONLY_ONE)]
-    found = [
-        f"{count} {name}"
-        for name, count in both["verdict"].value_counts().sort_index().items()
-        if name != compare.NOT_COMPARED
-    ]
-    why = both.loc[both["verdict"] == compare.NOT_COMPARED, "why"].value_counts().sort_index()
+    compared = both.loc[both["why"] == "", "verdict"].value_counts().sort_index()
+    others = both.loc[both["why"] != "", "why"].value_counts().sort_index()
+    found = [f"{count} {verdict}" for verdict, count in compared.items()]
     reasons = [
-        counted(count, name) if name == compare.BASELINE else f"{count:,} {name}"
-        for name, count in why.items()
+        counted(count, why) if why == compare.BASELINE else f"{count:,} {why}"
+        for why, count in others.items()
     ]
     if reasons:
-        found.append(f"{why.sum():,} {compare.NOT_COMPARED} ({', '.join(reasons)})")
+        found.append(f"{others.sum():,} {compare.NOT_COMPARED} ({', '.join(reasons)})")
     console.print(", ".join(found) or "No case is in both runs.")
-    if compared := len(both) - int(why.sum()):
+    if len(compared):
         console.print(
             "Speed is the second run's over the first's, each against torch.nn in its own process. "
-            f"By chance alone about 1 in 20 of {counted(compared, 'case')} would change: "
+            f"By chance alone about 1 in 20 of {counted(compared.sum(), 'case')} would change: "
             "`python -m bench gate` decides."
         )

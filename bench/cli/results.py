@@ -1,27 +1,44 @@
-"""The results of a run, or of one session of pytest, on a terminal."""
+"""Benchmarks on a terminal of 80 columns: the results of a run, or of one session of pytest."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from ..common import units
-from ..common.units import counted
-from ..store.columns import FRAME, SIZES
-from .console import Line, print_by_size
+from ..common.errors import single_line
+from ..report.tables import SIZE, Column
+from ..store.runs import typed_frame
 
-TABLE = ["operation", "device", "dtype"]  # that have one of their own
-HEADINGS = ("time", "speedup ±95 %", "peak", "error", "status")
+LONGEST_NAME = 38
+
+
+def _speedup(status: str, kernel: str, baseline: str, *speedup: float) -> str:
+    if status != "ok":
+        return status
+    return "baseline" if kernel == baseline else units.format_spread(*speedup)
+
+
+_SPEEDUP = ("status", "kernel", "baseline", "speedup", "speedup_low", "speedup_high")
+RESULTS = (
+    Column("time", "median_s", units.format_time),
+    Column("speedup ±95 %", _SPEEDUP, _speedup),
+    Column("peak", "peak_bytes", units.format_bytes),
+    Column("error", "max_rel_error", units.format_error),
+    Column("status", "status", lambda status: "ok" if status == "ok" else ""),
+)
 
 
 def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     """Print a run's results, and under which conditions they hold."""
     console = Console(highlight=False)
     print_results(frame, console)
-    processes = counted(settings["processes"], "process")
+    processes = units.counted(settings["processes"], "process")
     console.print(
-        f"Time: the median of {processes}, {counted(settings['threads'], 'thread')}, "
+        f"Time: the median of {processes}, {units.counted(settings['threads'], 'thread')}, "
         "inputs in cache where they fit. Speedup: over the operation's torch.nn kernel, in "
         "alternating slices of one process, ± its 95 % interval. Peak: bytes held at once beyond "
         "the inputs."
@@ -31,37 +48,40 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
 def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the results of one process, and how much of it other work disturbed."""
     console = Console(highlight=False)
-    types = {column.name: column.dtype for column in FRAME}
-    joined = [{**row, "warnings": "; ".join(row["warnings"])} for row in rows]
-    print_results(pd.DataFrame(joined, columns=list(types)).astype(types), console)
-    disturbed = sum(bool(row.get("contended_processes")) for row in rows)
-    if disturbed:
+    frame = typed_frame({**row, "warnings": "; ".join(row["warnings"]) or None} for row in rows)
+    print_results(frame, console)
+    if disturbed := int((frame["contended_processes"] > 0).sum()):
         console.print(
-            f"{disturbed} of {counted(len(rows), 'benchmark')} were disturbed by other work on "
-            "this machine; measure again when it is idle"
+            f"{disturbed} of {units.counted(len(rows), 'benchmark')} were disturbed by other work "
+            "on this machine; measure again when it is idle"
         )
 
 
 def print_results(frame: pd.DataFrame, console: Console) -> None:
     """Print one line a benchmark, by operation and size from the fastest on, then the notes."""
-    table = frame.groupby(TABLE, sort=False).ngroup()
-    order = ["table", *SIZES, "median_s", "kernel"]
-    ranked = frame.assign(table=table).sort_values(order, kind="stable")
-    print_by_size(console, HEADINGS, map(_line, ranked.to_dict("records")))
+    notes = frame["reason"].where(frame["status"] != "ok", frame["warnings"])
+    ranked = frame.assign(note=notes).sort_values(["median_s", "kernel"])
+    print_by_size(console, ranked, RESULTS)
 
 
-def _line(row: Mapping[Any, Any]) -> Line:
-    failed = row["status"] != "ok"
-    speedup = units.format_spread(row["speedup"], row["speedup_low"], row["speedup_high"])
-    if failed or row["kernel"] == row["baseline"]:
-        speedup = row["status"] if failed else "baseline"
-    cells = (
-        row["kernel"],
-        units.format_time(row["median_s"]),
-        speedup,
-        units.format_bytes(row["peak_bytes"]),
-        units.format_error(row["max_rel_error"]),
-        "" if failed else "ok",
-    )
-    table, sizes = ([row[name] for name in names] for names in (TABLE, SIZES))
-    return Line(table, sizes, cells, row["reason" if failed else "warnings"])
+def print_by_size(console: Console, frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Print a table of each operation, device and dtype, then the notes by number, each once.
+
+    Each size has a row of its own, above the indented kernels that share it, in the frame's order.
+    """
+    numbers = {note: number for number, note in enumerate(frame["note"].dropna().unique(), start=1)}
+    mark = Column("", "note", lambda note: f"[{numbers[note]}]" if note in numbers else "")
+    for named, part in frame.groupby(["operation", "device", "dtype"]):
+        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column(", ".join(map(str, named)), overflow="ellipsis")
+        for column in (*columns, mark):
+            table.add_column(column.heading, justify="right", no_wrap=True)
+        for _, alike in part.groupby(SIZE.names):
+            table.add_row(SIZE.write(alike)[0])
+            kernels = [f" {single_line(kernel, LONGEST_NAME)}" for kernel in alike["kernel"]]
+            cells = (column.write(alike) for column in (*columns, mark))
+            for row in zip(kernels, *cells, strict=True):
+                table.add_row(*map(escape, row))
+        console.print(table, "")
+    for note, number in numbers.items():
+        console.print(f"[{number}] {note}", markup=False, soft_wrap=True)

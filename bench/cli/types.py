@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from contextlib import suppress
+from functools import partial
 
 FORMATS = ("html", "md", "csv", "parquet")
 
@@ -14,20 +15,15 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def count(text: str) -> int:
-    """Read how many times over something is done."""
-    return _whole(text, 100)
-
-
-def size(text: str) -> int:
-    """Read a number of rows or columns."""
-    return _whole(text, 10**8)
-
-
-def _whole(text: str, most: int) -> int:
+def whole(most: int, text: str) -> int:
+    """Read a whole number from 1 to the most that it may be."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"takes 1 to {most:,}; got {text!r}")
     return int(text)
+
+
+count = partial(whole, 100)  # how many times over something is done
+size = partial(whole, 10**8)  # rows or columns
 
 
 def duration(text: str) -> float:

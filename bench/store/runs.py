@@ -64,7 +64,7 @@ def runs_frame(runs: Mapping[Path, Run]) -> pd.DataFrame:
 def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
     # Of many runs one is held at a time: its rows need a twentieth of its memory.
     seen: dict[tuple[str, str], Path] = {}
-    parts = [_typed([])]
+    parts = [typed_frame([])]
     for path, run in runs:
         other = seen.setdefault((run.machine.slug, path.stem), path)
         if other != path:
@@ -72,12 +72,13 @@ def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
                 f"runs of one machine need different file names: {single_line(other)} and "
                 f"{single_line(path)} share one; give one of them"
             )
-        parts.append(_typed(_rows(run, path.stem)))
+        parts.append(typed_frame(_rows(run, path.stem)))
     # A copy has columns of one type in one block, and rows are taken out of it far quicker.
     return pd.concat(parts[1:] or parts, ignore_index=True).copy()
 
 
-def _typed(rows: Iterable[dict[str, object]]) -> pd.DataFrame:
+def typed_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """Return the frame of rows by column, each of its type; what a row lacks is missing there."""
     frame = pd.DataFrame(list(rows), columns=list(NAMES), dtype=object)
     return frame.astype({column.name: column.dtype for column in FRAME})
 

@@ -8,15 +8,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bench.report import figures
 from bench.report.style import in_style
-from bench.store.runs import runs_frame
-from bench.store.schema import Run
 
 
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,10 +34,6 @@ def full_disk_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
         real(origin, target)
 
     monkeypatch.setattr(os, "replace", replace)
-
-
-def frame_of(run: dict[str, Any]) -> pd.DataFrame:
-    return runs_frame({Path("a.json"): Run.model_validate(run)})
 
 
 def words(figure: Figure) -> str:

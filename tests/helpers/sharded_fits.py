@@ -36,10 +36,8 @@ def main(folder: Path, steps: int, epochs: int, few: int) -> None:
         ) -> None:
             model = model_of(kernel, shards.dtype)
             history = distributed.fit(workers, model, shards, epochs, LR, **how)
-            found[f"{name}/weight"], found[f"{name}/bias"] = (
-                model.weight.numpy(),
-                model.bias.numpy(),
-            )
+            found[f"{name}/weight"] = model.weight.numpy()
+            found[f"{name}/bias"] = model.bias.numpy()
             losses[name] = [epoch.mse for epoch in history]
 
         for dtype in (torch.float32, torch.float64):

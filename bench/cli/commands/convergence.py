@@ -11,18 +11,15 @@ from ..types import above_zero, count, size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    for name, default, text in (
-        ("--rows", 10_000, "training rows"),
-        ("--features", 6, "in features n"),
-        ("--outputs", 3, "out features o"),
-        ("--batch-size", 100, "rows of a mini-batch"),
-    ):
-        parser.add_argument(name, type=size, default=default, help=f"{text} (default: {default:,})")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
-    parser.add_argument("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
-    parser.add_argument("--processes", type=count, default=5, help="fresh processes (default: 5)")
-    kept = RESULTS / "convergence"
-    parser.add_argument("--out", type=Path, default=kept, help="where they are kept")
+    add = parser.add_argument
+    add("--rows", type=size, default=10_000, help="training rows (default: 10,000)")
+    add("--features", type=size, default=6, help="in features n (default: 6)")
+    add("--outputs", type=size, default=3, help="out features o (default: 3)")
+    add("--batch-size", type=size, default=100, help="rows of a mini-batch (default: 100)")
+    add("--dtype", choices=("float32", "float64"), default="float64")
+    add("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
+    add("--processes", type=count, default=5, help="fresh processes (default: 5)")
+    add("--out", type=Path, default=RESULTS / "convergence", help="where they are kept")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from ...common.errors import UserError, in_one_line, raised_at
 from ...common.paths import ROOT
 from ...gate.blocks import BASE, HEAD
@@ -15,6 +13,7 @@ from ...gate.output import print_verdict, write_verdict
 from ...gate.versions import checkout_versions, same_kernel_file, scratch
 from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
+from ..console import doing
 from ..types import duration, say, share
 
 GRID = "smoke"
@@ -60,21 +59,20 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments, ROOT / "pyproject.toml")
     axes = Selection.from_args(arguments, GRID)
-    cases, left_out = feasible_benchmarks(axes)
+    cases, notes = feasible_benchmarks(axes)
     require_writable("the folder of the verdict", arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
     limits = arguments.max_time, arguments.thorough
     options = Options(config, *limits, axes.seed, pythons, axes.kernel)
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
-    with scratch() as folder, Console(stderr=True).status("starting") as status:
+    with scratch() as folder, doing() as show:
         base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)
-        notes = [*left_out, *same_kernel_file(base, head)]
+        notes = [*notes, *same_kernel_file(base, head)]
         for note in notes:
             say(note)
-        verdict = run_gate(cases, base, head, options, status.update)
+        verdict = run_gate(cases, base, head, options, show)
     verdict.notes[:0] = notes
     print_verdict(verdict)
-    for path in write_verdict(verdict, base, head, arguments.out):
-        print(path)
+    print(*write_verdict(verdict, base, head, arguments.out), sep="\n")
     return verdict.exit_status

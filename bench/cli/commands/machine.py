@@ -1,15 +1,16 @@
 """Measure what this machine can do at best."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import pandas as pd
 from rich.console import Console
 
 from ...common.units import format_bytes, format_time
 from ...machine.devices import DEVICES, unavailable_reason
 from ...machine.info import machine_info, packages, settings
 from ...measure.ceilings import measure_ceilings
-from ..console import print_table
+from ...report.tables import Column, render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what this machine is, how it is set, and what its devices reach; return 0."""
     console = Console(highlight=False)
-    known = {"machine": machine_info(), "settings": settings(), "packages": packages()}
-    for title, facts in known.items():
-        rows = [(name, str(value)) for name, value in facts.items()]
-        print_table(console, (title, ""), rows, right=False)
+    for title, facts in _facts():
+        frame = pd.DataFrame(facts.items(), columns=["name", "value"])
+        columns = (Column(title, "name"), Column("", "value"))
+        console.print(render(frame, columns, to="console"), "")
+    return 0
+
+
+def _facts() -> Iterator[tuple[str, Mapping[str, object]]]:
+    yield from {"machine": machine_info(), "settings": settings(), "packages": packages()}.items()
     for device in DEVICES:
         if unavailable_reason(device) is None:
-            print_table(console, (f"{device} at best, measured", ""), _ceilings(device))
-    return 0
+            yield f"{device} at best, measured", dict(_ceilings(device))
 
 
 def _ceilings(device: str) -> Iterator[tuple[str, str]]:

@@ -1,25 +1,33 @@
 """Show what would run, with predicted memory and time; measure nothing."""
 
 import argparse
-from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from ...common.paths import RESULTS
-from ...common.units import UNKNOWN, counted, format_bytes, format_time
+from ...common.units import counted, format_bytes, format_time
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
 from ...plan.benchmark import Benchmark, planned
-from ...plan.feasibility import Outcome, predict, roofline_s
+from ...plan.feasibility import predict, roofline_s
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
+from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
 from ...store.schema import Ceilings
-from ..console import Line, as_minutes, print_by_size
+from ..console import as_minutes
+from ..results import print_by_size
 from ..types import count
 
-HEADINGS = ("predicted peak", "least time", "status")
+COLUMNS = (
+    Column("predicted peak", "predicted_peak_bytes", format_bytes),
+    Column("least time", "least_s", format_time),
+    STATUS,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,44 +42,41 @@ def run(arguments: argparse.Namespace) -> int:
     plan = planned(axes)
     devices = {entry.case.device for entry in plan}
     ceilings = {d: measure_ceilings(d) for d in devices if unavailable_reason(d) is None}
-    longest = LONGEST_CALL_S[axes.grid]
-    told = [(entry, predict(entry, ceilings.get(entry.case.device), longest)) for entry in plan]
+    frame = predict_all(plan, ceilings, LONGEST_CALL_S[axes.grid])
     processes = arguments.processes or PROCESSES[axes.grid]
-    print_plan(told, ceilings, processes, seconds_per_sample(RESULTS / "runs", machine_slug()))
+    print_plan(frame, processes, seconds_per_sample(RESULTS / "runs", machine_slug()))
     return 0
 
 
-def print_plan(
-    entries: list[tuple[Benchmark, Outcome]],
-    ceilings: dict[str, Ceilings],
-    processes: int,
-    seconds: float | None,
-) -> None:
+def predict_all(
+    plan: Sequence[Benchmark], ceilings: Mapping[str, Ceilings], longest_s: float
+) -> pd.DataFrame:
+    """Return a row of each benchmark, with its predicted memory and least time."""
+    rows = []
+    for entry in plan:
+        known = ceilings.get(entry.case.device)
+        outcome = predict(entry, known, longest_s)
+        row = outcome.columns() | {"note": outcome.reason, "least_s": np.nan}
+        if outcome.status == "unsupported":  # whose formulas need not hold
+            row["predicted_peak_bytes"] = np.nan
+        elif known is not None:
+            work = outcome.flops, outcome.bytes_moved
+            row["least_s"] = roofline_s(known, entry.case, *work)
+        rows.append(row)
+    return pd.DataFrame(rows).replace({"status": {"ok": "to run"}})
+
+
+def print_plan(frame: pd.DataFrame, processes: int, seconds: float | None) -> None:
     """Print the totals, then every planned case with its predicted memory and least time."""
     console = Console(highlight=False)
-    counts = Counter(map(_status, (outcome for _, outcome in entries)))
-    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    console.print(f"{counted(len(entries), 'benchmark')}: {told}")
-    if seconds is not None and counts["to run"]:
+    counts = frame["status"].value_counts().sort_index()
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(f"{counted(len(frame), 'benchmark')}: {told}")
+    if seconds is not None and "to run" in counts:
         about = as_minutes(counts["to run"] * (1 + processes) * seconds)
         console.print(
             f"about {about} for {counted(processes, 'process')}, at the {seconds:.2g} s that a "
             "benchmark took in a process of this machine's last run"
         )
     console.print()
-    lines = (_line(*entry, ceilings.get(entry[0].case.device)) for entry in entries)
-    print_by_size(console, HEADINGS, lines)
-
-
-def _status(outcome: Outcome) -> str:
-    return "to run" if outcome.status == "ok" else outcome.status
-
-
-def _line(entry: Benchmark, outcome: Outcome, ceilings: Ceilings | None) -> Line:
-    case, least, memory = entry.case, UNKNOWN, format_bytes(outcome.predicted_peak_bytes)
-    if outcome.status == "unsupported":
-        memory = UNKNOWN
-    elif ceilings is not None:
-        least = format_time(roofline_s(ceilings, case, outcome.flops, outcome.bytes_moved))
-    cells = (entry.kernel.name, memory, least, _status(outcome))
-    return Line((case.operation, case.device, case.dtype), case.sizes, cells, outcome.reason)
+    print_by_size(console, frame, COLUMNS)

@@ -29,14 +29,10 @@ def run(arguments: argparse.Namespace) -> int:
     axes = Selection.from_args(arguments)
     plan = planned(axes)
     require_supported(plan)
+    processes = arguments.processes or PROCESSES[axes.grid]
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
-            plan,
-            axes,
-            arguments.out,
-            show,
-            processes=arguments.processes or PROCESSES[axes.grid],
-            resume=arguments.resume,
+            plan, axes, arguments.out, show, processes=processes, resume=arguments.resume
         )
     stored = load_run(path)
     frame = runs_frame({path: stored})

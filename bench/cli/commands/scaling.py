@@ -1,20 +1,25 @@
 """Measure under torchrun what more workers bring."""
 
 import argparse
+import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from ...common.errors import UserError
 from ...common.paths import RESULTS
+from ...machine.environment import PINNED_ENV, pinned_environment
 from ...plan.selection import Selection, add_axes
 from ..types import count, duration, say
+
+GRID = "scaling"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add_axes(parser.add_argument, "scaling")
-    parser.set_defaults(default_grid="scaling", device="cpu")
+    add_axes(parser.add_argument, GRID)
+    parser.set_defaults(device="cpu")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
     mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
@@ -25,11 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    import os
-    from contextlib import nullcontext
-
-    from ...machine.environment import PINNED_ENV, pinned_environment
-
     if "RANK" in os.environ and PINNED_ENV.keys() - os.environ.keys():
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
         # the allocator reads it at start
@@ -43,25 +43,23 @@ def run(arguments: argparse.Namespace) -> int:
     from ...scaling.measure import DEFAULT_KERNELS, Plan, measure_scaling
     from ..console import doing
 
-    axes = Selection.from_args(arguments, arguments.default_grid)
+    axes = Selection.from_args(arguments, GRID)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
     planned = list(cases(replace(axes, operation=("gradient",))))
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine: it takes the turn for all
+    kernels = axes.kernel or DEFAULT_KERNELS
+    plan = Plan(planned, kernels, "weak" if arguments.weak else "strong", arguments.rounds)
+    rank, first = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK"))
+    quiet = nullcontext(lambda _: None)
     try:
         with (
-            exclusive_machine(say) if first else nullcontext(),
+            # The first of this machine takes the turn for all.
+            exclusive_machine(say) if first == "0" else nullcontext(),
             init(axes.device[0], timeout_s=arguments.timeout) as workers,
+            doing() if workers.rank == 0 else quiet as show,
         ):
-            quiet = nullcontext(lambda _: None)
-            with doing() if workers.rank == 0 else quiet as show:
-                kernels = axes.kernel or DEFAULT_KERNELS
-                plan = Plan(
-                    planned, kernels, "weak" if arguments.weak else "strong", arguments.rounds
-                )
-                path = measure_scaling(workers, plan, arguments.out, show)
+            path = measure_scaling(workers, plan, arguments.out, show)
     except (WorkerError, ValueError) as error:
-        rank = os.environ.get("RANK", "0")
         raise UserError(f"rank {rank}: {error}; what was measured is stored") from error
     if path is not None:
         print(path)

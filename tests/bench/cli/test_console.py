@@ -5,17 +5,14 @@ import re
 import pandas as pd
 import pytest
 from rich.console import Console
-from run_builder import build_run, fail
+from run_builder import build_run, fail, frame_of
 
 from bench.cli import console as terminal
 from bench.cli import results
 from bench.cli.commands import plan as plan_command
 from bench.plan.benchmark import planned
-from bench.plan.feasibility import predict
 from bench.plan.selection import Selection
 from bench.run.journal import RunProgress
-from bench.store.runs import runs_frame
-from bench.store.schema import Run
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    return runs_frame({"a.json": Run.model_validate(build_run(processes=3))})
+    return frame_of(build_run(processes=3))
 
 
 def test_every_benchmark_has_a_line_that_fits(
@@ -55,9 +52,7 @@ def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> 
     slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
     for outcome in list(slow)[:2]:
         fail(run, outcome, "wrong", wrong)
-    results.print_run(
-        runs_frame({"a.json": Run.model_validate(run)}), {"threads": 1, "processes": 3}
-    )
+    results.print_run(frame_of(run), {"threads": 1, "processes": 3})
     said = capsys.readouterr().out
     assert said.count(wrong) == 1
     (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
@@ -73,58 +68,36 @@ def test_progress_fits_and_shows_the_latest(
         show(RunProgress(10, 3, process=1, wall_s=30.0, left_s=3_700.0, latest=latest))
     lines = capsys.readouterr().err.splitlines()
     assert max(map(len, lines)) <= 80
-    (line,) = {line for line in lines if "3/10" in line}
-    assert "62 min 0 s left" in line or "61 min 40 s left" in line
+    (line,) = {line for line in lines if "3 of 10" in line}
+    assert "  1%, about 61 min 40 s left" in line
     assert "a_kernel_with_a_" in line
     assert line.rstrip().endswith("123×")
 
 
 def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.following(10) as show:
+    with terminal.following(100) as show:
         for done in range(101):
             left = 100.0 - done
             show(RunProgress(100, done, process=done // 50, wall_s=float(done), left_s=left,
-                          statuses={"ok": 9, "oom": 1}, processes=5, overhead=0.1))  # fmt: skip
+                          statuses={"ok": 9, "oom": 1}, processes=5, overhead=0.1,
+                          contended=1))  # fmt: skip
     first, *tenths, counts, cost = capsys.readouterr().err.splitlines()
-    assert first == "100 measurements: checks first, then times"
-    assert [line[:5] for line in tenths] == [f"{10 * tenth:3d} %" for tenth in range(1, 10)]
-    assert tenths[1] == " 20 %  20 s, about 1 min 20 s left: 20 of 100, checking results and memory"
-    assert tenths[6] == " 70 %  1 min 10 s, about 30 s left: 70 of 100, process 1"
+    assert first == "100 benchmarks: checks first, then times"
+    assert [line[:4] for line in tenths] == [f"{10 * tenth:3d}%" for tenth in range(1, 10)]
+    assert tenths[1] == " 20%, about 1 min 20 s left: 20 of 100, checking results and memory"
+    assert tenths[6] == " 70%, about 30 s left: 70 of 100, process 1"
     assert counts == "10 benchmarks: 9 ok, 1 oom; 5 processes each"
-    assert cost == "1 min 40 s, overhead 10%"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (119.7, "2 min 0 s"),
-        (3_725, "62 min 5 s"),
-    ],
-)
-def test_no_minute_has_sixty_seconds(seconds: float, text: str) -> None:
-    assert terminal.as_minutes(seconds) == text
-
-
-def test_one_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.following(1) as show:
-        show(RunProgress(1, 1, statuses={"ok": 1}, processes=1, wall_s=7.0, contended=1))
-    first, counts, cost = capsys.readouterr().err.splitlines()
-    assert first.startswith("1 measurement: ")
-    assert counts == "1 benchmark: 1 ok; 1 process each"
-    assert cost == "7 s, overhead 0%; 1 measurement disturbed by other work"
+    assert cost == "1 min 40 s, overhead 10%; 1 measurement disturbed by other work"
 
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:
     axes = Selection(
         grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), operation=("gradient",)
     )
-    told = [(entry, predict(entry, None, 1.0)) for entry in planned(axes)]
-    plan_command.print_plan(told, {}, 5, 2.0)
+    told = plan_command.predict_all(planned(axes), {}, 1.0)
+    plan_command.print_plan(told, 5, 2.0)
     said = capsys.readouterr().out
     assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run\nabout ")
     assert f"about {len(told) * 12 // 60} min" in said  # six times two seconds a case
-    plan_command.print_plan(told, {}, 5, None)
+    plan_command.print_plan(told, 5, None)
     assert "about" not in capsys.readouterr().out

@@ -15,8 +15,8 @@ FEW = ((33, 6, 3), (100, 6, 3))
 BESIDE = ("## The gate on", "## Convergence on", "## Scaling on", "## History on")
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing."""
     blank_figures(monkeypatch)
 
@@ -27,7 +27,6 @@ def stored(results: Path, name: str, day: int = 1, slug: str = "mine") -> Path:
     return save(run, results / "runs" / slug / f"{name}.json")
 
 
-@pytest.mark.usefixtures("quick")
 def test_it_reads_the_runs_of_its_folder_and_nothing_of_the_projects(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,7 +41,6 @@ def test_it_reads_the_runs_of_its_folder_and_nothing_of_the_projects(
     assert {name.split("/")[0] for name in written} == {"report"}
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_lies_beside_the_runs_is_shown_unless_runs_are_named(tmp_path: Path) -> None:
     for name in ("gate", "convergence", "scaling"):
         shutil.copytree(ROOT / "results" / name, tmp_path / name)
@@ -73,7 +71,6 @@ def test_a_folder_without_runs_is_one_line(
     assert not (tmp_path / "R" / "report").exists()
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,13 +85,11 @@ def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
     # Four figures, the page's two more, and the two texts.
     assert said() == "wrote 8 files under results/report; open results/report/report.html\n"
     assert len(snapshot(tmp_path / "results" / "report")) == 8
-    assert said("--format=md") == (
-        "wrote 5 files under results/report; open results/report/REPORT.md\n"
-    )
-    assert said("--format=csv,md,parquet") == (
-        "wrote 7 files under results/report, results.csv and results.parquet among them; "
-        "open results/report/REPORT.md\n"
-    )
-    assert said("--format=parquet") == (
-        "wrote 1 file under results/report; open results/report/results.parquet\n"
-    )
+    for formats, files, first in (
+        ("md", "5 files", "REPORT.md"),
+        ("csv,md,parquet", "7 files", "REPORT.md"),
+        ("parquet", "1 file", "results.parquet"),
+    ):
+        assert said(f"--format={formats}") == (
+            f"wrote {files} under results/report; open results/report/{first}\n"
+        )

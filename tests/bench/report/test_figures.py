@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from reports import draw_in_style, frame_of, render, words
-from run_builder import FEW_KERNELS, KERNELS, build_run, fail, rename
+from reports import draw_in_style, render, words
+from run_builder import FEW_KERNELS, KERNELS, build_run, fail, frame_of, rename
 
 from bench.analysis.frame import facets
 from bench.analysis.ranking import jacobian_overhead, overhead_at_one_batch

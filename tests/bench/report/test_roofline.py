@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from reports import draw_in_style, frame_of, render, words
-from run_builder import FEW_KERNELS, build_run
+from reports import draw_in_style, render, words
+from run_builder import FEW_KERNELS, build_run, frame_of
 
 from bench.analysis.frame import facets
 from bench.report.figures import View, kinds
