@@ -48,18 +48,14 @@ def overhead_at_one_batch(overhead: pd.DataFrame) -> pd.DataFrame:
     """
     if overhead.empty:
         return overhead
-    counts = (
-        overhead.groupby("batch", as_index=False)
-        .agg(pairs=("case", "size"), known=("time_ratio", "count"))
-        .sort_values(["pairs", "known", "batch"])
-    )
-    chosen: pd.DataFrame = overhead.loc[overhead["batch"] == counts["batch"].iloc[-1]]
+    counts = overhead.groupby("batch").agg(pairs=("case", "size"), known=("time_ratio", "count"))
+    batch = counts.sort_values(["pairs", "known", "batch"]).index[-1]
+    chosen: pd.DataFrame = overhead.loc[overhead["batch"] == batch]
     names = ["in_features", "out_features"]
     often = [chosen.groupby(name)["case"].transform("size") > 1 for name in names]
     kept = chosen[often[0] & often[1]]
     across, up = (kept[name].nunique() for name in names)
-    fills_a_grid = min(across, up) > 1 and across * up == len(kept)
-    return kept if fills_a_grid else chosen
+    return kept if min(across, up) > 1 and across * up == len(kept) else chosen
 
 
 TIE_RATIO = 1.1  # paired ratios of one process that are nearer than this may be equal
@@ -89,9 +85,9 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [*FACET, "case", *SIZES]
     measured = (frame["status"] == "ok") & (frame["role"] != AUTO)
-    ranked = frame[measured].sort_values(["median_s", "kernel"])
-    ranked = ranked.sort_values("speedup", ascending=False, kind="stable")
-    ranked = with_intervals(ranked.sort_values([*FACET, *SIZES], kind="stable"))
+    order = [*FACET, *SIZES, "speedup", "median_s", "kernel"]
+    upwards = [key != "speedup" for key in order]
+    ranked = with_intervals(frame[measured].sort_values(order, ascending=upwards))
     shown = ["commit", "kernel", "median_s", "q1_s", "q3_s", "baseline"]
     shown += ["speedup", "speedup_low", "speedup_high"]
     winners = ranked.groupby(keys, sort=False)["low"].transform("first")
@@ -108,8 +104,8 @@ def gradient_overview(frame: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
     """Return the fastest gradient and the Jacobian's overhead at a few sizes, see `spread`."""
     best = fastest(frame[frame["operation"] == "gradient"])
     keys = ["machine", "run", "device", "dtype", *SIZES]
-    ratios = ["time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
-    table = best.merge(jacobian_overhead(frame)[[*keys, *ratios]], on=keys, how="left")
+    shown = [*keys, "time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
+    table = best.merge(jacobian_overhead(frame)[shown], on=keys, how="left")
     groups = [spread(group, limit) for _, group in table.groupby(keys[:4], sort=True)]
     return pd.concat(groups) if groups else table
 
@@ -143,21 +139,17 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     is_baseline = rows["kernel"] == rows["baseline"]
     rows["speedup"] = rows["speedup"].where(~is_baseline, 1.0)
     rows = rows[rows["speedup"].notna()].sort_values(["speedup", "kernel"], ascending=[False, True])
-    own = _first(rows[~rows["role"].isin([AUTO, PEER])])
-    table = own[["kernel", "speedup", "speedup_low", "speedup_high", "efficiency", "roofline_s"]]
+    best = rows.drop_duplicates([*_CASE, "role"]).set_index(_CASE).sort_index()
+    shown = ["kernel", "speedup", "speedup_low", "speedup_high", "efficiency", "roofline_s"]
+    table = best.loc[best["role"] == "kernel", shown]
     for role in (PEER, AUTO):
-        others = _first(rows[rows["role"] == role])
-        table = table.join(others[["kernel", "speedup"]].add_prefix(f"{role}_"))
+        others = best.loc[best["role"] == role, shown[:2]]
+        table = table.join(others.add_prefix(f"{role}_"))
     return table.assign(
         speedup_vs_peer=table["speedup"] / table["peer_speedup"],
         auto_vs_best=table["auto_speedup"] / table["speedup"],
         auto_vs_peer=table["auto_speedup"] / table["peer_speedup"],
     ).reset_index()
-
-
-def with_others(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cases that a peer or `auto` was measured at."""
-    return table[table[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
 
 
 def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
@@ -195,7 +187,3 @@ def slow_first_calls(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[(frame["status"] == "ok") & frame["first_call_s"].notna()]
     seconds = rows.groupby(["operation", "kernel"])["first_call_s"].agg(["count", "median", "max"])
     return seconds[seconds["max"] >= SLOW_FIRST_CALL_S].sort_values("median").reset_index()
-
-
-def _first(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.drop_duplicates(_CASE).set_index(_CASE).sort_index()

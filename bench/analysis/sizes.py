@@ -46,33 +46,32 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
                 key = dict(zip(FACET, part, strict=True)) | {"axis": axis, **held}
                 found.append(key | {"kernel": kernel} | _of_line(line, axis))
     columns = [*FACET, "axis", *SIZES, "kernel", "first", "last"]
-    columns += [f"{what}{end}" for what in _FITS for end in ("", *_ENDS)]
+    columns += [f"{what}{end}" for what in _FITS for end in _ENDS]
     return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
 
 
-_ENDS = ("_exponent", "_low", "_high", "_formula")
+_ENDS = ("", "_exponent", "_low", "_high", "_formula")
 
 
 def _of_line(line: pd.DataFrame, axis: str) -> dict[str, Any]:
     sizes = np.log(line[axis].to_numpy(dtype=float))
     found: dict[str, Any] = {"first": line[axis].iloc[0], "last": line[axis].iloc[-1]}
     for what, (column, formula) in _FITS.items():
-        said, *numbers = _fit(sizes, line[column].to_numpy(dtype=float))
-        predicted = _fit(sizes, line[formula].to_numpy(dtype=float))[1]
-        found |= {what: said}
-        found |= dict(zip((f"{what}{end}" for end in _ENDS), (*numbers, predicted), strict=True))
+        fitted, predicted = (_fit(sizes, line[one].to_numpy(float)) for one in (column, formula))
+        names = [f"{what}{end}" for end in _ENDS]
+        found |= dict(zip(names, (*fitted, predicted[1]), strict=True))
     return found
 
 
 def _fit(x: np.ndarray, values: np.ndarray) -> tuple[str, float, float, float]:
-    nothing = (float("nan"),) * 3
-    if not (np.isfinite(values).all() and (values > 0).all()):
-        return (UNKNOWN, *nothing)
+    nothing = (np.nan, np.nan, np.nan)
+    if not (np.isfinite(values) & (values > 0)).all():
+        return UNKNOWN, *nothing
     if values.max() <= values.min() * _BLOCK:  # a count that does not grow: no line to fit
         return FITTED, 0.0, 0.0, 0.0
     line = linregress(x, np.log(values))
     if line.rvalue**2 < MIN_R_SQUARED:
-        return (NO_REGIME, *nothing)
+        return NO_REGIME, *nothing
     reach = float(student.ppf(0.975, len(x) - 2)) * line.stderr
     return FITTED, float(line.slope), float(line.slope - reach), float(line.slope + reach)
 

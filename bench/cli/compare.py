@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 
 from ..analysis import compare
-from ..common.errors import UserError, single_line
+from ..common.errors import UserError
 from ..common.units import counted, format_ratio
 from ..report.build import Keep
 from ..report.tables import KERNEL, SIZE, Column, render
@@ -18,15 +18,14 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> None:
     """Print whether the second of two runs is the faster, case by case."""
     if len(paths) != 2:
         raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
-    runs = [load_run(path) for path in paths]
-    slugs = [single_line(run.machine.slug) for run in runs]
-    if slugs[0] != slugs[1]:
+    runs = {path: load_run(path) for path in paths}
+    if len(machines := sorted({run.machine.slug for run in runs.values()})) > 1:
         raise UserError(
-            f"two runs are compared on one machine; these are of {' and '.join(slugs)}; `report` "
-            "shows machines side by side"
+            f"two runs are compared on one machine; these are of {' and '.join(machines)}; "
+            "`report` shows machines side by side"
         )
-    compare.require_same_settings(dict(zip(paths, runs, strict=True)))
-    first, second = (runs_frame({path: run}) for path, run in zip(paths, runs, strict=True))
+    compare.require_same_settings(runs)
+    first, second = (runs_frame({path: runs[path]}) for path in paths)
     print_compared(compare.compare_runs(keep(first), keep(second)))
 
 

@@ -16,10 +16,13 @@ from ..store.runs import typed_frame
 LONGEST_NAME = 38
 
 
-def _speedup(status: str, kernel: str, baseline: str, *speedup: float) -> str:
-    if status != "ok":
-        return status
-    return "baseline" if kernel == baseline else units.format_spread(*speedup)
+def _speedup(
+    status: str, kernel: str, baseline: str, ratio: float, low: float, high: float
+) -> str:
+    if status != "ok" or kernel == baseline:
+        return "baseline" if status == "ok" else status
+    half = (high / low) ** 0.5 - 1  # of the interval: the same up and down on a logarithmic scale
+    return units.format_ratio(ratio) + (f" ±{100 * half:.1f} %" if half == half else "")
 
 
 _SPEEDUP = ("status", "kernel", "baseline", "speedup", "speedup_low", "speedup_high")

@@ -1,6 +1,5 @@
 """How the numbers of a report are written: with units, three digits, spread in brackets."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -85,16 +84,6 @@ def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str
     return f"{digits(ratio)}×{interval}"
 
 
-def format_spread(ratio: float, low: float, high: float) -> str:
-    """Write a ratio with the half of its interval, which is the same up and down on a log scale.
-
-    >>> format_spread(5.7, 5.42, 6.0), format_spread(5.7, np.nan, np.nan)
-    ('5.70× ±5.2 %', '5.70×')
-    """
-    half = (high / low) ** 0.5 - 1
-    return format_ratio(ratio) + (f" ±{100 * half:.1f} %" if np.isfinite(half) else "")
-
-
 def format_case(batch: int, in_features: int, out_features: int) -> str:
     """Write the sizes of a case.
 
@@ -122,12 +111,3 @@ def format_percent(part: float) -> str:
     '43.7 %'
     """
     return f"{digits(100 * part)} %" if np.isfinite(part) else UNKNOWN
-
-
-def as_duration(seconds: float) -> str:
-    """Write at least so many seconds as `duration` reads them: `90s`, `10m`, `1.5h`."""
-    if seconds <= 90:
-        return f"{10 * math.ceil(seconds / 10)}s"
-    if seconds <= 3600:
-        return f"{math.ceil(seconds / 60)}m"
-    return f"{math.ceil(seconds / 360) / 10:g}h"

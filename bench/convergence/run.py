@@ -8,7 +8,6 @@ from pathlib import Path
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.provenance import Provenance
 from ..machine.info import machine_slug
 from ..run.process import Event, WorkerProcess
 from .records import ConvergenceRun, TaskInfo, TrainerResult
@@ -24,8 +23,8 @@ def measure_convergence(
     found = [_run_process(task, number, show) for number in range(processes)]
     accounts = [sorted(one.pop("results"), key=itemgetter("trainer")) for one in found]
     results = [merge_processes(same) for same in zip(*accounts, strict=True)]
-    now = Provenance.of(get_commit_info())
-    run = ConvergenceRun.of(now, machine=machine_slug(), task=task, results=results, **found[0])
+    here = {"machine": machine_slug(), "task": task, "results": results}
+    run = ConvergenceRun.of(get_commit_info(), **here, **found[0])
     return run.store(out), run
 
 

@@ -140,7 +140,8 @@ def source(frame: pd.DataFrame) -> Markdown:
 
 def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Return the name of each operation and device that others were measured at, with its sums."""
-    grouped = ranking.with_others(relative).groupby(["operation", "device"], sort=False)
+    others = relative[relative[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
+    grouped = others.groupby(["operation", "device"], sort=False)
     return [
         (
             f"{str(where[0]).capitalize()} on {where[1]}",

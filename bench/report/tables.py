@@ -17,8 +17,7 @@ from ..store.columns import FRAME
 from .markdown import markdown_table
 
 FLAG = "†"  # a measured case with a warning
-_DECLARED = {column.name: column for column in FRAME}
-LETTERS = {name: _DECLARED[name].heading for name in SIZES}
+LETTERS = {name: FRAME[name].heading for name in SIZES}
 
 
 def as_text(value: Any) -> str:
@@ -146,7 +145,7 @@ def _count(number: float) -> str:
 
 def _declared(name: str, **changes: Any) -> Column:
     """Return a column as a run declares it, under its heading."""
-    column = _DECLARED[name]
+    column = FRAME[name]
     shown = Column(column.heading, name, as_text if column.format is str else column.format)
     return shown._replace(**changes)
 
@@ -165,8 +164,7 @@ SPEEDUP = _declared(
 )  # fmt: skip
 _MEASURED = (
     *(TIME, SPEEDUP),
-    _declared("device_cold_s", heading="device time, cold", optional=True),
-    _declared("device_hot_s", heading="device time, hot", optional=True),
+    *(_declared(f"device_{cache}_s", optional=True) for cache in ("cold", "hot")),
     *(_declared(name, optional=True) for name in ("launch_gap_s", "efficiency")),
     *(_declared("peak_bytes"), PREDICTED, _declared("max_rel_error")),
 )

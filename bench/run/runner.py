@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.provenance import Provenance
+from ..common.provenance import file_stem
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name
 from ..plan.selection import Selection
@@ -186,9 +186,9 @@ def _store(results: Path, run: dict[str, Any]) -> Path:
             f"is stored ({outcomes[0]['kernel']}: {outcomes[0]['reason']}); choose other sizes or "
             "kernels, see `plan`"
         )
-    origin = Provenance.of(run["commit_info"], datetime.fromisoformat(run["datetime"]))
+    at = datetime.fromisoformat(run["datetime"])
     folder = results / "runs" / str(run["machine"]["slug"])
-    name = origin.file_stem(run["settings"]["grid"])
+    name = file_stem(run["commit_info"]["id"], at, run["settings"]["grid"])
     for number in count(1):
         with suppress(ExistsError):
             return write_run(folder / f"{name}{f'-{number}' * (number > 1)}.json", run)

@@ -26,7 +26,6 @@ from mlr.oracle import checked_calls
 
 from ..common.errors import UserError
 from ..common.garbage import gc_paused
-from ..common.provenance import Provenance
 from ..machine.devices import Call
 from ..machine.info import machine_info, machine_slug, packages
 from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
@@ -103,7 +102,7 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
         "cores": machine_info()["cores"], "threads": threads,
     }  # fmt: skip
     return ScalingRun.of(
-        Provenance.of(get_commit_info()), machine=machine, mode=plan.mode, world=workers.world,
+        get_commit_info(), machine=machine, mode=plan.mode, world=workers.world,
         settings={
             "rounds": plan.rounds, "threads": threads, "slice_s": SLICE_S,
             "backend": dist.get_backend(), "cases": len(plan.cases), "complete": False,

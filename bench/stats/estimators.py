@@ -13,10 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # and no more of it: every measuring process imports this
 
-CONFIDENCE = 0.95
-# The variance of the median of Walsh averages over that of the mean, for normal values.
-HODGES_LEHMANN = math.pi / 3
-
 
 class Estimate(NamedTuple):
     """A centre and the ends of its interval; the ends are None where there is no interval."""
@@ -38,8 +34,6 @@ def hodges_lehmann(values: Sequence[float]) -> float:
 
     One wild process in five does not move it far; for two values it is their mean.
     """
-    if not values:
-        raise ValueError("a centre needs at least one value; got none")
     return statistics.median((a + b) / 2 for a, b in combinations_with_replacement(values, 2))
 
 
@@ -85,8 +79,9 @@ def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
         total = prior.freedom + freedom
         own = (prior.freedom * prior.variance + freedom * own) / total
         freedom = total
-    loss = HODGES_LEHMANN if count > 2 else 1.0
-    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(loss * own / count)
+    # The variance of the median of Walsh averages over that of the mean, for normal values.
+    loss = math.pi / 3 if count > 2 else 1.0
+    reach = float(special.stdtrit(freedom, 0.975)) * math.sqrt(loss * own / count)
     return Estimate(centre, centre - reach, centre + reach)
 
 
@@ -100,10 +95,7 @@ def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
 def _distribution(count: int) -> NDArray[np.float64]:
     ways = np.ones(1)
     for rank in range(1, count + 1):
-        longer = np.zeros(len(ways) + rank)
-        longer[: len(ways)] += ways
-        longer[rank:] += ways
-        ways = longer
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
     return np.cumsum(ways) / 2.0**count
 
 

@@ -6,9 +6,8 @@ What cannot be read or written is one line: the rule, what came, what to do.
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
-from ..common.provenance import parse_utc
 from .schema import SCHEMA
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_datetime = attrgetter("datetime")
 
 
 class ExistsError(UserError):
@@ -29,15 +26,11 @@ class ExistsError(UserError):
 
 def load_model(path: Path, model: type[_Model], what: str) -> _Model:
     """Read a stored result, `what` it is called: `a run file`."""
-    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        remedy = "check the path, or measure one"
-        raise _refused(what, "exist", path, " is not there", remedy) from error
     except (OSError, ValueError) as error:  # UnicodeDecodeError; a NUL byte in the path
-        came, remedy = f" is not ({_why(error)})", "check its rights or give another file"
-        raise _refused(what, "be readable UTF-8 text", path, came, remedy) from error
+        rule, came = "exist and be readable UTF-8 text", f" is not ({_why(error)})"
+        raise _refused(what, rule, path, came, "check the path, or give another file") from error
     return _validated(text, path, model, what)
 
 
@@ -95,18 +88,12 @@ def first_error(error: ValidationError) -> str:
 
 
 def store_model(
-    path: Path,
-    found: BaseModel | Mapping[str, Any],
-    model: type[BaseModel],
-    what: str,
-    exclusive: bool = False,
+    path: Path, document: dict[str, Any], model: type[BaseModel], what: str, exclusive: bool = False
 ) -> Path:
     """Write a result as it will be read back, all of it or nothing.
 
     An `exclusive` one is refused with an ExistsError where there is a file of its name.
     """
-    path = Path(path)
-    document = found.model_dump(by_alias=True) if isinstance(found, BaseModel) else found
     try:
         text = json.dumps(document, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -193,15 +180,6 @@ def append_line(path: Path, line: str) -> None:
         except OSError:
             os.truncate(path, end)
             raise
-
-
-def load_latest(
-    folder: Path, model: type[_Model], what: str, key: Callable[[_Model], tuple[Any, ...]]
-) -> list[_Model]:
-    """Read the results below a folder and return the newest of each key, sorted by it."""
-    models = [load_model(path, model, what) for path in sorted(folder.rglob("*.json"))]
-    found = {key(one): one for one in sorted(models, key=lambda one: parse_utc(_datetime(one)))}
-    return [found[name] for name in sorted(found)]
 
 
 def swap(names: Iterable[str], new: Path, folder: Path, old: Path) -> None:

@@ -3,15 +3,17 @@
 An alias is the name of a field in the file.
 """
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..common.provenance import Provenance, parse_utc
+from ..common.provenance import file_stem, parse_utc
 from .columns import Name, Slug
-from .files import load_latest, store_model
+from .files import load_model, store_model
 from .schema import Commit
 
 
@@ -34,11 +36,11 @@ class StoredResult(Record):
     packages: dict[str, str]
 
     @classmethod
-    def of(cls, now: Provenance, **fields: Any) -> Self:
-        """Return a result of this time and commit."""
-        commit = {"id": now.commit, "dirty": now.dirty}
-        time = now.at.isoformat(timespec="seconds")
-        return cls.model_validate({"schema": 2, "datetime": time, "commit_info": commit} | fields)
+    def of(cls, commit_info: Mapping[str, Any], **fields: Any) -> Self:
+        """Return a result of this moment and of pytest-benchmark's `commit_info`."""
+        commit = {name: commit_info[name] for name in ("id", "dirty")}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls.model_validate({"schema": 2, "datetime": now, "commit_info": commit} | fields)
 
     @property
     def key(self) -> tuple[str | int, ...]:
@@ -53,11 +55,14 @@ class StoredResult(Record):
 
     def store(self, out: Path, suffix: str = "") -> Path:
         """Write it to the folder of its machine and return where; an earlier state is replaced."""
-        now = Provenance(self.commit_info.id, self.commit_info.dirty, parse_utc(self.datetime))
-        path = out / self.machine / f"{now.file_stem(suffix).removesuffix('-')}.json"
-        return store_model(path, self, type(self), self.what)
+        stem = file_stem(self.commit_info.id, parse_utc(self.datetime), suffix).removesuffix("-")
+        path = out / self.machine / f"{stem}.json"
+        return store_model(path, self.model_dump(by_alias=True), type(self), self.what)
 
     @classmethod
     def latest(cls, folder: Path) -> list[Self]:
         """Return the newest of each key below a folder, sorted by it."""
-        return load_latest(folder, cls, cls.what, lambda one: one.key)
+        stored = [load_model(path, cls, cls.what) for path in sorted(folder.rglob("*.json"))]
+        stored.sort(key=lambda one: parse_utc(one.datetime))
+        newest = {one.key: one for one in stored}
+        return [newest[key] for key in sorted(newest)]

@@ -12,14 +12,11 @@ import pandas as pd
 
 from ..common.errors import UserError, single_line
 from ..common.provenance import parse_utc
-from .columns import FRAME, columns_of
+from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
 
-NAMES = tuple(column.name for column in FRAME)
 WHAT = "a run file"
-_PLANNED, _MEASURED = columns_of("case", "plan"), columns_of("measured")
-_STATS = columns_of("stats")
 
 
 def load_run(path: Path) -> Run:
@@ -46,7 +43,7 @@ def latest_runs(heads: Mapping[Path, Head]) -> list[Path]:
     return [kinds[kind] for kind in sorted(kinds)]
 
 
-def write_run(path: Path, run: Run | Mapping[str, Any]) -> Path:
+def write_run(path: Path, run: dict[str, Any]) -> Path:
     """Write a run as a new file, all of it or nothing."""
     return store_model(path, run, Run, WHAT, exclusive=True)
 
@@ -78,19 +75,19 @@ def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
 
 
 def typed_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Return the frame of rows by column, each of its type; what a row lacks is missing there."""
-    frame = pd.DataFrame(list(rows), columns=list(NAMES), dtype=object)
-    return frame.astype({column.name: column.dtype for column in FRAME})
+    """Return rows as a frame with the columns of a run and their types."""
+    frame = pd.DataFrame(list(rows), columns=list(FRAME), dtype=object)
+    return frame.astype({name: column.dtype for name, column in FRAME.items()})
 
 
 def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
     commit = run.commit_info
-    row = dict.fromkeys(NAMES) | {"run": name, "datetime": run.datetime, "commit": commit.id}
-    row |= {"dirty": commit.dirty, "machine": run.machine.slug}
+    row = {"run": name, "datetime": run.datetime, "commit": commit.id, "dirty": commit.dirty}
+    row |= {"machine": run.machine.slug}
     measured = {benchmark.fullname: benchmark for benchmark in run.benchmarks}
     for outcome in run.outcomes:
         size = f"{outcome.batch}x{outcome.in_features}x{outcome.out_features}"
-        planned = {column.name: getattr(outcome, column.name) for column in _PLANNED}
+        planned = {column.name: getattr(outcome, column.name) for column in (*OF_CASE, *OF_PLAN)}
         numbers = _numbers(measured[outcome.fullname]) if outcome.fullname in measured else {}
         yield row | {"fullname": outcome.fullname, "case": size} | planned | numbers
 
@@ -98,25 +95,19 @@ def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
 def _numbers(benchmark: Benchmark) -> dict[str, object]:
     stats, extra = benchmark.stats, benchmark.extra_info
     return {
-        **{column.name: getattr(stats, column.name.removesuffix("_s")) for column in _STATS},
-        **{column.name: getattr(extra, column.name) for column in _MEASURED},
+        **{column.name: getattr(stats, column.name.removesuffix("_s")) for column in OF_STATS},
+        **{column.name: getattr(extra, column.name) for column in MEASURED},
         "warnings": "; ".join(extra.warnings or ()) or None,
     }
 
 
 def find_runs(folder: Path) -> list[Path]:
     """Return every run file below a folder, sorted by path."""
-
-    def refuse(error: OSError) -> None:
+    try:
+        os.listdir(folder)
+    except OSError as error:
         raise UserError(
             f"stored runs are read from a folder: {single_line(folder)} cannot be listed "
             f"({single_line(error.strerror, 120)}); give the folder of the runs"
         ) from error
-
-    found = os.walk(folder, onerror=refuse)
-    return sorted(
-        Path(root, name)
-        for root, _, names in found
-        for name in names
-        if name.endswith(".json") and not name.startswith(".")
-    )
+    return sorted(folder.rglob("[!.]*.json"))

@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from .columns import SAMPLE, SIZES, Above, Amount, Column, Count, Name, Role, Size, columns_of
+from . import columns
+from .columns import SIZES, Above, Amount, Count, Name, Role, Size
 
 SCHEMA = 2
 
@@ -23,13 +24,16 @@ class _Model(BaseModel):
     )
 
 
-def _with_columns(base: type[BaseModel], columns: Sequence[Column]) -> Any:
+def _with_columns(base: type[BaseModel], declared: Sequence[columns.Column]) -> Any:
     """Return a model with a field for each column."""
-    fields: Any = {c.name: (c.type, None if c.is_optional else ...) for c in columns}
+    fields: Any = {
+        column.name: (column.type, None if type(None) in get_args(column.type) else ...)
+        for column in declared
+    }
     return create_model("WithColumns", __base__=base, **fields)
 
 
-class Case(_with_columns(_Model, columns_of("case"))):  # type: ignore[misc]
+class Case(_with_columns(_Model, columns.OF_CASE)):  # type: ignore[misc]
     """What was to be measured: one kernel at one size."""
 
     role: Role = "kernel"
@@ -40,13 +44,13 @@ class Case(_with_columns(_Model, columns_of("case"))):  # type: ignore[misc]
         return tuple(getattr(self, name) for name in names)
 
 
-class Outcome(_with_columns(Case, columns_of("plan"))):  # type: ignore[misc]
+class Outcome(_with_columns(Case, columns.OF_PLAN)):  # type: ignore[misc]
     """One planned case and what became of it."""
 
     fullname: Name
 
 
-class ExtraInfo(_with_columns(Case, columns_of("plan", "measured"))):  # type: ignore[misc]
+class ExtraInfo(_with_columns(Case, (*columns.OF_PLAN, *columns.MEASURED))):  # type: ignore[misc]
     """The columns a benchmark carries beside its times."""
 
     status: Literal["ok"]
@@ -60,7 +64,7 @@ class ExtraInfo(_with_columns(Case, columns_of("plan", "measured"))):  # type: i
         return self
 
 
-class Sample(_with_columns(_Model, SAMPLE)):  # type: ignore[misc]
+class Sample(_with_columns(_Model, columns.SAMPLE)):  # type: ignore[misc]
     """What one process measured of a case, and how quiet the machine was."""
 
     number: Count = Field(alias="process")
@@ -183,9 +187,8 @@ class Run(Head):
                 raise ValueError(f"only an ok outcome has a benchmark, and one: {name!r} breaks it")
             if benchmark.extra_info.key() != outcome.key():
                 raise ValueError(f"benchmark and outcome {name!r} differ in the case")
-        for name, outcome in planned.items():
-            if outcome.status == "ok":
-                raise ValueError(f"an ok outcome must have a benchmark: {name!r} has none")
+        if left := [name for name, outcome in planned.items() if outcome.status == "ok"]:
+            raise ValueError(f"an ok outcome must have a benchmark: {left[0]!r} has none")
         return self
 
 

@@ -3,8 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
+from traceback import extract_tb
 
-from ...common.errors import UserError, in_one_line, raised_at
+from ...common.errors import UserError, in_one_line
 from ...common.paths import ROOT
 from ...gate.blocks import BASE, HEAD
 from ...gate.config import Thresholds, read_config
@@ -51,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(
-            f"the gate could not measure: {in_one_line(error)} (at {raised_at(error)})"
-        ) from error
+        *_, last = extract_tb(error.__traceback__)
+        where = f"{Path(last.filename).name}:{last.lineno}"
+        raise UserError(f"the gate could not measure: {in_one_line(error)} (at {where})") from error
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,8 @@ from ...report.build import Keep, write_report, write_table
 from ...report.subject import Subject
 from ...scaling import section as scaling
 from ...scaling.records import ScalingRun
-from ...store.runs import NAMES, find_runs, latest_runs, load_frame, load_heads
+from ...store.columns import FRAME
+from ...store.runs import find_runs, latest_runs, load_frame, load_heads
 from ..compare import compare_files
 from ..types import formats
 
@@ -159,7 +160,7 @@ def _require_comparison(text: str) -> None:
     for node in nodes:
         if not isinstance(node, _ALLOWED):
             raise ValueError(f"{type(node).__name__} is not allowed")
-        if isinstance(node, ast.Name) and node.id not in NAMES:
+        if isinstance(node, ast.Name) and node.id not in FRAME:
             raise ValueError(f"{node.id} is no column")
     if not any(isinstance(node, ast.Compare) for node in nodes):
         raise ValueError("it compares nothing")

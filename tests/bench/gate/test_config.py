@@ -9,7 +9,6 @@ import pytest
 from bench.cli.main import make_parser
 from bench.cli.types import count, duration, share
 from bench.common.errors import UserError
-from bench.common.units import as_duration
 from bench.gate.config import GateConfig, Thresholds, read_config
 
 
@@ -25,14 +24,6 @@ def test_durations_and_shares_are_numbers(
     read: Callable[[str], float], text: str, value: float
 ) -> None:
     assert read(text) == value
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "10s"), (81, "90s"), (91, "2m"), (3_600, "60m"), (3_601, "1.1h")]
-)
-def test_a_duration_is_written_as_it_is_read(seconds: float, text: str) -> None:
-    assert as_duration(seconds) == text
-    assert duration(text) >= seconds
 
 
 @pytest.mark.parametrize(

@@ -154,9 +154,9 @@ def test_no_verdict_rests_on_fewer_blocks_nor_on_more(thorough: bool) -> None:
     ("reached_s", "ended", "budget"),
     [
         ([9.0], "after 0 blocks of about 9.00 s", "4m"),  # 9 + 20 · 9
-        ([6.0, 10.0, 14.0], "after 2 blocks of about 4.00 s", "90s"),  # 6 + 20 · 4
-        ([6.0, 10.0], "after 1 block of about 4.00 s", "90s"),
-        ([5.0, *range(7, 47, 2)], "after 20 blocks of about 2.00 s", "90s"),  # 5 + 38 · 2
+        ([6.0, 10.0, 14.0], "after 2 blocks of about 4.00 s", "2m"),  # 6 + 20 · 4
+        ([6.0, 10.0], "after 1 block of about 4.00 s", "2m"),
+        ([5.0, *range(7, 47, 2)], "after 20 blocks of about 2.00 s", "2m"),  # 5 + 38 · 2
     ],
 )
 def test_a_budget_that_is_too_small_names_one_that_suffices(

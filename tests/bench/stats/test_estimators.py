@@ -13,8 +13,6 @@ def test_one_wild_process_in_five_moves_the_centre_little() -> None:
     logs = [math.log(value) for value in (5.6, 5.7, 5.75, 14.8, 5.65)]
     assert math.exp(hodges_lehmann(logs)) == pytest.approx(5.7, rel=0.02)
     assert math.exp(float(np.mean(logs))) > 6.5  # what a mean would have said
-    with pytest.raises(ValueError, match="at least one"):
-        hodges_lehmann([])
 
 
 @pytest.mark.parametrize("processes", [2, 5])

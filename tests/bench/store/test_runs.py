@@ -15,8 +15,8 @@ import pytest
 from run_builder import add_case, build_run, rename, save
 
 from bench.common.errors import UserError
+from bench.store.columns import FRAME
 from bench.store.runs import (
-    NAMES,
     find_runs,
     latest_runs,
     load_frame,
@@ -45,7 +45,7 @@ def refusal(path: Path) -> str:
 
 def test_frame_has_a_row_per_planned_case(run: dict[str, Any], tmp_path: Path) -> None:
     frame = load_frame([save(run, tmp_path / "a.json")])
-    assert list(frame.columns) == list(NAMES)
+    assert list(frame.columns) == list(FRAME)
     assert len(frame) == len(run["outcomes"])
     assert set(frame["case"]) == {"33x6x3", "10000x256x64"}
     ok = frame["status"] == "ok"
@@ -85,7 +85,7 @@ def test_runs_that_nothing_tells_apart_are_refused(run: dict[str, Any], tmp_path
 def test_write_and_load_round_trip(run: dict[str, Any], tmp_path: Path) -> None:
     path = write_run(tmp_path / "new" / "a.json", run)
     assert json.loads(path.read_text()) == run
-    again = write_run(tmp_path / "new" / "b.json", load_run(path))
+    again = write_run(tmp_path / "new" / "b.json", load_run(path).model_dump(by_alias=True))
     assert load_run(again) == load_run(path)
     assert json.loads(again.read_text())["machine_info"] == run["machine_info"]
     assert sorted(os.listdir(path.parent)) == ["a.json", "b.json"]
