@@ -16,9 +16,7 @@ from ..store.runs import typed_frame
 LONGEST_NAME = 38
 
 
-def _speedup(
-    status: str, kernel: str, baseline: str, ratio: float, low: float, high: float
-) -> str:
+def _speedup(status: str, kernel: str, baseline: str, ratio: float, low: float, high: float) -> str:
     if status != "ok" or kernel == baseline:
         return "baseline" if status == "ok" else status
     half = (high / low) ** 0.5 - 1  # of the interval: the same up and down on a logarithmic scale

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..common.errors import UserError
 from ..common.units import counted
 from ..measure.timing import wall_clock
-from ..plan.benchmark import planned
-from ..plan.feasibility import predict
+from ..plan.benchmark import planned, predict
 from ..plan.selection import Selection
 from .blocks import BASE, HEAD, WORKER, Found, KernelCase, Spec, interleave_processes, run_block
 from .config import GateConfig

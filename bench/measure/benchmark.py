@@ -14,8 +14,7 @@ from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, check_on_other_
 from ..common.errors import in_one_line
 from ..common.units import format_bytes
 from ..machine.devices import Call, device_of
-from ..plan.benchmark import Benchmark
-from ..plan.feasibility import Outcome, roofline_s
+from ..plan.benchmark import Benchmark, Outcome, roofline_s
 from ..store.schema import Ceilings
 from .memory import is_out_of_memory, measure_memory
 from .paired import PairedRatio, paired_ratio

@@ -3,15 +3,13 @@
 It loads torch only to check a selection: a command sets its environment before that.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 from ..common.errors import UserError
 from .grid import DEFAULT_GRID, GRIDS
@@ -44,7 +42,7 @@ class Selection:
     seed: int = _axis("seed of the inputs (default: 0)", 0, int)
 
     @classmethod
-    def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Selection:
+    def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Self:
         """Read the axes off parsed options, load the kernels, and check all of them."""
         from mlr import KERNELS, OPERATIONS, KernelFileError, load_installed, load_kernels
 
@@ -63,12 +61,8 @@ class Selection:
         except KernelFileError as error:
             raise UserError(str(error)) from error
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
-        for name, valid in (
-            ("operation", OPERATIONS),
-            ("kernel", sorted(KERNELS)),
-            ("device", DEVICES),
-            ("dtype", dtypes),
-        ):
+        known = {"operation": OPERATIONS, "kernel": sorted(KERNELS), "device": DEVICES}
+        for name, valid in (known | {"dtype": dtypes}).items():
             raw[name] = names(raw[name], f"--{name}", valid)
         here = (one for one in DEVICES if unavailable_reason(one) is None)
         raw["device"] = raw["device"] or tuple(here)

@@ -146,10 +146,9 @@ class RunState:
             self._latest_at = event.at
 
     def _end(self, event: Done) -> None:
-        key = event.process, event.fullname
-        if key in self.done:  # by a process that outlived its runner
+        if (event.process, event.fullname) in self.done:  # by a process that outlived its runner
             return
-        self.current, self.done[key] = None, event
+        self.current, self.done[event.process, event.fullname] = None, event
         if event.outcome["status"] != "ok":
             self.failures.setdefault(event.fullname, event)
         if event.sample is not None:
@@ -187,8 +186,8 @@ class RunState:
         """
         verified = self.done.get((0, name))
         roofline_s = verified.outcome.get("roofline_s") if verified else None
-        long = roofline_s is not None and roofline_s >= LONG_CALL_S
-        return min(self.plan.processes, LONG_PROCESSES) if long else self.plan.processes
+        most = LONG_PROCESSES if (roofline_s or 0.0) >= LONG_CALL_S else self.plan.processes
+        return min(self.plan.processes, most)
 
     def contended(self) -> list[str]:
         """Return the benchmarks with fewer undisturbed samples than there should be samples."""

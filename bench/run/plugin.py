@@ -54,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise pytest.UsageError(f"--benchmark-json needs a folder that can be written; got {path}")
     record = Recorder(axes, config.getoption("mlr_journal"), config.getoption("mlr_process"))
+    record.few_rounds = config.getoption("benchmark_min_rounds", MIN_ROUNDS) == MIN_ROUNDS
     config.stash[RECORD] = record
     if record.journal is None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(threads())  # as in a run; the environment of its processes says so
@@ -77,6 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give the benchmark every planned case; parameters are strings and integers."""
     if "measure" not in metafunc.fixturenames:
         return
+    metafunc.fixturenames.extend(PARAMETERS)  # `measure` reads them off the test
     plan = metafunc.config.stash[PLAN]
     values = [
         pytest.param(
@@ -100,23 +102,13 @@ def marks_of(case: Case) -> list[pytest.MarkDecorator]:
 
 
 @pytest.fixture
-def measure(
-    request: pytest.FixtureRequest,
-    benchmark: Any,
-    operation: str,
-    kernel: str,
-    device: str,
-    dtype: str,
-    batch: int,
-    in_features: int,
-    out_features: int,
-) -> Callable[[], None]:
+def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None]:
     """Return the function that measures this test's benchmark and records it."""
     record = request.config.stash[RECORD]
-    case = Case(operation, device, dtype, batch, in_features, out_features, record.axes.seed)
-    entry = Benchmark(get_kernel(kernel), case)
-    few_rounds = request.config.getoption("benchmark_min_rounds") == MIN_ROUNDS
-    return lambda: record.measure(entry, request.node.nodeid, benchmark, few_rounds)
+    parameters = dict(request.node.callspec.params)
+    kernel = get_kernel(parameters.pop("kernel"))
+    entry = Benchmark(kernel, Case(**parameters, seed=record.axes.seed))
+    return lambda: record.measure(entry, request.node.nodeid, benchmark)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

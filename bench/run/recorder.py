@@ -12,11 +12,10 @@ from pytest_benchmark.utils import get_commit_info
 
 from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
-from ..measure.benchmark import BenchmarkFailedError, Rounds, Timer, measure_sample, verify
+from ..measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
-from ..plan.benchmark import Benchmark
-from ..plan.feasibility import Outcome, predict
+from ..plan.benchmark import Benchmark, Outcome, predict
 from ..plan.grid import LONGEST_CALL_S
 from ..plan.selection import Selection
 from ..store.columns import SIZES
@@ -35,6 +34,7 @@ class Recorder:
         self.axes = axes
         self.process = process  # 0 verifies, the others time; None without a runner, for both
         self.journal = Journal(Path(journal)) if journal else None
+        self.few_rounds = True  # of a slow call; not where the command line asks for rounds
         self.outcomes: dict[str, Outcome] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self._parent = os.getppid()
@@ -90,7 +90,7 @@ class Recorder:
         except OSError as error:
             pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=JOURNAL_LOST)
 
-    def measure(self, entry: Benchmark, name: str, benchmark: Any, few_rounds: bool) -> None:
+    def measure(self, entry: Benchmark, name: str, benchmark: Any) -> None:
         """Measure one benchmark and record it; a test of another status is skipped or fails."""
         if self.journal is not None and os.getppid() != self._parent:
             pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
@@ -100,48 +100,44 @@ class Recorder:
             outcome.status, outcome.reason = "oom", reason
         process = self.process or 0
         self._note(Start(process=process, fullname=name, outcome=outcome.columns()))
-        if outcome.status != "ok" or ceilings is None:
-            self._end(name, outcome, spent)
+        tried, measured = outcome.status == "ok", dict[str, Any]()
+        if tried and ceilings is not None:
+            with suppress(BenchmarkFailedError):  # the outcome says why
+                if not self.process:
+                    verify(entry, outcome, ceilings, spent)
+                if self.process != 0:
+                    measured = self._sample(entry, outcome, name, benchmark, spent)
+        self.outcomes[name] = outcome
+        if outcome.status == "oom":
+            self._out_of_memory.append(outcome.columns())
+        found = {"process": process, "fullname": name, "outcome": outcome.columns()}
+        self._note(Done(**found, **measured, spent=asdict(spent)))
+        if not tried:
             pytest.skip(f"{outcome.status}: {outcome.reason}")
-        sample = None
-        with suppress(BenchmarkFailedError):  # the outcome says why
-            if not self.process:
-                verify(entry, outcome, ceilings, spent)
-            if self.process != 0:
-                timer = _timer(benchmark, few_rounds)
-                sample = measure_sample(entry, outcome, timer, spent, self.process or 1)
         if outcome.status != "ok":
             benchmark.has_error = True
             if benchmark.stats is not None:  # a wrong result carries no time
                 benchmark.stats.stats.data.clear()
-            self._end(name, outcome, spent)
             pytest.fail(f"{outcome.status}: {outcome.reason}", pytrace=False)
+
+    def _sample(
+        self, entry: Benchmark, outcome: Outcome, name: str, benchmark: Any, spent: PhaseTimer
+    ) -> dict[str, Any]:
+        def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
+            if about_s > SLOW_CALL_S and self.few_rounds:
+                benchmark.pedantic(call, rounds=SLOW_ROUNDS)
+            else:
+                benchmark(call)
+            if not benchmark.enabled:
+                return None
+            return Rounds(float(benchmark.stats["median"]), int(benchmark.stats["rounds"]))
+
+        sample = measure_sample(entry, outcome, timer, spent, self.process or 1)
         if sample is None:
-            self._end(name, outcome, spent)
-            return
+            return {}
         if self.process is None:
             columns = summarise(outcome.columns(), [sample.columns(1)], None)
             benchmark.extra_info.update(columns)
             self.results[name] = {**columns, "median_s": sample.median_s}
         stats = benchmark.stats.as_dict(include_data=False)
-        self._end(name, outcome, spent, sample=sample.columns(process), benchmark=stats)
-
-    def _end(self, name: str, outcome: Outcome, spent: PhaseTimer, **measured: Any) -> None:
-        self.outcomes[name] = outcome
-        if outcome.status == "oom":
-            self._out_of_memory.append(outcome.columns())
-        measured |= {"process": self.process or 0, "fullname": name, "outcome": outcome.columns()}
-        self._note(Done(**measured, spent=asdict(spent)))
-
-
-def _timer(benchmark: Any, few_rounds: bool) -> Timer:
-    def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
-        if about_s > SLOW_CALL_S and few_rounds:
-            benchmark.pedantic(call, rounds=SLOW_ROUNDS)
-        else:
-            benchmark(call)
-        if not benchmark.enabled:
-            return None
-        return Rounds(float(benchmark.stats["median"]), int(benchmark.stats["rounds"]))
-
-    return timer
+        return {"sample": sample.columns(self.process or 0), "benchmark": stats}

@@ -37,7 +37,6 @@ CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its e
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
 MAX_RERUNS = 2  # at most so many more processes for benchmarks that were timed under contention
 RERUN_SHARE = 0.1  # of the time that the processes took
-NOT_TRIED = ("infeasible", "unsupported")
 _PYTEST = (
     *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
     *("-p", "pytest_benchmark.plugin"),
@@ -79,8 +78,7 @@ def run_plan(
         path = _store(results, compose(state))
     finally:
         state.read()  # what ended since the last look
-        tried = any(one.outcome["status"] not in NOT_TRIED for one in state.done.values())
-        if path is not None or not tried:
+        if path is not None or not state.done:
             state.journal.path.unlink()
             with suppress(OSError):  # it holds the journals of other runs
                 unfinished.rmdir()

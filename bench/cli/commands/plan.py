@@ -12,8 +12,7 @@ from ...common.units import counted, format_bytes, format_time
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
-from ...plan.benchmark import Benchmark, planned
-from ...plan.feasibility import predict, roofline_s
+from ...plan.benchmark import Benchmark, planned, predict, roofline_s
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...report.tables import STATUS, Column

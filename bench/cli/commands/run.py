@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
-from ...plan.benchmark import planned, require_supported
+from ...plan.benchmark import planned, require_feasible
 from ...plan.grid import PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
@@ -28,8 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     axes = Selection.from_args(arguments)
     plan = planned(axes)
-    require_supported(plan)
     processes = arguments.processes or PROCESSES[axes.grid]
+    require_feasible(plan)
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume

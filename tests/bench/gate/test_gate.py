@@ -421,7 +421,7 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     no_cuda = {"cuda": "no CUDA device here"}
-    monkeypatch.setattr("bench.plan.feasibility.unavailable_reason", no_cuda.get)
+    monkeypatch.setattr("bench.plan.benchmark.unavailable_reason", no_cuda.get)
     both = "--kernel=matmul,einsum"
     assert gate(ROOT, ROOT, tmp_path, both, "--device=cuda") == 2
     said = capsys.readouterr().err

@@ -15,8 +15,7 @@ from bench.machine.devices import CPU, DEVICES, Accelerator, device_of
 from bench.measure.memory import measure_memory
 from bench.measure.paired import paired_ratio
 from bench.measure.timing import seconds_per_call
-from bench.plan.benchmark import planned
-from bench.plan.feasibility import predict
+from bench.plan.benchmark import planned, predict
 from bench.plan.selection import Selection, add_axes
 from bench.run.plugin import marks_of
 from mlr import KERNELS, Case, Problem, get_kernel

@@ -12,8 +12,7 @@ from paths import HELPERS
 from bench.cli.main import main
 from bench.measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
 from bench.measure.timing import PhaseTimer, repeats_of, time_batch
-from bench.plan.benchmark import Benchmark
-from bench.plan.feasibility import Outcome, predict
+from bench.plan.benchmark import Benchmark, Outcome, predict
 from bench.run import runner
 from bench.run.aggregate import summarise
 from bench.store.runs import load_frame

@@ -6,7 +6,6 @@ What is tried without measuring has `fake_worker` in the place of the process th
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -252,31 +251,6 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path, 
     for name in frame.loc[is_ok, "fullname"]:
         assert {1, 2} <= {number for number, one in after if one == name}
     assert not (tmp_path / "unfinished").exists()
-
-
-@pytest.mark.slow
-@needs_proc
-def test_a_full_disk_loses_nothing_measured(tmp_path: Path) -> None:
-    """Where the journal cannot grow, the run ends with one line and goes on when there is room."""
-    room = 9_000
-    ended = subprocess.run(
-        [*RUN, f"--out={tmp_path}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "cannot be written" in ended.stderr
-    (journal,) = tmp_path.glob("unfinished/*.jsonl")
-    assert journal.stat().st_size <= room
-    assert any(isinstance(event, Done) for event in events(tmp_path))
-    assert resume(tmp_path) == 0
-    (path,) = tmp_path.rglob("*.json")
-    assert set(load_frame([path])["status"]) == {"ok"}
 
 
 @pytest.mark.slow

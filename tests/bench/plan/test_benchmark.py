@@ -3,8 +3,7 @@
 import pytest
 
 from bench.machine.devices import CPU
-from bench.plan.benchmark import Benchmark
-from bench.plan.feasibility import predict, roofline_s
+from bench.plan.benchmark import Benchmark, predict, roofline_s
 from bench.store.schema import Ceilings
 from mlr import Case, get_kernel
 
