@@ -1,9 +1,10 @@
 """Runs of this machine, and a trial of its threads -> the tuning table that `mlr` follows."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -28,16 +29,8 @@ BLOCKS = 12
 CASE = ["operation", "device", "dtype", *SIZES]
 
 
-class NewTable(NamedTuple):
-    """A tuning table that is not written yet."""
-
-    text: str
-    cases: int  # whose fastest kernel it has
-    part_flops: int | None  # the least work for which another thread pays; None where none does
-
-
-def make_table(runs: Sequence[Path]) -> NewTable:
-    """Make the tuning table of this machine from stored runs."""
+def make_table(runs: Sequence[Path]) -> tuple[str, str]:
+    """Make the tuning table of this machine from stored runs; return its text, and what it says."""
     frame, slug = load_frame(runs), machine_slug()
     rows = fastest_rows(frame[frame["machine"] == slug])
     if not len(rows):
@@ -49,7 +42,11 @@ def make_table(runs: Sequence[Path]) -> NewTable:
     lines = ",\n".join(json.dumps(row) for row in found)
     part_flops = measure_part_flops()
     head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
-    return NewTable(f'{head}"fastest": [\n{lines}\n]}}\n', len(found), part_flops)
+    threads = "threads were not tried, or did not pay"
+    if part_flops is not None:
+        threads = f"another thread pays from {part_flops:,} operations on"
+    told = f"the fastest kernel of {len(found)} cases; {threads}"
+    return f'{head}"fastest": [\n{lines}\n]}}\n', told
 
 
 def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,22 +69,17 @@ def measure_part_flops() -> int | None:
     threads = torch.get_num_threads()
     if threads < 2:
         return None
-    found = [_least_part(n, o, threads) for n, o in TRIED]
-    known = [flops for flops in found if flops is not None]
-    return max(known) if len(known) == len(found) else None
-
-
-def _least_part(n: int, o: int, threads: int) -> int | None:
-    least = None
-    for m in reversed(TRIED_ROWS):
-        if not _parts_win(Case("step", "cpu", "float64", m, n, o), threads):
-            break
-        least = 4 * m * n * o // threads
-    return least
+    found = []
+    for n, o in TRIED:
+        cases = (Case("step", "cpu", "float64", m, n, o) for m in reversed(TRIED_ROWS))
+        won = list(takewhile(lambda case: _parts_win(case, threads), cases))
+        if not won:
+            return None
+        found.append(4 * math.prod(won[-1].sizes) // threads)
+    return max(found)
 
 
 def _parts_win(case: Case, threads: int) -> bool:
-
     def bound(parts: int) -> Callable[[], None]:
         problem = Problem(case)
         inputs = problem.x, problem.y, problem.weight, problem.bias

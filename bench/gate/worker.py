@@ -19,14 +19,12 @@ from mlr import Problem, check, check_on_other_inputs
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
-from ..machine.devices import Call
 from ..measure.memory import is_out_of_memory, measure_memory
-from ..measure.paired import LocalTarget, PairedRatio, paired_ratio
+from ..measure.paired import LocalTarget, paired_ratio, refresher
 from .blocks import BASE, HEAD, SPEC, KernelCase, Spec, ratio_event
 from .loading import VersionKernel, load_kernels
 from .verdict import FLOPS, OK
 
-REFRESHED_BYTES = 2**18
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
 Measure = Callable[[KernelCase, Kernels, Spec], dict[str, Any]]
 
@@ -54,7 +52,7 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
             return {"status": "wrong", "reason": result.reason}
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
-        memory = measure_memory(kernel, Problem(one.case))
+        memory = measure_memory(kernel, one.case)
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
@@ -71,20 +69,14 @@ def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     order = [BASE, HEAD]
     random.Random(spec.seed).shuffle(order)  # whose tensors come first in memory is chance
     calls = {name: kernels[name].bind(problem.share_inputs()) for name in order}
-    found = ratio_event(_ratio(calls[HEAD], calls[BASE], problem, spec.seed))
+    refresh = refresher(problem) if one.case.operation == "gradient" else None
+    options: dict[str, Any] = {"seed": spec.seed, "refresh": refresh}
+    found = ratio_event(paired_ratio(calls[HEAD], calls[BASE], one.case.device, **options))
     if spec.control == one.name:
         same = kernels[BASE].bind(problem.share_inputs())
-        found["control"] = _ratio(same, calls[BASE], problem, spec.seed).log_ratio
+        control = paired_ratio(same, calls[BASE], one.case.device, **options)
+        found["control"] = control.log_ratio
     return found
-
-
-def _ratio(head: Call, base: Call, problem: Problem, seed: int) -> PairedRatio:
-    def refresh(number: int) -> None:
-        problem.resample(seed + number + 1)
-
-    case = problem.case
-    small = case.input_bytes <= REFRESHED_BYTES and case.operation == "gradient"
-    return paired_ratio(head, base, case.device, seed=seed, refresh=refresh if small else None)
 
 
 def serve(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:

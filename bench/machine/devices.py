@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -27,10 +27,8 @@ Call = Callable[[], Any]
 EVENT_REPEATS = 20  # calls of each device time, hot and cold
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
-# Python's own objects in a call of torch stay below this.
-OBJECTS_BYTES = 256 * 1024
-# What the kernel's counters of pages and torch's per-thread buffers can be off by.
-RESIDENT_BYTES = 4 * 2**20
+OBJECTS_BYTES = 256 * 1024  # Python's own objects in a call of torch stay below this
+RESIDENT_BYTES = 4 * 2**20  # what counters of pages and torch's buffers of threads can be off by
 
 
 class Allocations(NamedTuple):
@@ -40,14 +38,6 @@ class Allocations(NamedTuple):
     peak_bytes: int
 
 
-class DeviceTime(NamedTuple):
-    """Seconds of one call on an accelerator, by its own events, and the launch gap."""
-
-    device_hot_s: float  # with the inputs in the last cache, if they fit
-    device_cold_s: float  # with that cache overwritten before each call
-    launch_gap_s: float  # wall time of one call beyond its device time
-
-
 class DeviceLoad(NamedTuple):
     """The clock of an accelerator in MHz and whether it is throttled; None where unknown."""
 
@@ -55,15 +45,16 @@ class DeviceLoad(NamedTuple):
     throttled: bool | None = None
 
 
-class Device(Protocol):
-    """What the suite asks of a type of device; where a method has a body, that is the host's."""
+class Device:
+    """What the suite asks of a type of device; as it stands, the host's, which calls all others."""
 
-    name: str  # as torch names it
-    is_host: bool  # no launch, no wait, and no workspace of a library from the first call on
-    working_sets: tuple[int, ...]  # bytes, whose bandwidth is probed
-    gemm_sizes: tuple[int, ...]  # sides of the square matrix products that are probed
-    formula_slack_bytes: int  # scalars that torch wraps, or a library's workspace
-    block_slack_bytes: int  # what rounding to the allocator's blocks may move a peak by
+    name = "cpu"  # as torch names it
+    is_host = True  # no launch, no wait, and no workspace of a library from the first call on
+    working_sets = tuple(4**power * 1024 for power in range(2, 10))  # bytes: 16 KiB to 256 MiB
+    gemm_sizes: tuple[int, ...] = (512, 1024)  # sides of the square products that are probed
+    formula_slack_bytes = 4_096  # scalars that torch wraps, or a library's workspace
+    block_slack_bytes = 0  # what rounding to the allocator's blocks may move a peak by
+    clock = staticmethod(perf_counter)  # in seconds
 
     def unavailable_reason(self) -> str | None:
         """Say why the device cannot be used here, or None if it can."""
@@ -73,47 +64,8 @@ class Device(Protocol):
         """Name the accelerator that is built in, if this is one and it is here."""
         return None
 
-    def clock(self) -> float:
-        """Read the host clock, in seconds, once the device is idle.
-
-        Launches inside a timed round still overlap; only its two ends wait.
-        """
-        ...
-
     def free_bytes(self) -> int:
-        """Return the memory that is free, in bytes."""
-        ...
-
-    def allocations(self, call: Call) -> Allocations:
-        """Call once and return what torch's allocator gave meanwhile."""
-        ...
-
-    def untracked_bytes(self, call: Call, tracked: int) -> int:
-        """Return the bytes that a call is seen to hold beyond the `tracked` ones of torch."""
-        return 0
-
-    def device_time(self, call: Call, wall_s: float) -> DeviceTime | None:
-        """Return the time of a warm call by the device's own events; None on the host."""
-        return None
-
-    def load(self) -> DeviceLoad:
-        """Return the accelerator's clock and whether it is throttled, where it tells."""
-        return DeviceLoad()
-
-
-class CPU(Device):
-    """The processor that everything is called from."""
-
-    name = "cpu"
-    is_host = True
-    working_sets = tuple(4**power * 1024 for power in range(2, 10))  # 16 KiB to 256 MiB
-    gemm_sizes = (512, 1024)
-    formula_slack_bytes = 4_096
-    block_slack_bytes = 0
-    clock = staticmethod(perf_counter)
-
-    def free_bytes(self) -> int:
-        """Return what can be had without swapping."""
+        """Return the memory that can be had without swapping, in bytes."""
         return int(psutil.virtual_memory().available)
 
     def allocations(self, call: Call) -> Allocations:
@@ -127,7 +79,7 @@ class CPU(Device):
         return Allocations(held[-1], max(held))
 
     def untracked_bytes(self, call: Call, tracked: int) -> int:
-        """Return the bytes that a call is seen to hold beyond torch's own, or 0.
+        """Return the bytes that a call is seen to hold beyond the `tracked` ones of torch, or 0.
 
         Python's tracemalloc sees NumPy and all of Python, the growth of the resident set C and
         Numba, from about 4 MiB on.
@@ -143,6 +95,14 @@ class CPU(Device):
             traced if traced > OBJECTS_BYTES else 0,
             resident if resident > RESIDENT_BYTES + tracked // 10 else 0,
         )
+
+    def device_time(self, call: Call, wall_s: float) -> dict[str, float]:
+        """Return the columns that a warm call's time by the device's own events has, if any."""
+        return {}
+
+    def load(self) -> DeviceLoad:
+        """Return the accelerator's clock and whether it is throttled, where it tells."""
+        return DeviceLoad()
 
 
 def _resident_growth(call: Call) -> int:
@@ -187,7 +147,7 @@ class Accelerator(Device):
         return str(torch.get_device_module(self.name).get_device_name(0))
 
     def clock(self) -> float:
-        """Read the host clock, in seconds, once the device is idle."""
+        """Read the host clock once the device is idle: launches in between still overlap."""
         torch.accelerator.synchronize()
         return perf_counter()
 
@@ -211,15 +171,16 @@ class Accelerator(Device):
         """Return the size of the last cache, or more."""
         return 2**26
 
-    def device_time(self, call: Call, wall_s: float) -> DeviceTime | None:
-        """Return the device time of a call, hot and cold.
+    def device_time(self, call: Call, wall_s: float) -> dict[str, float]:
+        """Return the device time of a call, hot and cold, and its wall time beyond the hot one.
 
-        The cache is overwritten by writing twice its size, before the event that starts the clock.
+        Hot is with the inputs in the last cache, if they fit; cold with that cache overwritten, by
+        writing twice its size, before the event that starts the clock.
         """
         flush = torch.empty(2 * self.cache_bytes(), dtype=torch.uint8, device=self.name)
         hot = self._event_seconds(call, lambda: None)
         cold = self._event_seconds(call, flush.zero_)
-        return DeviceTime(hot, cold, max(0.0, wall_s - hot))
+        return {"device_hot_s": hot, "device_cold_s": cold, "launch_gap_s": max(0.0, wall_s - hot)}
 
     def _event_seconds(self, call: Call, before: Call) -> float:
         event = torch.get_device_module(self.name).Event
@@ -269,7 +230,7 @@ class CUDA(Accelerator):
 
 
 DEVICES: dict[str, Device] = {
-    name: CPU() if name == "cpu" else CUDA(name) if name == "cuda" else Accelerator(name)
+    name: Device() if name == "cpu" else CUDA(name) if name == "cuda" else Accelerator(name)
     for name in DEVICE_TYPES
 }
 

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -71,8 +72,6 @@ def packages() -> dict[str, str]:
     """Return the versions of everything whose version can move a number."""
     found = {"python": sys.version.split()[0]}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found | {"torch": torch.__version__}

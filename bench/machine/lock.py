@@ -32,7 +32,9 @@ def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            say(f"two runs at once would time each other: waiting for that of {_holder(path)}")
+            number = path.read_text(errors="replace")[:20]
+            who = f"process {number}" if number.isdecimal() else "another process"
+            say(f"two runs at once would time each other: waiting for that of {who} to end")
             lock.acquire()
         with suppress(OSError):  # the number is for those who wait to read, no more
             path.write_text(str(os.getpid()))
@@ -45,8 +47,3 @@ def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _holder(path: Path) -> str:
-    number = path.read_text(errors="replace")[:20]
-    return f"process {number} to end" if number.isdecimal() else "another process to end"

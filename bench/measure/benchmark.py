@@ -4,8 +4,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -16,86 +15,48 @@ from ..common.units import format_bytes
 from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark, Outcome, roofline_s
 from ..store.schema import Ceilings
-from .memory import is_out_of_memory, measure_memory
-from .paired import PairedRatio, paired_ratio
-from .side_effects import (
-    ContractViolationError,
-    detect_background_work,
-    detect_result_caching,
-    inputs_of,
-    inputs_untouched,
-    observe_side_effects,
-    require_own_memory,
-)
+from . import side_effects
+from .memory import Memory, is_out_of_memory, measure_memory
+from .paired import paired_ratio, refresher
+from .side_effects import WrongResultError
 from .system_load import LoadSnapshot
-from .timing import PhaseTimer, fastest_call, time_batch
+from .timing import PhaseTimer, fastest_call
 
-REFRESHED_BYTES = 2**18  # inputs up to this size are drawn anew for every block; it takes 2 ms
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own
 LONG_CALL_S = 0.5  # not called once more to see whether it works on after it returned
-
-
-class Rounds(NamedTuple):
-    """What pytest-benchmark's engine found: the median round in seconds, and their number."""
-
-    median_s: float
-    rounds: int
-
-
-Timer = Callable[[Call, float], Rounds | None]
-
-
-class Sample(SimpleNamespace):
-    """The sample of one process: the columns that it measured of a benchmark."""
-
-    median_s: float
-    rounds: int
-
-    def columns(self, number: int = 1) -> dict[str, Any]:
-        """Return the sample of a process as plain JSON."""
-        return {"process": number, **vars(self)}
-
-
-class BenchmarkFailedError(Exception):
-    """A benchmark that ends without a time: its status, and the reason in one line."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+Sample = dict[str, Any]  # the columns that one process measured of a benchmark
+# Of a call, and about how long it takes: the columns median_s and rounds; none where it is off.
+Timer = Callable[[Call, float], dict[str, Any]]
 
 
 @contextmanager
 def kept_reason(outcome: Outcome) -> Iterator[None]:
-    """Put into the outcome what ends a benchmark, and raise it as `BenchmarkFailedError`."""
+    """End a benchmark where an exception is raised, which becomes its status and the reason."""
     try:
         yield
+    except WrongResultError as error:
+        outcome.status, outcome.reason = "wrong", str(error)
     except Exception as error:
-        if isinstance(error, BenchmarkFailedError):
-            outcome.status, outcome.reason = error.status, str(error)
-            raise
-        if isinstance(error, ContractViolationError):
-            outcome.status, outcome.reason = "wrong", str(error)
-        else:
-            outcome.status = "oom" if is_out_of_memory(error) else "crashed"
-            outcome.reason = in_one_line(error)
-        raise BenchmarkFailedError(outcome.status, outcome.reason) from error
+        outcome.status = "oom" if is_out_of_memory(error) else "crashed"
+        outcome.reason = in_one_line(error)
 
 
 def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: PhaseTimer) -> None:
-    """Verify a benchmark and measure its memory; `BenchmarkFailedError` without a right result."""
+    """Verify a benchmark and measure its memory, within `kept_reason`."""
     kernel, case = benchmark
     problem = Problem(case)
-    with kept_reason(outcome):
-        with phases.on("checking"):
-            call = RecordingCall(kernel.bind(problem), case.device)
-            outcome.max_rel_error = _check_twice(kernel, problem, call, outcome)
-        with phases.on("warm_up"):
-            if call.seconds < LONG_CALL_S:
-                outcome.warnings += detect_background_work(call.call)
-            outcome.warnings += detect_result_caching(problem, call.call, call.seconds)
-        with phases.on("memory"):
-            del problem, call
-            _measure_memory(kernel, case, outcome)
+    with phases.on("checking"):
+        call = RecordingCall(kernel.bind(problem), case.device)
+        outcome.max_rel_error = _check_twice(kernel, problem, call, outcome)
+    with phases.on("warm_up"):
+        if call.seconds < LONG_CALL_S:
+            outcome.warnings += side_effects.detect_background_work(call.call)
+        outcome.warnings += side_effects.detect_result_caching(problem, call.call, call.seconds)
+    with phases.on("memory"):
+        del problem, call
+        memory = measure_memory(kernel, case)
+    outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
+    outcome.warnings += _memory_warnings(case, memory, outcome.predicted_peak_bytes)
     outcome.roofline_s = roofline_s(ceilings, case, case.least_flops, case.least_bytes)
 
 
@@ -103,26 +64,24 @@ class RecordingCall:
     """A call that keeps its last result, and the seconds of its fastest."""
 
     def __init__(self, call: Call, device: str) -> None:
-        self.call, self.device = call, device
+        self.call, self.clock = call, device_of(device).clock
         self.result: Any = None
         self.seconds = math.inf
 
     def __call__(self) -> Any:
         """Call it, and return what it returned."""
-
-        def once() -> None:
-            self.result = self.call()
-
         self.result = None
-        self.seconds = min(self.seconds, time_batch(once, 1, self.device).seconds)
+        start = self.clock()
+        self.result = self.call()
+        self.seconds = min(self.seconds, self.clock() - start)
         return self.result
 
 
 def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome: Outcome) -> float:
-    with inputs_untouched(problem):
-        first, seen = observe_side_effects(lambda: check(kernel, problem, call))
+    with side_effects.inputs_untouched(problem):
+        first, seen = side_effects.observe_side_effects(lambda: check(kernel, problem, call))
     outcome.warnings += seen
-    require_own_memory(problem, call.result)
+    side_effects.require_own_memory(problem, call.result)
     _require_right(first)
     before = call.result
     again = check_on_other_inputs(kernel, problem, call, secrets.randbelow(2**31))
@@ -140,87 +99,66 @@ def _are_equal(one: object, other: object) -> bool:
 
 def _require_right(result: Check, when: str = "") -> None:
     if result.reason is not None:
-        raise BenchmarkFailedError("wrong", when + result.reason)
+        raise WrongResultError(when + result.reason)
 
 
-def _measure_memory(kernel: Kernel, case: Case, outcome: Outcome) -> None:
-    memory = measure_memory(kernel, Problem(case))
-    outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
-    predicted = outcome.predicted_peak_bytes
+def _memory_warnings(case: Case, memory: Memory, predicted: int) -> Iterator[str]:
     slack = device_of(case.device).formula_slack_bytes + predicted // 50
+    peak, leak, untracked = map(format_bytes, memory)
     if memory.peak_bytes > predicted + slack:
-        outcome.warnings.append(
-            f"holds {format_bytes(memory.peak_bytes)} at peak, its formula says "
-            f"{format_bytes(predicted)}"
-        )
+        yield f"holds {peak} at peak, its formula says {format_bytes(predicted)}"
     if memory.leak_bytes > 0 and not OPERATIONS[case.operation].iterative:
-        outcome.warnings.append(f"leaks {format_bytes(memory.leak_bytes)} with every call")
+        yield f"leaks {leak} with every call"
     if memory.untracked_bytes > 0:
-        outcome.warnings.append(
-            f"holds about {format_bytes(memory.untracked_bytes)} or more outside torch, which its "
-            "peak memory does not count"
+        yield (
+            f"holds about {untracked} or more outside torch, which its peak memory does not count"
         )
 
 
-def measure_sample(
-    benchmark: Benchmark, outcome: Outcome, timer: Timer, phases: PhaseTimer, number: int
-) -> Sample | None:
+def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, number: int) -> Sample:
     """Time a benchmark in this process, by itself and against its baseline, then check it.
 
     It has been verified before, here or in a process of its own. The check here, on inputs that
     were never timed, compares what was timed with the oracle: a wrong result carries no time but
-    raises `BenchmarkFailedError`. The timer, pytest-benchmark's, returns None where it is off.
+    raises `WrongResultError`. Where the timer is off there is no sample.
     """
     kernel, case = benchmark
-    with kept_reason(outcome):
-        before = LoadSnapshot(case.device)
-        problem = Problem(case)
-        problem.seed = case.seed + PROCESS_SEED * (number + 1)
-        with phases.on("warm_up"):
-            inputs_of(problem)  # drawn before the clock starts
-            clock = device_of(case.device).clock
-            start = clock()
-            call = kernel.bind(problem)
-            call()
-            first_call_s = clock() - start
-            about_s = fastest_call(call, case.device)
-        with phases.on("timing"):
-            measured = _time(kernel, problem, call, about_s, timer)
-        load = LoadSnapshot(case.device).delta(before)
-        with phases.on("checking"):
-            problem.resample(problem.seed + 1)
-            _require_right(check(kernel, problem, call), "on other inputs, after timing: ")
-    return Sample(**measured, first_call_s=first_call_s, **load) if measured else None
-
-
-def _time(
-    kernel: Kernel, problem: Problem, call: Call, about_s: float, timer: Timer
-) -> dict[str, Any]:
-    rounds = timer(call, about_s)
-    if rounds is None:
+    before = LoadSnapshot(case.device)
+    problem = Problem(case)
+    problem.seed = case.seed + PROCESS_SEED * (number + 1)
+    with phases.on("warm_up"):
+        side_effects.inputs_of(problem)  # drawn before the clock starts
+        clock = device_of(case.device).clock
+        start = clock()
+        call = kernel.bind(problem)
+        call()
+        first_call_s = clock() - start
+        about_s = fastest_call(call, case.device)
+    with phases.on("timing"):
+        measured = _time(kernel, problem, call, about_s, timer)
+    load = LoadSnapshot(case.device).delta(before)
+    with phases.on("checking"):
+        problem.resample(problem.seed + 1)
+        _require_right(check(kernel, problem, call), "on other inputs, after timing: ")
+    if not measured:
         return {}
-    pair = _paired(kernel, problem, call, about_s)
+    return {"process": number, **measured, "first_call_s": first_call_s, **load}
+
+
+def _time(kernel: Kernel, problem: Problem, call: Call, about_s: float, timer: Timer) -> Sample:
+    if not (rounds := timer(call, about_s)):
+        return {}
     device = device_of(problem.case.device)
-    by_device = device.device_time(call, rounds.median_s)
+    pair = None
+    if kernel.name != kernel.baseline:
+        baseline = get_kernel(kernel.baseline).bind(problem.share_inputs())
+        options = {"seed": problem.seed, "refresh": refresher(problem)}
+        pair = paired_ratio(call, baseline, device.name, f_seconds=about_s, **options)
     return {
-        **rounds._asdict(),
+        **rounds,
         "paired_s": pair.f_median_s if pair else None,
         "log_speedup": -pair.log_ratio if pair else None,
         "abba_blocks": len(pair.log_ratios) if pair else 0,
         "cpu_utilisation": pair.cpu_utilisation if pair and device.is_host else None,
-        **(by_device._asdict() if by_device else {}),
+        **device.device_time(call, rounds["median_s"]),
     }
-
-
-def _paired(kernel: Kernel, problem: Problem, call: Call, about_s: float) -> PairedRatio | None:
-    if kernel.name == kernel.baseline:
-        return None
-    case, base = problem.case, problem.seed
-    baseline = get_kernel(kernel.baseline).bind(problem.share_inputs())
-
-    def refresh(block: int) -> None:
-        problem.resample(base + block + 1)
-
-    small = case.input_bytes <= REFRESHED_BYTES
-    options = {"seed": base, "refresh": refresh if small else None}
-    return paired_ratio(call, baseline, case.device, f_seconds=about_s, **options)

@@ -30,21 +30,20 @@ def measure_ceilings(device: str) -> Ceilings:
     """
     probed = device_of(device)
     torch_call_s = seconds_per_call(torch.zeros(1, device=device).neg_, device)
-    dispatch_s = torch_call_s
-    if probed.is_host:
-        dispatch_s = seconds_per_call(ctypes.pythonapi.Py_IsInitialized, device)
+    foreign = ctypes.pythonapi.Py_IsInitialized
+    dispatch_s = seconds_per_call(foreign, device) if probed.is_host else torch_call_s
     rates = [
         [size, _bandwidth(device, size, torch_call_s)]
         for size in probed.working_sets
         if 2 * size < probed.free_bytes()
     ]
-    flops = {
-        dtype: max(
-            *(_gemm_rate(device, dtype, size) for size in probed.gemm_sizes),
-            _multiply_add_rate(dtype) if probed.is_host else 0.0,
-        )
-        for dtype in ("float32", "float64")
-    }
+    flops = {}
+    for dtype in ("float32", "float64"):
+        flops[dtype] = max(_gemm_rate(device, dtype, size) for size in probed.gemm_sizes)
+        if probed.is_host:
+            bound = bind_multiply_adds(dtype)
+            rate = bound.flops / seconds_per_call(bound.call, device)
+            flops[dtype] = max(flops[dtype], rate)
     return Ceilings(dispatch_s=dispatch_s, bandwidth_bytes_per_s=rates, flops_per_s=flops)
 
 
@@ -56,11 +55,6 @@ def _bandwidth(device: str, working_set: int, torch_call_s: float) -> float:
     copied = seconds_per_call(lambda: target.copy_(half), device, BATCHES)
     fastest = min(read, copied)
     return working_set / max(fastest - torch_call_s, fastest / 10)
-
-
-def _multiply_add_rate(dtype: str) -> float:
-    bound = bind_multiply_adds(dtype)
-    return bound.flops / seconds_per_call(bound.call, "cpu")
 
 
 def _gemm_rate(device: str, dtype: str, size: int) -> float:

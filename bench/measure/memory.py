@@ -1,10 +1,10 @@
 """The memory of one call: its peak, what it leaves behind, and what torch does not see of it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
-from mlr import OPERATIONS, Kernel, Problem
+from mlr import OPERATIONS, Case, Kernel, Problem
 
 from ..machine.devices import Call, device_of
 
@@ -15,30 +15,22 @@ OUT_OF_MEMORY = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What one call holds.
+class Memory(NamedTuple):
+    """Bytes that one call holds."""
 
-    The peak is the most held at once beyond the inputs: outputs, parameters and what the kernel
-    keeps from binding count. The leak is what one more call leaves behind after its result is
-    dropped; what is untracked, at least so much at peak, did not come from torch.
-    """
-
-    peak_bytes: int
-    leak_bytes: int
-    untracked_bytes: int
+    peak_bytes: int  # the most at once beyond the inputs: outputs, parameters, what binding keeps
+    leak_bytes: int  # what one more call leaves behind after its result is dropped
+    untracked_bytes: int  # at least so much at peak did not come from torch
 
 
-def measure_memory(kernel: Kernel, problem: Problem) -> Memory:
-    """Measure what one call holds, in bytes.
+def measure_memory(kernel: Kernel, case: Case) -> Memory:
+    """Measure what one call holds.
 
     On the CPU the peak is exact to the byte, from the allocator's own events; on an accelerator to
     its blocks, of 512 bytes on CUDA. For what torch does not allocate see `untracked_bytes` of the
     device.
     """
-    device = device_of(problem.case.device)
-    for name in ("weight", "bias"):  # that an earlier binding left
-        problem.__dict__.pop(name, None)
+    device, problem = device_of(case.device), Problem(case)
     problem.share_inputs()  # so that every input is made before memory is counted
     bound: list[Call] = []
     kept = device.allocations(lambda: bound.append(kernel.bind(problem))).held_bytes
@@ -47,16 +39,12 @@ def measure_memory(kernel: Kernel, problem: Problem) -> Memory:
         kept += device.allocations(call).held_bytes
     peaks, leak = [], 0
     # A step may keep what its next needs; what it keeps after that is a leak.
-    for _ in range(2 if OPERATIONS[problem.case.operation].stateful else 1):
+    for _ in range(2 if OPERATIONS[case.operation].stateful else 1):
         leak, peak = device.allocations(call)
         peaks.append(kept + peak)
         kept += leak
-    return Memory(max(peaks), max(leak, 0), device.untracked_bytes(call, max(peaks)))
-
-
-def peak_bytes(kernel: Kernel, problem: Problem) -> int:
-    """Measure the peak memory of one call, in bytes, beyond the problem's inputs."""
-    return measure_memory(kernel, problem).peak_bytes
+    untracked = device.untracked_bytes(call, max(peaks)) if device.is_host else 0
+    return Memory(max(peaks), max(leak, 0), untracked)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -7,9 +7,10 @@ blocks of 1 ms batches vary half as much from process to process as 6 blocks of 
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from mlr import Problem
 
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
@@ -17,11 +18,11 @@ from .timing import TimedBatch, repeats_of, time_batch, warm_up
 
 BLOCKS_PER_SAMPLE = 15
 BUDGET_S = 0.25
+REFRESHED_BYTES = 2**18  # inputs up to this size are drawn anew for every block; it takes 2 ms
 LONGEST_WARMED_S = 0.01  # a call up to this long is made once more, before each batch of it
 
 
-@dataclass(frozen=True, slots=True)
-class PairedRatio:
+class PairedRatio(NamedTuple):
     """Log-ratios of two calls' times, one for each ABBA block of neighbouring batches.
 
     A block holds both calls twice, as f g g f or g f f g, so that a drift over the block cancels;
@@ -29,25 +30,11 @@ class PairedRatio:
     other: they make one value, `log_ratio`, and what that is worth is seen over processes.
     """
 
-    log_ratios: tuple[float, ...]  # ln(time of f ÷ time of g), one a block, in the order measured
-    f_seconds: tuple[float, ...] = ()  # of one call, in each batch
-    g_seconds: tuple[float, ...] = ()
-    cpu_utilisation: float = math.nan  # CPU seconds of all threads per second of f's batches
-
-    @property
-    def log_ratio(self) -> float:
-        """The median over the blocks."""
-        return statistics.median(self.log_ratios)
-
-    @property
-    def f_median_s(self) -> float:
-        """Seconds of one call of f: the median over its batches."""
-        return statistics.median(self.f_seconds)
-
-    @property
-    def g_median_s(self) -> float:
-        """Seconds of one call of g: the median over its batches."""
-        return statistics.median(self.g_seconds)
+    log_ratios: list[float]  # ln(time of f ÷ time of g), one a block, in the order measured
+    log_ratio: float  # their median
+    f_median_s: float  # of one call, over the batches
+    g_median_s: float
+    cpu_utilisation: float  # CPU seconds of all threads per second of f's batches
 
 
 class TimedTarget(Protocol):
@@ -82,12 +69,7 @@ class LocalTarget:
 
 
 def paired_ratio(
-    f: Call,
-    g: Call,
-    device: str,
-    *,
-    f_seconds: float | None = None,
-    **options: Any,
+    f: Call, g: Call, device: str, *, f_seconds: float | None = None, **options: Any
 ) -> PairedRatio:
     """Time f against g in alternating short batches of one process, in random order.
 
@@ -113,9 +95,9 @@ def interleave(
     """
     order = random.Random(seed)
     log_ratios: list[float] = []
-    of_f: list[TimedBatch] = []
-    of_g: list[TimedBatch] = []
-    spent = 0.0
+    of_f: list[float] = []
+    of_g: list[float] = []
+    spent = cpu_s = 0.0
     with gc_paused():
         while len(log_ratios) < blocks and (spent < budget_s or not log_ratios):
             if refresh is not None:
@@ -123,17 +105,19 @@ def interleave(
             abba = (f, g, g, f) if order.random() < 0.5 else (g, f, f, g)
             first_f, first_g = len(of_f), len(of_g)
             for target in (g, f, g) if f.about_s > budget_s else abba:
-                batch = target.time_batch()
-                (of_f if target is f else of_g).append(batch)
-                spent += batch.seconds * target.calls
-            log_ratios.append(math.log(_mean_s(of_f[first_f:]) / _mean_s(of_g[first_g:])))
-    busy = sum(batch.cpu_seconds for batch in of_f) / max(sum(_seconds(of_f)), 1e-12)
-    return PairedRatio(tuple(log_ratios), _seconds(of_f), _seconds(of_g), busy)
+                seconds, cpu_seconds = target.time_batch()
+                (of_f if target is f else of_g).append(seconds)
+                spent += seconds * target.calls
+                cpu_s += cpu_seconds if target is f else 0.0
+            ratio = statistics.mean(of_f[first_f:]) / statistics.mean(of_g[first_g:])
+            log_ratios.append(math.log(ratio))
+    log_ratio, f_s, g_s = (statistics.median(values) for values in (log_ratios, of_f, of_g))
+    return PairedRatio(log_ratios, log_ratio, f_s, g_s, cpu_s / max(sum(of_f), 1e-12))
 
 
-def _mean_s(batches: Sequence[TimedBatch]) -> float:
-    return statistics.mean(_seconds(batches))
-
-
-def _seconds(batches: Sequence[TimedBatch]) -> tuple[float, ...]:
-    return tuple(batch.seconds for batch in batches)
+def refresher(problem: Problem) -> Callable[[int], None] | None:
+    """Return what gives calls on a problem other inputs before a block; None for large inputs."""
+    if problem.case.input_bytes > REFRESHED_BYTES:
+        return None
+    seed = problem.seed
+    return lambda block: problem.resample(seed + block + 1)

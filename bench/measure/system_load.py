@@ -1,9 +1,7 @@
 """How quiet the machine is while a benchmark is timed: what others take of it, and its clocks."""
 
-from __future__ import annotations
-
 import os
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -15,12 +13,7 @@ from .timing import wall_clock
 MAX_STEAL = 0.1
 MAX_OTHER_CPU = 0.15
 TICKS_S = 0.02  # the system's counters tick in hundredths of a second
-
-
-def is_contended(steal: float | None, other_cpu: float, throttled: bool | None) -> bool:
-    """Say whether something else used the machine, or the accelerator was throttled."""
-    stolen = steal is not None and steal > MAX_STEAL
-    return stolen or other_cpu > MAX_OTHER_CPU or bool(throttled)
+BUSY = ("user", "nice", "system", "irq", "softirq")
 
 
 class LoadSnapshot:
@@ -30,35 +23,33 @@ class LoadSnapshot:
         times, mine = psutil.cpu_times(), os.times()
         self.at = wall_clock()
         self.steal: float | None = getattr(times, "steal", None)
-        self.busy = sum(
-            getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")
-        )
+        self.busy = sum(getattr(times, name, 0.0) for name in BUSY)
         self.own = mine.user + mine.system + mine.children_user + mine.children_system
-        frequency = psutil.cpu_freq()
-        self.cpu_mhz = frequency.current if frequency and frequency.current else None
         self.device = device_of(device).load()
 
-    def delta(self, before: LoadSnapshot) -> dict[str, Any]:
+    def delta(self, before: Self) -> dict[str, Any]:
         """Return what was seen since an earlier snapshot, as columns of a sample.
 
-        `steal`, `others` and `load` are in cores: what the hypervisor gave to somebody else (None
-        where it does not say), what other processes took, and the one-minute load average.
+        `steal`, `other_cpu` and `load` are in cores: what the hypervisor gave to somebody else
+        (None where it does not say), what other processes took, and the one-minute load average.
+        `contended` is whether something else used the machine, or the accelerator was throttled.
         """
-        wall = max(self.at - before.at, 1e-9)
+        wall_s = max(self.at - before.at, 1e-9)
         steal = None
         if self.steal is not None and before.steal is not None:
-            steal = max(0.0, self.steal - before.steal) / wall
-        own = self.own - before.own
-        others = max(0.0, self.busy - before.busy - own - TICKS_S) / wall
-        throttled = self.device.throttled
+            steal = max(0.0, self.steal - before.steal) / wall_s
+        others_s = self.busy - before.busy - (self.own - before.own) - TICKS_S
+        other_cpu = max(0.0, others_s) / wall_s
+        mhz, throttled = self.device
         if throttled is not None:
             throttled = bool(throttled or before.device.throttled)
+        frequency = psutil.cpu_freq()
         return {
             "steal": steal,
-            "other_cpu": others,
+            "other_cpu": other_cpu,
             "load": psutil.getloadavg()[0],
-            "cpu_mhz": self.cpu_mhz,
-            "gpu_mhz": self.device.mhz,
+            "cpu_mhz": (frequency and frequency.current) or None,
+            "gpu_mhz": mhz,
             "gpu_throttled": throttled,
-            "contended": is_contended(steal, others, throttled),
+            "contended": (steal or 0.0) > MAX_STEAL or other_cpu > MAX_OTHER_CPU or bool(throttled),
         }

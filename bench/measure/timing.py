@@ -5,10 +5,8 @@ another in `time` moves no number. A clock that waits for a device is the device
 """
 
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter, process_time, sleep
 from typing import NamedTuple
@@ -22,14 +20,8 @@ wall_clock = perf_counter  # in seconds
 cpu_clock = process_time  # CPU seconds of all threads of this process
 
 
-@dataclass
-class PhaseTimer:
+class PhaseTimer(dict[str, float]):
     """Seconds that a benchmark took, by its phases; `on` adds to one of them."""
-
-    warm_up_s: float = 0.0
-    timing_s: float = 0.0
-    checking_s: float = 0.0
-    memory_s: float = 0.0
 
     @contextmanager
     def on(self, phase: str) -> Iterator[None]:
@@ -39,7 +31,7 @@ class PhaseTimer:
             yield
         finally:
             name = f"{phase}_s"
-            setattr(self, name, getattr(self, name) + wall_clock() - start)
+            self[name] = self.get(name, 0.0) + wall_clock() - start
 
 
 def background_cpu_usage(seconds: float = 0.05) -> float:
@@ -111,27 +103,3 @@ def time_parts(parts: Sequence[Call], repeats: int, device: str) -> list[list[fl
 def repeats_of(seconds: float, batch_s: float = BATCH_S) -> int:
     """Return how many calls, of so many seconds each, fill a batch."""
     return min(MAX_REPEATS, max(1, int(batch_s / max(seconds, 1e-9))))
-
-
-def input_change_slowdown(
-    call: Call, mutate: Call, control: Call, device: str, pairs: int = 15
-) -> float:
-    """Return how many times longer a call takes after its input changed than after it did not.
-
-    About 1 for a call that does its work; far more for one that keeps what it found for inputs it
-    has seen. The median over pairs of single calls, each order in turn. `mutate`
-    changes the input in place, `control` does as much work on other memory.
-    """
-    clock = device_of(device).clock
-    ratios = []
-    with gc_paused():
-        for pair in range(pairs):
-            seconds = {}
-            for before in (mutate, control) if pair % 2 else (control, mutate):
-                call()
-                before()
-                start = clock()
-                call()
-                seconds[before] = clock() - start
-            ratios.append(seconds[mutate] / max(seconds[control], 1e-9))
-    return statistics.median(ratios)

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
-from ..measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
+from ..measure.benchmark import kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
 from ..plan.benchmark import Benchmark, Outcome, predict
@@ -102,7 +100,7 @@ class Recorder:
         self._note(Start(process=process, fullname=name, outcome=outcome.columns()))
         tried, measured = outcome.status == "ok", dict[str, Any]()
         if tried and ceilings is not None:
-            with suppress(BenchmarkFailedError):  # the outcome says why
+            with kept_reason(outcome):
                 if not self.process:
                     verify(entry, outcome, ceilings, spent)
                 if self.process != 0:
@@ -111,7 +109,7 @@ class Recorder:
         if outcome.status == "oom":
             self._out_of_memory.append(outcome.columns())
         found = {"process": process, "fullname": name, "outcome": outcome.columns()}
-        self._note(Done(**found, **measured, spent=asdict(spent)))
+        self._note(Done(**found, **measured, spent=dict(spent)))
         if not tried:
             pytest.skip(f"{outcome.status}: {outcome.reason}")
         if outcome.status != "ok":
@@ -123,21 +121,21 @@ class Recorder:
     def _sample(
         self, entry: Benchmark, outcome: Outcome, name: str, benchmark: Any, spent: PhaseTimer
     ) -> dict[str, Any]:
-        def timer(call: Callable[[], Any], about_s: float) -> Rounds | None:
+        def timer(call: Callable[[], Any], about_s: float) -> dict[str, Any]:
             if about_s > SLOW_CALL_S and self.few_rounds:
                 benchmark.pedantic(call, rounds=SLOW_ROUNDS)
             else:
                 benchmark(call)
             if not benchmark.enabled:
-                return None
-            return Rounds(float(benchmark.stats["median"]), int(benchmark.stats["rounds"]))
+                return {}
+            stats = benchmark.stats
+            return {"median_s": float(stats["median"]), "rounds": int(stats["rounds"])}
 
-        sample = measure_sample(entry, outcome, timer, spent, self.process or 1)
-        if sample is None:
+        if not (sample := measure_sample(entry, timer, spent, self.process or 1)):
             return {}
         if self.process is None:
-            columns = summarise(outcome.columns(), [sample.columns(1)], None)
+            columns = summarise(outcome.columns(), [sample], None)
             benchmark.extra_info.update(columns)
-            self.results[name] = {**columns, "median_s": sample.median_s}
+            self.results[name] = {**columns, "median_s": sample["median_s"]}
         stats = benchmark.stats.as_dict(include_data=False)
-        return {"sample": sample.columns(self.process or 0), "benchmark": stats}
+        return {"sample": sample, "benchmark": stats}

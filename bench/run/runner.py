@@ -178,7 +178,7 @@ def _status_of(ended: Exit) -> dict[str, str]:
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
     outcomes = run["outcomes"]
-    if all(one["status"] in NOT_TRIED for one in outcomes):
+    if all(one["status"] in ("infeasible", "unsupported") for one in outcomes):
         raise UserError(
             f"a run needs a benchmark that can run here; none of {len(outcomes)} could, so nothing "
             f"is stored ({outcomes[0]['kernel']}: {outcomes[0]['reason']}); choose other sizes or "

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gate.worker import IN_PLACE
-from bench.measure.memory import peak_bytes
+from bench.measure.memory import measure_memory
 from mlr import KERNELS, Case, Gradient, Kernel, Problem, check, get_kernel
 from mlr.operations import oracle_gradient
 
@@ -109,7 +109,7 @@ def test_takes_any_layout(kernel: Kernel, dtype: str, layout: str) -> None:
 def off_by(kernel: Kernel, size: tuple[int, int, int], dtype: str) -> int:
     case = Case(kernel.operation, "cpu", dtype, *size)
     kernel.bind(Problem(case))()  # one-off allocations of the library are not the call's
-    return peak_bytes(kernel, Problem(case)) - kernel.predicted_peak_bytes(case)
+    return measure_memory(kernel, case).peak_bytes - kernel.predicted_peak_bytes(case)
 
 
 @pytest.mark.parametrize("kernel", GRADIENTS + STEPS, ids=lambda k: k.name)
@@ -158,7 +158,7 @@ def test_the_memory_of_a_fit_is_predicted_but_for_a_few_parameters(kernel: Kerne
     sizes = [(33, 6, 3), (5, 2, 4), (40, 16, 8)]
     for dtype, (m, n, o) in zip(["float64", "float32", "float64"], sizes, strict=True):
         case = Case("fit", "cpu", dtype, m, n, o)
-        difference = peak_bytes(kernel, Problem(case)) - kernel.predicted_peak_bytes(case)
+        difference = measure_memory(kernel, case).peak_bytes - kernel.predicted_peak_bytes(case)
         assert abs(difference) <= 16 * (n * o + o) * case.itemsize, (m, n, o)
 
 
@@ -265,4 +265,4 @@ def test_cuda_memory_is_the_formula_to_a_block_a_tensor(kernel: Kernel) -> None:
     case = Case(kernel.operation, "cuda", "float64", 1000, 16, 8)
     if kernel.name != "jacrev":
         predicted = kernel.predicted_peak_bytes(case)
-        assert abs(peak_bytes(kernel, Problem(case)) - predicted) <= 16 * 512 + 2**25
+        assert abs(measure_memory(kernel, case).peak_bytes - predicted) <= 16 * 512 + 2**25

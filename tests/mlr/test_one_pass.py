@@ -9,7 +9,7 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from bench.measure.memory import peak_bytes
+from bench.measure.memory import measure_memory
 from mlr import Case, Problem, check, get_kernel, steps
 from mlr.one_pass import bind
 from mlr.one_pass import compile as compiler
@@ -136,7 +136,7 @@ def test_its_memory_does_not_grow_with_the_rows() -> None:
         kernel = get_kernel(name)
         for m, n, o, most in ((100_000, 6, 3, 1_000), (5_000, 130, 9, 250_000)):
             cases = [Case(kernel.operation, "cpu", dtype, rows, n, o) for rows in (1_000, m)]
-            few, many = (peak_bytes(kernel, Problem(case)) for case in cases)
+            few, many = (measure_memory(kernel, case).peak_bytes for case in cases)
             assert few == many < most, name
 
 
@@ -217,4 +217,4 @@ def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         problem = Problem(Case("step", "cpu", dtype, m, 6, 3))
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
         case = problem.case
-        assert peak_bytes(kernel, Problem(case)) == kernel.predicted_peak_bytes(case)
+        assert measure_memory(kernel, case).peak_bytes == kernel.predicted_peak_bytes(case)

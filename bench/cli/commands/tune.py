@@ -29,16 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    table = make_table(arguments.runs or find_runs(RESULTS / "runs"))
+    text, told = make_table(arguments.runs or find_runs(RESULTS / "runs"))
     path = arguments.out or table_path()
-    threads = "threads were not tried, or did not pay"
-    if table.part_flops is not None:
-        threads = f"another thread pays from {table.part_flops:,} operations on"
-    told = f"{path}: the fastest kernel of {table.cases} cases; {threads}"
     if arguments.dry_run:
-        print(table.text, end="")
-        say(f"{told}; nothing is written")
+        print(text, end="")
+        say(f"{path}: {told}; nothing is written")
         return 0
-    effect = write_table(table.text, path)
-    print(told, effect, sep="\n")
+    effect = write_table(text, path)
+    print(f"{path}: {told}", effect, sep="\n")
     return 0

@@ -24,7 +24,7 @@ from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
 from bench.gate.blocks import HEAD, Block, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
-from bench.measure.memory import peak_bytes
+from bench.measure.memory import measure_memory
 from bench.measure.paired import LocalTarget
 from bench.measure.timing import TimedBatch
 from mlr import Problem, check, get_kernel
@@ -116,8 +116,8 @@ def test_a_mutations_result_is_right_and_only_its_cost_is_another(
     assert check(original, problem, kernel.bind(problem)).reason is None
     if mutation.name == "a Python loop over rows":
         return  # it costs time alone, which decides no test
-    before = peak_bytes(original, Problem(mutation.case))
-    assert peak_bytes(kernel, Problem(mutation.case)) > before
+    before = measure_memory(original, mutation.case).peak_bytes
+    assert measure_memory(kernel, mutation.case).peak_bytes > before
 
 
 def test_a_mutation_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:

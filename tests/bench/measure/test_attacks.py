@@ -10,7 +10,7 @@ import pytest
 from paths import HELPERS
 
 from bench.cli.main import main
-from bench.measure.benchmark import BenchmarkFailedError, Rounds, measure_sample, verify
+from bench.measure.benchmark import kept_reason, measure_sample, verify
 from bench.measure.timing import PhaseTimer, repeats_of, time_batch
 from bench.plan.benchmark import Benchmark, Outcome, predict
 from bench.run import runner
@@ -66,9 +66,9 @@ WARNINGS = ("outside torch", "leaks", "terminal", "process(es)", "keeps results"
             "holds")  # fmt: skip
 
 
-def timer(call: Callable[[], Any], about_s: float) -> Rounds:
+def timer(call: Callable[[], Any], about_s: float) -> dict[str, Any]:
     seconds = [time_batch(call, repeats_of(about_s), "cpu").seconds for _ in range(5)]
-    return Rounds(statistics.median(seconds), len(seconds))
+    return {"median_s": statistics.median(seconds), "rounds": len(seconds)}
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +86,14 @@ def _own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def measured(name: str, timed: bool) -> tuple[Outcome, dict[str, Any]]:
     """Verify a kernel and time it in this process; return what became of it and its columns."""
-    kernel, sample = KERNELS[name], None
+    kernel, sample = KERNELS[name], {}
     benchmark = Benchmark(kernel, Case(kernel.operation, "cpu", "float32", *SIZES))
     outcome = predict(benchmark, CEILINGS, 1.0)
-    try:
+    with kept_reason(outcome):
         verify(benchmark, outcome, CEILINGS, PhaseTimer())
         if timed:
-            sample = measure_sample(benchmark, outcome, timer, PhaseTimer(), 1)
-    except BenchmarkFailedError:
-        assert outcome.reason
-    return outcome, summarise(outcome.columns(), [sample.columns()], None) if sample else {}
+            sample = measure_sample(benchmark, timer, PhaseTimer(), 1)
+    return outcome, summarise(outcome.columns(), [sample], None) if sample else {}
 
 
 @pytest.mark.usefixtures("_own_clock")

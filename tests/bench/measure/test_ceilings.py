@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.machine.devices import CPU
+from bench.machine.devices import Device
 from bench.measure.ceilings import (
     ROUNDS,
     bind_multiply_adds,
@@ -14,8 +14,8 @@ from bench.measure.ceilings import (
 def test_every_working_set_that_fits_and_every_dtype_has_a_rate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(CPU, "working_sets", (2**14, 2**16, 2**40))
-    monkeypatch.setattr(CPU, "gemm_sizes", (32, 64))
+    monkeypatch.setattr(Device, "working_sets", (2**14, 2**16, 2**40))
+    monkeypatch.setattr(Device, "gemm_sizes", (32, 64))
     found = measure_ceilings("cpu")
     assert [size for size, _ in found.bandwidth_bytes_per_s] == [2**14, 2**16]
     assert all(1e7 < rate < 1e13 for _, rate in found.bandwidth_bytes_per_s)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.measure.memory import is_out_of_memory, peak_bytes
+from bench.measure.memory import is_out_of_memory, measure_memory
 from mlr import Case, Kernel, Problem, get_kernel
 
 
@@ -23,7 +23,7 @@ def test_memory_freed_within_the_call_is_seen_to_the_byte(hidden: int) -> None:
 
     case = Case("gradient", "cpu", "float64", 10, 3, 2)
     outputs = (3 * 2 + 2) * 8
-    measured = peak_bytes(_kernel(allocates_and_frees), Problem(case))
+    measured = measure_memory(_kernel(allocates_and_frees), case).peak_bytes
     assert measured == max(hidden, outputs)
 
 
@@ -35,7 +35,7 @@ def test_memory_kept_from_call_to_call_counts() -> None:
         return matmul(x, delta)
 
     case = Case("gradient", "cpu", "float64", 10, 3, 2)
-    assert peak_bytes(_kernel(leaks), Problem(case)) == 1_000 + (3 * 2 + 2) * 8
+    assert measure_memory(_kernel(leaks), case).peak_bytes == 1_000 + (3 * 2 + 2) * 8
 
 
 def test_a_buffer_made_when_binding_counts() -> None:
@@ -49,12 +49,13 @@ def test_a_buffer_made_when_binding_counts() -> None:
     planted = Kernel("planted", "step", binds_a_buffer, fused.flops, fused.bytes_moved,
                      fused.workspace, ("cpu",), ("float64",))  # fmt: skip
     case = Case("step", "cpu", "float64", 33, 6, 3)
-    assert peak_bytes(planted, Problem(case)) == peak_bytes(fused, Problem(case)) + 12_345
+    with_buffer, without = (measure_memory(one, case).peak_bytes for one in (planted, fused))
+    assert with_buffer == without + 12_345
 
 
 def test_inputs_are_not_counted() -> None:
     case = Case("gradient", "cpu", "float64", 10_000, 6, 3)
-    assert peak_bytes(get_kernel("matmul"), Problem(case)) == (6 * 3 + 3) * 8
+    assert measure_memory(get_kernel("matmul"), case).peak_bytes == (6 * 3 + 3) * 8
 
 
 @pytest.mark.cuda
@@ -66,7 +67,7 @@ def test_cuda_memory_is_seen_to_the_block() -> None:
         return matmul(x, delta)
 
     case = Case("gradient", "cuda", "float64", 10, 3, 2)
-    assert 2**20 <= peak_bytes(_kernel(allocates_and_frees), Problem(case)) <= 2**20 + 2 * 512
+    assert 2**20 <= measure_memory(_kernel(allocates_and_frees), case).peak_bytes <= 2**20 + 2 * 512
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 
 from bench.measure import side_effects
 from bench.measure.side_effects import (
-    ContractViolationError,
+    WrongResultError,
     detect_background_work,
     inputs_untouched,
     observe_side_effects,
@@ -74,7 +74,7 @@ def test_a_write_to_an_input_is_seen_by_its_value_or_by_torchs_count(
 ) -> None:
     problem = Problem(Case(operation, "cpu", "float64", 7, 3, 2))
     with (
-        pytest.raises(ContractViolationError, match=f"^{said}") if said else nullcontext(),
+        pytest.raises(WrongResultError, match=f"^{said}") if said else nullcontext(),
         inputs_untouched(problem),
     ):
         write(problem.x)

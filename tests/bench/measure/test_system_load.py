@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.measure.system_load import MAX_OTHER_CPU, MAX_STEAL, LoadSnapshot, is_contended
+from bench.measure.system_load import MAX_OTHER_CPU, MAX_STEAL, LoadSnapshot
 
 SPIN = "print(flush=True)\nwhile True: pass"
 
@@ -39,19 +39,21 @@ def test_what_it_takes_itself_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steal", "other_cpu", "throttled", "contended"),
+    ("counted", "contended"),
     [
-        (0.0, 0.0, None, False),
-        (None, 0.0, False, False),
-        (0.5, 0.0, None, True),
-        (0.0, 0.5, None, True),
-        (0.0, 0.0, True, True),
+        ({}, False),
+        ({"steal": None}, False),
+        ({"steal": 0.5}, True),
+        ({"busy": 0.5}, True),
     ],
 )
-def test_when_a_sample_is_contended(
-    steal: float | None, other_cpu: float, throttled: bool | None, contended: bool
-) -> None:
-    assert is_contended(steal, other_cpu, throttled) is contended
+def test_when_a_sample_is_contended(counted: dict[str, float | None], contended: bool) -> None:
+    before, after = LoadSnapshot("cpu"), LoadSnapshot("cpu")
+    vars(before).update(at=0.0, steal=0.0, busy=0.0, own=0.0)
+    vars(after).update({"at": 1.0, "steal": 0.0, "busy": 0.0, "own": 0.0, **counted})
+    seen = after.delta(before)
+    assert seen["contended"] is contended
+    assert (seen["steal"] is None) == (counted.get("steal", 0.0) is None)
 
 
 @pytest.mark.parametrize(("earlier", "now", "both"), [(True, False, True), (False, False, False)])
@@ -63,3 +65,4 @@ def test_a_throttled_accelerator_is_seen_at_either_end(
     after.device = after.device._replace(throttled=now, mhz=1_980.0)
     seen = after.delta(before)
     assert (seen["gpu_throttled"], seen["gpu_mhz"]) == (both, 1_980.0)
+    assert seen["contended"] or not both

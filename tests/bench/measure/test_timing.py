@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from fake_clock import FakeClock
 
-from bench.machine.devices import CPU, DEVICES
+from bench.machine.devices import DEVICES, Device
 from bench.measure import timing
 from bench.measure.paired import paired_ratio
 from bench.measure.timing import seconds_per_call, warm_up
@@ -17,7 +17,7 @@ from mlr import Case
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()
-    monkeypatch.setattr(CPU, "clock", fake)
+    monkeypatch.setattr(Device, "clock", fake)
     return fake
 
 

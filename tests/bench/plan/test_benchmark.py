@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.machine.devices import CPU
+from bench.machine.devices import Device
 from bench.plan.benchmark import Benchmark, predict, roofline_s
 from bench.store.schema import Ceilings
 from mlr import Case, get_kernel
@@ -52,7 +52,7 @@ def test_what_takes_too_long_or_too_much_is_not_attempted(
     assert slow.status == "infeasible"
     assert "one call takes at least" in slow.reason
     assert predict(MATMUL, None, 1e-9).status == "ok"  # nothing known of the device
-    monkeypatch.setattr(CPU, "free_bytes", lambda self: 10_000)
+    monkeypatch.setattr(Device, "free_bytes", lambda self: 10_000)
     large = predict(MATMUL, CEILINGS, 1.0)
     assert large.status == "infeasible"
     assert large.reason.endswith("168 B of it in the call; 8.30 KiB may be used")
