@@ -108,8 +108,8 @@ class Recorder:
         self.outcomes[name] = outcome
         if outcome.status == "oom":
             self._out_of_memory.append(outcome.columns())
-        found = {"process": process, "fullname": name, "outcome": outcome.columns()}
-        self._note(Done(**found, **measured, spent=dict(spent)))
+        found: dict[str, Any] = {"process": process, "fullname": name}
+        self._note(Done(**found, **measured, outcome=outcome.columns(), spent=dict(spent)))
         if not tried:
             pytest.skip(f"{outcome.status}: {outcome.reason}")
         if outcome.status != "ok":
