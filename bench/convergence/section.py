@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from ..common.units import UNKNOWN, format_ratio, format_tick, format_time
 from ..report.markdown import escape, render_template
-from ..report.style import GREY, add_legend, add_title_and_footer, label, styles
+from ..report.style import GREY, finish, label, styles
 from ..report.subject import Subject, subject_of
 from ..report.tables import OUTCOME, Column, render, with_quartiles
 from ..stats.estimators import quartiles
@@ -83,7 +83,7 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
         axes.loglog(times, np.maximum(excess, LEAST_EXCESS), color=look.colour, ls=look.line,
                     lw=1.6, marker="o", markersize=3, markevery=[-1],
                     label=label(one.trainer))  # fmt: skip
-    add_legend(figure, list(axes.lines))
+    entries = list(axes.lines)
     ticks = [LEAST_EXCESS * 10**power for power in range(0, 10, 2)]
     axes.set_yticks(ticks, [f"≤ {ticks[0]:g}", *(f"{tick:,g}" for tick in ticks[1:])])
     axes.axhline(run.task.tolerance, color=GREY, lw=1, ls=(0, (4, 3)))
@@ -94,7 +94,7 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     axes.set_xlabel("wall time (log)")
     axes.set_ylabel("loss ÷ closed form's − 1")
     title = "Time to the loss of the closed form"
-    add_title_and_footer(figure, title, run.source(), f"{run.task}; ")
+    finish(figure, title, run.source(), entries, f"{run.task}; ")
     return figure
 
 

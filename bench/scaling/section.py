@@ -125,9 +125,9 @@ def scaling_figure(run: ScalingRun) -> Figure:
     """Draw what a step consists of at the largest case, and all-reduces by themselves."""
     figure = Figure(figsize=(11, 5))
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    style.add_legend(figure, [*_draw_steps(left, run), *_draw_all_reduces(right, run)])
+    entries = [*_draw_steps(left, run), *_draw_all_reduces(right, run)]
     title = f"{run.mode.capitalize()} scaling over {run.world} processes: where a step's time goes"
-    style.add_title_and_footer(figure, title, run.source())
+    style.finish(figure, title, run.source(), entries)
     return figure
 
 
@@ -183,10 +183,10 @@ def _draw_all_reduces(axes: Axes, run: ScalingRun) -> list[Line2D]:
         times = [link.all_reduce_s(run.world, size) for size in fitted]
         axes.plot(fitted, times, lw=1.4, color=style.COLOURS[2], zorder=1.5)
         entries.append(style.entry("the α-β model", line="-", colour=style.COLOURS[2]))
-    style.log_axis(
+    style.set_log_ticks(
         axes.xaxis, partial(format_tick, write=units.format_bytes), LogLocator(base=2, numticks=6)
     )
-    style.log_axis(axes.yaxis, format_tick, style.subdivisions(seconds.max() / seconds.min()))
+    style.set_log_ticks(axes.yaxis, format_tick, style.subdivisions(seconds.max() / seconds.min()))
     axes.set_xlabel("bytes of the message (log)")
     axes.set_ylabel("median time (log)")
     return entries

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...analysis.frame import Facet
 from ...store.schema import Run
-from ..style import Panel, Style, label, panels_of, styles
+from ..style import Style, label, styles
 
 
 @dataclass(frozen=True)
@@ -33,27 +33,10 @@ class View:
         """How each kernel is drawn: the same in every slice of an operation."""
         return styles(self.frame, self.part.operation)
 
-    @cached_property
-    def panels(self) -> list[Panel]:
-        """The cases along each size."""
-        return panels_of(self.rows)
-
     @property
     def name(self) -> str:
         """The slice in words, for a title."""
         return f"{label(self.part.operation)} ({label(self.part.device)}, {label(self.part.dtype)})"
-
-    @cached_property
-    def shown(self) -> pd.DataFrame:
-        """The cases of all panels."""
-        return pd.concat([panel.rows for panel in self.panels])
-
-    @property
-    def unseen(self) -> str:
-        """How many failed cases are on no panel: none goes unsaid."""
-        failed = self.rows["status"].ne("ok")
-        count = int((failed & ~self.rows.index.isin(self.shown.index)).sum())
-        return f"{count} more without a result off these axes (see the tables); " * (count > 0)
 
 
 class Slot(NamedTuple):
@@ -108,7 +91,7 @@ def kinds() -> Mapping[str, Kind]:
     for _, module, _ in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module}")
 
-    def place(kind: Kind) -> tuple[float, str]:
-        return min((slot.rank for slot in kind.slots), default=float("inf")), kind.name
+    def rank(kind: Kind) -> float:
+        return min((slot.rank for slot in kind.slots), default=float("inf"))
 
-    return {kind.name: kind for kind in sorted(_KINDS.values(), key=place)}
+    return {kind.name: kind for kind in sorted(_KINDS.values(), key=rank)}

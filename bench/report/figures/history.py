@@ -16,7 +16,7 @@ def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
     looks = style.styles(rows, operation)
     places = {name: place for place, name in enumerate(history.runs)}
     figure = Figure(figsize=(8.7, 4.6 + 0.05 * len(looks)))
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(yscale="log")
     drawn = list(points.groupby("kernel"))
     for nth, (kernel, mine) in enumerate(drawn):
         look = looks[str(kernel)]
@@ -25,21 +25,16 @@ def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
         look.draw(axes, x, mine["speedup"], line=True)
         axes.vlines(x, mine["low"], mine["high"], color=look.colour, linewidth=1.2)
     low, high = points["low"].min() / 1.1, points["high"].max() * 1.1
-    style.log_axis(axes.yaxis, format_ratio, style.subdivisions(high / low))
-    axes.set_ylim(low, high)
-    axes.set_ylabel("speedup vs. torch.nn, geometric mean (log)")
-    commits = history.frame.drop_duplicates("run").set_index("run")["commit"]
-    shown = [
-        f"{style.label(str(commits[name])[:8])}\n{style.label(name[:8])}" for name in history.runs
-    ]
-    axes.set_xticks(range(len(history.runs)), shown)
+    style.set_log_ticks(axes.yaxis, format_ratio, style.subdivisions(high / low))
+    axes.set(ylim=(low, high), ylabel="speedup vs. torch.nn, geometric mean (log)")
+    commits = history.frame.groupby("run")["commit"].first()
+    shown = [f"{style.label(commits[name][:8])}\n{style.label(name[:8])}" for name in history.runs]
+    axes.set_xticks(range(len(shown)), shown)
     axes.set_xlabel("commit and day, in the order of the runs")
-    style.add_legend(
-        figure, style.kernel_entries(rows[rows["kernel"].isin(points["kernel"])], looks)
-    )
-    newest = rows[rows["run"] == rows["run"].iloc[-1]]
+    entries = style.kernel_entries(rows[rows["kernel"].isin(points["kernel"])], looks)
     where = ", ".join(map(style.label, (*part, f"grid {history.grid}")))
-    style.add_title_and_footer(figure, f"Did the code change it? ({where})", newest)
+    newest = rows[rows["run"] == rows["run"].iloc[-1]]
+    style.finish(figure, f"Did the code change it? ({where})", newest, entries)
     return figure
 
 

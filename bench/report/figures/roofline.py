@@ -1,6 +1,6 @@
 """Achieved FLOP/s against arithmetic intensity, under the measured ceilings."""
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,39 +15,36 @@ from .. import style
 from . import Slot, View, figure
 
 
-class Roof(NamedTuple):
-    """A bandwidth in bytes per second, and the bytes of the working set it was measured over."""
+def roofs(ceilings: Ceilings) -> dict[float, float]:
+    """Return the bandwidths that bound a case, by the bytes of the working set measured over.
 
-    working_set: float
-    rate: float
-
-
-def roofs(ceilings: Ceilings) -> list[Roof]:
-    """Return the bandwidths that bound a case: over the largest working set, and the best one."""
-    measured = [Roof(*pair) for pair in sorted(ceilings.bandwidth_bytes_per_s)]
+    They are those over the largest working set and, where it is higher, the best one.
+    """
+    measured = {size: rate for size, rate in ceilings.bandwidth_bytes_per_s}
     if not measured:
-        return []
-    best = max(measured, key=lambda roof: roof.rate)
-    return [measured[-1]] if best.rate <= measured[-1].rate * 1.05 else [measured[-1], best]
+        return {}
+    largest, best = max(measured), max(measured, key=measured.__getitem__)
+    higher = measured[best] > measured[largest] * 1.05
+    return {size: measured[size] for size in ([largest, best] if higher else [largest])}
 
 
 def points(rows: pd.DataFrame, ceilings: Ceilings) -> pd.DataFrame:
     """Return the measured cases as points of a roofline.
 
-    Columns beside `kernel`, `baseline` and `case`: `intensity`, flops ÷ bytes_moved; `rate`,
-    flops ÷ median time; `by_dispatch`, whether one call's dispatch alone takes longer than the
-    operations at peak and the bytes at the best bandwidth.
+    Adds `intensity`, flops ÷ bytes_moved; `rate`, flops ÷ median time; `by_dispatch`, whether one
+    call's dispatch alone takes longer than the operations at peak and the bytes at the best
+    bandwidth.
     """
     known = (rows["status"] == "ok") & rows["flops"].gt(0) & rows["bytes_moved"].gt(0)
     kept = rows[known & rows["median_s"].notna()]
-    table = kept[["kernel", "baseline", "case"]].copy()
-    table["intensity"] = kept["flops"] / kept["bytes_moved"]
-    table["rate"] = kept["flops"] / kept["median_s"]
-    bandwidth = max((roof.rate for roof in roofs(ceilings)), default=np.inf)
-    peaks = [ceilings.flops_per_s.get(str(dtype), np.inf) for dtype in kept["dtype"]]
-    least = np.maximum(kept["bytes_moved"] / bandwidth, kept["flops"] / np.array(peaks, float))
-    table["by_dispatch"] = least.lt(ceilings.dispatch_s or 0.0)
-    return table
+    peak = kept["dtype"].map(ceilings.flops_per_s).fillna(np.inf)
+    bandwidth = max(roofs(ceilings).values(), default=np.inf)
+    least = np.maximum(kept["bytes_moved"] / bandwidth, kept["flops"] / peak)
+    return kept.assign(
+        intensity=kept["flops"] / kept["bytes_moved"],
+        rate=kept["flops"] / kept["median_s"],
+        by_dispatch=least < (ceilings.dispatch_s or 0.0),
+    )
 
 
 @figure(
@@ -66,51 +63,40 @@ def draw(view: View) -> Figure | None:
     if shown.empty or not (peak or over):
         return None
     figure = Figure(figsize=(8.7, 5.4 + 0.2 * (len(view.looks) // 6)))
-    axes = figure.add_subplot()
-    _set_axes(axes, shown, peak, over)
-    lines = _draw_roofs(axes, peak, over)
+    axes = figure.add_subplot(xscale="log", yscale="log")
+    lines = _draw_roofs(axes, shown, peak, over)
     for (kernel, bound), some in shown.groupby(["kernel", "by_dispatch"]):
         look = view.looks[str(kernel)]
         look.draw(axes, some["intensity"], some["rate"], hollow=bool(bound), size=6)
     entries = style.kernel_entries(shown, view.looks, line=False)
     if shown["by_dispatch"].any():
         entries.append(style.entry("hollow: bound by dispatch", "o", hollow=True))
-    style.add_legend(figure, entries + lines)
     question = f"How near to this machine's measured ceilings? {view.name}"
-    style.add_title_and_footer(figure, question, view.rows)
+    style.finish(figure, question, view.rows, entries + lines)
     return figure
 
 
-def _set_axes(axes: Axes, shown: pd.DataFrame, peak: float | None, over: list[Roof]) -> None:
-    axes.set_xlabel("operations per byte that must move (log)")
-    axes.set_ylabel("operations per second, median time (log)")
-    # Each slope is to be seen, also where no case is under it.
-    ridge = min((peak / roof.rate for roof in over), default=np.inf) if peak else np.inf
-    low, high = min(shown["intensity"].min() / 2, ridge / 4), shown["intensity"].max() * 4
-    subs = (1, 2, 5) if high / low < 200 else (1,)
-    style.log_axis(
-        axes.xaxis, lambda value: f"{value:g}", LogLocator(base=10, subs=subs, numticks=14)
-    )
-    style.log_axis(axes.yaxis, EngFormatter("FLOP/s"))
-    axes.set_xlim(low, high)
+def _draw_roofs(
+    axes: Axes, shown: pd.DataFrame, peak: float | None, over: dict[float, float]
+) -> list[Line2D]:
+    """Draw the ceilings over a range in which each slope is seen, also where no case is below."""
+    ridges = [peak / rate if peak else np.inf for rate in over.values()]
+    low = min(shown["intensity"].min() / 2, min(ridges, default=np.inf) / 4)
+    high = shown["intensity"].max() * 4
+    axes.set(xlim=(low, high), xlabel="operations per byte that must move (log)")
     axes.set_ylim(shown["rate"].min() / 2, max(shown["rate"].max(), peak or 0.0) * 2.5)
-
-
-def _draw_roofs(axes: Axes, peak: float | None, over: list[Roof]) -> list[Line2D]:
-    # A bandwidth rises to the peak and ends there.
-    low, high = axes.get_xlim()
+    axes.set_ylabel("operations per second, median time (log)")
+    subs = (1, 2, 5) if high / low < 200 else (1,)
+    style.set_log_ticks(axes.xaxis, "{:g}".format, LogLocator(base=10, subs=subs, numticks=14))
+    style.set_log_ticks(axes.yaxis, EngFormatter("FLOP/s"))
+    looks: dict[str, Any] = {"color": style.GREY, "linewidth": 1.4, "zorder": 1}
     entries = []
-    for roof, line in zip(over, ("-", "--"), strict=False):
-        ridge = min(peak / roof.rate, high) if peak else high
-        ends = np.array([low, max(low, ridge)])
-        axes.plot(ends, ends * roof.rate, color=style.GREY, linestyle=line, linewidth=1.4, zorder=1)
-        text = f"{digits(roof.rate / 1e9)} GB/s over {format_bytes(roof.working_set)}"
+    for (working_set, rate), ridge, line in zip(over.items(), ridges, ("-", "--"), strict=False):
+        ends = np.array([low, min(ridge, high)])  # it rises to the peak and ends there
+        axes.plot(ends, ends * rate, linestyle=line, **looks)
+        text = f"{digits(rate / 1e9)} GB/s over {format_bytes(working_set)}"
         entries.append(style.entry(text, line=line))
     if peak:
-        start = max(low, peak / max((roof.rate for roof in over), default=np.inf))
-        axes.plot(
-            [start, high], [peak, peak], color=style.GREY, linestyle="-.", linewidth=1.4, zorder=1
-        )
+        axes.plot([min(ridges, default=low), high], [peak, peak], linestyle="-.", **looks)
         entries.append(style.entry(f"operations: {digits(peak / 1e9)} GFLOP/s", line="-."))
-    axes.set_xlim(low, high)
     return entries

@@ -15,7 +15,8 @@ from bench.analysis.frame import facets
 from bench.analysis.ranking import jacobian_overhead, overhead_at_one_batch
 from bench.report import figures
 from bench.report.figures import View, figure, kinds
-from bench.report.style import label, panels_of, styles
+from bench.report.figures.along_sizes import panels_of
+from bench.report.style import label, styles
 from bench.store.columns import STATUSES
 from bench.store.schema import Run
 

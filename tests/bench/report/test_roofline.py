@@ -44,9 +44,9 @@ def lines(figure: Figure) -> list[Line2D]:
 
 
 def test_roofs_are_the_largest_working_set_and_the_best() -> None:
-    assert roofs(CEILINGS) == [(1e9, 2e10), (1e6, 8e10)]
-    assert roofs(Ceilings(bandwidth_bytes_per_s=[[1e4, 2e10], [1e9, 2e10]])) == [(1e9, 2e10)]
-    assert roofs(Ceilings()) == []
+    assert roofs(CEILINGS) == {1e9: 2e10, 1e6: 8e10}
+    assert roofs(Ceilings(bandwidth_bytes_per_s=[[1e4, 2e10], [1e9, 2e10]])) == {1e9: 2e10}
+    assert roofs(Ceilings()) == {}
 
 
 def test_the_roofs_rise_to_the_peak_of_the_dtype(frame: pd.DataFrame) -> None:
