@@ -15,11 +15,13 @@ from ..run.journal import RunProgress
 def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
     """Show a run's progress with the time left; a line every tenth of the way on no terminal."""
     console = Console(stderr=True, highlight=False)
-    console.print(f"{counted(total, 'benchmark')}: checks first, then times")
-    last, tenths = RunProgress(total), 0
+    last, tenths = RunProgress(total), -1
 
     def show(progress: RunProgress) -> None:
         nonlocal last, tenths
+        if tenths < 0:
+            console.print(f"{counted(total, 'benchmark')}: checks first, then times")
+            tenths = 0
         last, wall_s, left_s = progress, progress.wall_s, progress.left_s
         step = f"process {progress.process}" if progress.process else "checking results and memory"
         if console.is_terminal and progress.latest:
