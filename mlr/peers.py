@@ -216,15 +216,20 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     unsupported_reason=needs("jax"),
     owns_parameters=True,
     peer=True,
+    allocates_elsewhere=True,
 )
 def jax_jit(problem: Problem) -> Callable[[], None]:
     """Step by `jax.jit`, compiled ahead for the shapes, the parameters donated.
 
     X and Y are the problem's own memory, taken over by DLPack; the parameters are JAX's, and every
-    call waits for them. All that it holds is outside torch. Source: JAX, XLA.
+    call waits for them. On the CPU it runs in the thread that calls it, which JAX's manual advises
+    where every call is waited for. All that it holds is outside torch: `peak_bytes` is XLA's own
+    account, its temporaries and results. Source: JAX, XLA.
     """
     import jax
 
+    if problem.case.device == "cpu":
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     rate = 2 * problem.lr / problem.y.numel()
     exact = jax.lax.Precision.HIGHEST
 
@@ -256,4 +261,7 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
         held[0].block_until_ready()
         held[1].block_until_ready()
 
+    if (account := compiled.memory_analysis()) is not None:
+        held_bytes = account.temp_size_in_bytes + account.output_size_in_bytes
+        vars(step)["peak_bytes"] = held_bytes
     return step

@@ -1,0 +1,126 @@
+"""Calls timed on inputs that no cache of the processor holds: cold, beside the usual hot ones.
+
+A call that is repeated finds its inputs in a cache as far as they fit; a mini-batch of a training
+comes from memory. Here a kernel is bound to several problems whose inputs lie apart. Before each
+batch every cache line of these inputs is evicted, by CLFLUSHOPT or CLFLUSH on x86 and by DC CIVAC
+on 64-bit ARM; then the call of each problem is timed once, in a row. Parameters and code stay where
+the calls before left them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from functools import cache
+
+from llvmlite import binding as llvm
+from llvmlite import ir
+from torch import Tensor
+
+from mlr import OPERATIONS, Kernel, Problem
+from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer
+from mlr.one_pass.compile import Arguments, Function, load_functions
+
+from ..machine.devices import Call, device_of
+from .clock import cpu_clock
+from .timing import TimedBatch, repeats_of
+
+MOST_PROBLEMS = 64
+MOST_BYTES = 2**27  # of the inputs of all problems
+BIND_S = (
+    0.01  # a kernel that is bound and called first for longer, as by a compiler, has one problem
+)
+
+_EVICT = {  # instruction of a line, and the fence after the last, by architecture
+    "x86_64": ("clflush ($0)", "mfence"),
+    "aarch64": ("dc civac, $0", "dsb ish"),
+}
+
+
+class ColdTarget:
+    """A kernel on several problems, made ready for batches that begin with cold inputs.
+
+    See `paired.TimedTarget`. As many calls as a batch times are made before it and not timed.
+    """
+
+    def __init__(
+        self, kernel: Kernel, problem: Problem, call: Call, about_s: float, bind_s: float
+    ) -> None:
+        count = min(MOST_PROBLEMS, repeats_of(about_s), 1 + MOST_BYTES // problem.case.input_bytes)
+        others = [copy_inputs(problem) for _ in range(1, count if bind_s < BIND_S else 1)]
+        self._targets = [call, *(kernel.bind(other) for other in others)]
+        self._inputs = [tensor for one in (problem, *others) for tensor in input_tensors(one)]
+        self._device = problem.case.device
+        self.about_s, self.calls = about_s, 2 * len(self._targets)
+
+    def time_batch(self) -> TimedBatch:
+        """Call on every problem once, evict all inputs, and time the same calls again."""
+        for call in self._targets:
+            call()
+        evict(self._inputs)
+        clock, count = device_of(self._device).clock, len(self._targets)
+        cpu, start = cpu_clock(), clock()
+        for call in self._targets:
+            call()
+        seconds = clock() - start
+        return TimedBatch(seconds / count, (cpu_clock() - cpu) / count)
+
+
+def input_tensors(problem: Problem) -> list[Tensor]:
+    """Return the tensors among the inputs of a problem's operation."""
+    values = (getattr(problem, name) for name in OPERATIONS[problem.case.operation].inputs)
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def copy_inputs(problem: Problem) -> Problem:
+    """Return a problem with inputs of the same values in memory of their own."""
+    other = problem.share_inputs()
+    for name, value in vars(other).items():
+        if isinstance(value, Tensor):
+            vars(other)[name] = value.clone()
+    return other
+
+
+def can_evict(problem: Problem) -> bool:
+    """Say whether inputs of this problem can be made cold: tensors, on a processor known here."""
+    return (
+        _architecture() in _EVICT
+        and device_of(problem.case.device).is_host
+        and not OPERATIONS[problem.case.operation].iterative
+    )
+
+
+def _architecture() -> str:
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+
+
+def evict(tensors: list[Tensor]) -> None:
+    """Write back and evict every cache line of contiguous tensors from all caches."""
+    for tensor in tensors:
+        place = Arguments(tensor.data_ptr(), 0, 0, 0, 0, tensor.nbytes, 1, 0)
+        _evictor()(ctypes.addressof(place))
+
+
+@cache
+def _evictor() -> Function:
+    instruction, fence = _EVICT[_architecture()]
+    if llvm.get_host_cpu_features().get("clflushopt"):
+        instruction = instruction.replace("clflush", "clflushopt")  # ten times as fast
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmparser()
+    (function,) = load_functions(source(instruction, fence), "evict")
+    return function
+
+
+def source(instruction: str, fence: str) -> str:
+    """Return the IR of a function that evicts from X on as many bytes as ROWS says."""
+    module, void = ir.Module("evict"), ir.VoidType()
+    to = Writer(module, "evict", "float64")
+    first, size = to.argument(Argument.X), to.argument(Argument.ROWS)
+    of_a_line = ir.FunctionType(void, [first.type])
+    with to.loop(0, size, CACHE_LINE) as offset:
+        line = to.gep(first, offset, ir.IntType(8))
+        to.build.asm(of_a_line, instruction, "r,~{memory}", [line], side_effect=True)
+    to.build.asm(ir.FunctionType(void, []), fence, "~{memory}", [], side_effect=True)
+    to.build.ret_void()
+    return str(module)
