@@ -212,7 +212,7 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
 @kernel(
     operation="step",
     flops=sweep_flops,
-    workspace=lambda m, n, o, s: 0,
+    workspace=lambda m, n, o, s: m * o * s,
     unsupported_reason=needs("jax"),
     owns_parameters=True,
     peer=True,

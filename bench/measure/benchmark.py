@@ -16,11 +16,12 @@ from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark, Outcome, roofline_s
 from ..store.schema import Ceilings
 from . import side_effects
+from .cold import ColdTarget, can_evict
 from .memory import Memory, is_out_of_memory, measure_memory
-from .paired import paired_ratio, refresher
+from .paired import interleave, paired_ratio, refresher
 from .side_effects import WrongResultError
 from .system_load import LoadSnapshot
-from .timing import PhaseTimer, fastest_call
+from .timing import PhaseTimer, fastest_call, warm_up
 
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own
 LONG_CALL_S = 0.5  # not called once more to see whether it works on after it returned
@@ -56,7 +57,7 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
         del problem, call
         memory = measure_memory(kernel, case)
     outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
-    outcome.warnings += _memory_warnings(case, memory, outcome.predicted_peak_bytes)
+    outcome.warnings += memory_warnings(case, memory, outcome.predicted_peak_bytes)
     outcome.roofline_s = roofline_s(ceilings, case, case.least_flops, case.least_bytes)
 
 
@@ -102,10 +103,13 @@ def _require_right(result: Check, when: str = "") -> None:
         raise WrongResultError(when + result.reason)
 
 
-def _memory_warnings(case: Case, memory: Memory, predicted: int) -> Iterator[str]:
+def memory_warnings(case: Case, memory: Memory, predicted: int) -> Iterator[str]:
+    """Say in words what is doubtful about the memory of a call, whose formula predicts a peak."""
     slack = device_of(case.device).formula_slack_bytes + predicted // 50
-    peak, leak, untracked = map(format_bytes, memory)
-    if memory.peak_bytes > predicted + slack:
+    peak, leak, untracked = (format_bytes(count or 0) for count in memory)
+    if memory.peak_bytes is None:
+        yield "its library does not say how much memory it holds: not counted"
+    elif memory.peak_bytes > predicted + slack:
         yield f"holds {peak} at peak, its formula says {format_bytes(predicted)}"
     if memory.leak_bytes > 0 and not OPERATIONS[case.operation].iterative:
         yield f"leaks {leak} with every call"
@@ -136,6 +140,8 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
         about_s = fastest_call(call, case.device)
     with phases.on("timing"):
         measured = _time(kernel, problem, call, about_s, timer)
+        if measured and can_evict(problem):
+            measured |= _time_cold(kernel, problem, call, about_s, first_call_s)
     load = LoadSnapshot(case.device).delta(before)
     with phases.on("checking"):
         problem.resample(problem.seed + 1)
@@ -162,3 +168,17 @@ def _time(kernel: Kernel, problem: Problem, call: Call, about_s: float, timer: T
         "cpu_utilisation": pair.cpu_utilisation if pair and device.is_host else None,
         **device.device_time(call, rounds["median_s"]),
     }
+
+
+def _time_cold(
+    kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float
+) -> Sample:
+    baseline, other = get_kernel(kernel.baseline), problem.share_inputs()
+    theirs = baseline.bind(other)
+    pair = interleave(
+        ColdTarget(kernel, problem, call, about_s, first_call_s),
+        ColdTarget(baseline, other, theirs, warm_up(theirs, problem.case.device), 0.0),
+        seed=problem.seed,
+    )
+    speedup = None if kernel.name == kernel.baseline else -pair.log_ratio
+    return {"cold_s": pair.f_median_s, "log_speedup_cold": speedup}

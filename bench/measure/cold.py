@@ -7,8 +7,6 @@ on 64-bit ARM; then the call of each problem is timed once, in a row. Parameters
 the calls before left them.
 """
 
-from __future__ import annotations
-
 import ctypes
 import platform
 from functools import cache
@@ -22,14 +20,12 @@ from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer
 from mlr.one_pass.compile import Arguments, Function, load_functions
 
 from ..machine.devices import Call, device_of
-from .clock import cpu_clock
-from .timing import TimedBatch, repeats_of
+from .timing import TimedBatch, cpu_clock, repeats_of
 
 MOST_PROBLEMS = 64
 MOST_BYTES = 2**27  # of the inputs of all problems
-BIND_S = (
-    0.01  # a kernel that is bound and called first for longer, as by a compiler, has one problem
-)
+BIND_S = 0.01  # binding one more problem and its first call: beyond it no further one is bound
+COMPILED_S = 0.5  # a first call that took so long is not made for another problem
 
 _EVICT = {  # instruction of a line, and the fence after the last, by architecture
     "x86_64": ("clflush ($0)", "mfence"),
@@ -40,17 +36,24 @@ _EVICT = {  # instruction of a line, and the fence after the last, by architectu
 class ColdTarget:
     """A kernel on several problems, made ready for batches that begin with cold inputs.
 
-    See `paired.TimedTarget`. As many calls as a batch times are made before it and not timed.
+    See `paired.TimedTarget`. As many calls as a batch times are made before it and not timed. A
+    kernel that is bound and called first for long, as by a compiler, has few problems.
     """
 
     def __init__(
-        self, kernel: Kernel, problem: Problem, call: Call, about_s: float, bind_s: float
+        self, kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float
     ) -> None:
+        self._device, self._targets, problems = problem.case.device, [call], [problem]
         count = min(MOST_PROBLEMS, repeats_of(about_s), 1 + MOST_BYTES // problem.case.input_bytes)
-        others = [copy_inputs(problem) for _ in range(1, count if bind_s < BIND_S else 1)]
-        self._targets = [call, *(kernel.bind(other) for other in others)]
-        self._inputs = [tensor for one in (problem, *others) for tensor in input_tensors(one)]
-        self._device = problem.case.device
+        clock = device_of(self._device).clock
+        spent_s = first_call_s - COMPILED_S  # what was compiled for one may serve all others
+        while len(self._targets) < count and spent_s < BIND_S:
+            problems.append(copy_inputs(problem))
+            start = clock()
+            self._targets.append(kernel.bind(problems[-1]))
+            self._targets[-1]()
+            spent_s = clock() - start
+        self._inputs = [tensor for one in problems for tensor in input_tensors(one)]
         self.about_s, self.calls = about_s, 2 * len(self._targets)
 
     def time_batch(self) -> TimedBatch:

@@ -18,7 +18,9 @@ OUT_OF_MEMORY = (
 class Memory(NamedTuple):
     """Bytes that one call holds."""
 
-    peak_bytes: int  # the most at once beyond the inputs: outputs, parameters, what binding keeps
+    peak_bytes: (
+        int | None
+    )  # the most at once beyond the inputs: outputs, parameters, what binding keeps
     leak_bytes: int  # what one more call leaves behind after its result is dropped
     untracked_bytes: int  # at least so much at peak did not come from torch
 
@@ -28,13 +30,15 @@ def measure_memory(kernel: Kernel, case: Case) -> Memory:
 
     On the CPU the peak is exact to the byte, from the allocator's own events; on an accelerator to
     its blocks, of 512 bytes on CUDA. For what torch does not allocate see `untracked_bytes` of the
-    device.
+    device; of a kernel that allocates elsewhere the peak is what its call says, or None.
     """
     device, problem = device_of(case.device), Problem(case)
     problem.share_inputs()  # so that every input is made before memory is counted
     bound: list[Call] = []
     kept = device.allocations(lambda: bound.append(kernel.bind(problem))).held_bytes
     (call,) = bound
+    if getattr(kernel, "allocates_elsewhere", False):  # one of an older version does not say
+        return Memory(getattr(call, "peak_bytes", None), 0, 0)
     if not device.is_host:  # a library may keep a workspace from its first call on
         kept += device.allocations(call).held_bytes
     peaks, leak = [], 0

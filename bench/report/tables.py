@@ -162,8 +162,12 @@ SPEEDUP = _declared(
     "speedup", format=_speedup,
     fields=("speedup", "speedup_low", "speedup_high", "kernel", "baseline"),
 )  # fmt: skip
+SPEEDUP_COLD = _declared(
+    "speedup_cold", format=_speedup, optional=True,
+    fields=("speedup_cold", "speedup_cold_low", "speedup_cold_high", "kernel", "baseline"),
+)  # fmt: skip
 _MEASURED = (
-    *(TIME, SPEEDUP),
+    *(TIME, SPEEDUP, _declared("cold_s", optional=True), SPEEDUP_COLD),
     *(_declared(f"device_{cache}_s", optional=True) for cache in ("cold", "hot")),
     *(_declared(name, optional=True) for name in ("launch_gap_s", "efficiency")),
     *(_declared("peak_bytes"), PREDICTED, _declared("max_rel_error")),

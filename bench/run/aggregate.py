@@ -69,18 +69,25 @@ def summarise(
     used = uncontended(samples)
     logs = _known(used, "log_speedup")
     speedup = estimate(logs, prior) if logs else None
-    ends = [None if log is None else math.exp(log) for log in speedup or (0.0, None, None)]
+    cold = _known(used, "log_speedup_cold")
     roofline_s = outcome.get("roofline_s")
     median = statistics.median(sample["median_s"] for sample in used)
     return {
         **outcome,
         "processes": len(used),
         "contended_processes": sum(sample["contended"] for sample in used),
-        **dict(zip(("speedup", "speedup_low", "speedup_high"), ends, strict=True)),
+        **_speedup_columns("speedup", speedup or Estimate(0.0, None, None)),
+        **(_speedup_columns("speedup_cold", estimate(cold, None)) if cold else {}),
         "efficiency": roofline_s / median if roofline_s else None,
         **reduce_samples(used),
         "warnings": [*outcome["warnings"], *warnings(used, speedup, roofline_s)],
     }
+
+
+def _speedup_columns(name: str, found: Estimate) -> dict[str, float | None]:
+    names = (name, f"{name}_low", f"{name}_high")
+    ends = (None if log is None else math.exp(log) for log in found)
+    return dict(zip(names, ends, strict=True))
 
 
 def compose(state: RunState) -> dict[str, Any]:

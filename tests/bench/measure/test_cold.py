@@ -1,7 +1,5 @@
 """Cold calls: inputs apart in memory, evicted before each batch, every problem called in turn."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +27,8 @@ def test_a_batch_calls_every_problem_and_evicts_every_input_before_the_timed_cal
     seen: list[Any] = []
     problem, kernel = Problem(CASE), recording(seen)
     monkeypatch.setattr(cold, "evict", lambda tensors: seen.append([t.data_ptr() for t in tensors]))
-    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s=1e-4, bind_s=0.0)
+    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), 1e-4, 0.0)
+    seen.clear()
     batch = target.time_batch()
     (place,) = [place for place, one in enumerate(seen) if isinstance(one, list)]
     before, evicted, timed = seen[:place], seen[place], seen[place + 1 :]
@@ -55,14 +54,23 @@ def test_every_line_is_evicted_by_an_instruction_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("about_s", "bind_s", "count"),
-    [(1e-6, 0.0, cold.MOST_PROBLEMS), (2e-4, 0.0, 5), (1.0, 0.0, 1), (1e-6, 1.0, 1)],
+    ("about_s", "first_call_s", "bind_s", "count"),
+    [
+        (1e-6, 0.1, 0.0, cold.MOST_PROBLEMS),
+        (2e-4, 0.1, 0.0, 5),
+        (1.0, 0.1, 0.0, 1),
+        (1e-6, 3.0, 0.0, 1),  # compiled for so long once, and not again
+        (1e-6, 0.1, 0.2, 2),
+    ],
 )
-def test_short_calls_have_many_problems_and_compiled_ones_have_one(
-    about_s: float, bind_s: float, count: int
+def test_short_calls_have_many_problems_and_slowly_bound_ones_have_few(
+    about_s: float, first_call_s: float, bind_s: float, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ticks = iter(range(1_000))
+    clock = staticmethod(lambda: next(ticks) * bind_s)
+    monkeypatch.setattr(type(cold.device_of("cpu")), "clock", clock)
     kernel, problem = get_kernel("one_pass_step"), Problem(CASE)
-    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s, bind_s)
+    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s, first_call_s)
     assert target.calls == 2 * count
 
 
@@ -87,5 +95,5 @@ def test_a_whole_training_and_another_device_are_not_made_cold() -> None:
 def test_the_inputs_of_all_problems_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold, "MOST_BYTES", 3 * CASE.input_bytes - 1)
     problem, kernel = Problem(CASE), get_kernel("one_pass_step")
-    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s=1e-6, bind_s=0.0)
+    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), 1e-6, 0.0)
     assert target.calls == 2 * 3

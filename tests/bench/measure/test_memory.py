@@ -1,9 +1,14 @@
 """The memory of calls whose allocations are known."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
+from bench.measure.benchmark import memory_warnings
 from bench.measure.memory import is_out_of_memory, measure_memory
+from bench.plan.benchmark import Benchmark, predict
 from mlr import Case, Kernel, Problem, get_kernel
 
 
@@ -51,6 +56,28 @@ def test_a_buffer_made_when_binding_counts() -> None:
     case = Case("step", "cpu", "float64", 33, 6, 3)
     with_buffer, without = (measure_memory(one, case).peak_bytes for one in (planted, fused))
     assert with_buffer == without + 12_345
+
+
+@pytest.mark.parametrize("reported", [1_234, None])
+def test_of_a_library_that_allocates_elsewhere_its_own_account_counts(reported: int | None) -> None:
+    fused = get_kernel("fused_addmm")
+
+    def allocates_outside_torch(problem: Problem) -> object:
+        def step() -> None:
+            np.ones(10**6)
+
+        if reported is not None:
+            vars(step)["peak_bytes"] = reported
+        return step
+
+    planted = Kernel("planted", "step", allocates_outside_torch, fused.flops, fused.bytes_moved,
+                     fused.workspace, ("cpu",), ("float64",), allocates_elsewhere=True)  # fmt: skip
+    case = Case("step", "cpu", "float64", 33, 6, 3)
+    assert measure_memory(planted, case).peak_bytes == reported
+    outcome = predict(Benchmark(planted, case), None, math.inf)
+    memory = measure_memory(planted, case)
+    warnings = " ".join(memory_warnings(case, memory, outcome.predicted_peak_bytes))
+    assert ("not counted" in warnings) == (reported is None)
 
 
 def test_inputs_are_not_counted() -> None:

@@ -42,6 +42,17 @@ def test_one_process_has_no_interval() -> None:
     assert found["processes"] == 1
 
 
+def test_the_speedup_with_cold_inputs_has_an_interval_of_its_own() -> None:
+    samples = [sample(n, log_speedup_cold=math.log(1.5) + n / 100, cold_s=n) for n in (1, 2, 3)]
+    found = summarise(OUTCOME, samples, None)
+    assert found["cold_s"] == 2
+    assert found["speedup"] == pytest.approx(2)
+    assert found["speedup_cold"] == pytest.approx(1.5 * math.exp(0.02))
+    assert found["speedup_cold_low"] < 1.5
+    assert found["speedup_cold_high"] > 1.5 * math.exp(0.03)
+    assert "speedup_cold" not in summarise(OUTCOME, [sample()], None)
+
+
 def test_a_burst_of_load_in_one_process_moves_a_ratio_less_than_its_interval() -> None:
     """In one process of five the kernel is hit by load: marked, it does not count."""
     random = np.random.default_rng(2)

@@ -16,7 +16,13 @@ def test_samples_become_one_value_as_their_column_says() -> None:
     samples = [{"first_call_s": one, "device_hot_s": one} for one in (1.0, 5.0, 2.0)]
     found = reduce_samples([*samples, {"first_call_s": None}])
     assert found == pytest.approx(
-        {"first_call_s": 5.0, "device_hot_s": 2.0, "device_cold_s": None, "launch_gap_s": None}
+        {
+            "first_call_s": 5.0,
+            "cold_s": None,
+            "device_hot_s": 2.0,
+            "device_cold_s": None,
+            "launch_gap_s": None,
+        }
     )
 
 
