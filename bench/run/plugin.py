@@ -15,7 +15,7 @@ from mlr import Case, get_kernel
 from ..common.errors import UserError
 from ..common.units import counted
 from ..machine.devices import DEVICES, device_of
-from ..machine.environment import threads
+from ..machine.environment import THREADS
 from ..plan.benchmark import Benchmark, planned
 from ..plan.selection import Selection, add_axes
 from ..store.columns import SIZES
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     record.few_rounds = config.getoption("benchmark_min_rounds", MIN_ROUNDS) == MIN_ROUNDS
     config.stash[RECORD] = record
     if record.journal is None and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads())  # as in a run; the environment of its processes says so
+        torch.set_num_threads(THREADS)  # as in a run; the environment of its processes says so
     for name in DEVICES:
         config.addinivalue_line("markers", f"{name}: needs a device of this type")
 

@@ -1,0 +1,21 @@
+"""What a measuring process finds in its environment."""
+
+import pytest
+
+from bench.machine.environment import pinned_environment
+
+
+@pytest.mark.parametrize(
+    ("outside", "openmp", "jax"),
+    [
+        ({}, "1", "1"),
+        ({"OMP_NUM_THREADS": "3"}, "3", "3"),
+        ({"OMP_NUM_THREADS": "3", "PJRT_NPROC": "2"}, "3", "2"),
+    ],
+)
+def test_one_thread_for_every_library_unless_the_user_says_otherwise(
+    outside: dict[str, str], openmp: str, jax: str
+) -> None:
+    found = pinned_environment(outside | {"PATH": "/bin"})
+    assert (found["OMP_NUM_THREADS"], found["PJRT_NPROC"]) == (openmp, jax)
+    assert found["PATH"] == "/bin"
