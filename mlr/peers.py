@@ -216,7 +216,7 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     unsupported_reason=needs("jax"),
     owns_parameters=True,
     peer=True,
-    allocates_elsewhere=True,
+    allocates_outside_torch=True,
 )
 def jax_jit(problem: Problem) -> Callable[[], None]:
     """Step by `jax.jit`, compiled ahead for the shapes, the parameters donated.

@@ -40,8 +40,8 @@ class Kernel:
         owns_parameters: Whether a step kernel keeps parameters of its own, in a module for example,
             and not in the tensors of the problem.
         peer: Whether it is another library's, measured for comparison.
-        allocates_elsewhere: Whether what it holds is not torch's to count. Its bound callable may
-            then say how much that is by an attribute `peak_bytes`, as its library reports it.
+        allocates_outside_torch: Whether what it holds is not torch's to count. Its bound callable
+            may then say how much that is by an attribute `peak_bytes`, as its library reports it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Kernel:
     delegates_to: Callable[[Case], Kernel] | None = None
     owns_parameters: bool = False
     peer: bool = False
-    allocates_elsewhere: bool = False
+    allocates_outside_torch: bool = False
 
     @property
     def baseline(self) -> str:
@@ -131,7 +131,7 @@ def kernel(
     delegates_to: Callable[[Case], Kernel] | None = None,
     owns_parameters: bool = False,
     peer: bool = False,
-    allocates_elsewhere: bool = False,
+    allocates_outside_torch: bool = False,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
@@ -158,7 +158,7 @@ def kernel(
         moved = bytes_moved or OPERATIONS[operation].least_bytes
         KERNELS[name] = Kernel(
             name, operation, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
-            unsupported_reason, delegates_to, owns_parameters, peer, allocates_elsewhere,
+            unsupported_reason, delegates_to, owns_parameters, peer, allocates_outside_torch,
         )  # fmt: skip
         return function
 

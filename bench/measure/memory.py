@@ -30,14 +30,14 @@ def measure_memory(kernel: Kernel, case: Case) -> Memory:
 
     On the CPU the peak is exact to the byte, from the allocator's own events; on an accelerator to
     its blocks, of 512 bytes on CUDA. For what torch does not allocate see `untracked_bytes` of the
-    device; of a kernel that allocates elsewhere the peak is what its call says, or None.
+    device; of a kernel that allocates outside torch the peak is what its call says, or None.
     """
     device, problem = device_of(case.device), Problem(case)
     problem.share_inputs()  # so that every input is made before memory is counted
     bound: list[Call] = []
     kept = device.allocations(lambda: bound.append(kernel.bind(problem))).held_bytes
     (call,) = bound
-    if getattr(kernel, "allocates_elsewhere", False):  # one of an older version does not say
+    if getattr(kernel, "allocates_outside_torch", False):  # one of an older version does not say
         return Memory(getattr(call, "peak_bytes", None), 0, 0)
     if not device.is_host:  # a library may keep a workspace from its first call on
         kept += device.allocations(call).held_bytes

@@ -59,10 +59,12 @@ def test_a_buffer_made_when_binding_counts() -> None:
 
 
 @pytest.mark.parametrize("reported", [1_234, None])
-def test_of_a_library_that_allocates_elsewhere_its_own_account_counts(reported: int | None) -> None:
+def test_of_a_library_that_allocates_outside_torch_its_own_account_counts(
+    reported: int | None,
+) -> None:
     fused = get_kernel("fused_addmm")
 
-    def allocates_outside_torch(problem: Problem) -> object:
+    def binds_a_library(problem: Problem) -> object:
         def step() -> None:
             np.ones(10**6)
 
@@ -70,8 +72,9 @@ def test_of_a_library_that_allocates_elsewhere_its_own_account_counts(reported: 
             vars(step)["peak_bytes"] = reported
         return step
 
-    planted = Kernel("planted", "step", allocates_outside_torch, fused.flops, fused.bytes_moved,
-                     fused.workspace, ("cpu",), ("float64",), allocates_elsewhere=True)  # fmt: skip
+    planted = Kernel("planted", "step", binds_a_library, fused.flops, fused.bytes_moved,
+                     fused.workspace, ("cpu",), ("float64",),
+                     allocates_outside_torch=True)  # fmt: skip
     case = Case("step", "cpu", "float64", 33, 6, 3)
     assert measure_memory(planted, case).peak_bytes == reported
     outcome = predict(Benchmark(planted, case), None, math.inf)
