@@ -1,7 +1,7 @@
 """Options -> the benchmarks of a plan, what each should cost, whether it can be attempted here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from types import SimpleNamespace
@@ -169,11 +169,21 @@ def _too_much(
 
 
 def require_feasible(plan: Sequence[Benchmark]) -> None:
-    """Refuse a plan of which nothing can run here."""
-    outcomes = [predict(entry, None, math.inf) for entry in plan]
-    if all(outcome.status != "ok" for outcome in outcomes):
+    """Refuse a plan of which nothing can run here, as far as is known before anything starts."""
+    require_tried([predict(entry, None, math.inf).columns() for entry in plan])
+
+
+def was_tried(outcome: Mapping[str, Any]) -> bool:
+    """Say whether a benchmark of these columns was attempted, however it ended."""
+    return outcome["status"] not in ("infeasible", "unsupported")
+
+
+def require_tried(outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse the columns of a plan of which nothing was attempted: they make no run."""
+    if not any(map(was_tried, outcomes)):
+        first = outcomes[0]
         raise UserError(
-            f"a run needs a benchmark that can run here; none of {len(plan)} can "
-            f"({plan[0].kernel.name}: {outcomes[0].reason}); choose another --device or --dtype, "
-            "other sizes or kernels, see `plan`"
+            f"a run needs a benchmark that can run here; none of {len(outcomes)} can "
+            f"({first['kernel']}: {first['reason']}); choose another --device or --dtype, other "
+            "sizes or kernels, see `plan`"
         )

@@ -25,7 +25,7 @@ from pytest_benchmark.utils import get_commit_info
 from ..common.errors import UserError
 from ..common.provenance import file_stem
 from ..machine.environment import pinned_environment
-from ..plan.benchmark import Benchmark, full_name
+from ..plan.benchmark import Benchmark, full_name, require_tried, was_tried
 from ..plan.selection import Selection
 from ..store.files import ExistsError, require_writable
 from ..store.runs import write_run
@@ -78,7 +78,8 @@ def run_plan(
         path = _store(results, compose(state))
     finally:
         state.read()  # what ended since the last look
-        if path is not None or not state.done:
+        tried = any(was_tried(one.outcome) for one in state.done.values())
+        if path is not None or not tried:
             state.journal.path.unlink()
             with suppress(OSError):  # it holds the journals of other runs
                 unfinished.rmdir()
@@ -177,13 +178,7 @@ def _status_of(ended: Exit) -> dict[str, str]:
 
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
-    outcomes = run["outcomes"]
-    if all(one["status"] in ("infeasible", "unsupported") for one in outcomes):
-        raise UserError(
-            f"a run needs a benchmark that can run here; none of {len(outcomes)} could, so nothing "
-            f"is stored ({outcomes[0]['kernel']}: {outcomes[0]['reason']}); choose other sizes or "
-            "kernels, see `plan`"
-        )
+    require_tried(run["outcomes"])
     at = datetime.fromisoformat(run["datetime"])
     folder = results / "runs" / str(run["machine"]["slug"])
     name = file_stem(run["commit_info"]["id"], at, run["settings"]["grid"])

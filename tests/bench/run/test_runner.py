@@ -109,6 +109,15 @@ def test_a_process_that_ends_early_costs_one_benchmark(
     assert frame.loc[kernel, "reason"] == reason
 
 
+def test_a_run_of_which_nothing_was_tried_is_refused_and_leaves_nothing(
+    run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"none of 3 can .* one call takes too long"):
+        run(**dict.fromkeys(("autograd", "matmul", "einsum"), "infeasible"))
+    assert not (tmp_path / "unfinished").exists()
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_a_runner_that_is_stopped_goes_on(run: Run, tmp_path: Path) -> None:
     def stop(progress: RunProgress) -> None:
         if progress.process == 1:
