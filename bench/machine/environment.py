@@ -11,8 +11,6 @@ that sleeps would look busy.
 from collections.abc import Mapping
 
 LARGEST_HEAP = str(2**36)
-
-
 # Of a kernel and its library, unless the user says otherwise: the steadiest number, fair to every
 # library. Where threads fill the machine, whatever else runs holds one of them up and the others
 # wait at the next barrier: a Jacobian at 100 x 16 -> 16 took five times as long in one process as

@@ -21,7 +21,7 @@ from .memory import Memory, is_out_of_memory, measure_memory
 from .paired import interleave, paired_ratio, refresher
 from .side_effects import WrongResultError
 from .system_load import LoadSnapshot
-from .timing import PhaseTimer, fastest_call, warm_up
+from .timing import PhaseTimer, fastest_call
 
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own
 LONG_CALL_S = 0.5  # not called once more to see whether it works on after it returned
@@ -139,9 +139,7 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
         first_call_s = clock() - start
         about_s = fastest_call(call, case.device)
     with phases.on("timing"):
-        measured = _time(kernel, problem, call, about_s, timer)
-        if measured and can_evict(problem):
-            measured |= _time_cold(kernel, problem, call, about_s, first_call_s)
+        measured = _time(kernel, problem, call, about_s, first_call_s, timer)
     load = LoadSnapshot(case.device).delta(before)
     with phases.on("checking"):
         problem.resample(problem.seed + 1)
@@ -151,34 +149,32 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
     return {"process": number, **measured, "first_call_s": first_call_s, **load}
 
 
-def _time(kernel: Kernel, problem: Problem, call: Call, about_s: float, timer: Timer) -> Sample:
+def _time(
+    kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float, timer: Timer
+) -> Sample:
     if not (rounds := timer(call, about_s)):
         return {}
-    device = device_of(problem.case.device)
-    pair = None
+    device, pair, cold = device_of(problem.case.device), None, {}
+    baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
+    base_call, base_s = baseline.bind(theirs), about_s
     if kernel.name != kernel.baseline:
-        baseline = get_kernel(kernel.baseline).bind(problem.share_inputs())
         options = {"seed": problem.seed, "refresh": refresher(problem)}
-        pair = paired_ratio(call, baseline, device.name, f_seconds=about_s, **options)
+        pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)
+        base_s = pair.g_median_s
+    if can_evict(problem):
+        own = ColdTarget(kernel, problem, call, about_s, first_call_s)
+        base = ColdTarget(baseline, theirs, base_call, base_s, 0.0)
+        ratio = interleave(own, base, seed=problem.seed)
+        cold = {
+            "cold_s": ratio.f_median_s,
+            "log_speedup_cold": -ratio.log_ratio if pair else None,
+        }
     return {
         **rounds,
         "paired_s": pair.f_median_s if pair else None,
         "log_speedup": -pair.log_ratio if pair else None,
         "abba_blocks": len(pair.log_ratios) if pair else 0,
         "cpu_utilisation": pair.cpu_utilisation if pair and device.is_host else None,
+        **cold,
         **device.device_time(call, rounds["median_s"]),
     }
-
-
-def _time_cold(
-    kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float
-) -> Sample:
-    baseline, other = get_kernel(kernel.baseline), problem.share_inputs()
-    theirs = baseline.bind(other)
-    pair = interleave(
-        ColdTarget(kernel, problem, call, about_s, first_call_s),
-        ColdTarget(baseline, other, theirs, warm_up(theirs, problem.case.device), 0.0),
-        seed=problem.seed,
-    )
-    speedup = None if kernel.name == kernel.baseline else -pair.log_ratio
-    return {"cold_s": pair.f_median_s, "log_speedup_cold": speedup}

@@ -20,7 +20,7 @@ from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer
 from mlr.one_pass.compile import Arguments, Function, load_functions
 
 from ..machine.devices import Call, device_of
-from .timing import TimedBatch, cpu_clock, repeats_of
+from .timing import TimedBatch, repeats_of, time_batch
 
 MOST_PROBLEMS = 64
 MOST_BYTES = 2**27  # of the inputs of all problems
@@ -58,15 +58,14 @@ class ColdTarget:
 
     def time_batch(self) -> TimedBatch:
         """Call on every problem once, evict all inputs, and time the same calls again."""
-        for call in self._targets:
-            call()
+        self._call_all()
         evict(self._inputs)
-        clock, count = device_of(self._device).clock, len(self._targets)
-        cpu, start = cpu_clock(), clock()
+        batch, count = time_batch(self._call_all, 1, self._device), len(self._targets)
+        return TimedBatch(batch.seconds / count, batch.cpu_seconds / count)
+
+    def _call_all(self) -> None:
         for call in self._targets:
             call()
-        seconds = clock() - start
-        return TimedBatch(seconds / count, (cpu_clock() - cpu) / count)
 
 
 def input_tensors(problem: Problem) -> list[Tensor]:
@@ -109,7 +108,6 @@ def _evictor() -> Function:
     instruction, fence = _EVICT[_architecture()]
     if llvm.get_host_cpu_features().get("clflushopt"):
         instruction = instruction.replace("clflush", "clflushopt")  # ten times as fast
-    llvm.initialize_native_target()
     llvm.initialize_native_asmparser()
     (function,) = load_functions(source(instruction, fence), "evict")
     return function

@@ -18,9 +18,8 @@ OUT_OF_MEMORY = (
 class Memory(NamedTuple):
     """Bytes that one call holds."""
 
-    peak_bytes: (
-        int | None
-    )  # the most at once beyond the inputs: outputs, parameters, what binding keeps
+    # The most at once beyond the inputs: outputs, parameters, what binding keeps; None: uncounted.
+    peak_bytes: int | None
     leak_bytes: int  # what one more call leaves behind after its result is dropped
     untracked_bytes: int  # at least so much at peak did not come from torch
 
