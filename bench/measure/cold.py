@@ -9,6 +9,7 @@ the calls before left them.
 
 import ctypes
 import platform
+from copy import deepcopy
 from functools import cache
 
 from llvmlite import binding as llvm
@@ -20,6 +21,7 @@ from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer
 from mlr.one_pass.compile import Arguments, Function, load_functions
 
 from ..machine.devices import Call, device_of
+from .side_effects import inputs_of
 from .timing import TimedBatch, repeats_of, time_batch
 
 MOST_PROBLEMS = 64
@@ -48,12 +50,12 @@ class ColdTarget:
         clock = device_of(self._device).clock
         spent_s = first_call_s - COMPILED_S  # what was compiled for one may serve all others
         while len(self._targets) < count and spent_s < BIND_S:
-            problems.append(copy_inputs(problem))
+            problems.append(deepcopy(problem.share_inputs()))  # the same values, apart in memory
             start = clock()
             self._targets.append(kernel.bind(problems[-1]))
             self._targets[-1]()
             spent_s = clock() - start
-        self._inputs = [tensor for one in problems for tensor in input_tensors(one)]
+        self._inputs = [tensor for one in problems for _, tensor in inputs_of(one)]
         self.about_s, self.calls = about_s, 2 * len(self._targets)
 
     def time_batch(self) -> TimedBatch:
@@ -66,21 +68,6 @@ class ColdTarget:
     def _call_all(self) -> None:
         for call in self._targets:
             call()
-
-
-def input_tensors(problem: Problem) -> list[Tensor]:
-    """Return the tensors among the inputs of a problem's operation."""
-    values = (getattr(problem, name) for name in OPERATIONS[problem.case.operation].inputs)
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def copy_inputs(problem: Problem) -> Problem:
-    """Return a problem with inputs of the same values in memory of their own."""
-    other = problem.share_inputs()
-    for name, value in vars(other).items():
-        if isinstance(value, Tensor):
-            vars(other)[name] = value.clone()
-    return other
 
 
 def can_evict(problem: Problem) -> bool:

@@ -36,7 +36,7 @@ def test_a_batch_calls_every_problem_and_evicts_every_input_before_the_timed_cal
     assert len(set(timed)) == len(timed) == 10  # of 0.1 ms each, a batch of 1 ms
     assert target.calls == 2 * len(timed)
     assert {*timed} < {*evicted}
-    assert len(evicted) == 2 * len(timed)  # X and Y
+    assert len({*evicted}) >= 2 * len(timed)  # X and Y
     assert batch.seconds > 0
 
 
@@ -74,17 +74,17 @@ def test_short_calls_have_many_problems_and_slowly_bound_ones_have_few(
     assert target.calls == 2 * count
 
 
-def test_copies_have_the_same_values_and_parameters_of_their_own() -> None:
-    problem = Problem(CASE)
-    kernel = get_kernel("one_pass_step")
-    before = problem.x.clone()
-    other = cold.copy_inputs(problem)
-    kernel.bind(other)()
-    assert torch.equal(other.x, problem.x)
-    assert other.x.data_ptr() != problem.x.data_ptr()
-    assert torch.equal(problem.x, before)
-    assert torch.equal(problem.weight, problem.start.weight)
-    assert not torch.equal(other.weight, problem.weight)
+def test_problems_have_the_same_values_and_parameters_of_their_own() -> None:
+    problem, bound = Problem(CASE), []
+    kernel = replace(
+        get_kernel("one_pass_step"), function=lambda one: bound.append(one) or (lambda: None)
+    )
+    cold.ColdTarget(kernel, problem, lambda: None, 1e-4, 0.0)
+    assert len(bound) == 9
+    for other in bound:
+        assert torch.equal(other.x, problem.x)
+        assert torch.equal(other.weight, problem.weight)
+    assert len({one.weight.data_ptr() for one in (problem, *bound)}) == 10
 
 
 def test_a_whole_training_and_another_device_are_not_made_cold() -> None:
