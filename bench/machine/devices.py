@@ -9,7 +9,6 @@ import gc
 import statistics
 import tracemalloc
 from collections.abc import Callable
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
@@ -25,6 +24,7 @@ from ..common.garbage import gc_paused
 
 Call = Callable[[], Any]
 EVENT_REPEATS = 20  # calls of each device time, hot and cold
+LARGEST_CACHE_BYTES = 2**26  # of an accelerator that does not say how large its last cache is
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 OBJECTS_BYTES = 256 * 1024  # Python's own objects in a call of torch stay below this
@@ -58,10 +58,6 @@ class Device:
 
     def unavailable_reason(self) -> str | None:
         """Say why the device cannot be used here, or None if it can."""
-        return None
-
-    def model(self) -> str | None:
-        """Name the accelerator that is built in, if this is one and it is here."""
         return None
 
     def free_bytes(self) -> int:
@@ -140,12 +136,6 @@ class Accelerator(Device):
             return f"no {self.name.upper()} device on this machine"
         return None
 
-    def model(self) -> str | None:
-        """Name the first one."""
-        if self.unavailable_reason() is not None:
-            return None
-        return str(torch.get_device_module(self.name).get_device_name(0))
-
     def clock(self) -> float:
         """Read the host clock once the device is idle: launches in between still overlap."""
         torch.accelerator.synchronize()
@@ -167,17 +157,15 @@ class Accelerator(Device):
         held, peak = torch.accelerator.memory_allocated(), torch.accelerator.max_memory_allocated()
         return Allocations(held - before, peak - before)
 
-    def cache_bytes(self) -> int:
-        """Return the size of the last cache, or more."""
-        return 2**26
-
     def device_time(self, call: Call, wall_s: float) -> dict[str, float]:
         """Return the device time of a call, hot and cold, and its wall time beyond the hot one.
 
         Hot is with the inputs in the last cache, if they fit; cold with that cache overwritten, by
         writing twice its size, before the event that starts the clock.
         """
-        flush = torch.empty(2 * self.cache_bytes(), dtype=torch.uint8, device=self.name)
+        properties = torch.get_device_module(self.name).get_device_properties(self.name)
+        cache_bytes = getattr(properties, "L2_cache_size", LARGEST_CACHE_BYTES)
+        flush = torch.empty(2 * cache_bytes, dtype=torch.uint8, device=self.name)
         hot = self._event_seconds(call, lambda: None)
         cold = self._event_seconds(call, flush.zero_)
         return {"device_hot_s": hot, "device_cold_s": cold, "launch_gap_s": max(0.0, wall_s - hot)}
@@ -200,29 +188,16 @@ class Accelerator(Device):
 class CUDA(Accelerator):
     """A GPU of NVIDIA's, or one of AMD's that torch drives as such."""
 
-    def cache_bytes(self) -> int:
-        """Return the size of the L2 cache."""
-        return int(torch.cuda.get_device_properties(self.name).L2_cache_size)
-
-    @cached_property
-    def _nvml(self) -> Any:
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
-        except Exception:  # no library, no driver, no right to ask: then its clocks are not known
-            return None
-
     def load(self) -> DeviceLoad:
         """Return the clock of the multiprocessors and whether they are throttled, by NVML."""
-        if self._nvml is None:
-            return DeviceLoad()
-        nvml, handle = self._nvml
         try:
+            import pynvml as nvml
+
+            nvml.nvmlInit()
+            handle = nvml.nvmlDeviceGetHandleByIndex(0)
             mhz = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
             reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-        except nvml.NVMLError:  # a GPU that is virtual or shared may not be asked
+        except Exception:  # no library, no driver, or a GPU that is shared and may not be asked
             return DeviceLoad()
         harmless = nvml.nvmlClocksThrottleReasonGpuIdle | nvml.nvmlClocksThrottleReasonNone
         harmless |= nvml.nvmlClocksThrottleReasonApplicationsClocksSetting
@@ -247,4 +222,5 @@ def unavailable_reason(device: str) -> str | None:
 
 def accelerator_name() -> str | None:
     """Name the first accelerator of this machine, if there is one."""
-    return next(filter(None, (device.model() for device in DEVICES.values())), None)
+    names = (name for name in DEVICES if name != "cpu" and unavailable_reason(name) is None)
+    return next((torch.get_device_module(name).get_device_name(0) for name in names), None)

@@ -5,6 +5,7 @@ import math
 import sys
 from dataclasses import replace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -131,14 +132,30 @@ def test_a_machine_without_an_accelerator_says_so() -> None:
     for name, device in DEVICES.items():
         reason = device.unavailable_reason()
         assert reason is None or reason == f"no {name.upper()} device on this machine"
-        assert (device.model() is None) == (device.is_host or reason is not None)
     assert DEVICES["cpu"].unavailable_reason() is None
+    assert (devices.accelerator_name() is None) == (not torch.accelerator.is_available())
     assert tuple(DEVICES) == DEVICE_TYPES
 
 
 def test_a_gpu_without_nvml_tells_nothing_of_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert devices.CUDA("cuda").load() == (None, None)
+    assert device_of("cuda").load() == (None, None)
+
+
+@pytest.mark.parametrize(("reasons", "throttled"), [(0, False), (3, False), (4, True), (5, True)])
+def test_a_gpu_is_throttled_where_it_is_neither_idle_nor_set_so(
+    monkeypatch: pytest.MonkeyPatch, reasons: int, throttled: bool
+) -> None:
+    nvml = MagicMock(
+        NVML_CLOCK_SM=1,
+        nvmlClocksThrottleReasonNone=0,
+        nvmlClocksThrottleReasonGpuIdle=1,
+        nvmlClocksThrottleReasonApplicationsClocksSetting=2,
+    )
+    nvml.nvmlDeviceGetClockInfo.return_value = 1_980
+    nvml.nvmlDeviceGetCurrentClocksThrottleReasons.return_value = reasons
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert device_of("cuda").load() == (1_980.0, throttled)
 
 
 def test_another_type_needs_its_name_alone(
