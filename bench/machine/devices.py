@@ -56,10 +56,6 @@ class Device:
     block_slack_bytes = 0  # what rounding to the allocator's blocks may move a peak by
     clock = staticmethod(perf_counter)  # in seconds
 
-    def unavailable_reason(self) -> str | None:
-        """Say why the device cannot be used here, or None if it can."""
-        return None
-
     def free_bytes(self) -> int:
         """Return the memory that can be had without swapping, in bytes."""
         return int(psutil.virtual_memory().available)
@@ -128,13 +124,6 @@ class Accelerator(Device):
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def unavailable_reason(self) -> str | None:
-        """Say so where torch sees no such device."""
-        found = torch.accelerator.current_accelerator(check_available=True)
-        if found is None or found.type != self.name:
-            return f"no {self.name.upper()} device on this machine"
-        return None
 
     def clock(self) -> float:
         """Read the host clock once the device is idle: launches in between still overlap."""
@@ -217,7 +206,11 @@ def device_of(device: str) -> Device:
 
 def unavailable_reason(device: str) -> str | None:
     """Say why a device cannot be used here, or None if it can."""
-    return device_of(device).unavailable_reason()
+    name = device_of(device).name
+    here = torch.accelerator.current_accelerator(check_available=True)
+    if name == "cpu" or (here is not None and here.type == name):
+        return None
+    return f"no {name.upper()} device on this machine"
 
 
 def accelerator_name() -> str | None:

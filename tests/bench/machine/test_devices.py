@@ -129,10 +129,10 @@ def test_an_accelerators_memory_counts_workspaces_peaks_and_leaks(
 
 
 def test_a_machine_without_an_accelerator_says_so() -> None:
-    for name, device in DEVICES.items():
-        reason = device.unavailable_reason()
+    for name in DEVICES:
+        reason = devices.unavailable_reason(name)
         assert reason is None or reason == f"no {name.upper()} device on this machine"
-    assert DEVICES["cpu"].unavailable_reason() is None
+    assert devices.unavailable_reason("cpu") is None
     assert (devices.accelerator_name() is None) == (not torch.accelerator.is_available())
     assert tuple(DEVICES) == DEVICE_TYPES
 
