@@ -173,12 +173,8 @@ class Accelerator(Device):
         torch.accelerator.synchronize()
         return float(statistics.median(start.elapsed_time(end) / 1_000 for start, end in pairs))
 
-
-class CUDA(Accelerator):
-    """A GPU of NVIDIA's, or one of AMD's that torch drives as such."""
-
     def load(self) -> DeviceLoad:
-        """Return the clock of the multiprocessors and whether they are throttled, by NVML."""
+        """Return a GPU's clock and whether it is throttled, by NVML: of NVIDIA's alone."""
         try:
             import pynvml as nvml
 
@@ -193,10 +189,7 @@ class CUDA(Accelerator):
         return DeviceLoad(mhz, bool(reasons & ~harmless))
 
 
-DEVICES: dict[str, Device] = {
-    name: Device() if name == "cpu" else CUDA(name) if name == "cuda" else Accelerator(name)
-    for name in DEVICE_TYPES
-}
+DEVICES = {name: Device() if name == "cpu" else Accelerator(name) for name in DEVICE_TYPES}
 
 
 def device_of(device: str) -> Device:
@@ -206,14 +199,15 @@ def device_of(device: str) -> Device:
 
 def unavailable_reason(device: str) -> str | None:
     """Say why a device cannot be used here, or None if it can."""
-    name = device_of(device).name
-    here = torch.accelerator.current_accelerator(check_available=True)
-    if name == "cpu" or (here is not None and here.type == name):
+    wanted, here = device_of(device), torch.accelerator.current_accelerator(check_available=True)
+    if wanted.is_host or (here is not None and here.type == wanted.name):
         return None
-    return f"no {name.upper()} device on this machine"
+    return f"no {wanted.name.upper()} device on this machine"
 
 
 def accelerator_name() -> str | None:
     """Name the first accelerator of this machine, if there is one."""
-    names = (name for name in DEVICES if name != "cpu" and unavailable_reason(name) is None)
-    return next((torch.get_device_module(name).get_device_name(0) for name in names), None)
+    here = torch.accelerator.current_accelerator(check_available=True)
+    if here is None or here.type not in DEVICES:
+        return None
+    return str(torch.get_device_module(here).get_device_name(0))

@@ -152,29 +152,25 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
 def _time(
     kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float, timer: Timer
 ) -> Sample:
-    if not (rounds := timer(call, about_s)):
+    if not (sample := timer(call, about_s)):
         return {}
-    device, pair, cold = device_of(problem.case.device), None, {}
+    device, is_baseline = device_of(problem.case.device), kernel.name == kernel.baseline
     baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
     base_call, base_s = baseline.bind(theirs), about_s
-    if kernel.name != kernel.baseline:
+    if not is_baseline:
         options = {"seed": problem.seed, "refresh": refresher(problem)}
         pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)
         base_s = pair.g_median_s
+        sample |= {
+            "paired_s": pair.f_median_s,
+            "log_speedup": -pair.log_ratio,
+            "abba_blocks": len(pair.log_ratios),
+            "cpu_utilisation": pair.cpu_utilisation if device.is_host else None,
+        }
     if can_evict(problem):
         own = ColdTarget(kernel, problem, call, about_s, first_call_s)
         base = ColdTarget(baseline, theirs, base_call, base_s, 0.0)
-        ratio = interleave(own, base, seed=problem.seed)
-        cold = {
-            "cold_s": ratio.f_median_s,
-            "log_speedup_cold": -ratio.log_ratio if pair else None,
-        }
-    return {
-        **rounds,
-        "paired_s": pair.f_median_s if pair else None,
-        "log_speedup": -pair.log_ratio if pair else None,
-        "abba_blocks": len(pair.log_ratios) if pair else 0,
-        "cpu_utilisation": pair.cpu_utilisation if pair and device.is_host else None,
-        **cold,
-        **device.device_time(call, rounds["median_s"]),
-    }
+        cold = interleave(own, base, seed=problem.seed)
+        sample["cold_s"] = cold.f_median_s
+        sample["log_speedup_cold"] = None if is_baseline else -cold.log_ratio
+    return sample | device.device_time(call, sample["median_s"])

@@ -20,11 +20,11 @@ class LoadSnapshot:
     """The counters of the system, of this process and of a device at one moment."""
 
     def __init__(self, device: str) -> None:
-        times, mine = psutil.cpu_times(), os.times()
+        times = psutil.cpu_times()
         self.at = wall_clock()
         self.steal: float | None = getattr(times, "steal", None)
         self.busy = sum(getattr(times, name, 0.0) for name in BUSY)
-        self.own = mine.user + mine.system + mine.children_user + mine.children_system
+        self.own = sum(os.times()[:4])  # user and system, its children's too
         self.device = device_of(device).load()
 
     def delta(self, before: Self) -> dict[str, Any]:
