@@ -29,10 +29,9 @@ MOST_BYTES = 2**27  # of the inputs of all problems
 BIND_S = 0.01  # binding one more problem and its first call: beyond it no further one is bound
 COMPILED_S = 0.5  # a first call that took so long is not made for another problem
 
-_EVICT = {  # instruction of a line, and the fence after the last, by architecture
-    "x86_64": ("clflush ($0)", "mfence"),
-    "aarch64": ("dc civac, $0", "dsb ish"),
-}
+# Instruction of a line, and the fence after the last, by what Python calls the architecture.
+_X86, _ARM = ("clflush ($0)", "mfence"), ("dc civac, $0", "dsb ish")
+_EVICT = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 
 class ColdTarget:
@@ -73,14 +72,10 @@ class ColdTarget:
 def can_evict(problem: Problem) -> bool:
     """Say whether inputs of this problem can be made cold: tensors, on a processor known here."""
     return (
-        _architecture() in _EVICT
+        platform.machine() in _EVICT
         and device_of(problem.case.device).is_host
         and not OPERATIONS[problem.case.operation].iterative
     )
-
-
-def _architecture() -> str:
-    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
 
 def evict(tensors: list[Tensor]) -> None:
@@ -92,16 +87,10 @@ def evict(tensors: list[Tensor]) -> None:
 
 @cache
 def _evictor() -> Function:
-    instruction, fence = _EVICT[_architecture()]
+    """Return the function that evicts from X on as many bytes as ROWS says."""
+    instruction, fence = _EVICT[platform.machine()]
     if llvm.get_host_cpu_features().get("clflushopt"):
         instruction = instruction.replace("clflush", "clflushopt")  # ten times as fast
-    llvm.initialize_native_asmparser()
-    (function,) = load_functions(source(instruction, fence), "evict")
-    return function
-
-
-def source(instruction: str, fence: str) -> str:
-    """Return the IR of a function that evicts from X on as many bytes as ROWS says."""
     module, void = ir.Module("evict"), ir.VoidType()
     to = Writer(module, "evict", "float64")
     first, size = to.argument(Argument.X), to.argument(Argument.ROWS)
@@ -111,4 +100,6 @@ def source(instruction: str, fence: str) -> str:
         to.build.asm(of_a_line, instruction, "r,~{memory}", [line], side_effect=True)
     to.build.asm(ir.FunctionType(void, []), fence, "~{memory}", [], side_effect=True)
     to.build.ret_void()
-    return str(module)
+    llvm.initialize_native_asmparser()
+    (function,) = load_functions(str(module), "evict")
+    return function
