@@ -38,13 +38,6 @@ class Allocations(NamedTuple):
     peak_bytes: int
 
 
-class DeviceLoad(NamedTuple):
-    """The clock of an accelerator in MHz and whether it is throttled; None where unknown."""
-
-    mhz: float | None = None
-    throttled: bool | None = None
-
-
 class Device:
     """What the suite asks of a type of device; as it stands, the host's, which calls all others."""
 
@@ -92,9 +85,9 @@ class Device:
         """Return the columns that a warm call's time by the device's own events has, if any."""
         return {}
 
-    def load(self) -> DeviceLoad:
-        """Return the accelerator's clock and whether it is throttled, where it tells."""
-        return DeviceLoad()
+    def load(self) -> dict[str, Any]:
+        """Return the columns of an accelerator's clock and throttling, where it tells."""
+        return {}
 
 
 def _resident_growth(call: Call) -> int:
@@ -173,8 +166,8 @@ class Accelerator(Device):
         torch.accelerator.synchronize()
         return float(statistics.median(start.elapsed_time(end) / 1_000 for start, end in pairs))
 
-    def load(self) -> DeviceLoad:
-        """Return a GPU's clock and whether it is throttled, by NVML: of NVIDIA's alone."""
+    def load(self) -> dict[str, Any]:
+        """Return a GPU's clock in MHz and whether it is throttled, by NVML: of NVIDIA's alone."""
         try:
             import pynvml as nvml
 
@@ -183,10 +176,10 @@ class Accelerator(Device):
             mhz = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
             reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         except Exception:  # no library, no driver, or a GPU that is shared and may not be asked
-            return DeviceLoad()
+            return {}
         harmless = nvml.nvmlClocksThrottleReasonGpuIdle | nvml.nvmlClocksThrottleReasonNone
         harmless |= nvml.nvmlClocksThrottleReasonApplicationsClocksSetting
-        return DeviceLoad(mhz, bool(reasons & ~harmless))
+        return {"gpu_mhz": mhz, "gpu_throttled": bool(reasons & ~harmless)}
 
 
 DEVICES = {name: Device() if name == "cpu" else Accelerator(name) for name in DEVICE_TYPES}

@@ -14,19 +14,15 @@ LOCK_VARIABLE = "MLR_BENCH_LOCK"
 POLL_S = 0.5  # a process that waits takes next to nothing from the one that measures
 
 
-def lock_path() -> Path:
-    """Return the file that is locked, of this machine, as a home on a network may not be."""
-    ours = Path(tempfile.gettempdir(), f"mlr-timing-{os.getuid()}.lock")
-    return Path(os.environ.get(LOCK_VARIABLE) or ours)
-
-
 @contextmanager
 def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
     """Hold the machine; wait while another process holds it.
 
     The lock is the system's own and vanishes with its process: one that is killed leaves none.
     """
-    path = lock_path()
+    # Of this machine, as a home on a network may not be.
+    own = Path(tempfile.gettempdir(), f"mlr-timing-{os.getuid()}.lock")
+    path = Path(os.environ.get(LOCK_VARIABLE) or own)
     lock = FileLock(path, mode=0o600, poll_interval=POLL_S)
     try:
         try:

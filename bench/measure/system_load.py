@@ -40,16 +40,14 @@ class LoadSnapshot:
             steal = max(0.0, self.steal - before.steal) / wall_s
         others_s = self.busy - before.busy - (self.own - before.own) - TICKS_S
         other_cpu = max(0.0, others_s) / wall_s
-        mhz, throttled = self.device
-        if throttled is not None:
-            throttled = bool(throttled or before.device.throttled)
+        throttled = any(one.device.get("gpu_throttled") for one in (before, self))
         frequency = psutil.cpu_freq()
         return {
             "steal": steal,
             "other_cpu": other_cpu,
             "load": psutil.getloadavg()[0],
             "cpu_mhz": (frequency and frequency.current) or None,
-            "gpu_mhz": mhz,
-            "gpu_throttled": throttled,
-            "contended": (steal or 0.0) > MAX_STEAL or other_cpu > MAX_OTHER_CPU or bool(throttled),
+            **self.device,
+            "gpu_throttled": throttled if self.device else None,
+            "contended": (steal or 0.0) > MAX_STEAL or other_cpu > MAX_OTHER_CPU or throttled,
         }

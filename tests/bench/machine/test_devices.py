@@ -139,7 +139,7 @@ def test_a_machine_without_an_accelerator_says_so() -> None:
 
 def test_a_gpu_without_nvml_tells_nothing_of_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert device_of("cuda").load() == (None, None)
+    assert device_of("cuda").load() == {}
 
 
 @pytest.mark.parametrize(("reasons", "throttled"), [(0, False), (3, False), (4, True), (5, True)])
@@ -155,7 +155,7 @@ def test_a_gpu_is_throttled_where_it_is_neither_idle_nor_set_so(
     nvml.nvmlDeviceGetClockInfo.return_value = 1_980
     nvml.nvmlDeviceGetCurrentClocksThrottleReasons.return_value = reasons
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert device_of("cuda").load() == (1_980.0, throttled)
+    assert device_of("cuda").load() == {"gpu_mhz": 1_980.0, "gpu_throttled": throttled}
 
 
 def test_another_type_needs_its_name_alone(

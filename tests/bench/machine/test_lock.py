@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from filelock import FileLock
 from paths import ROOT
 
 from bench.cli.main import main
-from bench.machine.lock import LOCK_VARIABLE, exclusive_machine, lock_path
+from bench.machine.lock import LOCK_VARIABLE, exclusive_machine
 
 TINY = ["--grid=smoke", "--operation=gradient", "--batch=7", "--features=3", "--outputs=2",
         "--device=cpu", "--kernel=matmul"]  # fmt: skip
@@ -101,7 +102,9 @@ def test_a_file_that_cannot_be_locked_is_one_line(
 
 
 def test_the_lock_is_of_this_user_where_nobody_names_another(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(LOCK_VARIABLE)
-    assert lock_path().name == f"mlr-timing-{os.getuid()}.lock"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with exclusive_machine(pytest.fail):
+        assert [path.name for path in tmp_path.iterdir()] == [f"mlr-timing-{os.getuid()}.lock"]

@@ -61,8 +61,8 @@ def test_a_throttled_accelerator_is_seen_at_either_end(
     earlier: bool, now: bool, both: bool
 ) -> None:
     before, after = LoadSnapshot("cpu"), LoadSnapshot("cpu")
-    before.device = before.device._replace(throttled=earlier)
-    after.device = after.device._replace(throttled=now, mhz=1_980.0)
+    before.device = {"gpu_throttled": earlier, "gpu_mhz": 1_410.0}
+    after.device = {"gpu_throttled": now, "gpu_mhz": 1_980.0}
     seen = after.delta(before)
     assert (seen["gpu_throttled"], seen["gpu_mhz"]) == (both, 1_980.0)
     assert seen["contended"] or not both
