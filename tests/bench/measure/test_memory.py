@@ -1,70 +1,64 @@
 """The memory of calls whose allocations are known."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from bench.measure.benchmark import memory_warnings
-from bench.measure.memory import is_out_of_memory, measure_memory
+from bench.measure.memory import Memory, is_out_of_memory, measure_memory
 from bench.plan.benchmark import Benchmark, predict
-from mlr import Case, Kernel, Problem, get_kernel
+from mlr import Case, Problem, get_kernel
+
+GRADIENT = Case("gradient", "cpu", "float64", 10, 3, 2)
+STEP = Case("step", "cpu", "float64", 33, 6, 3)
+RESULT_BYTES = (3 * 2 + 2) * 8
 
 
-def _kernel(function: object) -> Kernel:
-    model = get_kernel("matmul")
-    return Kernel("planted", "gradient", function, model.flops, model.bytes_moved,  # type: ignore[arg-type]
-                  model.workspace, ("cpu", "cuda"), ("float64",))  # fmt: skip
+def measure_allocating(case: Case, freed: int, kept: int) -> Memory:
+    """Measure a gradient that also allocates so many bytes, and frees or keeps them."""
+    matmul, held = get_kernel("matmul"), []
+
+    def allocate(x: torch.Tensor, delta: torch.Tensor) -> object:
+        torch.empty(freed, dtype=torch.uint8, device=case.device)
+        held.append(torch.empty(kept, dtype=torch.uint8, device=case.device))
+        return matmul.function(x, delta)
+
+    return measure_memory(replace(matmul, function=allocate), case)
 
 
-@pytest.mark.parametrize("hidden", [1, 1_000, 2**30])
-def test_memory_freed_within_the_call_is_seen_to_the_byte(hidden: int) -> None:
-    matmul = get_kernel("matmul").function
-
-    def allocates_and_frees(x: torch.Tensor, delta: torch.Tensor) -> object:
-        torch.empty(hidden, dtype=torch.uint8)
-        return matmul(x, delta)
-
-    case = Case("gradient", "cpu", "float64", 10, 3, 2)
-    outputs = (3 * 2 + 2) * 8
-    measured = measure_memory(_kernel(allocates_and_frees), case).peak_bytes
-    assert measured == max(hidden, outputs)
+@pytest.mark.parametrize(("freed", "kept"), [(0, 0), (1, 0), (1_000, 0), (2**30, 0), (0, 1_000)])
+def test_memory_beside_the_inputs_is_seen_to_the_byte(freed: int, kept: int) -> None:
+    measured = measure_allocating(GRADIENT, freed, kept)
+    assert (measured.peak_bytes, measured.leak_bytes) == (max(freed, kept + RESULT_BYTES), kept)
 
 
-def test_memory_kept_from_call_to_call_counts() -> None:
-    matmul, kept = get_kernel("matmul").function, []
-
-    def leaks(x: torch.Tensor, delta: torch.Tensor) -> object:
-        kept.append(torch.empty(1_000, dtype=torch.uint8))
-        return matmul(x, delta)
-
-    case = Case("gradient", "cpu", "float64", 10, 3, 2)
-    assert measure_memory(_kernel(leaks), case).peak_bytes == 1_000 + (3 * 2 + 2) * 8
+@pytest.mark.cuda
+def test_cuda_memory_is_seen_to_the_block() -> None:
+    measured = measure_allocating(replace(GRADIENT, device="cuda"), 2**20, 0)
+    assert 2**20 <= measured.peak_bytes <= 2**20 + 2 * 512
 
 
 def test_a_buffer_made_when_binding_counts() -> None:
     fused = get_kernel("fused_addmm")
 
-    def binds_a_buffer(problem: Problem) -> object:
+    def bind_a_buffer(problem: Problem) -> object:
         buffer = torch.empty(12_345, dtype=torch.uint8)
         step = fused.function(problem)
         return lambda: (step(), buffer)[0]
 
-    planted = Kernel("planted", "step", binds_a_buffer, fused.flops, fused.bytes_moved,
-                     fused.workspace, ("cpu",), ("float64",))  # fmt: skip
-    case = Case("step", "cpu", "float64", 33, 6, 3)
-    with_buffer, without = (measure_memory(one, case).peak_bytes for one in (planted, fused))
-    assert with_buffer == without + 12_345
+    with_buffer = measure_memory(replace(fused, function=bind_a_buffer), STEP).peak_bytes
+    assert with_buffer == measure_memory(fused, STEP).peak_bytes + 12_345
 
 
 @pytest.mark.parametrize("reported", [1_234, None])
 def test_of_a_library_that_allocates_outside_torch_its_own_account_counts(
     reported: int | None,
 ) -> None:
-    fused = get_kernel("fused_addmm")
-
-    def binds_a_library(problem: Problem) -> object:
+    def bind_a_library(problem: Problem) -> object:
         def step() -> None:
             np.ones(10**6)
 
@@ -72,32 +66,13 @@ def test_of_a_library_that_allocates_outside_torch_its_own_account_counts(
             vars(step)["peak_bytes"] = reported
         return step
 
-    planted = Kernel("planted", "step", binds_a_library, fused.flops, fused.bytes_moved,
-                     fused.workspace, ("cpu",), ("float64",),
-                     allocates_outside_torch=True)  # fmt: skip
-    case = Case("step", "cpu", "float64", 33, 6, 3)
-    assert measure_memory(planted, case).peak_bytes == reported
-    outcome = predict(Benchmark(planted, case), None, math.inf)
-    memory = measure_memory(planted, case)
-    warnings = " ".join(memory_warnings(case, memory, outcome.predicted_peak_bytes))
+    changed: dict[str, Any] = {"function": bind_a_library, "allocates_outside_torch": True}
+    planted = replace(get_kernel("fused_addmm"), **changed)
+    memory = measure_memory(planted, STEP)
+    assert memory.peak_bytes == reported
+    predicted = predict(Benchmark(planted, STEP), None, math.inf).predicted_peak_bytes
+    warnings = " ".join(memory_warnings(STEP, memory, predicted))
     assert ("not counted" in warnings) == (reported is None)
-
-
-def test_inputs_are_not_counted() -> None:
-    case = Case("gradient", "cpu", "float64", 10_000, 6, 3)
-    assert measure_memory(get_kernel("matmul"), case).peak_bytes == (6 * 3 + 3) * 8
-
-
-@pytest.mark.cuda
-def test_cuda_memory_is_seen_to_the_block() -> None:
-    matmul = get_kernel("matmul").function
-
-    def allocates_and_frees(x: torch.Tensor, delta: torch.Tensor) -> object:
-        torch.empty(2**20, dtype=torch.uint8, device="cuda")
-        return matmul(x, delta)
-
-    case = Case("gradient", "cuda", "float64", 10, 3, 2)
-    assert 2**20 <= measure_memory(_kernel(allocates_and_frees), case).peak_bytes <= 2**20 + 2 * 512
 
 
 @pytest.mark.parametrize(

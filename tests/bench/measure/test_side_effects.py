@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -95,11 +94,3 @@ def test_what_a_call_writes_is_seen_under_every_capture(
         _, seen = observe_side_effects(lambda: WRITERS[name](name, held))
     assert len(seen) == (name not in unseen)
     assert all(one.startswith(f"writes to the terminal: '{name}") for one in seen)
-
-
-def test_a_process_that_a_call_starts_is_seen() -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    _, seen = observe_side_effects(lambda: started.append(subprocess.Popen(["sleep", "60"])))
-    started[0].kill()
-    started[0].wait()
-    assert seen == ["starts 1 other process(es)"]
