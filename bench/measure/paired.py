@@ -45,7 +45,6 @@ class TimedTarget(Protocol):
 
     def time_batch(self) -> TimedBatch:
         """Time one batch."""
-        ...
 
 
 class LocalTarget:

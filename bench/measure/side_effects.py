@@ -164,8 +164,7 @@ def _output_captured() -> Iterator[list[str]]:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    for stream in filter(None, (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
         with suppress(ValueError):  # one that is closed
-            if stream is not None:
-                stream.flush()
+            stream.flush()
     ctypes.CDLL(None).fflush(None)

@@ -1,7 +1,6 @@
 """One run at a time on a machine, and who it is that the others wait for."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -37,19 +36,7 @@ def holder(log: Path, seconds: float, lock: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_processes_take_turns(tmp_path: Path) -> None:
-    log, lock = tmp_path / "log", tmp_path / "lock"
-    every = [holder(log, 0.1, lock) for _ in range(3)]
-    assert [one.wait(PATIENCE_S) for one in every] == [0] * 3
-    assert log.read_text().split() == ["in", "out"] * 3
-    numbers = {str(one.pid) for one in every}
-    for one in every:
-        assert one.stdout is not None
-        for line in one.stdout.read().splitlines():
-            assert re.search(r"waiting for that of process (\d+) to end", line)[1] in numbers
-
-
-def test_the_second_says_whom_it_waits_for_and_a_kill_leaves_nothing(tmp_path: Path) -> None:
+def test_the_second_waits_says_for_whom_and_a_kill_leaves_nothing(tmp_path: Path) -> None:
     log, lock = tmp_path / "log", tmp_path / "lock"
     first = holder(log, PATIENCE_S, lock)
     deadline = time.monotonic() + PATIENCE_S
