@@ -45,7 +45,8 @@ class ColdTarget:
         self, kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float
     ) -> None:
         self._device, self._targets, problems = problem.case.device, [call], [problem]
-        count = min(MOST_PROBLEMS, repeats_of(about_s), 1 + MOST_BYTES // problem.case.input_bytes)
+        held = sum(tensor.untyped_storage().nbytes() for _, tensor in inputs_of(problem))
+        count = min(MOST_PROBLEMS, repeats_of(about_s), 1 + MOST_BYTES // held)
         clock = device_of(self._device).clock
         spent_s = first_call_s - COMPILED_S  # what was compiled for one may serve all others
         while len(self._targets) < count and spent_s < BIND_S:
@@ -79,9 +80,10 @@ def can_evict(problem: Problem) -> bool:
 
 
 def evict(tensors: list[Tensor]) -> None:
-    """Write back and evict every cache line of contiguous tensors from all caches."""
+    """Write back and evict every cache line of the tensors' memory from all caches."""
     for tensor in tensors:
-        place = Arguments(tensor.data_ptr(), 0, 0, 0, 0, tensor.nbytes, 1, 0)
+        memory = tensor.untyped_storage()
+        place = Arguments(memory.data_ptr(), 0, 0, 0, 0, memory.nbytes(), 1, 0)
         _evictor()(ctypes.addressof(place))
 
 
