@@ -8,9 +8,9 @@ import torch
 from llvmlite import ir
 
 from mlr.case import DTYPES
-from mlr.one_pass.bind import run_in_threads
 from mlr.one_pass.codegen.writer import SIZES, Argument, Writer, registers
 from mlr.one_pass.compile import Arguments, load_functions, vector_bytes
+from mlr.one_pass.threads import run_in_threads
 
 from ..machine.devices import device_of
 from ..store.schema import Ceilings

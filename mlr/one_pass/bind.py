@@ -7,10 +7,7 @@ tensors alive.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,6 +17,7 @@ from ..case import Case, Gradient
 from . import compile as compiler
 from .codegen import MAX_PRODUCTS, Argument, Tiles, layout
 from .compile import Arguments, Function
+from .threads import run_in_threads
 
 # Operations that are worth another thread where `python -m bench tune` has not measured it; on two
 # virtual cores it found so many, a tenth of a millisecond.
@@ -56,6 +54,8 @@ def bind_step(
     x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, rate: float, threads: int | None = None
 ) -> Callable[[], None]:
     """Return the call that makes one step, W −= η·XᵀR and b −= η·1ᵀR, in place.
+
+    The sums lie in memory of the call's own: it must not be made by two threads at once.
 
     Shapes: x (m, n), y (m, o), weight (n, o), bias (o); all contiguous, float32 or float64.
 
@@ -118,18 +118,3 @@ def _bind(
         code.finish(own)
 
     return call_in_threads
-
-
-def run_in_threads(code: Function, own: int, others: list[int]) -> None:
-    """Call a function in this thread, and in another for each of the other addresses."""
-    helpers = _helpers(os.getpid(), len(others)) if others else None
-    waiting = [helpers.submit(code, other) for other in others] if helpers else []
-    code(own)
-    for one in waiting:
-        one.result()
-
-
-@cache
-def _helpers(process: int, count: int) -> ThreadPoolExecutor:
-    """Return threads that stay for as long as the process: a fork has none of its parent's."""
-    return ThreadPoolExecutor(count, thread_name_prefix="mlr-one-pass")

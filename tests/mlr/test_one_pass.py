@@ -5,6 +5,7 @@ import mmap
 import sys
 from itertools import product
 from multiprocessing import get_context
+from threading import Thread
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ from mlr.one_pass.codegen import (
     Tiles,
     layout,
 )
+from mlr.one_pass.codegen.writer import CACHE_LINE
+from mlr.one_pass.threads import run_in_threads
 
 KERNELS = ["one_pass", "one_pass_step"]
 # One of each kind of layout, in few features or outputs and in many; the others are a long proof.
@@ -218,3 +221,48 @@ def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
         case = problem.case
         assert measure_memory(kernel, case).peak_bytes == kernel.predicted_peak_bytes(case)
+
+
+def test_narrow_rows_are_asked_for_ahead_and_wide_ones_are_not() -> None:
+    for dtype, size, asked in (
+        ("float64", (6, 3), 6 + 3),  # eight rows, 384 bytes of X and 192 of Y
+        ("float64", (32, 4), 4),  # eight rows of Y; those of X have 256 bytes each
+    ):
+        text = Source("step", layout(33, *size, dtype, 64), dtype).text()
+        assert text.count('call void @"llvm.prefetch.p0"') == asked
+
+
+def test_calls_in_threads_may_come_from_several_threads_a_fork_and_after_an_error() -> None:
+    seen: list[int] = []
+
+    def note(address: int) -> None:
+        seen.append(address)
+
+    callers = [Thread(target=run_in_threads, args=(note, 10 * k, [10 * k + 1])) for k in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(seen) == sorted(10 * k + part for k in range(8) for part in (0, 1))
+
+    def fail(address: int) -> None:
+        if address == 0:
+            raise KeyboardInterrupt
+        note(address)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads(fail, 0, [5])
+    assert seen.pop() == 5  # nothing is left running
+    run_in_threads(note, 6, [7])
+    assert sorted(seen[-2:]) == [6, 7]
+    if sys.platform == "linux":
+        child = get_context("fork").Process(target=run_in_threads, args=(note, 8, [9]))
+        child.start()
+        child.join(20)
+        assert child.exitcode == 0
+
+
+def test_parts_sum_up_in_cache_lines_of_their_own() -> None:
+    for n, o, dtype in product((1, 6, 31, 130), (1, 3, 9), ("float32", "float64")):
+        for operation in ("step", "gradient"):
+            assert layout(10**6, n, o, dtype, 32).doubles(operation) * 8 % CACHE_LINE == 0

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import INT, SIZES, Argument, ParameterSpan, Writer
+from .writer import INT, SIZES, Argument, ParameterSpan, Writer, whole_lines
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -105,7 +105,7 @@ class OutputVectorised:
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
-        return self.sums
+        return whole_lines(self.sums)
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
@@ -138,6 +138,7 @@ class OutputVectorised:
             together = to.build.sub(whole, to.build.urem(whole, INT(self.rows)))
             middle = to.build.add(start, together)
             with to.loop(start, middle, self.rows) as row:
+                to.prefetch_rows(row, self.rows, (memory.x, self.n), (memory.y, self.o))
                 self._write_rows(to, memory, row, self.rows, inside=True)
             with to.loop(middle, stop) as row:
                 self._write_rows(to, memory, row, 1, inside=False)

@@ -13,7 +13,7 @@ from itertools import product
 
 from llvmlite import ir
 
-from .writer import INT, SIZES, Argument, ParameterSpan, Writer, registers
+from .writer import INT, SIZES, Argument, ParameterSpan, Writer, registers, whole_lines
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
 _FEWEST_OF_A_LANE = 8  # rows; below, adding up the lanes costs more than it saves
@@ -70,7 +70,7 @@ class RowVectorised:
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
-        return self.sums
+        return whole_lines(self.sums)
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
@@ -110,6 +110,7 @@ class RowVectorised:
             count = build.sub(stop, start)
             middle = build.sub(stop, build.urem(count, INT(lanes)))
             with to.loop(start, middle, lanes) as row:
+                to.prefetch_rows(row, lanes, (x, self.n), (y, self.o))
                 add(row, None)
             with to.loop(middle, stop, lanes) as row:  # the last rows, fewer than a vector holds
                 add(row, build.sub(stop, row))

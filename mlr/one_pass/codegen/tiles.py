@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import DOUBLE, INT, SIZES, Argument, ParameterSpan, Writer, registers
+from .writer import DOUBLE, INT, SIZES, Argument, ParameterSpan, Writer, registers, whole_lines
 
 _MOST_ROWS = 256  # of a block: what a sum adds up in the working precision
 _BLOCK_BYTES = 2**20  # of X: about a second cache
@@ -103,7 +103,7 @@ class Tiles:
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for: sums, R of a block, W in a step."""
         rows = self.block + (self.n if operation == "step" else 0)
-        return self.sums + -(-rows * self.padded * self.size // 8)
+        return whole_lines(self.sums + -(-rows * self.padded * self.size // 8))
 
     @property
     def tiles(self) -> list[_Tile]:

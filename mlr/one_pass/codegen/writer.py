@@ -10,6 +10,11 @@ from typing import NamedTuple
 from llvmlite import ir
 
 CACHE_LINE = 64
+# How far ahead narrow rows are asked for. The processor's own prefetcher ends at a page of 4 KiB;
+# with inputs from memory a step then takes 0.62 to 0.8 of the time, and 1.00 to 1.03 of it with
+# inputs in cache. Of wider rows it gains nothing, and the requests cost a tenth.
+PREFETCH_BYTES = 4_096
+PREFETCHED_ROW_BYTES = 128
 INT, DOUBLE = ir.IntType(64), ir.DoubleType()
 _LANE, _VOID = ir.IntType(32), ir.VoidType()
 _POINTER = ir.PointerType()
@@ -37,6 +42,11 @@ class Argument(IntEnum):
     ROWS = 5
     THREADS = 6
     RATE = 7
+
+
+def whole_lines(doubles: int) -> int:
+    """Return so many float64 numbers, or more: what fills cache lines that no other part uses."""
+    return -(-doubles * 8 // CACHE_LINE) * CACHE_LINE // 8
 
 
 class ParameterSpan(NamedTuple):
@@ -157,6 +167,26 @@ class Writer:
         known = module.globals.get(name)
         kind = ir.FunctionType(a.type, [a.type] * 3)
         return self.build.call(known or ir.Function(module, kind, name), [a, b, c])
+
+    def prefetch_rows(self, row: ir.Value, count: int, *inputs: tuple[ir.Value, int]) -> None:
+        """Ask for the cache lines of rows that are `PREFETCH_BYTES` ahead, which need not exist.
+
+        Args:
+            row: The first row that is worked on now.
+            count: How many are worked on, and asked for.
+            *inputs: Address of the first row of each input, and the items of a row.
+        """
+        kind = ir.FunctionType(_VOID, [_POINTER, _LANE, _LANE, _LANE])
+        known = self.function.module.globals.get("llvm.prefetch.p0")
+        prefetch = known or ir.Function(self.function.module, kind, "llvm.prefetch.p0")
+        for base, width in inputs:
+            if width * self.size > PREFETCHED_ROW_BYTES:
+                continue
+            ahead = max(count, PREFETCH_BYTES // (width * self.size))
+            first = self.gep(base, self.offset((row, width), (ahead, width)))
+            for place in range(0, count * width, CACHE_LINE // self.size):
+                line = self.gep(first, place)
+                self.build.call(prefetch, [line, _LANE(0), _LANE(3), _LANE(1)])  # to read, all data
 
     def clobber_memory(self) -> None:
         """Let nothing loaded before be kept in registers: reading it again is cheaper."""

@@ -1,0 +1,57 @@
+"""Threads that wait for compiled code to run: handed over by locks, a few microseconds a call."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from threading import Lock, Thread
+
+from .compile import Function
+
+
+def run_in_threads(code: Function, own: int, others: list[int]) -> None:
+    """Call a function in this thread, and in another for each of the other addresses.
+
+    Calls from several threads at once wait for one another.
+    """
+    if not others:
+        code(own)
+        return
+    # A fork has none of its parent's threads, and so needs its own.
+    lock, helpers = _helpers(os.getpid(), len(others))
+    with lock:
+        for helper, other in zip(helpers, others, strict=True):
+            helper.start_call(code, other)
+        try:
+            code(own)
+        finally:
+            for helper in helpers:
+                helper.done.acquire()
+
+
+class _Helper(Thread):
+    """A thread that sleeps until it is given a call; it does not hold up the end of the process."""
+
+    def __init__(self) -> None:
+        super().__init__(name="mlr-one-pass", daemon=True)
+        self._given, self.done = Lock(), Lock()
+        self._given.acquire()
+        self.done.acquire()
+        self.start()
+
+    def start_call(self, code: Function, address: int) -> None:
+        """Have a function called; `done` can be acquired once it has returned."""
+        self._code, self._address = code, address
+        self._given.release()
+
+    def run(self) -> None:
+        """Make one call after another."""
+        while True:
+            self._given.acquire()
+            self._code(self._address)
+            self.done.release()
+
+
+@cache
+def _helpers(process: int, count: int) -> tuple[Lock, list[_Helper]]:
+    return Lock(), [_Helper() for _ in range(count)]
