@@ -78,7 +78,8 @@ def opt_einsum_factored(x: X, delta: Delta) -> Gradient:
     """Contract the factors of the Jacobian in the order that opt_einsum finds the cheapest.
 
     Σ_pq δ_pq X_pi I_qj without forming I ⊗ X: δ and X first, or δ and I where there are fewer rows
-    than features. The order is found once for each size. Source: opt_einsum.contract_expression.
+    than features. Its manual recommends an expression made once where the same contraction is
+    repeated; so it is here, once for each size. Source: opt_einsum.contract_expression.
     """
     eye = torch.eye(delta.shape[1], dtype=x.dtype, device=x.device)
     return Gradient(_contraction(delta.shape, x.shape)(delta, x, eye), delta.sum(0))
@@ -95,7 +96,9 @@ def torch_compile(problem: Problem) -> Callable[[], None]:
     """Step by tensor expressions that `torch.compile` fuses.
 
     The two products stay those of the library; what lies between them becomes one loop.
-    Materialises the prediction and the residual. Source: torch.compile, TorchInductor.
+    Materialises the prediction and the residual. As its manual recommends for fixed shapes, the
+    whole function is one graph and no size is dynamic; the mode is the default one.
+    Source: torch.compile, TorchInductor.
     """
     rate = 2 * problem.lr / problem.y.numel()
 
@@ -124,7 +127,8 @@ def torch_compile(problem: Problem) -> Callable[[], None]:
 def torch_compile_nn(problem: Problem) -> Callable[[], None]:
     """Step as `torch_nn` does, its forward and backward pass compiled by `torch.compile`.
 
-    Materialises the prediction and δ; the optimiser's own step is torch's fused one.
+    Materialises the prediction and δ; the optimiser's step stays torch's own. Model and loss
+    are compiled as its manual's training examples do, with the options of `torch_compile`.
     Source: torch.compile, AOTAutograd and TorchInductor.
     """
     x, y = problem.x, problem.y
@@ -156,7 +160,8 @@ def torch_compile_nn(problem: Problem) -> Callable[[], None]:
 def numpy_step(problem: Problem) -> Callable[[], None]:
     """Step with NumPy, in place: products into buffers that are made once.
 
-    Materialises the residual and the gradient. Source: numpy.matmul with `out`.
+    Materialises the residual and the gradient. Its manual gives `out` as the way to leave out the
+    array that each function would make; every function here has it. Source: numpy.matmul.
     """
     x, y, weight, bias = _arrays(problem.x, problem.y, problem.weight, problem.bias)
     rate = x.dtype.type(2 * problem.lr / y.size)
@@ -188,7 +193,9 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     """Step with two calls of BLAS's `gemm` by SciPy, in place.
 
     BLAS is column-major: what lies in memory as X is to it Xᵀ, and so Rᵀ = WᵀXᵀ + (b − Y)ᵀ is
-    added onto what is there. Materialises the residual and the gradient. Source: scipy.linalg.blas.
+    added onto what is there. Its manual asks for arrays in Fortran's order and of the routine's own
+    type, or they are copied; the transposed views are. Materialises the residual and the gradient.
+    Source: scipy.linalg.blas.
     """
     from scipy.linalg import blas
 
@@ -222,9 +229,11 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
     """Step by `jax.jit`, compiled ahead for the shapes, the parameters donated.
 
     X and Y are the problem's own memory, taken over by DLPack; the parameters are JAX's, and every
-    call waits for them. On the CPU it runs in the thread that calls it, which JAX's manual advises
-    where every call is waited for. All that it holds is outside torch: `peak_bytes` is XLA's own
-    account, its temporaries and results. Source: JAX, XLA.
+    call waits for them, as JAX's manual recommends: the outermost function compiled ahead of time,
+    what is updated donated, `block_until_ready` before the clock is read. On the CPU it runs in the
+    thread that calls it, which the manual advises where every call is waited for. All that it holds
+    is outside torch: `peak_bytes` is XLA's own account, its temporaries and results.
+    Source: JAX, XLA.
     """
     import jax
 
