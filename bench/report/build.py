@@ -14,7 +14,7 @@ from ..store.files import atomic_path
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
 from .html import write_page
-from .markdown import contents, render_template
+from .markdown import render_template
 from .publishing import MARK, MAX_FIGURES, candidates, or_refuse, replaced
 from .sections import RunAnalysis, facet_stems, fastest_section, history_subject
 from .style import draw_file
@@ -38,7 +38,6 @@ def write_table(frame: pd.DataFrame, path: Path) -> Path:
 
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]
-_TITLE = "# The gradient of a multi-output linear layer: what was measured"
 _PIECES = ("figures", "REPORT.md", "report.html")
 
 
@@ -92,21 +91,19 @@ def _write(
         path = f"figures/{name}.png"
         if len(paths) < MAX_FIGURES and stem in makes and draw_file(makes[stem], new / path):
             paths[stem] = path
-    legend, which = render_template("legend"), fastest_section(frame)
 
-    def rest(with_tables: bool) -> Iterator[Section]:
+    def sections(with_tables: bool) -> Iterator[Section]:
+        yield Section("Summary", render_template("summary", runs=analyses))
+        yield fastest_section(frame)
+        yield Section("How to read it", render_template("legend"))
         yield from (one.section(paths, with_tables) for one in analyses)
         yield from (section for one in others for section in one.sections(paths))
         yield from (one.method() for one in analyses)
 
-    summary = Section("Summary", render_template("summary", runs=analyses))
-    explained = Section("How to read it", f"{legend}\n\n{render_template('files')}")
-    body = render_template("report", sections=[summary, which, explained, *rest(with_tables=True)])
-    text = "\n\n".join([MARK, _TITLE, contents(f"{_TITLE}\n{body}"), body])
+    text = render_template("report", mark=MARK, sections=list(sections(with_tables=True)))
     (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
     if page:
         for stem, make in makes.items():
             if stem not in paths and draw_file(make, new / f"figures/{stem}.png"):
                 paths[stem] = f"figures/{stem}.png"
-        sections = [Section("How to read it", legend), which, *rest(with_tables=False)]
-        write_page(frame, analyses, sections, paths, new)
+        write_page(frame, list(sections(with_tables=False)), new)

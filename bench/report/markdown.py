@@ -1,9 +1,7 @@
 """Text -> Markdown that reads well on a forge; all text out of a run file is data."""
 
 import re
-from collections import Counter
 from functools import cache
-from html import unescape
 from typing import Any
 
 import pandas as pd
@@ -14,7 +12,6 @@ from ..common.errors import single_line
 
 _SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)
-_HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 # Of every template.
 RULES: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
 _LONG = 300  # characters of a cell of a table
@@ -65,24 +62,6 @@ def render_blocks(name: str, /, **values: Any) -> dict[str, str]:
 
 def _tidy(text: str) -> Markdown:
     return Markdown(re.sub(r"\n{3,}", "\n\n", text).strip())
-
-
-def contents(text: str) -> Markdown:
-    r"""Return links to the sections of a Markdown text that begin with `##`.
-
-    >>> contents("# All\n## Summary\n### Summary\n## Summary\n## Overhead: a &#124; b_c")
-    '* [Summary](#summary)\n* [Summary](#summary-2)\n* [Overhead: a &#124; b_c](#overhead-a--b_c)'
-    """
-    seen: Counter[str] = Counter()
-    lines = []
-    for level, title in _HEADING.findall(text):
-        # As a forge does it: punctuation gone, spaces to hyphens.
-        name = re.sub(r"[^\w\- ]", "", unescape(title).lower()).replace(" ", "-")
-        link = f"{name}-{seen[name]}" if seen[name] else name
-        seen[name] += 1
-        if level == "##":
-            lines.append(f"* [{title}](#{link})")
-    return Markdown("\n".join(lines))
 
 
 @cache

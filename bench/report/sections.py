@@ -21,7 +21,7 @@ from . import tables
 from .figures import View, kinds
 from .figures.history import history_figure, parts_of
 from .markdown import Markdown, escape, render_blocks, render_template
-from .subject import Make, Paths, Section, Shown, Subject, safe
+from .subject import Make, Paths, Section, Subject, safe
 
 WHICH = "Fastest kernel at each size"
 
@@ -53,26 +53,17 @@ class RunAnalysis:
             if kind.when(view.rows)
         }
 
-    def shown(self, paths: Paths) -> list[Shown]:
-        """Return its figures that have a path."""
-        return [
-            Shown(paths[name], part, kind.name, f"{name_of(part)}: {kind.title}")
-            for part, stem in self.stems.items()
-            for kind in kinds().values()
-            if (name := f"{stem}-{kind.name}") in paths
-        ]
-
     def section(self, paths: Paths, with_tables: bool) -> Section:
         """Return its section, with the figures that have a path."""
-        rows, shown = self.rows, self.shown(paths)
+        rows = self.rows
         body = render_template(
             "run",
             run=self,
             ranking=ranking,
-            parts=[
-                (name_of(part), [one for one in shown if one.part == part], in_order(part.of(rows)))
-                for part in self.stems
-            ],
+            kinds=kinds().values(),
+            paths=paths,
+            name_of=name_of,
+            in_order=in_order,
             with_tables=with_tables,
             peers=peer_tables(self.relative),
             first_calls=ranking.slow_first_calls(rows),
@@ -86,7 +77,7 @@ class RunAnalysis:
         """Return how it was measured."""
         settings = flatten_settings(self.run.settings)
         body = render_template("method", name=self.name, run=self.run, settings=settings)
-        return Section(f"How {single_line(self.name)} was measured", body, closed=True)
+        return Section(f"How {single_line(self.name)} was measured", body)
 
     @cached_property
     def points(self) -> Mapping[str, Markdown]:

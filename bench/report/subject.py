@@ -9,20 +9,10 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from ..analysis.frame import Facet
 from ..common.errors import single_line
 
 Make = Callable[[], Figure | None]  # which can be pickled, to be drawn by another process
 Paths = Mapping[str, str]  # of figures, by stem
-
-
-class Shown(NamedTuple):
-    """A figure that is shown."""
-
-    path: str  # of its file, from the folder of the report
-    part: Facet  # the slice that it shows
-    kind: str  # which kind of figure it is
-    text: str  # what it shows, of which cases
 
 
 class Section(NamedTuple):
@@ -30,7 +20,6 @@ class Section(NamedTuple):
 
     title: str  # its heading, as text
     body: str  # what it says, as Markdown, in which its figures are
-    closed: bool = False  # whether a reader of the page opens it first
 
 
 @dataclass(frozen=True)

@@ -23,24 +23,13 @@ from PIL import Image
 
 from ...analysis.frame import facets, in_order
 from ..markdown import RULES
-from ..sections import RunAnalysis
-from ..subject import Paths, Section
+from ..subject import Section
 from ..tables import ALL_RESULTS, DEVICE, DTYPE, KERNEL, MACHINE, OPERATION, RUN, STATUS, render
 
 _FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, KERNEL, STATUS)
-# The kinds of figures that show what each point of a summary says.
-_SHOWN_BY = {
-    "fastest": ("time", "speedup"),
-    "jacobian": ("jacobian",),
-    "roofline": ("roofline",),
-    "comparison": ("speedup",),
-    "missing": ("memory",),
-}
 
 
-def write_page(
-    frame: pd.DataFrame, runs: list[RunAnalysis], sections: list[Section], paths: Paths, out: Path
-) -> None:
+def write_page(frame: pd.DataFrame, sections: Sequence[Section], out: Path) -> None:
     """Write `report.html` into a folder that has the figures which its sections name."""
     environment = Environment(loader=PackageLoader(__name__, ""), autoescape=True, **RULES)
     markdown, tables = MarkdownIt("commonmark", {"html": False}).enable("table"), count(1)
@@ -52,10 +41,8 @@ def write_page(
     results, script = all_results(frame), _asset("page.js")
     library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
-        summaries=[(one.source, _points(one, paths)) for one in runs],
-        inline=lambda text: Markup(markdown.renderInline(text)),
         html=html,
-        sections=list(enumerate(sections, 1)),
+        sections=sections,
         filters=[(column, sorted(set(column.write(results)))) for column in _FILTERS],
         count=len(frame),
         results=render(results, ALL_RESULTS, to="html"),
@@ -74,17 +61,6 @@ def all_results(frame: pd.DataFrame) -> pd.DataFrame:
     return table.assign(remark=table["reason"].where(table["reason"].notna(), table["warnings"]))
 
 
-def _points(run: RunAnalysis, paths: Paths) -> Iterator[tuple[str, dict[str, str]]]:
-    """Return each point with what the figures show that lead from it, by their ids."""
-    for name, text in run.points.items():
-        shown = [one for one in run.shown(paths) if one.kind in _SHOWN_BY.get(name, ())]
-        yield text, {_id(one.path): one.text for one in shown}
-
-
-def _id(path: str) -> str:
-    return f"figure-{Path(path).stem}"
-
-
 def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> Iterator[Token]:
     for token in tokens:
         for child in token.children or ():
@@ -101,15 +77,13 @@ def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> It
 
 
 def _put_figure(image: Token, folder: Path) -> None:
-    path = str(image.attrGet("src"))
     packed = BytesIO()
-    with Image.open(folder / path) as picture:
+    with Image.open(folder / str(image.attrGet("src"))) as picture:
         width, height = picture.size
         # Half the bytes without loss; a higher quality or method takes three times as long for a
         # seventh of them.
         picture.convert("RGB").save(packed, "WEBP", lossless=True, quality=20, method=1)
     image.attrs |= {
-        "id": _id(path),
         "src": f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}",
         "width": width,
         "height": height,

@@ -23,9 +23,6 @@ document.getElementById("theme").addEventListener("click", () => {
   try { localStorage.setItem("theme", theme); } catch { /* a page from a disk may have no store */ }
   show(theme);
 });
-addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("details")) one.open = true;
-});
 
 async function library() {
   const packed = document.getElementById("library").textContent.trim();

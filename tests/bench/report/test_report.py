@@ -2,7 +2,6 @@
 
 import errno
 import re
-from html import unescape
 from pathlib import Path
 
 import pandas as pd
@@ -166,7 +165,7 @@ def test_hostile_text_is_data(tmp_path: Path) -> None:
     write_report([path], tmp_path / "out")
     write_table(load_frame([path]), tmp_path / "out" / "results.csv")
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    body = text.split("\n", 1)[1]
+    body = re.sub(r'<a id="part-\d+"></a>', "", text.split("\n", 1)[1])
     assert "<" not in body
     assert "`c`" not in body
     assert "http://" not in body
@@ -232,15 +231,10 @@ def test_the_contents_lead_to_every_section(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "REPORT.md").read_text()
     head = text.split("\n## ")[0]
     led = re.findall(r"^\* \[(.*)\]\(#(.*)\)$", head, re.MULTILINE)
+    anchored = re.findall(r'^<a id="(.*)"></a>\n\n## (.*)$', text, re.MULTILINE)
+    assert led == [(title, name) for name, title in anchored]
     assert [title for title, _ in led] == re.findall(r"^## (.*)$", text, re.MULTILINE)
-    seen: list[str] = []
-    for _, title in re.findall(r"^(#+) (.*)$", text, re.MULTILINE):
-        # As GitHub makes them: punctuation gone, spaces to hyphens, a number where one comes again.
-        name = re.sub(r"[^\w\- ]", "", unescape(title).lower()).replace(" ", "-")
-        seen.append(f"{name}-{count}" if (count := seen.count(name)) else name)
-    assert {link for _, link in led} <= set(seen)
-    assert len({link for _, link in led}) == len(led)
-    assert "how-a_b-c-was-measured-1" in seen
+    assert len({name for name, _ in anchored}) == len(led)
 
 
 @pytest.mark.usefixtures("quick")
