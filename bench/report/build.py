@@ -10,12 +10,12 @@ from pyarrow.csv import write_csv as write_arrow
 
 from ..analysis.compare import History, comparable_runs, history_of, require_same_settings
 from ..common.errors import UserError, single_line
-from ..store.files import atomic_path
+from ..store.files import atomic_path, writing
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
 from .html import write_page
 from .markdown import render_template
-from .publishing import MARK, MAX_FIGURES, candidates, or_refuse, replaced
+from .publishing import MARK, MAX_FIGURES, candidates, replaced
 from .sections import RunAnalysis, facet_stems, fastest_section, history_subject
 from .style import draw_file
 from .subject import Section, Subject
@@ -23,8 +23,7 @@ from .subject import Section, Subject
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
     """Write the tidy frame of every case, as CSV or Parquet by the name's ending."""
-    needs = f"a table needs a folder it can write: {single_line(path)}"
-    with or_refuse(needs, "free space or give --out"), atomic_path(path) as unfinished:
+    with writing("a table", path), atomic_path(path) as unfinished:
         if path.suffix == ".csv":
             shown = frame.copy()
             for name in shown.select_dtypes(exclude=["number", "bool"]):

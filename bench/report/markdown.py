@@ -20,8 +20,6 @@ _LONG = 300  # characters of a cell of a table
 class Markdown(str):
     """A text that is Markdown, and not to be escaped again."""
 
-    __slots__ = ()
-
 
 def escape(value: object, limit: int = 200) -> Markdown:
     r"""Return a text that Markdown, its tables and HTML show as it stands, on one line.
@@ -75,14 +73,6 @@ def _environment() -> Environment:
         **RULES,
     )
     formats = {name: it for name, it in vars(units).items() if not name.startswith("_")}
-    environment.globals |= formats | {
-        "T": tables,
-        "table": tables.render,
-        "image": image,
-    }
-    environment.filters |= {
-        "escape": escape,
-        "markdown": Markdown,
-        "bold": lambda name: Markdown(f"**{escape(name, 60)}**"),
-    }
+    environment.globals |= formats | {"T": tables, "table": tables.render, "image": image}
+    environment.filters |= {"escape": escape, "markdown": Markdown}
     return environment

@@ -16,7 +16,7 @@ import pandas as pd
 from ..analysis.frame import lead
 from ..analysis.ranking import fastest, gradient_overview, relative_performance, spread
 from ..common.errors import UserError, single_line
-from ..store.files import atomic_path, swap
+from ..store.files import atomic_path, swap, writing
 from ..store.runs import runs_frame
 from .figures import OTHERS, kinds
 from .markdown import image, render_blocks
@@ -50,19 +50,9 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
 
 
 @contextmanager
-def or_refuse(needs: str, then: str) -> Iterator[None]:
-    """Turn a failure to write into one line: what was needed, what came, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{needs} ({single_line(error.strerror or error)}); {then}") from error
-
-
-@contextmanager
 def replaced(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Give a new folder; what it has of some names then replaces an earlier report, or nothing."""
-    needs = f"a report needs a folder it can write: {single_line(folder)} is none"
-    with or_refuse(needs, "the old report stays; free space or give --out"):
+    with writing("a report", folder, "the old report stays; free space or give --out"):
         folder.mkdir(parents=True, exist_ok=True)
         refuse_foreign(folder, names)
         with tempfile.TemporaryDirectory(
@@ -96,7 +86,7 @@ def publish(report: Path, results: Path) -> list[Path]:
     return [results / name for name in shown]
 
 
-_MARK = re.compile(r"(?m)^<!-- (generated|end): ([\w-]+) -->$")
+_MARK = re.compile(r"(?m)^<!-- (?:generated|end): [\w-]+ -->$")
 _BLOCK = re.compile(r"(?ms)^(<!-- generated: ([\w-]+) -->)$.*?^(<!-- end: \2 -->)$")
 
 
@@ -143,11 +133,8 @@ def update_readme(
     text = _read(readme, blocks)
     new = _BLOCK.sub(lambda found: f"{found[1]}\n{blocks[found[2]]}\n{found[3]}", text)
     if new != text:
-        needs = f"a README must be writable: {single_line(readme)} is not"
-        with (
-            or_refuse(needs, "it is as it was; free space or check its rights"),
-            atomic_path(readme) as unfinished,
-        ):
+        remedy = "it is as it was; free space or check its rights"
+        with writing("a README", readme, remedy), atomic_path(readme) as unfinished:
             unfinished.write_bytes(new.encode())
             shutil.copymode(readme, unfinished)
     return new != text
@@ -169,15 +156,13 @@ def _read(readme: Path, blocks: Iterable[str]) -> str:
             f"a README must be readable UTF-8 text: {single_line(readme)} is not "
             f"({single_line(error, 100)}); give another"
         ) from error
-    marks = _MARK.findall(text)
-    names = [name for kind, name in marks if kind == "generated"]
-    in_order = marks == [(kind, name) for name in names for kind in ("generated", "end")]
-    if not names or not in_order or len(set(names)) < len(names):
+    names = {name for _, name, _ in _BLOCK.findall(text)}
+    if not names or len(_MARK.findall(text)) != 2 * len(names):
         raise UserError(
             "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
             f"-->` on lines of their own: {single_line(readme)} has not; put its marks in order"
         )
-    if unknown := sorted(set(names) - set(blocks)):
+    if unknown := sorted(names - set(blocks)):
         raise UserError(
             f"a README's generated blocks are {', '.join(blocks)}: {single_line(readme)} has "
             f"{single_line(', '.join(unknown))}; rename or remove it"

@@ -42,11 +42,8 @@ class Column(NamedTuple):
     def write(self, frame: pd.DataFrame) -> list[str]:
         """Write the cell of each row."""
         rows = frame[self.names].itertuples(index=False, name=None)
-        said = [self.format(*row) for row in rows]
-        if not self.once:
-            return said
-        return [text if not place or text != said[place - 1] else ""
-                for place, text in enumerate(said)]  # fmt: skip
+        said = pd.Series([self.format(*row) for row in rows], dtype=object)
+        return list(said.mask(said == said.shift(), "") if self.once else said)
 
 
 def render(frame: pd.DataFrame, columns: Sequence[Column], to: str = "markdown") -> Any:
@@ -123,8 +120,8 @@ def _held(*values: Any) -> str:
 
 
 def _power(exponent: float) -> str:
-    # Not below zero by a rounding.
-    return f"{round(exponent, 2) + 0.0:.2f}" if exponent == exponent else units.UNKNOWN
+    # With z, what is rounded to zero has no minus.
+    return f"{exponent:z.2f}" if exponent == exponent else units.UNKNOWN
 
 
 def _exponent(value: float, low: float, high: float, state: str) -> str:
@@ -139,10 +136,6 @@ def _crossover(size: float, axis: str, last: float, first: float) -> str:
     return f"{LETTERS[axis]} ≈ {about} (between {last:,} and {first:,})"
 
 
-def _count(number: float) -> str:
-    return f"{number:,.0f}" if number == number else units.UNKNOWN
-
-
 def _declared(name: str, **changes: Any) -> Column:
     """Return a column as a run declares it, under its heading."""
     column = FRAME[name]
@@ -150,6 +143,7 @@ def _declared(name: str, **changes: Any) -> Column:
     return shown._replace(**changes)
 
 
+_COUNT = "{:,}".format
 SIZE = Column("batch × in → out", tuple(SIZES), units.format_case)
 KERNEL, OPERATION, DEVICE, DTYPE, STATUS, MACHINE, RUN = map(
     _declared, ("kernel", "operation", "device", "dtype", "status", "machine", "run")
@@ -184,7 +178,7 @@ RESULTS = (
 # All results, on the page.
 ALL_RESULTS = (
     *(KERNEL, OPERATION, DEVICE, DTYPE),
-    *(_declared(name, format=_count) for name in SIZES),
+    *(_declared(name, format=_COUNT) for name in SIZES),
     *(*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN),
 )
 FASTEST = (SIZE, Column("fastest", "kernel"), Column("ties", ("ties",), _several), TIME, SPEEDUP)
@@ -214,7 +208,7 @@ JACOBIAN = (
         format=lambda status, kernel: status if status == "ok" else f"{kernel}: {status}",
     ),
 )
-_CASES = Column("cases", "cases", _count)
+_CASES = Column("cases", "cases", _COUNT)
 _WHERE = Column(
     "where", (*SIZES, "dtype"), lambda *case: f"{units.format_case(*case[:3])}, {case[3]}"
 )

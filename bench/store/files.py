@@ -112,13 +112,15 @@ def store_model(
 
 
 @contextmanager
-def writing(what: str, place: Path) -> Iterator[None]:
+def writing(
+    what: str, place: Path, remedy: str = "free space or choose another with --out"
+) -> Iterator[None]:
     """Refuse in one line, as a UserError, a place that cannot be written to inside."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{what} must be writable; {place}: {_why(error)}; choose another with --out"
+            f"{what} must be writable; {single_line(place)}: {_why(error)}; {remedy}"
         ) from error
 
 

@@ -164,7 +164,7 @@ def test_a_full_disk_keeps_what_was_published(
 ) -> None:
     before = snapshot(again)
     full_disk_at(call, monkeypatch)
-    with pytest.raises(UserError, match=r"No space left on device\); the old report stays"):
+    with pytest.raises(UserError, match=r"No space left on device; the old report stays"):
         publishing.publish(again / "report", again)
     assert snapshot(again) == before
     monkeypatch.undo()

@@ -284,7 +284,7 @@ def test_refusals(tmp_path: Path, stored: Path) -> None:
         write_report([], tmp_path / "out")
     (tmp_path / "file").write_text("in the way")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="a folder it can write"):
+        with pytest.raises(UserError, match="a report must be writable"):
             write_report([stored], out)
     broken = tmp_path / "broken.json"
     broken.write_bytes(stored.read_bytes()[:1000])
