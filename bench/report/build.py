@@ -1,14 +1,13 @@
 """Runs -> REPORT.md, report.html and their figures in a folder; or one table of every case."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import starmap
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow.csv import write_csv as write_arrow
 
-from ..analysis.compare import History, comparable_runs, history_of, require_same_settings
+from ..analysis.compare import comparable_runs, history_of, require_same_settings
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, writing
 from ..store.runs import load_run, runs_frame
@@ -64,27 +63,26 @@ def write_report(
     with replaced(out, _PIECES) as new:
         frame = keep(runs_frame(read))
         stems = facet_stems(frame)
-        every = [*others, *starmap(history_subject, enumerate(_histories(history or {}, read), 1))]
         ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
         analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
-        _write(frame, analyses, every, new, page)
+        _write(frame, analyses, [*others, *_histories(history or {}, read)], new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir()])
 
 
-def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[History]:
-    for paths in comparable_runs(heads):
+def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[Subject]:
+    for number, paths in enumerate(comparable_runs(heads), 1):
         runs = {path: read.get(path) or load_run(path) for path in paths}
         grid = str(heads[paths[-1]].settings.get("grid"))
         if (found := history_of(runs_frame(runs), grid)) is not None:
-            yield found
+            yield history_subject(number, found)
 
 
 def _write(
     frame: pd.DataFrame, analyses: list[RunAnalysis], others: list[Subject], new: Path, page: bool
 ) -> None:
-    figures = [*(one.makes() for one in analyses), *(one.figures for one in others)]
-    makes = {stem: make for some in figures for stem, make in some.items()}
+    every: list[RunAnalysis | Subject] = [*analyses, *others]
+    makes = {stem: make for one in every for stem, make in one.figures.items()}
     paths: dict[str, str] = {}
     for name, stem in candidates(analyses, others).items():
         path = f"figures/{name}.png"

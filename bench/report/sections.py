@@ -43,8 +43,9 @@ class RunAnalysis:
         self.flagged, self.missing = flagged_results(rows), missing_results(rows)
         self.measured = int(rows["status"].eq("ok").sum())
 
-    def makes(self) -> dict[str, Make]:
-        """Return how to draw each of its figures, by stem."""
+    @property
+    def figures(self) -> dict[str, Make]:
+        """How to draw each of its figures, by stem."""
         views = {stem: View(self.rows, part, self.run) for part, stem in self.stems.items()}
         return {
             f"{stem}-{kind.name}": partial(kind.draw, view)

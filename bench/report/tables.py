@@ -139,8 +139,7 @@ def _crossover(size: float, axis: str, last: float, first: float) -> str:
 def _declared(name: str, **changes: Any) -> Column:
     """Return a column as a run declares it, under its heading."""
     column = FRAME[name]
-    shown = Column(column.heading, name, as_text if column.format is str else column.format)
-    return shown._replace(**changes)
+    return Column(column.heading, name, column.format)._replace(**changes)
 
 
 _COUNT = "{:,}".format
