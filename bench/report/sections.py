@@ -83,8 +83,6 @@ class RunAnalysis:
     @cached_property
     def points(self) -> Mapping[str, Markdown]:
         """The sentences that sum it up, by the names of the blocks of their template."""
-        if self.rows.empty:
-            return {"planned": Markdown("Nothing was planned.")}
         calls = self.relative[self.relative["operation"] != FIT]
         often = self.missing.groupby(["status", "kernel"])["case"].transform("size")
         blocks = render_blocks(
