@@ -8,7 +8,6 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from itertools import count
@@ -56,8 +55,8 @@ def write_page(frame: pd.DataFrame, sections: Sequence[Section], out: Path) -> N
 
 def all_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return all results in the order of the report's tables, with a remark on each."""
-    ordered = [in_order(part.of(frame)) for part in facets(frame)]
-    table = pd.concat(ordered, ignore_index=True) if ordered else in_order(frame)
+    ordered = [in_order(part.of(frame)) for part in facets(frame)] or [in_order(frame)]
+    table = pd.concat(ordered, ignore_index=True)
     return table.assign(remark=table["reason"].where(table["reason"].notna(), table["warnings"]))
 
 
@@ -91,6 +90,5 @@ def _put_figure(image: Token, folder: Path) -> None:
     }
 
 
-@cache
 def _asset(name: str, package: str = __name__) -> str:
     return (files(package) / name).read_text(encoding="utf-8")
