@@ -23,8 +23,6 @@ from .figures.history import history_figure, parts_of
 from .markdown import Markdown, escape, render_blocks, render_template
 from .subject import Make, Paths, Section, Subject, safe
 
-WHICH = "Fastest kernel at each size"
-
 
 class RunAnalysis:
     """What there is to tell of one run."""
@@ -152,7 +150,7 @@ def fastest_section(frame: pd.DataFrame) -> Section:
         apart = [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
         name = name_of(alone) if alone else f"{str(operation).capitalize()} in {dtype}"
         parts.append((name, rows, [*tables.FASTEST, *apart]))
-    return Section(WHICH, render_template("fastest", parts=parts))
+    return Section("Fastest kernel at each size", render_template("fastest", parts=parts))
 
 
 def history_subject(number: int, history: History) -> Subject:

@@ -167,6 +167,7 @@ def test_a_full_disk_keeps_what_was_published(
     with pytest.raises(UserError, match=r"No space left on device; the old report stays"):
         publishing.publish(again / "report", again)
     assert snapshot(again) == before
+    assert not list(again.glob(".report-*"))
     monkeypatch.undo()
     assert len(publishing.publish(again / "report", again)) == 1 + publishing.MAX_FIGURES
 
