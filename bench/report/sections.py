@@ -193,8 +193,7 @@ def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
         if (best := every[every["operation"] == operation]).empty:
             continue
         counts = pd.concat([best["kernel"], best["ties"].explode()]).value_counts().sort_index()
-        kernel = counts.idxmax()
         ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
-        found.append({"operation": operation, "kernel": kernel, "at": int(counts[kernel]),
+        found.append({"operation": operation, "kernel": counts.idxmax(), "at": int(counts.max()),
                       "of": len(best), "speedup": ahead})  # fmt: skip
     return found
