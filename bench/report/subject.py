@@ -37,7 +37,7 @@ def subject_of(
     kind: str,
     runs: Sequence[Any],
     write: Callable[[Any, str | None], str],
-    draw: Callable[[Any], Figure],
+    draw: Callable[[Any], Figure | None],
     rank: Callable[[Any], Any],
 ) -> Subject:
     """Return what a report tells of stored results: of each a part with a figure, by machine.

@@ -1,6 +1,6 @@
 """Samples of a scaling run -> times of each round -> what they say, and the link they predict.
 
-Pure and without torch. P is the number of processes, s the bytes of a message; times in seconds.
+Needs no torch. P is the number of processes, s the bytes of a message; times in seconds.
 """
 
 import math
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from ..stats.estimators import estimate
+from ..analysis.frame import SIZES
+from ..stats.estimators import estimate, quartiles
 from .records import ScalingResult, ScalingRun
 
 SHORTEST_S = 1e-9  # that an all-reduce is said to take
@@ -58,42 +59,6 @@ def times_by_round(samples: Sequence[Sequence[Sample]]) -> dict[str, dict[str, A
     return found
 
 
-def median(values: Sequence[float]) -> float:
-    """Return the median, NaN of no value."""
-    return float(np.median(values)) if values else math.nan
-
-
-def speedups(one: ScalingResult) -> list[float]:
-    """Return, of each round, one process's time over the step's of all."""
-    return [a / b for a, b in zip(one.single_process_s, one.step_s, strict=True)]
-
-
-def efficiency(run: ScalingRun, one: ScalingResult) -> float:
-    """Return the median over rounds of single / (P · step) if strong, single / step if weak."""
-    return median(speedups(one)) / (run.world if run.mode == "strong" else 1)
-
-
-def ddp_speedup(one: ScalingResult) -> tuple[float, float, float]:
-    """Return how many times as fast as DDP a kernel is, and the ends of its 95 % interval.
-
-    All are NaN where there is no ratio, the ends where there was one round.
-    """
-    if not one.ddp_log_ratios:
-        return math.nan, math.nan, math.nan
-    centre, low, high = estimate(one.ddp_log_ratios, None)
-    low, high = (math.nan if end is None else math.exp(end) for end in (low, high))
-    return math.exp(centre), low, high
-
-
-def largest_case(run: ScalingRun) -> list[ScalingResult]:
-    """Return what is ok at the case with the most work, in float64 if any is, the fastest first."""
-    found = [one for one in run.results if one.status == "ok"]
-    dtype = max((one.dtype for one in found), default="", key=lambda name: name == "float64")
-    found = [one for one in found if one.dtype == dtype]
-    most = max((one.case for one in found), key=lambda case: (math.prod(case), case), default=())
-    return sorted((one for one in found if one.case == most), key=lambda one: median(one.step_s))
-
-
 class LinkModel(NamedTuple):
     """What a ring all-reduce costs by Hockney's α-β model."""
 
@@ -117,7 +82,7 @@ def fit_link(run: ScalingRun) -> LinkModel | None:
     sizes = np.array([point.bytes for point in run.all_reduces], dtype=float)
     if len(set(sizes)) < 2:
         return None
-    measured = np.array([median(point.seconds) for point in run.all_reduces])
+    measured = np.array([np.median(point.seconds) for point in run.all_reduces])
     hops = 2 * (run.world - 1)
     terms = hops * np.stack([np.ones_like(sizes), sizes / run.world]) / measured
     norms = np.linalg.norm(terms, axis=1)  # so that both unknowns are of the order of one
@@ -125,10 +90,47 @@ def fit_link(run: ScalingRun) -> LinkModel | None:
     return LinkModel(*(found / norms).tolist())
 
 
-def predicted_efficiency(run: ScalingRun, one: ScalingResult, link: LinkModel) -> float:
-    """Return the efficiency at a step of T₁/P + T(P, s) where strong, T₁ + T(P, s) where weak.
+def scaling_table(run: ScalingRun) -> pd.DataFrame:
+    """Return what was measured of every case, by its work and dtype, the fastest kernel first.
 
-    T₁ is the median of one process's time: the compute is taken to divide without loss.
+    Beside what is stored, each row has the median over rounds of every time (`step_median_s`), and
+
+    * `speedups`: of each round, one process's time over the step's of all; of a strong run only;
+    * `efficiency`: the median over rounds of single / (P · step) if strong, single / step if weak;
+    * `predicted`: the efficiency at a step of T₁/P + T(P, s) if strong, T₁ + T(P, s) if weak; T₁ is
+      the median of one process's time: the compute is taken to divide without loss;
+    * `ddp`, `ddp_low`, `ddp_high`: how many times as fast as DDP, with its 95 % interval.
     """
-    compute_s = median(one.single_process_s) / (run.world if run.mode == "strong" else 1)
-    return compute_s / (compute_s + link.all_reduce_s(run.world, one.message_bytes))
+    rows = [one.model_dump() for one in run.results]
+    table = pd.DataFrame(rows, columns=[*ScalingResult.model_fields])
+    for name in ("step", "single_process", "compute_max", "allreduce"):
+        table[f"{name}_median_s"] = [quartiles(times)[1] for times in table[f"{name}_s"]]
+    pairs = zip(table["single_process_s"], table["step_s"], strict=True)
+    speedups = [[a / b for a, b in zip(*times, strict=True)] for times in pairs]
+    shares = run.world if run.mode == "strong" else 1
+    table["speedups"] = speedups if run.mode == "strong" else [[]] * len(table)
+    table["efficiency"] = [quartiles(ratios)[1] / shares for ratios in speedups]
+    compute_s, link = table["single_process_median_s"] / shares, fit_link(run)
+    all_reduce_s = link.all_reduce_s(run.world, table["message_bytes"]) if link else math.nan
+    table["predicted"] = compute_s / (compute_s + all_reduce_s)
+    ratios = [_ddp_speedup(logs) for logs in table["ddp_log_ratios"]]
+    table = table.join(pd.DataFrame(ratios, columns=["ddp", "ddp_low", "ddp_high"]))
+    table["work"] = table[SIZES].prod(axis=1)
+    return table.sort_values(["work", *SIZES, "dtype", "step_median_s", "kernel"])  # NaN comes last
+
+
+def _ddp_speedup(logs: Sequence[float]) -> tuple[float, float, float]:
+    """Return the speedup and the ends of its interval; NaN where there are too few rounds."""
+    if not logs:
+        return math.nan, math.nan, math.nan
+    centre, low, high = (math.nan if log is None else math.exp(log) for log in estimate(logs, None))
+    return centre, low, high
+
+
+def largest_case(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what is ok at the case with the most work, in float64 if any is, the fastest first."""
+    rows = table[table["status"] == "ok"]
+    if (double := rows["dtype"] == "float64").any():
+        rows = rows[double]
+    last = rows[[*SIZES, "dtype"]].tail(1)
+    return rows.merge(last)

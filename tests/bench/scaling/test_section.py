@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from run_builder import FEW_KERNELS, build_run, save
 
 from bench.common.errors import UserError
@@ -16,14 +17,13 @@ from bench.report.build import write_report
 from bench.scaling.metrics import (
     SHORTEST_S,
     LinkModel,
-    ddp_speedup,
-    efficiency,
     fit_link,
     largest_case,
+    scaling_table,
     times_by_round,
 )
 from bench.scaling.records import ScalingResult, ScalingRun
-from bench.scaling.section import COLUMNS, scaling_figure, scaling_section, scaling_table, subject
+from bench.scaling.section import COLUMNS, scaling_figure, scaling_section, subject
 
 KNOWN = LinkModel(11e-6, 1 / 2.5e9)
 SIZES = tuple(64 * 4**power for power in range(9))
@@ -90,18 +90,20 @@ def run_of(**changed: Any) -> ScalingRun:
     return ScalingRun.model_validate(stored(**changed))
 
 
-def one_of(kernel: str = "matmul", **changed: Any) -> ScalingResult:
-    return ScalingResult.model_validate(result(kernel, **changed))
-
-
 def section(run: ScalingRun) -> str:
     """The report's part on a run, each paragraph on one line, as a reader sees it."""
     return re.sub(r"(?<=[\w,;:])\n(?=\w)", " ", scaling_section(run, "figures/scaling.png"))
 
 
 def cells(run: ScalingRun) -> dict[str, list[str]]:
-    table = scaling_table(run, None)
+    table = scaling_table(run)
     return {column.heading: column.write(table) for column in COLUMNS}
+
+
+def drawn(run: ScalingRun) -> Figure:
+    figure = scaling_figure(run)
+    assert figure is not None
+    return figure
 
 
 def fitted(**changed: Any) -> LinkModel:
@@ -147,10 +149,10 @@ def test_a_known_link_is_found_again() -> None:
 
 def test_efficiency_and_speedup_are_to_a_single_process() -> None:
     times = {"step_s": [2.0, 2.0, 4.0], "single_process_s": [4.0, 6.0, 8.0]}
-    strong = run_of(results=[result("matmul", **times)])
-    weak = run_of(results=[result("matmul", **times)], mode="weak")
-    assert efficiency(strong, strong.results[0]) == 2 / 4
-    assert efficiency(weak, weak.results[0]) == 2
+    measured: dict[str, Any] = {"results": [result("matmul", **times)], "all_reduces": []}
+    strong, weak = run_of(**measured), run_of(**measured, mode="weak")
+    assert scaling_table(strong)["efficiency"].to_list() == [2 / 4]
+    assert scaling_table(weak)["efficiency"].to_list() == [2]
     table = cells(strong)
     assert table["speedup vs. single process (q1–q3)"] == ["2.00× (2.00–2.50)"]
     assert (table["efficiency"], table["predicted efficiency"]) == (["50.0 %"], ["–"])
@@ -159,35 +161,37 @@ def test_efficiency_and_speedup_are_to_a_single_process() -> None:
 
 
 def test_the_efficiency_is_predicted_from_the_compute_and_the_link() -> None:
-    table = scaling_table(run_of(), fitted()).set_index("kernel")
+    table = scaling_table(run_of()).set_index("kernel")
     ours = table.loc[["matmul", "one_pass"]]  # their compute divides without loss
     assert (ours["predicted"] / ours["efficiency"]).to_list() == pytest.approx([1] * 4, abs=1e-6)
-    one = one_of()
+    one = ScalingResult.model_validate(result("matmul"))
     late = result("matmul", step_s=[10 * step for step in one.step_s])
     said = section(run_of(results=[late]))
     assert "Over 1 step of our own kernels the prediction is off by 900 % in the median" in said
     alone, sent = np.median(one.single_process_s), KNOWN.all_reduce_s(4, one.message_bytes)
-    weak = scaling_table(run_of(mode="weak"), KNOWN)["predicted"]
-    assert alone / (alone + sent) in weak.to_list()
+    weak = scaling_table(run_of(mode="weak", results=[result("matmul")]))["predicted"]
+    assert weak.to_list() == [pytest.approx(alone / (alone + sent))]
 
 
 def test_the_speedup_to_ddp_has_an_interval_over_rounds() -> None:
-    found = ddp_speedup(one_of(ddp_log_ratios=[0.2, 0.4, 0.6]))
+    three = [result("matmul", ddp_log_ratios=[0.2, 0.4, 0.6]), result("ddp")]
+    found = scaling_table(run_of(results=three)).set_index("kernel")[["ddp", "ddp_low", "ddp_high"]]
     half = 4.302653 * 0.2 / math.sqrt(3) * math.sqrt(math.pi / 3)  # Student's, two degrees
-    assert found == pytest.approx(np.exp([0.4, 0.4 - half, 0.4 + half]), rel=1e-5)
+    ends = np.exp([0.4, 0.4 - half, 0.4 + half])
+    assert found.loc["matmul"].to_list() == pytest.approx(ends, rel=1e-5)
+    assert found.loc["ddp"].isna().all()
     single = {name: [1.0] for name in TIMES} | {"compute_s": [[1.0] * 4], "ddp_log_ratios": [0.4]}
     run = run_of(results=[result("matmul", **single)])
     assert cells(run)["speedup vs. DDP (95 %)"] == ["1.49×"]
-    assert np.isnan(ddp_speedup(one_of("ddp"))).all()
 
 
 def test_the_largest_case_is_shown_in_float64_if_there_is() -> None:
-    run = run_of()
-    assert [one.kernel for one in largest_case(run)] == ["statistics", "one_pass", "matmul", "ddp"]
-    assert {one.case for one in largest_case(run)} == {CASES[1]}
+    rows = largest_case(scaling_table(run_of()))
+    assert rows["kernel"].to_list() == ["statistics", "one_pass", "matmul", "ddp"]
+    assert set(rows["batch"]) == {CASES[1][0]}
     short, long = result("matmul", CASES[0]), result("matmul", CASES[1], dtype="float32")
     for results, dtype in (([long, short], "float64"), ([short | {"dtype": "float32"}], "float32")):
-        assert [one.dtype for one in largest_case(run_of(results=results))] == [dtype]
+        assert largest_case(scaling_table(run_of(results=results)))["dtype"].to_list() == [dtype]
 
 
 def test_the_newest_of_each_machine_mode_and_world_is_read(tmp_path: Path) -> None:
@@ -262,12 +266,12 @@ def test_what_is_shown_is_escaped_and_drawn(tmp_path: Path) -> None:
     assert "a&#124;b&lt;script&gt;" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows[:5]}) == 1
-    scaling_figure(run).savefig(tmp_path / "a.png")
+    drawn(run).savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 def test_the_figure_draws_what_there_is() -> None:
-    left, right = scaling_figure(run_of()).axes
+    left, right = drawn(run_of()).axes
     assert len(left.get_yticks()) == 4
     assert len(left.patches) == 4 * 4
     (dots,) = (line for line in right.lines if line.get_marker() == "o")
@@ -276,7 +280,7 @@ def test_the_figure_draws_what_there_is() -> None:
     ends = [model.get_ydata()[0], model.get_ydata()[-1]]  # from the first dot to the last
     assert ends == pytest.approx([dots.get_ydata()[0], dots.get_ydata()[-1]], rel=0.01)
     for empty in ({"results": [], "all_reduces": []}, {"results": [failed("matmul")]}):
-        assert not scaling_figure(run_of(**empty)).axes[0].patches
+        assert scaling_figure(run_of(**empty)) is None
         assert "Strong scaling" in section(run_of(**empty))
 
 
