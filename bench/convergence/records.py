@@ -56,13 +56,7 @@ class ConvergenceRun(StoredResult):
     @property
     def key(self) -> tuple[str | int, ...]:
         """Its machine and task."""
-        return self.machine, str(self.task)
-
-    @property
-    def name(self) -> str:
-        """How the names of its figures begin: its machine and task."""
         task = self.task
-        return (
-            f"{self.machine}-fit-{task.dtype}-{task.rows}x{task.features}x{task.outputs}"
-            f"-lr{task.lr:g}-batch{task.batch_size}-seed{task.seed}"
-        )
+        sizes = f"{task.rows}x{task.features}x{task.outputs}"
+        how = f"lr{task.lr:g}-batch{task.batch_size}-seed{task.seed}"
+        return self.machine, f"fit-{task.dtype}-{sizes}-{how}"

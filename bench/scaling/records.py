@@ -72,11 +72,6 @@ class ScalingResult(Record):
             raise ValueError("an ok case has times, and no other has")
         return self
 
-    @property
-    def case(self) -> tuple[int, int, int]:
-        """m, n and o."""
-        return self.batch, self.in_features, self.out_features
-
 
 class ScalingRun(StoredResult):
     """What so many processes of one machine did, as `python -m bench scaling` stores it."""
@@ -100,8 +95,3 @@ class ScalingRun(StoredResult):
     def key(self) -> tuple[str | int, ...]:
         """Its machine, mode and world."""
         return self.machine, self.mode, self.world
-
-    @property
-    def name(self) -> str:
-        """How the names of its figures begin."""
-        return "-".join(map(str, self.key))

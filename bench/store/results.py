@@ -47,6 +47,11 @@ class StoredResult(Record):
         """What it is the newest of: its machine first, and whatever it has besides."""
         return (self.machine,)
 
+    @property
+    def name(self) -> str:
+        """How the names of its figures begin."""
+        return "-".join(map(str, self.key))
+
     def source(self) -> pd.DataFrame:
         """Return where it comes from, as the footer of a figure takes it."""
         commit = self.commit_info
