@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from mlr.case import DTYPES, Case, Gradient, Problem
+from mlr.case import Case, Gradient, Problem
 from mlr.data import Dataset, make_dataset
 from mlr.models import EinsumLinearRegression, LinearRegression, TorchLinearRegression
 from mlr.registry import get_kernel
@@ -38,17 +38,6 @@ ITERATIONS_PER_EPOCH = 10  # of mini-batches
 MAX_ITERATIONS = 2_000
 MAX_TRAINING_S = 5.0
 VALID_ROWS = 10_000
-
-
-class Task(NamedTuple):
-    """Training and validation rows, and how to train on them; scikit-learn's rates are its own."""
-
-    data: Dataset
-    info: TaskInfo
-
-    def step_case(self) -> Case:
-        """Return the case of a step on its training rows."""
-        return Case.of("step", self.data.x_train, self.data.y_train)
 
 
 class Training(NamedTuple):
@@ -67,8 +56,9 @@ class Trainer(NamedTuple):
     """A way to train."""
 
     iteration: str  # what one is, in words
-    # Gets a training ready, compilation included, or raises an UnsupportedError.
-    start: Callable[[Task], Training]
+    # Gets a training ready, compilation included, or raises an UnsupportedError. Scikit-learn's
+    # learning rates are its own.
+    start: Callable[[Dataset, TaskInfo], Training]
 
 
 def closed_form(data: Dataset) -> Gradient:
@@ -85,25 +75,28 @@ def validation_loss(data: Dataset, parameters: Gradient) -> float:
     return torch.nn.functional.mse_loss(predicted, data.y_valid.double()).item()
 
 
-def _by_steps(name: str, task: Task) -> Training:
-    kernel, problem = get_kernel(name), Problem(task.step_case())
+def _by_steps(name: str, data: Dataset, task: TaskInfo) -> Training:
+    kernel, problem = get_kernel(name), _problem(data)
     if (reason := kernel.unsupported(problem.case)) is not None:
         raise UnsupportedError(reason)
-    problem.x, problem.y, problem.lr = task.data.x_train, task.data.y_train, task.info.lr
+    problem.x, problem.y, problem.lr = data.x_train, data.y_train, task.lr
     return Training(kernel.bind(problem), problem.parameters, problem.reset)
 
 
-def _by_batches(make: Callable[..., Regression], task: Task) -> Training:
-    x, y = task.data.x_train, task.data.y_train
+def _problem(data: Dataset) -> Problem:
+    return Problem(Case.of("step", data.x_train, data.y_train))
+
+
+def _by_batches(make: Callable[..., Regression], data: Dataset, task: TaskInfo) -> Training:
+    x, y, size = data.x_train, data.y_train, task.batch_size
     model = make(x.shape[1], y.shape[1], device=x.device, dtype=x.dtype)
-    start = Problem(task.step_case()).linear()
-    size = task.info.batch_size
+    start = _problem(data).linear()
     rows = -(-len(x) // (ITERATIONS_PER_EPOCH * size)) * size  # whole mini-batches
     parts = list(zip(x.split(rows), y.split(rows), strict=True))
     following = cycle(parts)
 
     def iterate() -> None:
-        model.fit(*next(following), 1, task.info.lr, size)
+        model.fit(*next(following), 1, task.lr, size)
 
     def restart() -> None:
         nonlocal following
@@ -114,10 +107,10 @@ def _by_batches(make: Callable[..., Regression], task: Task) -> Training:
     return Training(iterate, lambda: Gradient(model.weight, model.bias), restart)
 
 
-def _sklearn_direct(task: Task) -> Training:
+def _sklearn_direct(data: Dataset, task: TaskInfo) -> Training:
     from sklearn.linear_model import LinearRegression as ClosedForm
 
-    x, y, *_ = (value.numpy() for value in task.data)
+    x, y, *_ = (value.numpy() for value in data)
     model = ClosedForm()
 
     def restart() -> None:
@@ -131,22 +124,21 @@ def _sklearn_direct(task: Task) -> Training:
     )
 
 
-def _sklearn_sgd(task: Task) -> Training:
+def _sklearn_sgd(data: Dataset, task: TaskInfo) -> Training:
     from sklearn.linear_model import SGDRegressor
 
-    (_, n), o = task.data.x_train.shape, task.data.y_train.shape[1]
-    x, y, *_ = (value.numpy() for value in task.data)
+    x, y, *_ = (value.numpy() for value in data)
     models: list[Any] = []
 
     def restart() -> None:
-        models[:] = (SGDRegressor(random_state=0) for _ in range(o))
+        models[:] = (SGDRegressor(random_state=0) for _ in y.T)
 
     def iterate() -> None:
         for number, model in enumerate(models):
             model.partial_fit(x, y[:, number])
 
     def parameters() -> Gradient:
-        weights = [getattr(model, "coef_", np.zeros(n)) for model in models]
+        weights = [getattr(model, "coef_", np.zeros(task.features)) for model in models]
         biases = [getattr(model, "intercept_", [0.0]) for model in models]
         return Gradient(torch.tensor(np.stack(weights, 1)), torch.tensor(np.concatenate(biases)))
 
@@ -170,43 +162,40 @@ TRAINERS: dict[str, Trainer] = {
 }  # fmt: skip
 
 
-def make_task(info: TaskInfo) -> Task:
+def make_data(task: TaskInfo) -> Dataset:
     """Make the data of a task."""
-    data = make_dataset(
-        n_samples=info.rows + VALID_ROWS,
-        n_features=info.features,
-        n_targets=info.outputs,
-        n_train=info.rows,
-        dtype=DTYPES[info.dtype],
-        seed=info.seed,
-    )
-    return Task(data, info)
+    return make_dataset(
+        task.rows + VALID_ROWS, task.features, task.outputs,
+        n_train=task.rows, dtype=task.dtype, seed=task.seed,
+    )  # fmt: skip
 
 
-def train_to_target(training: Training, task: Task, target: float) -> list[float]:
+def train_to_target(training: Training, data: Dataset, target: float) -> list[float]:
     """Train until the loss is at most the target; return it at the start and per iteration.
 
     Ends early where an iteration changes nothing any more, where the loss is no number, or where it
     takes too many iterations or too long.
     """
-    losses = [validation_loss(task.data, training.parameters())]
+    losses = [validation_loss(data, training.parameters())]
     spent_s = 0.0
     while losses[-1] > target and len(losses) <= MAX_ITERATIONS and spent_s < MAX_TRAINING_S:
         spent_s += time_batch(training.iterate, 1, "cpu").seconds
-        losses.append(validation_loss(task.data, training.parameters()))
+        losses.append(validation_loss(data, training.parameters()))
         if losses[-1] == losses[-2] or not math.isfinite(losses[-1]):
             break
     return losses
 
 
-def _prepare(name: str, task: Task, target: float) -> tuple[dict[str, Any], Training | None]:
+def _prepare(
+    name: str, data: Dataset, task: TaskInfo, target: float
+) -> tuple[dict[str, Any], Training | None]:
     trainer = TRAINERS[name]
     account = {"trainer": name, "iteration": trainer.iteration}
     try:
-        training = trainer.start(task)
+        training = trainer.start(data, task)
         training.iterate()  # what compiles, compiles now
         training.restart()
-        losses = train_to_target(training, task, target)
+        losses = train_to_target(training, data, target)
     except UnsupportedError as error:
         return account | {"status": "unsupported", "reason": str(error)}, None
     except Exception as error:
@@ -218,23 +207,23 @@ def _prepare(name: str, task: Task, target: float) -> tuple[dict[str, Any], Trai
     return account | {"status": "not reached", "reason": reason, "losses": finite}, None
 
 
-def measure(info: TaskInfo, number: int) -> Iterator[dict[str, Any]]:
+def measure(task: TaskInfo, number: int) -> Iterator[dict[str, Any]]:
     """Measure every trainer: yield the name of each before its turn, and at last what was found.
 
     A trainer's `seconds` are the median of this process.
     """
-    task = make_task(info)
-    best = validation_loss(task.data, closed_form(task.data))
-    target = (1 + info.tolerance) * best
-    order = random.Random(1_000 * info.seed + number)
+    data = make_data(task)
+    best = validation_loss(data, closed_form(data))
+    target = (1 + task.tolerance) * best
+    order = random.Random(1_000 * task.seed + number)
     accounts, ready = {}, {}
     for name in order.sample(list(TRAINERS), len(TRAINERS)):
         yield {"trainer": name}
-        accounts[name], training = _prepare(name, task, target)
+        accounts[name], training = _prepare(name, data, task, target)
         if training is not None:
             ready[name] = training
     seconds: dict[str, list[float]] = {name: [] for name in ready}
-    for _ in range(info.repeats):
+    for _ in range(task.repeats):
         for name in order.sample(list(ready), len(ready)):
             yield {"trainer": name}
             training, account = ready[name], accounts[name]
@@ -243,7 +232,7 @@ def measure(info: TaskInfo, number: int) -> Iterator[dict[str, Any]]:
             with gc_paused():
                 one_s = time_batch(training.iterate, iterations, "cpu").seconds
             seconds[name].append(iterations * one_s)
-            loss = validation_loss(task.data, training.parameters())
+            loss = validation_loss(data, training.parameters())
             if not loss <= target * (1 + 1e-9):
                 reason = f"when timed, it ended at a loss of {loss:.6g}, not at the target"
                 account |= {"status": "not reached", "reason": reason}

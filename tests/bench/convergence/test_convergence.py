@@ -25,12 +25,11 @@ from bench.convergence.section import (
 )
 from bench.convergence.worker import (
     TRAINERS,
-    Task,
     Trainer,
     Training,
     UnsupportedError,
     closed_form,
-    make_task,
+    make_data,
     train_to_target,
     validation_loss,
 )
@@ -49,26 +48,26 @@ worker.main(*sys.argv[1:])
 
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "torch_compile"])
 def test_every_trainer_comes_as_near_as_the_closed_form_and_again(name: str) -> None:
-    task = make_task(SMALL)
+    data = make_data(SMALL)
     try:
-        training = TRAINERS[name].start(task)
+        training = TRAINERS[name].start(data, SMALL)
     except UnsupportedError as error:
         pytest.skip(str(error))
-    best = closed_form(task.data)
-    target = 1.01 * validation_loss(task.data, best)
-    losses = train_to_target(training, task, target)
+    best = closed_form(data)
+    target = 1.01 * validation_loss(data, best)
+    losses = train_to_target(training, data, target)
     assert losses[0] > 100 * target
     assert losses[-1] <= target < losses[-2]
     weight, bias = training.parameters()
     torch.testing.assert_close(weight, best.weight, rtol=0.05, atol=0.5)
     torch.testing.assert_close(bias, best.bias, rtol=0.05, atol=0.5)
     training.restart()
-    again = train_to_target(training, task, target)
+    again = train_to_target(training, data, target)
     assert again == pytest.approx(losses, rel=1e-9)
 
 
 def test_the_closed_form_is_that_of_the_normal_equations() -> None:
-    data = make_task(SMALL).data
+    data = make_data(SMALL)
     x = torch.cat([data.x_train, torch.ones(len(data.x_train), 1, dtype=torch.float64)], 1)
     expected = torch.linalg.solve(x.T @ x, x.T @ data.y_train)
     weight, bias = closed_form(data)
@@ -76,12 +75,12 @@ def test_the_closed_form_is_that_of_the_normal_equations() -> None:
 
 
 def test_a_training_that_does_not_get_there_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = make_task(SMALL)
+    data = make_data(SMALL)
     monkeypatch.setattr(worker, "MAX_ITERATIONS", 7)
     for name, losses in (("LinearRegression", 8), ("sklearn LinearRegression", 3)):
-        assert len(train_to_target(TRAINERS[name].start(task), task, 0.0)) == losses
-    wild = task._replace(info=SMALL.model_copy(update={"lr": 1e200}))
-    found = train_to_target(TRAINERS["auto_step"].start(wild), wild, 0.0)
+        assert len(train_to_target(TRAINERS[name].start(data, SMALL), data, 0.0)) == losses
+    wild = SMALL.model_copy(update={"lr": 1e200})
+    found = train_to_target(TRAINERS["auto_step"].start(data, wild), data, 0.0)
     assert not math.isfinite(found[-1])
     assert len(found) < 8
 
@@ -93,8 +92,8 @@ def test_a_process_accounts_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -
     def fail(error: Exception) -> Any:
         raise error
 
-    def start_worse(task: Task) -> Training:
-        training, calls = fine.start(task), iter(range(10))
+    def start_worse(*given: Any) -> Training:
+        training, calls = fine.start(*given), iter(range(10))
         return training._replace(
             iterate=lambda: training.iterate() if next(calls) < 2 else training.restart()
         )
@@ -102,8 +101,8 @@ def test_a_process_accounts_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -
     trainers = {
         "fine": fine,
         "worse": Trainer("all of it", start_worse),
-        "unsupported": Trainer("a step", lambda task: fail(UnsupportedError("not here"))),
-        "crashed": Trainer("a step", lambda task: fail(RuntimeError("no\nway"))),
+        "unsupported": Trainer("a step", lambda *_: fail(UnsupportedError("not here"))),
+        "crashed": Trainer("a step", lambda *_: fail(RuntimeError("no\nway"))),
         "late": TRAINERS["LinearRegression"],
     }
     monkeypatch.setattr(worker, "TRAINERS", trainers)
