@@ -49,8 +49,6 @@ def merge_processes(accounts: Sequence[Event]) -> TrainerResult:
 
     One that failed in any process has no times, and says why.
     """
-    for account in accounts:
-        if account["status"] != "ok":
-            return TrainerResult.model_validate(account)
-    seconds = [one for account in accounts for one in account["seconds"]]
-    return TrainerResult.model_validate({**accounts[0], "seconds": seconds})
+    failed = [account for account in accounts if account["status"] != "ok"]
+    seconds = [one for account in accounts for one in account.get("seconds", [])]
+    return TrainerResult.model_validate(failed[0] if failed else accounts[0] | {"seconds": seconds})

@@ -73,8 +73,8 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     figure = Figure(figsize=(8.7, 5))
     axes = figure.subplots()
     timed = sorted((one for one in run.results if one.seconds), key=lambda one: one.trainer)
-    names = pd.DataFrame({"kernel": [one.trainer for one in timed]})
-    looks = styles(names.assign(operation="fit", baseline=BASELINE), "fit")
+    names = {"kernel": [one.trainer for one in timed], "operation": "fit", "baseline": BASELINE}
+    looks = styles(pd.DataFrame(names), "fit")
     for one in timed:
         iterations = len(one.losses) - 1
         times = quartiles(one.seconds)[1] * np.arange(1, iterations + 1) / iterations

@@ -28,7 +28,7 @@ from mlr.models import EinsumLinearRegression, LinearRegression, TorchLinearRegr
 from mlr.registry import get_kernel
 from mlr.training import Regression
 
-from ..common.errors import in_one_line
+from ..common.errors import in_one_line, single_line
 from ..common.garbage import gc_paused
 from ..machine.info import packages, settings
 from ..measure.timing import time_batch
@@ -48,16 +48,12 @@ class Training(NamedTuple):
     restart: Callable[[], None]
 
 
-class UnsupportedError(Exception):
-    """A trainer cannot train on a task; its text says why."""
-
-
 class Trainer(NamedTuple):
     """A way to train."""
 
     iteration: str  # what one is, in words
-    # Gets a training ready, compilation included, or raises an UnsupportedError. Scikit-learn's
-    # learning rates are its own.
+    # Gets a training ready, compilation included; a NotImplementedError says why it cannot.
+    # Scikit-learn's learning rates are its own.
     start: Callable[[Dataset, TaskInfo], Training]
 
 
@@ -78,7 +74,7 @@ def validation_loss(data: Dataset, parameters: Gradient) -> float:
 def _by_steps(name: str, data: Dataset, task: TaskInfo) -> Training:
     kernel, problem = get_kernel(name), _problem(data)
     if (reason := kernel.unsupported(problem.case)) is not None:
-        raise UnsupportedError(reason)
+        raise NotImplementedError(reason)
     problem.x, problem.y, problem.lr = data.x_train, data.y_train, task.lr
     return Training(kernel.bind(problem), problem.parameters, problem.reset)
 
@@ -196,8 +192,8 @@ def _prepare(
         training.iterate()  # what compiles, compiles now
         training.restart()
         losses = train_to_target(training, data, target)
-    except UnsupportedError as error:
-        return account | {"status": "unsupported", "reason": str(error)}, None
+    except NotImplementedError as error:
+        return account | {"status": "unsupported", "reason": single_line(error, 1000)}, None
     except Exception as error:
         return account | {"status": "crashed", "reason": in_one_line(error)}, None
     if losses[-1] <= target:

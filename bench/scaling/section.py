@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from ..analysis.frame import SIZES
 from ..common import units
-from ..common.units import digits, format_percent, format_ratio, format_tick, format_time
+from ..common.units import format_percent, format_ratio, format_tick, format_time
 from ..report import style
 from ..report.markdown import render_template
 from ..report.subject import Subject, subject_of
@@ -48,8 +48,6 @@ def scaling_section(run: ScalingRun, figure: str | None) -> str:
         mean=geometric_mean,
         link=fit_link(run),
         errors=(own["predicted"] / own["efficiency"] - 1).abs().dropna(),
-        digits=digits,
-        rounds=max((len(one.step_s) for one in run.results), default=0),
         hosts=len({one.host for one in run.ranks}),
         machines={(one.machine, one.cores, one.threads): one for one in run.ranks}.values(),
     )
