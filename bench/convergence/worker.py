@@ -30,6 +30,7 @@ from mlr.training import Regression
 
 from ..common.errors import in_one_line, single_line
 from ..common.garbage import gc_paused
+from ..machine.devices import Call
 from ..machine.info import packages, settings
 from ..measure.timing import time_batch
 from .records import TaskInfo
@@ -40,21 +41,13 @@ MAX_TRAINING_S = 5.0
 VALID_ROWS = 10_000
 
 
-class Training(NamedTuple):
-    """A training that can go on by one iteration, and go back to where it began."""
-
-    iterate: Callable[[], Any]
-    parameters: Callable[[], Gradient]  # W (n, o) and b (o) as they are now
-    restart: Callable[[], None]
-
-
 class Trainer(NamedTuple):
     """A way to train."""
 
     iteration: str  # what one is, in words
-    # Gets a training ready, compilation included; a NotImplementedError says why it cannot.
-    # Scikit-learn's learning rates are its own.
-    start: Callable[[Dataset, TaskInfo], Training]
+    # Gets the training of a problem ready, compilation included, in mini-batches of so many rows if
+    # it has any, and returns the call of one iteration. A NotImplementedError says why it cannot.
+    bind: Callable[[Problem, int], Call]
 
 
 def closed_form(data: Dataset) -> Gradient:
@@ -64,69 +57,69 @@ def closed_form(data: Dataset) -> Gradient:
     return Gradient(found[:-1], found[-1])
 
 
-def validation_loss(data: Dataset, parameters: Gradient) -> float:
+def make_problem(data: Dataset, lr: float) -> Problem:
+    """Return the problem of training on the training rows, with parameters of its own."""
+    problem = Problem(Case.of("step", data.x_train, data.y_train))
+    problem.dataset = data
+    problem.x, problem.y, problem.lr = data.x_train, data.y_train, lr
+    return problem
+
+
+def validation_loss(problem: Problem) -> float:
     """Return L = mean((XW + b − Y)²) on the validation rows, in float64."""
-    weight, bias = (value.detach().double() for value in parameters)
-    predicted = torch.addmm(bias, data.x_valid.double(), weight)
-    return torch.nn.functional.mse_loss(predicted, data.y_valid.double()).item()
+    weight, bias = (value.detach().double() for value in problem.parameters())
+    predicted = torch.addmm(bias, problem.dataset.x_valid.double(), weight)
+    return torch.nn.functional.mse_loss(predicted, problem.dataset.y_valid.double()).item()
 
 
-def _by_steps(name: str, data: Dataset, task: TaskInfo) -> Training:
-    kernel, problem = get_kernel(name), _problem(data)
+def _by_steps(name: str, problem: Problem, batch_size: int) -> Call:
+    kernel = get_kernel(name)
     if (reason := kernel.unsupported(problem.case)) is not None:
         raise NotImplementedError(reason)
-    problem.x, problem.y, problem.lr = data.x_train, data.y_train, task.lr
-    return Training(kernel.bind(problem), problem.parameters, problem.reset)
+    return kernel.bind(problem)
 
 
-def _problem(data: Dataset) -> Problem:
-    return Problem(Case.of("step", data.x_train, data.y_train))
-
-
-def _by_batches(make: Callable[..., Regression], data: Dataset, task: TaskInfo) -> Training:
-    x, y, size = data.x_train, data.y_train, task.batch_size
+def _by_batches(make: Callable[..., Regression], problem: Problem, batch_size: int) -> Call:
+    x, y = problem.x, problem.y
     model = make(x.shape[1], y.shape[1], device=x.device, dtype=x.dtype)
-    start = _problem(data).linear()
-    rows = -(-len(x) // (ITERATIONS_PER_EPOCH * size)) * size  # whole mini-batches
+    rows = -(-len(x) // (ITERATIONS_PER_EPOCH * batch_size)) * batch_size  # whole mini-batches
     parts = list(zip(x.split(rows), y.split(rows), strict=True))
     following = cycle(parts)
 
     def iterate() -> None:
-        model.fit(*next(following), 1, task.lr, size)
+        model.fit(*next(following), 1, problem.lr, batch_size)
 
-    def restart() -> None:
+    def restart(start: Gradient) -> None:
         nonlocal following
-        model.copy_params(start)
+        model.copy_params(problem.linear())
         following = cycle(parts)
 
-    restart()
-    return Training(iterate, lambda: Gradient(model.weight, model.bias), restart)
+    problem.set_parameter_accessors(lambda: Gradient(model.weight, model.bias), restart)
+    return iterate
 
 
-def _sklearn_direct(data: Dataset, task: TaskInfo) -> Training:
+def _sklearn_direct(problem: Problem, batch_size: int) -> Call:
     from sklearn.linear_model import LinearRegression as ClosedForm
 
-    x, y, *_ = (value.numpy() for value in data)
     model = ClosedForm()
 
-    def restart() -> None:
-        model.coef_, model.intercept_ = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
+    def restart(start: Gradient) -> None:
+        model.coef_, model.intercept_ = start.weight.T.numpy(), start.bias.numpy()
 
-    restart()
-    return Training(
-        lambda: model.fit(x, y),
-        lambda: Gradient(torch.as_tensor(model.coef_.T), torch.as_tensor(model.intercept_)),
-        restart,
-    )
+    def parameters() -> Gradient:
+        return Gradient(torch.as_tensor(model.coef_.T), torch.as_tensor(model.intercept_))
+
+    problem.set_parameter_accessors(parameters, restart)
+    return partial(model.fit, problem.x.numpy(), problem.y.numpy())
 
 
-def _sklearn_sgd(data: Dataset, task: TaskInfo) -> Training:
+def _sklearn_sgd(problem: Problem, batch_size: int) -> Call:
     from sklearn.linear_model import SGDRegressor
 
-    x, y, *_ = (value.numpy() for value in data)
+    x, y = problem.x.numpy(), problem.y.numpy()
     models: list[Any] = []
 
-    def restart() -> None:
+    def restart(start: Gradient) -> None:  # it begins from zero, and learns at a rate of its own
         models[:] = (SGDRegressor(random_state=0) for _ in y.T)
 
     def iterate() -> None:
@@ -134,15 +127,14 @@ def _sklearn_sgd(data: Dataset, task: TaskInfo) -> Training:
             model.partial_fit(x, y[:, number])
 
     def parameters() -> Gradient:
-        weights = [getattr(model, "coef_", np.zeros(task.features)) for model in models]
+        weights = [getattr(model, "coef_", np.zeros(x.shape[1])) for model in models]
         biases = [getattr(model, "intercept_", [0.0]) for model in models]
         return Gradient(torch.tensor(np.stack(weights, 1)), torch.tensor(np.concatenate(biases)))
 
-    restart()
-    return Training(iterate, parameters, restart)
+    problem.set_parameter_accessors(parameters, restart)
+    return iterate
 
 
-_STEPS = ("torch_nn", "auto_step", "torch_compile", "jax_jit")
 _MODELS: dict[str, Callable[..., Regression]] = {
     "TorchLinearRegression": TorchLinearRegression,
     "LinearRegression": LinearRegression,
@@ -150,7 +142,8 @@ _MODELS: dict[str, Callable[..., Regression]] = {
     "EinsumLinearRegression": EinsumLinearRegression,
 }
 TRAINERS: dict[str, Trainer] = {
-    **{name: Trainer("a step on all rows", partial(_by_steps, name)) for name in _STEPS},
+    **{name: Trainer("a step on all rows", partial(_by_steps, name))
+       for name in ("torch_nn", "auto_step", "torch_compile", "jax_jit")},
     **{name: Trainer("a tenth of an epoch", partial(_by_batches, model))
        for name, model in _MODELS.items()},
     "sklearn LinearRegression": Trainer("all of it", _sklearn_direct),
@@ -166,38 +159,39 @@ def make_data(task: TaskInfo) -> Dataset:
     )  # fmt: skip
 
 
-def train_to_target(training: Training, data: Dataset, target: float) -> list[float]:
+def train_to_target(iterate: Call, problem: Problem, target: float) -> list[float]:
     """Train until the loss is at most the target; return it at the start and per iteration.
 
     Ends early where an iteration changes nothing any more, where the loss is no number, or where it
     takes too many iterations or too long.
     """
-    losses = [validation_loss(data, training.parameters())]
+    losses = [validation_loss(problem)]
     spent_s = 0.0
     while losses[-1] > target and len(losses) <= MAX_ITERATIONS and spent_s < MAX_TRAINING_S:
-        spent_s += time_batch(training.iterate, 1, "cpu").seconds
-        losses.append(validation_loss(data, training.parameters()))
+        spent_s += time_batch(iterate, 1, "cpu").seconds
+        losses.append(validation_loss(problem))
         if losses[-1] == losses[-2] or not math.isfinite(losses[-1]):
             break
     return losses
 
 
 def _prepare(
-    name: str, data: Dataset, task: TaskInfo, target: float
-) -> tuple[dict[str, Any], Training | None]:
+    name: str, problem: Problem, task: TaskInfo, target: float
+) -> tuple[dict[str, Any], Call | None]:
     trainer = TRAINERS[name]
     account = {"trainer": name, "iteration": trainer.iteration}
     try:
-        training = trainer.start(data, task)
-        training.iterate()  # what compiles, compiles now
-        training.restart()
-        losses = train_to_target(training, data, target)
+        iterate = trainer.bind(problem, task.batch_size)
+        problem.reset()
+        iterate()  # what compiles, compiles now
+        problem.reset()
+        losses = train_to_target(iterate, problem, target)
     except NotImplementedError as error:
         return account | {"status": "unsupported", "reason": single_line(error, 1000)}, None
     except Exception as error:
         return account | {"status": "crashed", "reason": in_one_line(error)}, None
     if losses[-1] <= target:
-        return account | {"status": "ok", "losses": losses}, training
+        return account | {"status": "ok", "losses": losses}, iterate
     finite = [loss for loss in losses if math.isfinite(loss)]
     reason = f"its loss was {losses[-1]:.6g} after {len(losses) - 1:,} iterations"
     return account | {"status": "not reached", "reason": reason, "losses": finite}, None
@@ -209,33 +203,36 @@ def measure(task: TaskInfo, number: int) -> Iterator[dict[str, Any]]:
     A trainer's `seconds` are the median of this process.
     """
     data = make_data(task)
-    best = validation_loss(data, closed_form(data))
-    target = (1 + task.tolerance) * best
+    best = make_problem(data, task.lr)
+    best.weight, best.bias = closed_form(data)
+    best_loss = validation_loss(best)
+    target = (1 + task.tolerance) * best_loss
     order = random.Random(1_000 * task.seed + number)
     accounts, ready = {}, {}
     for name in order.sample(list(TRAINERS), len(TRAINERS)):
         yield {"trainer": name}
-        accounts[name], training = _prepare(name, data, task, target)
-        if training is not None:
-            ready[name] = training
+        problem = make_problem(data, task.lr)
+        accounts[name], iterate = _prepare(name, problem, task, target)
+        if iterate is not None:
+            ready[name] = iterate, problem
     seconds: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(task.repeats):
         for name in order.sample(list(ready), len(ready)):
             yield {"trainer": name}
-            training, account = ready[name], accounts[name]
+            (iterate, problem), account = ready[name], accounts[name]
             iterations = len(account["losses"]) - 1
-            training.restart()
+            problem.reset()
             with gc_paused():
-                one_s = time_batch(training.iterate, iterations, "cpu").seconds
+                one_s = time_batch(iterate, iterations, "cpu").seconds
             seconds[name].append(iterations * one_s)
-            loss = validation_loss(data, training.parameters())
+            loss = validation_loss(problem)
             if not loss <= target * (1 + 1e-9):
                 reason = f"when timed, it ended at a loss of {loss:.6g}, not at the target"
                 account |= {"status": "not reached", "reason": reason}
     for name, some in seconds.items():
         if accounts[name]["status"] == "ok":
             accounts[name]["seconds"] = [statistics.median(some)]
-    yield {"closed_form_loss": best, "target": target, "settings": settings(),
+    yield {"closed_form_loss": best_loss, "target": target, "settings": settings(),
            "packages": packages(), "results": list(accounts.values())}  # fmt: skip
 
 

@@ -26,12 +26,14 @@ from bench.convergence.section import (
 from bench.convergence.worker import (
     TRAINERS,
     Trainer,
-    Training,
     closed_form,
     make_data,
+    make_problem,
     train_to_target,
     validation_loss,
 )
+from bench.machine.devices import Call
+from mlr import Problem
 
 SMALL = TaskInfo(rows=450, features=5, outputs=2, dtype="float64", lr=0.1, batch_size=40)
 FEW = ("TorchLinearRegression", "auto_step", "sklearn LinearRegression")
@@ -45,23 +47,31 @@ worker.main(*sys.argv[1:])
 """
 
 
+def bind(name: str, problem: Problem) -> Call:
+    """One iteration of a trainer, from the parameters at the start on."""
+    iterate = TRAINERS[name].bind(problem, SMALL.batch_size)
+    problem.reset()
+    return iterate
+
+
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "torch_compile"])
 def test_every_trainer_comes_as_near_as_the_closed_form_and_again(name: str) -> None:
     data = make_data(SMALL)
+    best, problem = make_problem(data, SMALL.lr), make_problem(data, SMALL.lr)
+    best.weight, best.bias = closed_form(data)
+    target = 1.01 * validation_loss(best)
     try:
-        training = TRAINERS[name].start(data, SMALL)
+        iterate = bind(name, problem)
     except NotImplementedError as error:
         pytest.skip(str(error))
-    best = closed_form(data)
-    target = 1.01 * validation_loss(data, best)
-    losses = train_to_target(training, data, target)
+    losses = train_to_target(iterate, problem, target)
     assert losses[0] > 100 * target
     assert losses[-1] <= target < losses[-2]
-    weight, bias = training.parameters()
+    weight, bias = problem.parameters()
     torch.testing.assert_close(weight, best.weight, rtol=0.05, atol=0.5)
     torch.testing.assert_close(bias, best.bias, rtol=0.05, atol=0.5)
-    training.restart()
-    again = train_to_target(training, data, target)
+    problem.reset()
+    again = train_to_target(iterate, problem, target)
     assert again == pytest.approx(losses, rel=1e-9)
 
 
@@ -74,12 +84,12 @@ def test_the_closed_form_is_that_of_the_normal_equations() -> None:
 
 
 def test_a_training_that_does_not_get_there_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = make_data(SMALL)
+    problem = make_problem(make_data(SMALL), SMALL.lr)
     monkeypatch.setattr(worker, "MAX_ITERATIONS", 7)
     for name, losses in (("LinearRegression", 8), ("sklearn LinearRegression", 3)):
-        assert len(train_to_target(TRAINERS[name].start(data, SMALL), data, 0.0)) == losses
-    wild = SMALL.model_copy(update={"lr": 1e200})
-    found = train_to_target(TRAINERS["auto_step"].start(data, wild), data, 0.0)
+        assert len(train_to_target(bind(name, problem), problem, 0.0)) == losses
+    wild = make_problem(problem.dataset, 1e200)
+    found = train_to_target(bind("auto_step", wild), wild, 0.0)
     assert not math.isfinite(found[-1])
     assert len(found) < 8
 
@@ -91,15 +101,13 @@ def test_a_process_accounts_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -
     def fail(error: Exception) -> Any:
         raise error
 
-    def start_worse(*given: Any) -> Training:
-        training, calls = fine.start(*given), iter(range(10))
-        return training._replace(
-            iterate=lambda: training.iterate() if next(calls) < 2 else training.restart()
-        )
+    def bind_worse(problem: Problem, batch_size: int) -> Call:
+        iterate, calls = fine.bind(problem, batch_size), iter(range(10))
+        return lambda: iterate() if next(calls) < 2 else problem.reset()
 
     trainers = {
         "fine": fine,
-        "worse": Trainer("all of it", start_worse),
+        "worse": Trainer("all of it", bind_worse),
         "unsupported": Trainer("a step", lambda *_: fail(NotImplementedError("not here"))),
         "crashed": Trainer("a step", lambda *_: fail(RuntimeError("no\nway"))),
         "late": TRAINERS["LinearRegression"],
