@@ -1,7 +1,6 @@
 """Convergence runs -> what a report and a README tell of them. Needs no torch."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -99,14 +98,12 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
 
 
 def subject(runs: Sequence[ConvergenceRun]) -> Subject:
-    """Return what a report tells; it shows the run of the most trainers, in float64."""
-
-    def rank(run: ConvergenceRun) -> tuple[int, bool]:
-        return sum(bool(one.seconds) for one in run.results), run.task.dtype == "float64"
-
+    """Return what a report and a README tell; the report shows a run in float64 before others."""
     fit = "\n\n".join(map(_readme, runs)) or "No convergence runs are stored yet."
-    found = subject_of("convergence", runs, convergence_section, convergence_figure, rank)
-    return replace(found, readme={"fit": fit})
+    return subject_of(
+        "convergence", runs, convergence_section, convergence_figure,
+        lambda run: run.task.dtype == "float64", readme={"fit": fit},
+    )  # fmt: skip
 
 
 def _readme(run: ConvergenceRun) -> str:

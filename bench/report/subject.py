@@ -38,12 +38,17 @@ def subject_of(
     runs: Sequence[Any],
     write: Callable[[Any, str | None], str],
     draw: Callable[[Any], Figure | None],
-    rank: Callable[[Any], Any],
+    preferred: Callable[[Any], bool],
+    readme: Mapping[str, str] | None = None,
 ) -> Subject:
     """Return what a report tells of stored results: of each a part with a figure, by machine.
 
-    Those of a machine follow each other. REPORT.md shows the figure of the one of the highest rank.
+    Those of a machine follow each other. REPORT.md shows the figure of the one with the most cases
+    that are ok, among equals of one that is preferred.
     """
+
+    def rank(run: Any) -> tuple[int, bool]:
+        return sum(one.status == "ok" for one in run.results), preferred(run)
 
     def sections(paths: Paths) -> list[Section]:
         return [
@@ -58,6 +63,7 @@ def subject_of(
         sections=sections,
         figures={f"{run.name}-{kind}": partial(draw, run) for run in runs},
         published={kind: f"{max(runs, key=rank).name}-{kind}"} if runs else {},
+        readme=readme or {},
     )
 
 

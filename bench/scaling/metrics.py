@@ -125,12 +125,3 @@ def _ddp_speedup(logs: Sequence[float]) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     centre, low, high = (math.nan if log is None else math.exp(log) for log in estimate(logs, None))
     return centre, low, high
-
-
-def largest_case(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what is ok at the case with the most work, in float64 if any is, the fastest first."""
-    rows = table[table["status"] == "ok"]
-    if (double := rows["dtype"] == "float64").any():
-        rows = rows[double]
-    last = rows[[*SIZES, "dtype"]].tail(1)
-    return rows.merge(last)

@@ -21,17 +21,15 @@ from ..report import style
 from ..report.markdown import render_template
 from ..report.subject import Subject, subject_of
 from ..report.tables import DTYPE, KERNEL, OUTCOME, SIZE, Column, with_quartiles
-from .metrics import fit_link, largest_case, scaling_table
+from .metrics import fit_link, scaling_table
 from .records import DDP, PEERS, ScalingRun
 
 
 def subject(runs: Sequence[ScalingRun]) -> Subject:
-    """Return what a report tells of scaling runs; it shows that of the most cases, strong ones."""
-
-    def rank(run: ScalingRun) -> tuple[int, bool]:
-        return sum(one.status == "ok" for one in run.results), run.mode == "strong"
-
-    return subject_of("scaling", runs, scaling_section, scaling_figure, rank)
+    """Return what a report tells of scaling runs; it shows a strong one before a weak one."""
+    return subject_of(
+        "scaling", runs, scaling_section, scaling_figure, lambda run: run.mode == "strong"
+    )
 
 
 def scaling_section(run: ScalingRun, figure: str | None) -> str:
@@ -74,13 +72,14 @@ COLUMNS = (
 
 
 def scaling_figure(run: ScalingRun) -> Figure | None:
-    """Draw what a step consists of at the largest case, and all-reduces by themselves.
+    """Draw the parts of a step at the largest case, and all-reduces by themselves, if any are.
 
-    None where nothing was timed.
+    Of several dtypes the case has the widest one, by name the last.
     """
-    rows = largest_case(scaling_table(run))
-    if rows.empty or not run.all_reduces:
+    table = scaling_table(run).query("status == 'ok'")
+    if table.empty or not run.all_reduces:
         return None
+    rows = table.merge(table[[*SIZES, "dtype"]].tail(1))
     figure = Figure(figsize=(11, 5))
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     entries = [*_draw_steps(left, run, rows), *_draw_all_reduces(right, run)]

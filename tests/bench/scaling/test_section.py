@@ -18,7 +18,6 @@ from bench.scaling.metrics import (
     SHORTEST_S,
     LinkModel,
     fit_link,
-    largest_case,
     scaling_table,
     times_by_round,
 )
@@ -185,13 +184,14 @@ def test_the_speedup_to_ddp_has_an_interval_over_rounds() -> None:
     assert cells(run)["speedup vs. DDP (95 %)"] == ["1.49×"]
 
 
-def test_the_largest_case_is_shown_in_float64_if_there_is() -> None:
-    rows = largest_case(scaling_table(run_of()))
-    assert rows["kernel"].to_list() == ["statistics", "one_pass", "matmul", "ddp"]
-    assert set(rows["batch"]) == {CASES[1][0]}
-    short, long = result("matmul", CASES[0]), result("matmul", CASES[1], dtype="float32")
-    for results, dtype in (([long, short], "float64"), ([short | {"dtype": "float32"}], "float32")):
-        assert largest_case(scaling_table(run_of(results=results)))["dtype"].to_list() == [dtype]
+def test_the_largest_case_is_drawn_in_float64_if_it_was_measured() -> None:
+    axes = drawn(run_of()).axes[0]
+    kernels = [label.get_text() for label in axes.get_yticklabels()]
+    assert kernels == ["statistics", "one_pass", "matmul", "ddp"]
+    assert axes.get_title() == "a step at 100,000 × 64 → 16, float64"
+    results = [result("matmul", CASES[1], dtype=dtype) for dtype in ("float64", "float32")]
+    for some, dtype in ((results, "float64"), (results[1:], "float32")):
+        assert drawn(run_of(results=some)).axes[0].get_title().endswith(dtype)
 
 
 def test_the_newest_of_each_machine_mode_and_world_is_read(tmp_path: Path) -> None:
