@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from ..common.units import UNKNOWN, format_ratio, format_tick, format_time
 from ..report.markdown import escape, render_template
@@ -89,7 +88,7 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     axes.annotate(f"within {run.task.tolerance:.0%}", (0.008, run.task.tolerance),
                   xycoords=("axes fraction", "data"), ha="left", va="top", color=GREY,
                   fontsize=8)  # fmt: skip
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: format_tick(seconds)))
+    axes.xaxis.set_major_formatter(lambda seconds, _: format_tick(seconds))
     axes.set_xlabel("wall time (log)")
     axes.set_ylabel("loss ÷ closed form's − 1")
     title = "Time to the loss of the closed form"

@@ -111,7 +111,8 @@ def scaling_table(run: ScalingRun) -> pd.DataFrame:
     table["speedups"] = speedups if run.mode == "strong" else [[]] * len(table)
     table["efficiency"] = [quartiles(ratios)[1] / shares for ratios in speedups]
     compute_s, link = table["single_process_median_s"] / shares, fit_link(run)
-    all_reduce_s = link.all_reduce_s(run.world, table["message_bytes"]) if link else math.nan
+    sizes = table["message_bytes"]
+    all_reduce_s = [link.all_reduce_s(run.world, size) if link else math.nan for size in sizes]
     table["predicted"] = compute_s / (compute_s + all_reduce_s)
     ratios = [_ddp_speedup(logs) for logs in table["ddp_log_ratios"]]
     table = table.join(pd.DataFrame(ratios, columns=["ddp", "ddp_low", "ddp_high"]))

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from ..analysis.frame import SIZES
 from ..common import units
@@ -113,10 +113,10 @@ def _draw_steps(axes: Axes, run: ScalingRun, rows: pd.DataFrame) -> list[Line2D]
     axes.invert_yaxis()
     axes.set_xlim(0, 1.03 * axes.get_xlim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: format_tick(s) if s else "0"))
+    axes.xaxis.set_major_formatter(lambda s, _: format_tick(s) if s else "0")
     axes.set_xlabel("median time")
     case = units.format_case(*rows.loc[0, SIZES])
-    axes.set_title(f"a step at {case}, {rows.loc[0, 'dtype']}")
+    axes.set_title(f"a step at {case}, {rows['dtype'][0]}")
     shared = "all the rows" if run.mode == "strong" else "one rank's rows"
     return [
         *entries,
