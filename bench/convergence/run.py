@@ -45,10 +45,7 @@ def _run_process(task: TaskInfo, number: int, show: Callable[[str], None]) -> Ev
 
 
 def merge_processes(accounts: Sequence[Event]) -> TrainerResult:
-    """Return a trainer's first account, with its seconds in each process.
-
-    One that failed in any process has no times, and says why.
-    """
+    """Return a trainer's first account with its seconds in each process, or the first failed one."""
     failed = [account for account in accounts if account["status"] != "ok"]
     seconds = [one for account in accounts for one in account.get("seconds", [])]
     return TrainerResult.model_validate(failed[0] if failed else accounts[0] | {"seconds": seconds})

@@ -185,10 +185,8 @@ def _time(
 ) -> list[Sample]:
     ddp = next((one for one in candidates if one.name == DDP), None)
     for one in candidates:
-        seconds = warm_up(one.call, workers.device.type, 0.0)
-        about = torch.tensor([seconds], dtype=torch.float64, device=workers.device)
-        workers.broadcast(about)
-        one.repeats = repeats_of(about.item(), SLICE_S)
+        about_s = workers.all_gather_object(warm_up(one.call, workers.device.type, 0.0))
+        one.repeats = repeats_of(about_s[0], SLICE_S)
     order = random.Random(seed)
     samples: list[Sample] = []
     with gc_paused():
