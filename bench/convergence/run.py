@@ -45,7 +45,7 @@ def _run_process(task: TaskInfo, number: int, show: Callable[[str], None]) -> Ev
 
 
 def merge_processes(accounts: Sequence[Event]) -> TrainerResult:
-    """Return a trainer's first account with its seconds in each process, or the first failed one."""
+    """Return the first account that failed, or the first one with the seconds of every process."""
     failed = [account for account in accounts if account["status"] != "ok"]
     seconds = [one for account in accounts for one in account.get("seconds", [])]
     return TrainerResult.model_validate(failed[0] if failed else accounts[0] | {"seconds": seconds})
