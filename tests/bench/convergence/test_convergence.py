@@ -23,15 +23,6 @@ from bench.convergence.section import (
     convergence_table,
     subject,
 )
-from bench.convergence.worker import (
-    TRAINERS,
-    Trainer,
-    closed_form,
-    make_data,
-    make_problem,
-    train_to_target,
-    validation_loss,
-)
 from bench.machine.devices import Call
 from mlr import Problem
 
@@ -49,54 +40,54 @@ worker.main(*sys.argv[1:])
 
 def bind(name: str, problem: Problem) -> Call:
     """One iteration of a trainer, from the parameters at the start on."""
-    iterate = TRAINERS[name].bind(problem, SMALL.batch_size)
+    iterate = worker.TRAINERS[name].bind(problem, SMALL.batch_size)
     problem.reset()
     return iterate
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINERS if name != "torch_compile"])
+@pytest.mark.parametrize("name", [name for name in worker.TRAINERS if name != "torch_compile"])
 def test_every_trainer_comes_as_near_as_the_closed_form_and_again(name: str) -> None:
-    data = make_data(SMALL)
-    best, problem = make_problem(data, SMALL.lr), make_problem(data, SMALL.lr)
-    best.weight, best.bias = closed_form(data)
-    target = 1.01 * validation_loss(best)
+    data = worker.make_data(SMALL)
+    best, problem = worker.make_problem(data, SMALL.lr), worker.make_problem(data, SMALL.lr)
+    best.weight, best.bias = worker.closed_form(data)
+    target = 1.01 * worker.validation_loss(best)
     try:
         iterate = bind(name, problem)
     except NotImplementedError as error:
         pytest.skip(str(error))
-    losses = train_to_target(iterate, problem, target)
+    losses = worker.train_to_target(iterate, problem, target)
     assert losses[0] > 100 * target
     assert losses[-1] <= target < losses[-2]
     weight, bias = problem.parameters()
     torch.testing.assert_close(weight, best.weight, rtol=0.05, atol=0.5)
     torch.testing.assert_close(bias, best.bias, rtol=0.05, atol=0.5)
     problem.reset()
-    again = train_to_target(iterate, problem, target)
+    again = worker.train_to_target(iterate, problem, target)
     assert again == pytest.approx(losses, rel=1e-9)
 
 
 def test_the_closed_form_is_that_of_the_normal_equations() -> None:
-    data = make_data(SMALL)
+    data = worker.make_data(SMALL)
     x = torch.cat([data.x_train, torch.ones(len(data.x_train), 1, dtype=torch.float64)], 1)
     expected = torch.linalg.solve(x.T @ x, x.T @ data.y_train)
-    weight, bias = closed_form(data)
+    weight, bias = worker.closed_form(data)
     torch.testing.assert_close(torch.cat([weight, bias[None]]), expected)
 
 
 def test_a_training_that_does_not_get_there_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = make_problem(make_data(SMALL), SMALL.lr)
+    problem = worker.make_problem(worker.make_data(SMALL), SMALL.lr)
     monkeypatch.setattr(worker, "MAX_ITERATIONS", 7)
     for name, losses in (("LinearRegression", 8), ("sklearn LinearRegression", 3)):
-        assert len(train_to_target(bind(name, problem), problem, 0.0)) == losses
-    wild = make_problem(problem.dataset, 1e200)
-    found = train_to_target(bind("auto_step", wild), wild, 0.0)
+        assert len(worker.train_to_target(bind(name, problem), problem, 0.0)) == losses
+    wild = worker.make_problem(problem.dataset, 1e200)
+    found = worker.train_to_target(bind("auto_step", wild), wild, 0.0)
     assert not math.isfinite(found[-1])
     assert len(found) < 8
 
 
 def test_a_process_accounts_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are fine, though one not when timed; then: not supported, crashed, never there."""
-    fine = TRAINERS["sklearn LinearRegression"]
+    fine = worker.TRAINERS["sklearn LinearRegression"]
 
     def fail(error: Exception) -> Any:
         raise error
@@ -107,10 +98,10 @@ def test_a_process_accounts_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -
 
     trainers = {
         "fine": fine,
-        "worse": Trainer("all of it", bind_worse),
-        "unsupported": Trainer("a step", lambda *_: fail(NotImplementedError("not here"))),
-        "crashed": Trainer("a step", lambda *_: fail(RuntimeError("no\nway"))),
-        "late": TRAINERS["LinearRegression"],
+        "worse": worker.Trainer("all of it", bind_worse),
+        "unsupported": worker.Trainer("a step", lambda *_: fail(NotImplementedError("not here"))),
+        "crashed": worker.Trainer("a step", lambda *_: fail(RuntimeError("no\nway"))),
+        "late": worker.TRAINERS["LinearRegression"],
     }
     monkeypatch.setattr(worker, "TRAINERS", trainers)
     monkeypatch.setattr(worker, "MAX_ITERATIONS", 1)
@@ -234,7 +225,7 @@ def test_the_command_measures_in_processes_of_its_own(
 def test_the_command_measures_every_trainer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert {one.trainer for one in measured(tmp_path, capsys).results} == set(TRAINERS)
+    assert {one.trainer for one in measured(tmp_path, capsys).results} == set(worker.TRAINERS)
 
 
 @pytest.mark.parametrize(
