@@ -28,7 +28,6 @@ class Options:
 
     config: GateConfig = field(default_factory=GateConfig)
     max_time_s: float = 600.0  # after which no further block is begun
-    thorough: bool = False  # more blocks for what stays open
     seed: int = 0  # of the inputs and orders
     pythons: Mapping[str, str] = field(default_factory=dict)  # one process for both where empty
     kernels: Collection[str] | None = None  # those asked for by name; None for all
@@ -84,7 +83,7 @@ def run_gate(
         raise UserError(_nothing_common(verified, base, head))
     right = [one for one in cases if {v.status for v in verified.get(one.name, ())} == {OK}]
     own = {one.name: config.by_kernel.get(one.kernel, config.thresholds) for one in right}
-    test = SequentialTest(own, thorough=options.thorough)
+    test = SequentialTest(own)
     blocks, notes = _measure_blocks(replace(spec, cases=right), test, options, start, show)
     for version in (base, head):
         version.require_unchanged()
@@ -151,8 +150,7 @@ def _measure_blocks(
         reached_s.append(wall_clock() - start)
         if reached_s[-1] > options.max_time_s:
             test.leave_open(names)
-            thorough = options.thorough
-            return blocks, [explain_timeout(options.max_time_s, reached_s, thorough=thorough)]
+            return blocks, [explain_timeout(options.max_time_s, reached_s)]
         chance.shuffle(names)
         seed, control = chance.randrange(2**31), chance.choice(names)
         own = replace(spec, cases=[cases[name] for name in names], seed=seed, control=control)

@@ -43,8 +43,7 @@ class ExitStatus(IntEnum):
 
 
 # The looks at what is confirmed: after how many blocks, and the share of alpha that each may spend.
-LOOKS = ((8, 0.4), (12, 0.2), (18, 0.2), (26, 0.2))
-THOROUGH = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
+LOOKS = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
 MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]  # the fewest blocks that find a regression
 
 
@@ -82,10 +81,10 @@ class CaseState:
 class SequentialTest:
     """The state of a suite: which cases a next block should measure, and what is decided."""
 
-    def __init__(self, thresholds: Mapping[str, Thresholds], *, thorough: bool = False) -> None:
+    def __init__(self, thresholds: Mapping[str, Thresholds]) -> None:
         self.cases = {name: CaseState(own) for name, own in thresholds.items()}
         self.suspects: list[CaseState] | None = None  # what screening left, once it is done
-        self._looks = list(THOROUGH if thorough else LOOKS)  # still to come
+        self._looks = list(LOOKS)  # still to come
 
     def open_cases(self) -> list[str]:
         """Return the cases that another block should measure; none when all is decided."""
@@ -172,7 +171,7 @@ def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
     return differs or upper_bound(control, BETA) > math.log1p(thresholds.equivalence_margin)
 
 
-def explain_timeout(max_time_s: float, reached_s: Sequence[float], *, thorough: bool) -> str:
+def explain_timeout(max_time_s: float, reached_s: Sequence[float]) -> str:
     """Say how long a block takes, how many a decision takes, and which time allows for them.
 
     The time to try suffices for the first look at what is suspect, or, where that was had, for the
@@ -181,7 +180,7 @@ def explain_timeout(max_time_s: float, reached_s: Sequence[float], *, thorough: 
     """
     count, verified_s = len(reached_s) - 1, reached_s[0]
     block_s = (reached_s[-1] - verified_s) / count if count else verified_s
-    first, *_, last = (MAX_SCREENING + done for done, _ in (THOROUGH if thorough else LOOKS))
+    first, *_, last = (MAX_SCREENING + done for done, _ in LOOKS)
     enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
     return (
         f"The time limit of {max_time_s:g} s ended after {counted(count, 'block')} of about "

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", type=share, default=field.default, help=text)
     text = "kernels that may be removed, fail, or take more memory"
     add("--allow-regression", default="", metavar="KERNELS", help=text)
-    add("--thorough", action="store_true", help="more blocks for what is undecided")
     for name in (BASE, HEAD):
         add(f"--{name}-python", metavar="PYTHON", help=f"interpreter of the {name} version")
     add("--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes")
@@ -64,8 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     require_writable("the folder of the verdict", arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
-    limits = arguments.max_time, arguments.thorough
-    options = Options(config, *limits, axes.seed, pythons, axes.kernel)
+    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel)
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with scratch() as folder, doing() as show:
         base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)
