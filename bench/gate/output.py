@@ -121,8 +121,7 @@ def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
 def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
     """Return everything that was found, as plain JSON."""
     versions = {
-        name: {"text": one.text, "commit": one.commit, "digest": one.digest}
-        for name, one in ((BASE, base), (HEAD, head))
+        name: {"text": one.text, "commit": one.commit} for name, one in ((BASE, base), (HEAD, head))
     }
     cases = [
         {"name": one.benchmark.name, "verdict": one.verdict, **asdict(one), "remarks": one.remarks}

@@ -4,23 +4,16 @@ A version is a git revision, a wheel or a directory. It is copied before anythin
 user's kernel file is copied beside it, as of that version.
 """
 
-import hashlib
 import io
 import os
 import shutil
 import subprocess
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from ..common.errors import UserError
 
-PREFIX = "mlr-gate-"
 PACKAGE = "mlr"
 KERNEL_FILE_DIR = "kernel-file"  # the folder in a version's copy that holds a user's file
 _RULE = "a version is a git revision, a wheel or a directory"
@@ -32,24 +25,13 @@ class Version(NamedTuple):
     text: str  # what the user wrote, or `working tree`
     folder: Path  # that holds the copied package
     commit: str | None  # the full id of the revision, if it is one
-    origin: Path | None  # the directory it was copied from, if it may change meanwhile
-    digest: str  # a hash over the package's files and the user's
-    kernel_file: Path | None = None  # the user's that was copied, if it may change meanwhile
-    lacks: Path | None = None  # the user's kernel file that it does not have
+    origin: Path | None  # the directory it was copied from, if it is one
+    kernel_file: Path | None = None  # the user's that was copied, if it is not of a revision
+    lacks: Path | None = None  # the user's kernel file that the revision does not have
 
     def __str__(self) -> str:
         """Name it, with the start of its commit."""
         return f"{self.text} ({self.commit[:10]})" if self.commit else self.text
-
-    def require_unchanged(self) -> None:
-        """Raise a UserError if what was copied changed while it was measured."""
-        package = self.origin / PACKAGE if self.origin else None
-        for now, copy in ((package, PACKAGE), (self.kernel_file, KERNEL_FILE_DIR)):
-            if now is not None and digest(now) != digest(self.folder / copy):
-                raise UserError(
-                    f"{self.text} must stay as it is while it is measured; {now} changed: measure "
-                    "again, or give a revision"
-                )
 
 
 def checkout_versions(
@@ -68,23 +50,22 @@ def checkout_versions(
 def _with_kernel_file(version: Version, path: Path, within: Path | None, root: Path) -> Version:
     """Copy a user's kernel file to a version: its own file, where it is one that has any.
 
-    A revision, and the checkout, hold the file or have no such kernels; any other directory that
-    does not hold it, and a wheel, get it as it lies.
+    A revision holds a file of the checkout or has no such kernels; a directory that does not hold
+    it, and a wheel, get it as it lies.
     """
-    own: Path | None = path
-    if within is not None and version.origin is not None:
-        own = version.origin / within
-        if not own.is_file():
-            own = None if version.origin == root.resolve() else path
-    text = own.read_bytes() if own else None
     if within is not None and version.commit is not None:
         shown = _run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
-        own, text = None, shown.stdout if shown.returncode == 0 else None
-    if text is None:
-        return version._replace(lacks=within)
+        if shown.returncode != 0:
+            return version._replace(lacks=within)
+        text = shown.stdout
+    else:
+        if within is not None and version.origin is not None:
+            own = version.origin / within
+            path = own if own.is_file() else path
+        text, version = path.read_bytes(), version._replace(kernel_file=path)
     (version.folder / KERNEL_FILE_DIR).mkdir()
     (version.folder / KERNEL_FILE_DIR / path.name).write_bytes(text)
-    return version._replace(digest=digest(version.folder), kernel_file=own)
+    return version
 
 
 def same_kernel_file(base: Version, head: Version) -> list[str]:
@@ -96,17 +77,6 @@ def same_kernel_file(base: Version, head: Version) -> list[str]:
         "seen. To compare two versions of it, commit it to the checkout, or give two directories "
         "that each hold one."
     ]
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """Give a folder that is gone afterwards; what a killed gate left behind goes first."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = left.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-") as folder:
-        yield Path(folder)
 
 
 def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
@@ -131,20 +101,11 @@ def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
             f"{text or str(root)!r} has no {PACKAGE}/ package; the gate compares two versions of "
             f"{PACKAGE}: give a revision, a wheel or a directory that has one"
         )
-    return Version(text or "working tree", folder, commit, origin, digest(folder / PACKAGE))
+    return Version(text or "working tree", folder, commit, origin)
 
 
 def _has_package(place: Path) -> bool:
     return (place / PACKAGE / "__init__.py").is_file()
-
-
-def digest(place: Path) -> str:
-    """Return a hash over the names and the contents of a folder's Python files, or of one file."""
-    seen = hashlib.sha256()
-    folder, paths = (place.parent, [place]) if place.is_file() else (place, place.rglob("*.py"))
-    for path in sorted(paths):
-        seen.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return seen.hexdigest()
 
 
 def _unpack(archive: Path | io.BytesIO, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Copies of the package, as versions that a gate compares, loaded beside the harness's own."""
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,13 @@ def copy_package(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "mlr", folder / "mlr", ignore=ignored)
     return folder
+
+
+def commit(root: Path, message: str) -> None:
+    """Commit all of a folder, a git repository from then on."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", message]):
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from traceback import extract_tb
 
 from ...common.errors import UserError, in_one_line
@@ -11,7 +12,7 @@ from ...gate.blocks import BASE, HEAD
 from ...gate.config import Thresholds, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import print_verdict, write_verdict
-from ...gate.versions import checkout_versions, same_kernel_file, scratch
+from ...gate.versions import checkout_versions, same_kernel_file
 from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
 from ..console import doing
@@ -65,8 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
     options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel)
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
-    with scratch() as folder, doing() as show:
-        base, head = checkout_versions(arguments.base, arguments.head, folder, ROOT, file)
+    with TemporaryDirectory(prefix="mlr-gate-") as folder, doing() as show:
+        base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, file)
         notes = [*notes, *same_kernel_file(base, head)]
         for note in notes:
             say(note)

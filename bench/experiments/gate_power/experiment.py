@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from ...common.paths import ROOT
 from ...gate.blocks import HEAD, Found, KernelCase, Spec, run_block
 from ...gate.gate import Options, Show, run_gate
 from ...gate.verdict import CaseVerdict
-from ...gate.versions import PACKAGE, checkout_versions, scratch
+from ...gate.versions import PACKAGE, checkout_versions
 from ...machine.info import machine_slug
 from ...run.process import WorkerProcess
 from ...store.files import append_line
@@ -101,10 +102,10 @@ def run_trial(kind: str, number: int, show: Show, mutation: Mutation | None) -> 
     load = [sys.executable, "-c", LOAD.format(seed=number)]
     with (
         WorkerProcess(load, 3_600, reports=False) if kind == "a_a_loaded" else nullcontext(),
-        scratch() as place,
+        TemporaryDirectory() as place,
     ):
-        base, head = checkout_versions(None, None, place, ROOT)
-        head = head._replace(text="changed", origin=None)
+        base, head = checkout_versions(None, None, Path(place), ROOT)
+        head = head._replace(text="changed")
         if mutation is not None:
             mutation.put_into(head.folder / PACKAGE)
             bystander = OPERATIONS[mutation.case.operation].baseline

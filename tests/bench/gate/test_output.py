@@ -23,7 +23,7 @@ from bench.gate.verdict import CaseVerdict, Difference, Verdict
 from bench.gate.versions import Version
 from mlr import Case
 
-VERSION = Version("a|b<script>", Path(), None, None, "0")
+VERSION = Version("a|b<script>", Path(), None, None)
 CASES = [
     KernelCase(kernel, Case("gradient", "cpu", "float64", 100, 64, 32))
     for kernel in ("matmul", "einsum", "outer_sum", "autograd")
