@@ -3,7 +3,6 @@
 import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ..common.errors import UserError
@@ -13,7 +12,7 @@ from ..plan.benchmark import planned, predict
 from ..plan.selection import Selection
 from .blocks import BASE, HEAD, WORKER, Found, KernelCase, Spec, interleave_processes, run_block
 from .config import GateConfig
-from .sequential import CaseState, Estimate, SequentialTest, estimate, explain_timeout, is_noisy
+from .sequential import CaseState, SequentialTest, estimate, explain_timeout, is_noisy
 from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly
 from .versions import Version
 
@@ -68,9 +67,8 @@ def run_gate(
     start, config = wall_clock(), options.config
     show(f"verifying {counted(len(cases), 'case')}")
     spec = Spec({BASE: str(base.folder), HEAD: str(head.folder)}, cases)
-    with ThreadPoolExecutor() as pool:
-        checked = pool.map(lambda name: _verify(name, spec, options), (BASE, HEAD))
-        (old_kernels, old), (new_kernels, new) = checked
+    # One after the other: at the same time they could need more memory than there is.
+    (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
     verified = {name: (old[name], new[name]) for name in old if name in new}
     operations = {one.case.operation for one in cases}
 
@@ -85,31 +83,29 @@ def run_gate(
     own = {one.name: config.by_kernel.get(one.kernel, config.thresholds) for one in right}
     test = SequentialTest(own)
     blocks, notes = _measure_blocks(replace(spec, cases=right), test, options, start, show)
-    control = [one["control"] for block in blocks for one in block.values() if "control" in one]
+    controls = [one["control"] for block in blocks for one in block.values() if "control" in one]
+    control = estimate(controls, config.thresholds)
+    if control is not None:
+        notes.insert(0, f"A/A control: {control} in {counted(control.blocks, 'block')}")
+    judged = []
+    for one in cases:
+        if one.name in verified:
+            timed = test.cases.get(one.name, CaseState(config.thresholds))
+            timing = timed.decision, estimate(timed.values, timed.thresholds)
+            exact = compare_exactly(one.case, *verified[one.name])
+            allowed = one.kernel in config.allow_regression
+            crash = next(reversed(_crashes(blocks, one.name)), None)
+            judged.append(CaseVerdict(one, *timing, *exact, allowed, crash))
     return Verdict(
-        cases=[
-            CaseVerdict(
-                one,
-                *_timing(test.cases.get(one.name)),
-                *compare_exactly(one.case, *verified[one.name]),
-                one.kernel in config.allow_regression,
-                next(reversed(_crashes(blocks, one.name)), None),
-            )
-            for one in cases
-            if one.name in verified
-        ],
+        cases=judged,
         removed=[kernel for kernel in removed if kernel not in config.allow_regression],
         added=only(new_kernels, old_kernels),
-        control=estimate(control, config.thresholds) if control else None,
-        noisy=is_noisy(control, config.thresholds),
+        control=control,
+        noisy=is_noisy(controls, config.thresholds),
         wall_s=wall_clock() - start,
         blocks=blocks,
         notes=notes,
     )
-
-
-def _timing(state: CaseState | None) -> tuple[str | None, Estimate | None]:
-    return (state.decision, estimate(state.values, state.thresholds)) if state else (None, None)
 
 
 def _verify(name: str, spec: Spec, options: Options) -> tuple[dict[str, str], dict[str, Verified]]:

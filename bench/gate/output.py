@@ -51,13 +51,14 @@ def _rows(verdict: Verdict) -> list[Row]:
     """Return the rows of a verdict, the worst first; also of kernels that one version lacks."""
     rows = []
     for case in sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict)):
-        row = Row(case.benchmark.name, case.verdict, "; ".join(case.remarks))
+        skipped = case.is_allowed and case.verdict == UNTIMED
+        outcome = "skipped" if skipped else JUNIT.get(case.verdict)
+        row = Row(case.benchmark.name, case.verdict, "; ".join(case.remarks), outcome)
         if (found := case.estimate) is not None:
             effect = found.minimum_detectable_effect
             shown = "" if effect is None else f"{effect:+.1%}"
             row = row._replace(ratio=str(found), effect=shown, blocks=str(found.blocks))
-        skipped = case.is_allowed and case.verdict == UNTIMED
-        rows.append(row._replace(outcome="skipped" if skipped else JUNIT.get(case.verdict)))
+        rows.append(row)
     return [
         *rows,
         *(Row(name, FAILED, "this kernel was removed", "failure") for name in verdict.removed),
@@ -73,16 +74,10 @@ def headline(verdict: Verdict) -> str:
         said[0] += f" of {counted(len(verdict.cases), 'case')}"
     if verdict.removed:
         said.insert(0, f"{counted(len(verdict.removed), 'kernel')} removed")
-    status = verdict.exit_status
-    lead = f"{status.words}: " if status == ExitStatus.TOO_NOISY else ""
+    noisy = verdict.exit_status == ExitStatus.TOO_NOISY
+    lead = "the machine is too noisy for a verdict: " if noisy else ""
     blocks = counted(len(verdict.blocks), "block")
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
-
-
-def _notes(verdict: Verdict) -> list[str]:
-    found = verdict.control
-    control = [f"A/A control: {found} in {counted(found.blocks, 'block')}"] if found else []
-    return [*control, *verdict.notes]
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -92,15 +87,13 @@ def print_verdict(verdict: Verdict) -> None:
     alike = kinds.pop() if len(kinds) == 1 else ""
     if alike:
         console.print(f"All cases: {alike[1:]}")
-    names = [row.name.replace(alike, "") for row in rows]
-    table = render(pd.DataFrame(rows).assign(name=names), COLUMNS[:-1], "console")
+        rows = [row._replace(name=row.name.replace(alike, "")) for row in rows]
+    table = render(pd.DataFrame(rows), COLUMNS[:-1], "console")
     for line, row in zip(table.rows, rows, strict=True):
         line.style = COLOURS.get(row.verdict)
     console.print(table)
-    for name, row in zip(names, rows, strict=True):
-        if row.remarks:
-            console.print(f"{name}: {row.remarks}", markup=False)
-    for text in (headline(verdict), *_notes(verdict)):
+    remarks = [f"{row.name}: {row.remarks}" for row in rows if row.remarks]
+    for text in (*remarks, headline(verdict), *verdict.notes):
         console.print(text, markup=False)
 
 
@@ -113,7 +106,7 @@ def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
         base=base,
         rows=pd.DataFrame(_rows(verdict)),
         columns=COLUMNS,
-        notes=_notes(verdict),
+        notes=verdict.notes,
     )
     return f"{text}\n"
 
@@ -127,7 +120,8 @@ def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
         {"name": one.benchmark.name, "verdict": one.verdict, **asdict(one), "remarks": one.remarks}
         for one in verdict.cases
     ]
-    status = {"exit_status": verdict.exit_status, "verdict": verdict.exit_status.words}
+    words = verdict.exit_status.name.lower().replace("_", " ")
+    status = {"exit_status": verdict.exit_status, "verdict": words}
     return status | versions | asdict(verdict) | {"cases": cases}
 
 

@@ -34,13 +34,6 @@ class ExitStatus(IntEnum):
     INCONCLUSIVE = 3
     TOO_NOISY = 4
 
-    @property
-    def words(self) -> str:
-        """The status in words."""
-        if self == ExitStatus.TOO_NOISY:
-            return "the machine is too noisy for a verdict"
-        return self.name.lower().replace("_", " ")
-
 
 # The looks at what is confirmed: after how many blocks, and the share of alpha that each may spend.
 LOOKS = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
@@ -138,7 +131,7 @@ class SequentialTest:
 class Estimate:
     """What some blocks say of a ratio, head time over base time; None where they are too few."""
 
-    ratio: float | None  # Hodges and Lehmann's centre over the blocks
+    ratio: float  # Hodges and Lehmann's centre over the blocks
     low: float | None  # the ends of its 95 % interval
     high: float | None
     minimum_detectable_effect: float | None  # the smallest slow-down that they could have shown
@@ -147,13 +140,13 @@ class Estimate:
     def __str__(self) -> str:
         """Write the ratio with its interval: `1.052 (1.041-1.063)`."""
         ends = "" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})"
-        return "" if self.ratio is None else f"{self.ratio:.3f}{ends}"
+        return f"{self.ratio:.3f}{ends}"
 
 
-def estimate(values: Sequence[float], thresholds: Thresholds) -> Estimate:
-    """Estimate a ratio from the log-ratios of some blocks."""
+def estimate(values: Sequence[float], thresholds: Thresholds) -> Estimate | None:
+    """Estimate a ratio from the log-ratios of some blocks; None without a block."""
     if not values:
-        return Estimate(None, None, None, None, 0)
+        return None
     centre = hodges_lehmann(values)
     reach = math.log1p(thresholds.threshold) + centre - lower_bound(values, ALPHA)
     ends = (lower_bound(values, 0.025), upper_bound(values, 0.025))

@@ -72,7 +72,7 @@ class CaseVerdict:
 
     benchmark: KernelCase
     timing: str | None = None  # what its times decide; None where it was not timed
-    estimate: Estimate | None = None  # of its times; None where it was not timed
+    estimate: Estimate | None = None  # of its times; None where there are none
     failures: Sequence[Difference] = ()  # what fails it whatever its times say
     changes: Sequence[Difference] = ()  # what differs and fails nothing
     is_allowed: bool = False  # whether its kernel may fail
