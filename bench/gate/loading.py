@@ -21,19 +21,17 @@ from .versions import KERNEL_FILE_DIR, PACKAGE
 
 
 class VersionKernel:
-    """A kernel of a loaded version: its name, its operation, and what it takes and binds."""
+    """A kernel of a loaded version: its operation, and what it takes and binds."""
 
     def __init__(self, version: ModuleType, kernel: Any) -> None:
-        needed = "bind", "unsupported", "operation"
-        if missing := [one for one in needed if not hasattr(kernel, one)]:
-            raise TypeError(f"its kernels are of another kind, without {', '.join(missing)}")
-        self._version, self._kernel = version, kernel
-        self.name: str = kernel.name
+        self._version = version
+        # One of another make is refused here, by the attribute that it lacks.
+        self._bind, self._unsupported = kernel.bind, kernel.unsupported
         self.operation: str = kernel.operation
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
-        reason: str | None = self._kernel.unsupported(self._version.Case(*astuple(case)))
+        reason: str | None = self._unsupported(self._version.Case(*astuple(case)))
         return reason
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
@@ -42,7 +40,7 @@ class VersionKernel:
         own.seed, own.lr = problem.seed, problem.lr
         shared, inputs = problem.share_inputs(), OPERATIONS[self.operation].inputs
         own.__dict__.update({name: getattr(shared, name) for name in inputs})
-        call: Callable[[], Any] = self._kernel.bind(own)
+        call: Callable[[], Any] = self._bind(own)
 
         def write(start: Gradient) -> None:
             own.__dict__["start"] = start
@@ -54,11 +52,7 @@ class VersionKernel:
 
 
 def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:
-    """Load a version under another name, and return its kernels by their names.
-
-    Raises:
-        TypeError: If its kernels are not what this harness can bind.
-    """
+    """Load a version under another name, and return its kernels by their names."""
     version = load(folder, name)
     return {one: VersionKernel(version, kernel) for one, kernel in version.KERNELS.items()}
 

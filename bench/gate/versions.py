@@ -68,15 +68,20 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
     return version
 
 
-def same_kernel_file(base: Version, head: Version) -> list[str]:
-    """Say what a user must know before a kernel file is measured: both versions have the same."""
-    if base.kernel_file is None or base.kernel_file != head.kernel_file:
-        return []
-    return [
-        f"Both versions have the same kernel file, {base.kernel_file}: a change of it cannot be "
-        "seen. To compare two versions of it, commit it to the checkout, or give two directories "
-        "that each hold one."
+def kernel_file_notes(base: Version, head: Version) -> list[str]:
+    """Say what of a user's kernel file cannot be compared: one version lacks it, or no change."""
+    notes = [
+        f"{one.lacks} is not in {one}: commit it, and give a revision that has it"
+        for one in (base, head)
+        if one.lacks is not None
     ]
+    if base.kernel_file is not None and base.kernel_file == head.kernel_file:
+        notes.append(
+            f"Both versions have the same kernel file, {base.kernel_file}: a change of it cannot "
+            "be seen. To compare two versions of it, commit it to the checkout, or give two "
+            "directories that each hold one."
+        )
+    return notes
 
 
 def checkout_version(text: str | None, folder: Path, root: Path) -> Version:

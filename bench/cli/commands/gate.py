@@ -12,7 +12,7 @@ from ...gate.blocks import BASE, HEAD
 from ...gate.config import Thresholds, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import print_verdict, write_verdict
-from ...gate.versions import checkout_versions, same_kernel_file
+from ...gate.versions import checkout_versions, kernel_file_notes
 from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
 from ..console import doing
@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with TemporaryDirectory(prefix="mlr-gate-") as folder, doing() as show:
         base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, file)
-        notes = [*notes, *same_kernel_file(base, head)]
+        notes = [*notes, *kernel_file_notes(base, head)]
         for note in notes:
             say(note)
         verdict = run_gate(cases, base, head, options, show)
