@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -23,6 +23,7 @@ from ..run.process import Event, WorkerProcess
 BASE, HEAD = "base", "head"
 WORKER = f"{__package__}.worker"
 CASE_TIMEOUT_S = 60.0  # of one case in one block
+KernelTables = dict[str, dict[str, str]]  # by version: the operation of each kernel by its name
 Found = dict[str, dict[str, Any]]  # what a block says of each case, by name
 
 
@@ -59,7 +60,7 @@ class CrashError(Exception):
 class Worker(WorkerProcess):
     """A process that works on a specification, and a call that is made ready there for slices."""
 
-    kernels: dict[str, dict[str, str]]  # the operation of each, by the versions that it has loaded
+    kernels: KernelTables  # of the versions that it has loaded
     case: str | None = None  # that it is at
     about_s, calls = 0.0, 0  # of its call
 
@@ -112,14 +113,7 @@ def started(
         yield worker
 
 
-class Block(NamedTuple):
-    """What was found: the kernels of each version, and what is said of each case by name."""
-
-    kernels: dict[str, dict[str, str]]
-    found: Found
-
-
-def run_block(spec: Spec, *module: str, python: str | None = None) -> Block:
+def run_block(spec: Spec, *module: str, python: str | None = None) -> tuple[KernelTables, Found]:
     """Measure in one process, or in another after each case that ended one: `{"crashed": why}`."""
     found: Found = {}
     while True:
@@ -129,7 +123,7 @@ def run_block(spec: Spec, *module: str, python: str | None = None) -> Block:
                 for event in worker.events():
                     if event.pop("event") == "done":
                         found[event.pop("case")] = event
-                return Block(worker.kernels, found)
+                return worker.kernels, found
             except CrashError as error:
                 found[str(worker.case)] = {"crashed": str(error)}
 

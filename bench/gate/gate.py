@@ -76,11 +76,12 @@ def run_gate(
         return [k for k in mine if k not in others and mine[k] in operations and k in named]
 
     removed = only(old_kernels, new_kernels)
-    if not removed and not any(one.status == OK for one, _ in verified.values()):
-        reasons = (one.reason for both in verified.values() for one in both if one.reason)
+    if not removed and not any(one.failure is None for one, _ in verified.values()):
+        reasons = (one.failure for both in verified.values() for one in both if one.failure)
         why = next(reasons, "no kernel is in both versions")
         raise UserError(f"a gate needs a case that is right in both versions; there is none: {why}")
-    right = [one for one in cases if {v.status for v in verified.get(one.name, ())} == {OK}]
+    common = [one for one in cases if one.name in verified]
+    right = [one for one in common if not any(found.failure for found in verified[one.name])]
     own = {one.name: config.by_kernel.get(one.kernel, config.thresholds) for one in right}
     test = SequentialTest(own)
     blocks, notes = _measure_blocks(replace(spec, cases=right), test, options, start, show)
@@ -89,14 +90,13 @@ def run_gate(
     if control is not None:
         notes.insert(0, f"A/A control: {control} in {counted(control.blocks, 'block')}")
     judged = []
-    for one in cases:
-        if one.name in verified:
-            timed = test.cases.get(one.name, CaseState(config.thresholds))
-            timing = timed.decision, estimate(timed.values, timed.thresholds)
-            exact = compare_exactly(one.case, *verified[one.name])
-            allowed = one.kernel in config.allow_regression
-            crash = next(reversed(_crashes(blocks, one.name)), None)
-            judged.append(CaseVerdict(one, *timing, *exact, allowed, crash))
+    for one in common:
+        timed = test.cases.get(one.name, CaseState(config.thresholds))
+        timing = timed.decision, estimate(timed.values, timed.thresholds)
+        exact = compare_exactly(one.case, *verified[one.name])
+        allowed = one.kernel in config.allow_regression
+        crash = next(reversed(_crashes(blocks, one.name)), None)
+        judged.append(CaseVerdict(one, *timing, *exact, allowed, crash))
     return Verdict(
         cases=judged,
         removed=[kernel for kernel in removed if kernel not in config.allow_regression],
@@ -114,7 +114,7 @@ def _verify(name: str, spec: Spec, options: Options) -> tuple[dict[str, str], di
     own, python = replace(spec, folders={name: spec.folders[name]}), options.pythons.get(name)
     kernels, found = run_block(own, WORKER, "verify", python=python)
     return kernels[name], {
-        case: Verified("crashed", one["crashed"]) if "crashed" in one else Verified(**one)
+        case: Verified(f"crashed: {one['crashed']}") if "crashed" in one else Verified(**one)
         for case, one in found.items()
     }
 
@@ -140,7 +140,7 @@ def _measure_blocks(
         if options.pythons:
             found = interleave_processes(own, options.pythons)
         else:
-            found = run_block(own, WORKER, "compare").found
+            _, found = run_block(own, WORKER, "compare")
         blocks.append(found)
         test.leave_open(n for n in names if len(_crashes(blocks, n)) == MAX_CRASHES)
         test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})

@@ -25,13 +25,8 @@ EXACT_METRICS = {
 class Verified(NamedTuple):
     """What the verification of one version found on a case."""
 
-    status: str  # `ok`, `wrong`, `unsupported`, `oom` or `crashed`
-    reason: str | None = None  # why it is not `ok`
-    metrics: Mapping[str, int] = {}  # the exact metrics by name, where it is
-
-    def __str__(self) -> str:
-        """Write the status with its reason."""
-        return f"{self.status}: {self.reason}" if self.reason else self.status
+    failure: str | None = None  # begins with `wrong`, `unsupported`, `oom` or `crashed`
+    metrics: Mapping[str, int] = {}  # the exact metrics by name, where it has not failed
 
 
 @dataclass(frozen=True)
@@ -48,11 +43,11 @@ def compare_exactly(
     case: Case, base: Verified, head: Verified
 ) -> tuple[list[Difference], list[Difference]]:
     """Return the differences that fail a case, and those that are worth a note."""
-    if base.status != OK:
-        words = f"was {base}" if head.status == OK else str(head)
-        return [], [Difference(STATUS, str(base), str(head), words)]
-    if head.status != OK:
-        return [Difference(STATUS, OK, str(head), str(head))], []
+    if base.failure is not None:
+        words = head.failure or f"was {base.failure}"
+        return [], [Difference(STATUS, base.failure, head.failure or OK, words)]
+    if head.failure is not None:
+        return [Difference(STATUS, OK, head.failure, head.failure)], []
     failures, changes = [], []
     for name, words in EXACT_METRICS.items():
         old, new = base.metrics[name], head.metrics[name]

@@ -23,7 +23,7 @@ from ..measure.memory import is_out_of_memory, measure_memory
 from ..measure.paired import LocalTarget, paired_ratio, refresher
 from .blocks import BASE, HEAD, SPEC, KernelCase, Spec, ratio_event
 from .loading import VersionKernel, load_kernels
-from .verdict import FLOPS, OK
+from .verdict import FLOPS
 
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
 Measure = Callable[[KernelCase, Kernels, Spec], dict[str, Any]]
@@ -41,7 +41,7 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     """Check a kernel against the oracle, and measure what is compared exactly: a `Verified`."""
     kernel: Any = next(iter(kernels.values()))
     if (reason := kernel.unsupported(one.case)) is not None:
-        return {"status": "unsupported", "reason": reason}
+        return {"failure": f"unsupported: {reason}"}
     try:
         problem = Problem(one.case)
         call = kernel.bind(problem)
@@ -49,7 +49,7 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
         if result.reason is None:
             result = check_on_other_inputs(kernel, problem, call, one.case.seed + 1)
         if result.reason is not None:
-            return {"status": "wrong", "reason": result.reason}
+            return {"failure": f"wrong: {result.reason}"}
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
         memory = measure_memory(kernel, one.case)
@@ -57,9 +57,9 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
         status = "oom" if is_out_of_memory(error) else "crashed"
-        return {"status": status, "reason": in_one_line(error)}
+        return {"failure": f"{status}: {in_one_line(error)}"}
     found = {"peak_bytes": memory.peak_bytes, "leak_bytes": memory.leak_bytes}
-    return {"status": OK, "metrics": found | {FLOPS: int(counter.get_total_flops())}}
+    return {"metrics": found | {FLOPS: int(counter.get_total_flops())}}
 
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def run_trial(kind: str, number: int, show: Show, mutation: Mutation | None) -> 
         else:
             put_delays(head.folder / PACKAGE, {case.kernel: SLOWED[kind] for case in slowed})
             specs = [Spec({HEAD: str(version.folder)}, SUITE) for version in (base, head)]
-            baselines = judge(*(run_block(spec, f"{__package__}.worker").found for spec in specs))
+            baselines = judge(*(run_block(spec, f"{__package__}.worker")[1] for spec in specs))
         verdict = run_gate(cases, base, head, Options(seed=number), show)
     return Trial(
         kind=kind,

@@ -21,7 +21,7 @@ from bench.experiments.gate_power.analysis import (
     to_frame,
 )
 from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
-from bench.gate.blocks import HEAD, Block, Spec
+from bench.gate.blocks import HEAD, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
 from bench.measure.memory import measure_memory
@@ -70,7 +70,7 @@ def test_a_trial_slows_what_its_kind_says(
         raise InterruptedError
 
     monkeypatch.setattr(trials, "put_delays", lambda package, added: asked.append(added))
-    monkeypatch.setattr(trials, "run_block", lambda *_: Block({}, {}))
+    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
     monkeypatch.setattr(trials, "run_gate", fails)
     with pytest.raises(InterruptedError):
         trials.run_trial(kind, 0, show, None)

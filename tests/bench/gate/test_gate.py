@@ -27,16 +27,17 @@ from bench.gate.blocks import (
     BASE,
     HEAD,
     SPEC,
-    Block,
     CrashError,
+    Found,
     KernelCase,
+    KernelTables,
     Spec,
     interleave_processes,
     run_block,
     started,
 )
 from bench.gate.sequential import INCONCLUSIVE
-from bench.gate.verdict import OK, STATUS, Difference, Verified, compare_exactly
+from bench.gate.verdict import STATUS, Difference, Verified, compare_exactly
 from mlr import KERNELS, Case
 
 AXES = ["--operation=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
@@ -308,13 +309,11 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """What the verification of each version says, by kernel; to be filled in: nothing is run."""
     found: dict[str, dict[str, Any]] = {BASE: {}, HEAD: {}}
 
-    def run_block(spec: Spec, *_: object, **__: object) -> Block:
+    def run_block(spec: Spec, *_: object, **__: object) -> tuple[KernelTables, Found]:
         (name,) = spec.folders
         own = {one.name: one for one in spec.cases if one.kernel in found[name]}
-        return Block(
-            {name: dict.fromkeys(found[name], "gradient")},
-            {case: found[name][one.kernel]._asdict() for case, one in own.items()},
-        )
+        verified = {case: found[name][one.kernel]._asdict() for case, one in own.items()}
+        return {name: dict.fromkeys(found[name], "gradient")}, verified
 
     seconds = count(step=9)
     monkeypatch.setattr("bench.gate.gate.run_block", run_block)
@@ -322,8 +321,8 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     return found
 
 
-FINE = Verified(OK, None, {"peak_bytes": 1, "leak_bytes": 0, "flops": 1})
-WRONG = Verified("wrong", "error 3 times the tolerance")
+FINE = Verified(None, {"peak_bytes": 1, "leak_bytes": 0, "flops": 1})
+WRONG = Verified("wrong: error 3 times the tolerance")
 
 
 def test_no_common_case_is_one_clear_line(
@@ -332,7 +331,9 @@ def test_no_common_case_is_one_clear_line(
     verified |= {BASE: {"einsum": WRONG}, HEAD: {"einsum": FINE}}
     assert gate(ROOT, ROOT, tmp_path, "--kernel=einsum") == 2
     error = capsys.readouterr().err
-    assert "a gate needs a case that is right in both versions; there is none: error 3" in error
+    assert (
+        "a gate needs a case that is right in both versions; there is none: wrong: error" in error
+    )
     assert error.count("\n") == 1
 
 
@@ -448,7 +449,7 @@ def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(devic
     one = KernelCase("failing", replace(CASE, device=device))
     if device == "cpu":
         found = worker.verify(one, {HEAD: Failing()}, Spec({}, [one]))
-        assert found["status"] == "crashed"
+        assert found["failure"].startswith("crashed: ")
     else:
         with pytest.raises(RuntimeError, match="illegal memory"):
             worker.verify(one, {HEAD: Failing()}, Spec({}, [one]))
@@ -468,7 +469,7 @@ def test_what_is_exact_fails_by_more_than_its_slack() -> None:
     [
         (FINE, WRONG, ["wrong: error 3 times the tolerance"], []),
         (WRONG, FINE, [], ["was wrong: error 3 times the tolerance"]),
-        (WRONG, Verified("oom", "too large"), [], ["oom: too large"]),
+        (WRONG, Verified("oom: too large"), [], ["oom: too large"]),
         (WRONG, WRONG, [], ["wrong: error 3 times the tolerance"]),
         (FINE, FINE, [], []),
     ],
