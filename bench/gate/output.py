@@ -97,20 +97,6 @@ def print_verdict(verdict: Verdict) -> None:
         console.print(text, markup=False)
 
 
-def as_markdown(verdict: Verdict, base: Version, head: Version) -> str:
-    """Return the verdict for a pull request."""
-    text = render_template(
-        "gate",
-        headline=headline(verdict),
-        head=head,
-        base=base,
-        rows=pd.DataFrame(_rows(verdict)),
-        columns=COLUMNS,
-        notes=verdict.notes,
-    )
-    return f"{text}\n"
-
-
 def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
     """Return everything that was found, as plain JSON."""
     versions = {
@@ -140,29 +126,29 @@ def as_junit(verdict: Verdict) -> str:
     )
 
 
-def github_annotations(verdict: Verdict) -> list[str]:
-    """Return GitHub's workflow commands: an error for what fails, a warning for what is open."""
-    return [
-        f"::{GITHUB[row.verdict]} title=gate::"
-        + single_line(f"{row.name}: {row.message}", 2_000).replace("%", "%25")
-        for row in _rows(verdict)
-        if row.verdict in GITHUB
-    ]
-
-
 def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) -> list[Path]:
-    """Write all of it into a folder, and to GitHub where it asks; return the paths."""
-    text = as_markdown(verdict, base, head)
+    """Write all of it into a folder, and to GitHub where it asks; return the paths.
+
+    A pull request gets the Markdown as its summary, and annotations: an error for what fails, a
+    warning for what is open.
+    """
+    rows = _rows(verdict)
+    results = render(pd.DataFrame(rows), COLUMNS)
+    text = render_template(
+        "gate", headline=headline(verdict), results=results, base=base, head=head, verdict=verdict
+    )
     files = {
         folder / "gate.json": json.dumps(as_json(verdict, base, head), indent=1),
-        folder / "gate.md": text,
+        folder / "gate.md": f"{text}\n",
         folder / "gate.xml": as_junit(verdict),
     }
     for path, content in files.items():
         atomic_write(path, content)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(text)
-    if os.environ.get("GITHUB_ACTIONS"):
-        print("\n".join(github_annotations(verdict)))
+            file.write(f"{text}\n")
+    for row in rows if os.environ.get("GITHUB_ACTIONS") else []:
+        if row.verdict in GITHUB:
+            said = single_line(f"{row.name}: {row.message}", 2_000).replace("%", "%25")
+            print(f"::{GITHUB[row.verdict]} title=gate::{said}")
     return list(files)

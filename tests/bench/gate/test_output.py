@@ -12,8 +12,6 @@ from bench.gate.output import (
     COLUMNS,
     as_json,
     as_junit,
-    as_markdown,
-    github_annotations,
     headline,
     print_verdict,
     write_verdict,
@@ -62,15 +60,20 @@ def test_the_exit_status_is_the_worst_that_is_known() -> None:
 
 
 def test_the_outputs_say_what_failed_and_what_is_open(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict = verdict_of(SLOW, OPEN, FINE)
     suite = ElementTree.fromstring(as_junit(verdict))
     assert [len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error")] == [1, 1]
     assert "1.100 (1.080–1.120)" in as_junit(verdict)
-    levels = [line.partition(" ")[0] for line in github_annotations(verdict)]
-    assert levels == ["::error", "::warning"]
-    text = as_markdown(verdict, VERSION, VERSION)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    (tmp_path / "summary.md").write_text("before\n")
+    write_verdict(verdict, VERSION, VERSION, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" title=gate::")[0] for line in lines] == ["::error", "::warning"]
+    text = (tmp_path / "gate.md").read_text()
+    assert (tmp_path / "summary.md").read_text() == f"before\n{text}"
     assert "<script>" not in text
     lead = "### Gate: regression in 1 of 3 cases, inconclusive in 1, no regression in 1; 3 blocks"
     assert lead in text
@@ -121,15 +124,3 @@ def test_the_headline_does_not_stutter_and_counts_in_plain_english() -> None:
     assert headline(removed) == said
     noisy = replace(verdict_of(SLOW), noisy=True)
     assert headline(noisy).startswith("the machine is too noisy for a verdict: regression in 1 of")
-
-
-def test_a_job_on_github_gets_the_verdict_as_its_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    summary = tmp_path / "summary.md"
-    summary.write_text("before\n")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    write_verdict(verdict_of(SLOW), VERSION, VERSION, tmp_path / "out")
-    assert summary.read_text() == "before\n" + (tmp_path / "out" / "gate.md").read_text()
-    assert capsys.readouterr().out.startswith("::error title=gate::")
