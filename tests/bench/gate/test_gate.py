@@ -256,16 +256,9 @@ def program(folder: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (
-            "echo 'no torch here' >&2; exit 1",
-            r"python failed: its process ended \(exit status 1\): no",
-        ),
-        ("echo hello", "must print nothing, .* got 'hello': print to sys.stderr"),
-        (
-            """echo '{"event": "refused", "reason": "the base version cannot be used: x"}'""",
-            "the base version cannot be used: x",
-        ),
-        ("echo 3", "must print nothing, .* got '3'"),
+        ("echo no torch >&2; exit 1", r"python failed: its process ended \(exit status 1\): no"),
+        ("echo 3", "must print nothing, .* got '3': print to sys.stderr"),
+        ("""echo '{"event": "refused", "reason": "it cannot be used"}'""", "it cannot be used"),
     ],
 )
 def test_an_interpreter_that_does_no_work_is_one_clear_line(
@@ -290,13 +283,12 @@ def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
         with pytest.raises(CrashError, match="killed"):
             at_a_case.time_batch()
         assert at_a_case.case == "a"
+    ends = program(tmp_path / "two", f"read a; echo '{kernels}'")
     with (
-        started(
-            Spec({}, []), "mlr", python=program(tmp_path / "two", f"read a; echo '{kernels}'")
-        ) as w,
+        started(Spec({}, []), "mlr", python=ends) as between_two,
         pytest.raises(CrashError, match="it ended early"),
     ):
-        w.get_ready()
+        between_two.get_ready()
 
 
 def gate(base: Path | str, head: Path, out: Path, *more: str) -> int:

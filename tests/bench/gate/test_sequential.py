@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import product
 
 import numpy as np
 import pytest
@@ -65,26 +66,18 @@ def test_too_few_values_have_no_bound() -> None:
     assert p_value([], 0.0) == 1.0
 
 
-def test_a_bound_is_wrong_as_seldom_as_it_says() -> None:
-    random = np.random.default_rng(2)
-    wrong = sum(lower_bound(list(random.normal(0, 1, 8)), 0.05) > 0 for _ in range(2_000))
-    assert wrong / 2_000 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2_000)
-
-
-@pytest.mark.parametrize("heavy", [False, True])
-@pytest.mark.parametrize("sd", [0.01, 0.03])
-def test_unchanged_code_does_not_fail(sd: float, heavy: bool) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "sd", "heavy"),
+    [*product([1.0], [0.01, 0.03], [False, True]), (1.02, 0.02, False)],
+)
+def test_code_that_is_no_slower_than_the_threshold_does_not_fail(
+    ratio: float, sd: float, heavy: bool
+) -> None:
     """At most one suite in a hundred, with room for chance; also with wild processes."""
     random = np.random.default_rng(3)
-    suites = [decided({}, sd, random, heavy) for _ in range(200)]
+    suites = [decided(dict.fromkeys(CASES, ratio), sd, random, heavy) for _ in range(200)]
     failed = sum(any(c.decision == REGRESSION for c in suite.cases.values()) for suite in suites)
     assert failed <= 5
-
-
-def test_a_slow_down_at_the_tolerance_is_let_pass() -> None:
-    random = np.random.default_rng(4)
-    suites = [decided(dict.fromkeys(CASES, 1.02), 0.02, random) for _ in range(200)]
-    assert sum(any(c.decision == REGRESSION for c in suite.cases.values()) for suite in suites) <= 5
 
 
 @pytest.mark.parametrize(("ratio", "power"), [(1.05, 0.80), (1.10, 0.95), (1.20, 0.98)])
