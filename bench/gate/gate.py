@@ -126,7 +126,7 @@ def _measure_blocks(
     chance, cases = random.Random(options.seed), {one.name: one for one in spec.cases}
     blocks: list[Found] = []
     reached_s: list[float] = []
-    while names := test.open_cases():
+    while names := list(test.open_cases()):
         phase = "screening" if test.suspects is None else "confirming"
         total = counted(len(cases), "case")
         show(f"{phase}: block {len(blocks) + 1}, {len(names)} of {total} open")

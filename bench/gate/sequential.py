@@ -79,12 +79,9 @@ class SequentialTest:
         self.suspects: list[CaseState] | None = None  # what screening left, once it is done
         self._looks = list(LOOKS)  # still to come
 
-    def open_cases(self) -> list[str]:
+    def open_cases(self) -> dict[str, CaseState]:
         """Return the cases that another block should measure; none when all is decided."""
-        return [name for name, case in self.cases.items() if case.decision is None]
-
-    def _open(self) -> list[CaseState]:
-        return [self.cases[name] for name in self.open_cases()]
+        return {name: case for name, case in self.cases.items() if case.decision is None}
 
     def add(self, block: Mapping[str, float]) -> None:
         """Take in a block: one log-ratio for each open case that could be measured."""
@@ -94,18 +91,19 @@ class SequentialTest:
         if self.suspects is not None:
             self._confirm()
             return
-        for case in self._open():
+        for case in self.open_cases().values():
             if len(case.screened) >= MIN_SCREENING:
                 case.decision = case.passes()
-        if all(case.is_suspect for case in self._open()):
-            self.suspects = self._open()
+        left = list(self.open_cases().values())
+        if all(case.is_suspect for case in left):
+            self.suspects = left
 
     def _confirm(self) -> None:
         """Look once all open cases have the blocks for it; every look spends its share once.
 
         Regressions are found by Holm's procedure over the suspects, at the look's share of alpha.
         """
-        cases, (needed, share) = self._open(), self._looks[0]
+        cases, (needed, share) = list(self.open_cases().values()), self._looks[0]
         if min((len(case.confirmed) for case in cases), default=0) < needed:
             return
         del self._looks[0]
@@ -116,7 +114,7 @@ class SequentialTest:
                 break
             case.decision = REGRESSION
             left -= 1
-        for case in self._open():
+        for case in self.open_cases().values():
             case.decision = case.passes()
         if not self._looks:
             self.leave_open(self.open_cases())
