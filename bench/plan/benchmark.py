@@ -124,7 +124,9 @@ def roofline_s(ceilings: Ceilings, case: Case, flops: int, bytes_moved: int) -> 
     return max(flops / peak, bytes_moved / max(fitting), ceilings.dispatch_s or 0.0)
 
 
-def predict(benchmark: Benchmark, ceilings: Ceilings | None, longest_s: float) -> Outcome:
+def predict(
+    benchmark: Benchmark, ceilings: Ceilings | None = None, longest_s: float = math.inf
+) -> Outcome:
     """Predict what a benchmark costs, and whether it can be attempted at all.
 
     The status is `unsupported` or `infeasible`, each with its reason, or `ok` for one to measure.
@@ -166,11 +168,6 @@ def _too_much(
     if least > longest_s:
         return f"one call takes at least {format_time(least)}; the grid allows {longest_s:g} s"
     return None
-
-
-def require_feasible(plan: Sequence[Benchmark]) -> None:
-    """Refuse a plan of which nothing can run here, as far as is known before anything starts."""
-    require_tried([predict(entry, None, math.inf).columns() for entry in plan])
 
 
 def was_tried(outcome: Mapping[str, Any]) -> bool:

@@ -2,18 +2,10 @@
 
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
 
 DEFAULT_GRID = "headline"
 DOUBLE, BOTH = ("float64",), ("float32", "float64")
-
-
-class Size(NamedTuple):
-    """The sizes of a case."""
-
-    batch: int
-    in_features: int
-    out_features: int
+Size = tuple[int, int, int]  # rows, input features and output features of a case
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +19,22 @@ class GridBlock:
 
 
 def _lattice(features: tuple[int, ...], outputs: tuple[int, ...]) -> tuple[Size, ...]:
-    return tuple(Size(100, n, o) for n, o in product(features, outputs))
+    return tuple((100, n, o) for n, o in product(features, outputs))
 
 
 def _steps(layers: tuple[tuple[int, int], ...], batches: tuple[int, ...]) -> GridBlock:
-    sizes = tuple(Size(m, n, o) for (n, o), m in product(layers, batches))
+    sizes = tuple((m, n, o) for (n, o), m in product(layers, batches))
     return GridBlock(("step",), BOTH, sizes)
 
 
-NOTEBOOK = (Size(33, 6, 3), Size(100, 6, 3))
-TALL = (Size(1_000, 6, 3), Size(10_000, 6, 3), Size(1_000_000, 6, 3))
+NOTEBOOK = ((33, 6, 3), (100, 6, 3))
+TALL = ((1_000, 6, 3), (10_000, 6, 3), (1_000_000, 6, 3))
 SMALL_LATTICE = _lattice((4, 16, 64), (2, 8, 32))
-MIDDLE = Size(10_000, 64, 16)  # o² is large and the Jacobian still fits: 1.3 GB in float64
-FEWER_ROWS = Size(1_000, 64, 16)  # than the middle has
-MANY_OUTPUTS = Size(100, 16, 4_096)  # small but for its Jacobian, which would take 215 GB
-WIDE = Size(10_000, 256, 64)  # the Jacobian would take 84 GB in float64
-SINGLE = Size(100, 16, 8)
+MIDDLE = (10_000, 64, 16)  # o² is large and the Jacobian still fits: 1.3 GB in float64
+FEWER_ROWS = (1_000, 64, 16)  # than the middle has
+MANY_OUTPUTS = (100, 16, 4_096)  # small but for its Jacobian, which would take 215 GB
+WIDE = (10_000, 256, 64)  # the Jacobian would take 84 GB in float64
+SINGLE = (100, 16, 8)
 
 GRIDS: dict[str, tuple[GridBlock, ...]] = {
     # What a first report should say within minutes: the notebook's size, rows, width, and where
@@ -51,7 +43,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
         GridBlock(
             ("gradient",),
             DOUBLE,
-            (NOTEBOOK[1], SINGLE, Size(100, 64, 32), FEWER_ROWS, TALL[1], WIDE),
+            (NOTEBOOK[1], SINGLE, (100, 64, 32), FEWER_ROWS, TALL[1], WIDE),
             frozenset({"autograd", "matmul", "einsum", "kron_einsum", "one_pass", "auto"}),
         ),
         GridBlock(
@@ -67,7 +59,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
     "single": (GridBlock((), DOUBLE, (SINGLE,)),),
     "smoke": (
         GridBlock(("gradient", "step"), DOUBLE, (NOTEBOOK[0],)),
-        GridBlock(("gradient",), DOUBLE, (Size(100, 16, 16), MANY_OUTPUTS)),
+        GridBlock(("gradient",), DOUBLE, ((100, 16, 16), MANY_OUTPUTS)),
         GridBlock(("step",), DOUBLE, (TALL[0],)),
         GridBlock(("fit",), DOUBLE, (NOTEBOOK[0],)),
     ),
@@ -82,7 +74,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
             ("gradient", "step"),
             BOTH,
             (
-                *(*NOTEBOOK, *TALL, Size(100_000, 6, 3), FEWER_ROWS, MIDDLE, WIDE),
+                *(*NOTEBOOK, *TALL, (100_000, 6, 3), FEWER_ROWS, MIDDLE, WIDE),
                 *(*_lattice((4, 16, 64, 256), (4, 16, 64)), *SMALL_LATTICE),
             ),
         ),
@@ -96,7 +88,7 @@ GRIDS: dict[str, tuple[GridBlock, ...]] = {
         GridBlock(
             ("gradient",),
             BOTH,
-            (*(Size(m, n, o) for n, o in ((6, 3), (64, 16)) for m in (10_000, 100_000)), WIDE),
+            (*((m, n, o) for n, o in ((6, 3), (64, 16)) for m in (10_000, 100_000)), WIDE),
         ),
     ),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
-from ...plan.benchmark import planned, require_feasible
+from ...plan.benchmark import planned, predict, require_tried
 from ...plan.grid import PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     axes = Selection.from_args(arguments)
     plan = planned(axes)
     processes = arguments.processes or PROCESSES[axes.grid]
-    require_feasible(plan)
+    require_tried([predict(entry).columns() for entry in plan])  # before anything starts
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume
