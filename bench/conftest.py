@@ -16,7 +16,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         record.results.get(name, {**outcome.columns(), "median_s": None})
         for name, outcome in record.outcomes.items()
     ]
-    if record.journal is None and rows:
+    if record.state is None and rows:
         from .cli.results import print_session  # of no use to the processes of a run
 
         terminalreporter.write_line("")

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
-from ..common.errors import single_line
 from ..common.units import counted
 from ..run.journal import RunProgress
 
@@ -24,8 +23,6 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
             tenths = 0
         last, wall_s, left_s = progress, progress.wall_s, progress.left_s
         step = f"process {progress.process}" if progress.process else "checking results and memory"
-        if console.is_terminal and progress.latest:
-            step = single_line(progress.latest, 33)
         # By time, not by cases: one may take a thousand times as long as another.
         part = wall_s / (wall_s + left_s) if left_s else 0.0
         left = f", about {as_minutes(left_s)} left" if left_s else ""
@@ -38,15 +35,10 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
     with console.status("starting") as status:
         yield show
     counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
-    benchmarks = counted(sum(last.statuses.values()), "benchmark")
-    console.print(f"{benchmarks}: {counts}; {counted(last.processes, 'process')} each")
+    console.print(f"{counted(sum(last.statuses.values()), 'benchmark')}: {counts}")
     if last.wall_s:
-        cost = [f"{as_minutes(last.wall_s)}, overhead {last.overhead:.0%}"]
-        if last.contended:
-            cost.append(f"{counted(last.contended, 'measurement')} disturbed by other work")
-        if last.reruns:
-            cost.append(f"{last.reruns} repeated")
-        console.print("; ".join(cost))
+        disturbed = f"; {counted(last.contended, 'measurement')} disturbed by other work"
+        console.print(f"{as_minutes(last.wall_s)}{disturbed * (last.contended > 0)}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
 from ..store.columns import reduce_samples
-from ..store.schema import SCHEMA
+from ..store.schema import SCHEMA, Cost
 from .journal import Done, RunState
 
 Sample = Mapping[str, Any]
@@ -94,10 +94,12 @@ def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
     session, plan = state.session, state.plan
     assert session is not None  # without one no benchmark has ended
-    samples = {name: list(state.samples[name].values()) for name in state.timed}
+    samples = {name: state.samples(name) for name in state.timed}
     prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
+    phases = [name for name in Cost.model_fields if name != "wall_s"]
+    spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
     columns = {
-        name: summarise(state.done[0, name].outcome, samples[name], prior)
+        name: summarise(state.ended[name][0].outcome, samples[name], prior)
         if name in samples
         else _without_numbers(state.failures[name])
         for name in plan.wanted
@@ -109,7 +111,7 @@ def compose(state: RunState) -> dict[str, Any]:
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
-        "cost": state.cost().model_dump(),
+        "cost": {"wall_s": state.wall_s, **spent},
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
         **session.surroundings,
         "settings": session.surroundings["settings"] | {"processes": plan.processes},
@@ -123,14 +125,14 @@ def _without_numbers(failed: Done) -> dict[str, Any]:
 
 def _benchmark(state: RunState, name: str, columns: dict[str, Any]) -> dict[str, Any]:
     """Return pytest-benchmark's entry of a benchmark; each datum is the median of one process."""
-    samples, stats = state.samples[name], Stats()
-    data = [sample["median_s"] for sample in uncontended(list(samples.values()))]
+    samples, stats = state.samples(name), Stats()
+    data = [sample["median_s"] for sample in uncontended(samples)]
     for value in data:
         stats.update(value)
     found = {key: getattr(stats, key) for key in stats.fields}
     return {
-        **(state.done[next(iter(samples)), name].benchmark or {}),
+        **state.timings(name)[0].benchmark,
         "stats": {**found, "iterations": 1, "data": data},
         "extra_info": columns,
-        "samples": list(samples.values()),
+        "samples": samples,
     }

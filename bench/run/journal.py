@@ -1,7 +1,6 @@
 """The journal of a run, one JSON line an event, on disk at once; what it says of the run so far."""
 
 import json
-import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -13,10 +12,7 @@ from typing import Any
 from pytest_benchmark.utils import safe_dumps
 
 from ..common.errors import UserError
-from ..common.units import format_ratio
-from ..store.columns import SIZES
 from ..store.files import append_line
-from ..store.schema import Cost
 
 JOURNAL_LOST = 3  # the exit status of a process that can no longer write down what it measures
 # A benchmark whose roofline bound is so long is timed in fewer processes: each takes a minute, and
@@ -34,7 +30,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Event):
-    """The benchmarks to measure, first of all."""
+    """A runner begins, or goes on: a benchmark that had begun then begins anew."""
 
     wanted: list[str]
     arguments: list[str]
@@ -64,44 +60,61 @@ class Done(Start):
     """A benchmark ended in a process, with its outcome, its sample, and where its time went."""
 
     spent: dict[str, float] = field(default_factory=dict)
-    sample: dict[str, Any] | None = None
-    benchmark: dict[str, Any] | None = None
+    sample: dict[str, Any] = field(default_factory=dict)  # empty where it was not timed
+    benchmark: dict[str, Any] = field(default_factory=dict)  # pytest-benchmark's entry, likewise
 
-
-@dataclass(frozen=True, kw_only=True)
-class Resume(Event):
-    """Another runner goes on; a benchmark that had begun then begins anew."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class End(Event):
-    """The runner has nothing left to measure."""
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return sum(self.spent.values())
 
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Plan, Session, Start, Done, Resume, End)
+    kind.__name__.lower(): kind for kind in (Plan, Session, Start, Done)
 }
 
 
-class Journal:
-    """Append events to a file, and read on from where reading had got to."""
+class RunState:
+    """The journal of a run: what it says so far, and where further events are written.
+
+    Process 0 verifies the benchmarks, the others time them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read = 0
+        self.plan = Plan(wanted=[], arguments=[], processes=0)
+        self.session: Session | None = None  # before the first process is ready
+        self.current: Start | None = None  # the benchmark that has started and not ended
+        self.ended = defaultdict[str, dict[int, Done]](dict)  # by name and process
+        self.failures: dict[str, Done] = {}  # by name, those that have no numbers
+        self.wall_s = 0.0  # that runners have worked on this so far
+        self._latest_at = 0.0
+        self._read_bytes = 0
 
-    def append(self, event: Event) -> None:
-        """Write one event and see it to the disk, whole or not at all."""
-        append_line(self.path, safe_dumps({"event": type(event).__name__.lower(), **vars(event)}))
+    def read(self) -> None:
+        """Take in what was written since."""
+        for event in self._new_events():
+            match event:
+                case Plan():
+                    self.plan, self.current = event, None
+                case Session():
+                    self.session = event
+                case Done():
+                    self._end(event)
+                case Start():
+                    self.current = event
+            if not isinstance(event, Plan):
+                self.wall_s += event.at - self._latest_at
+            self._latest_at = event.at
 
-    def new_events(self) -> Iterator[Event]:
+    def _new_events(self) -> Iterator[Event]:
         """Yield the events not yet read; a line that is not wholly written is left for later."""
         with self.path.open("rb") as file:
-            file.seek(self._read)
+            file.seek(self._read_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                self._read += len(line)
+                self._read_bytes += len(line)
                 try:
                     content = json.loads(line)
                     yield _KINDS[content.pop("event")](**content)
@@ -111,54 +124,18 @@ class Journal:
                         "remove it, or resume with the code that wrote it"
                     ) from error
 
-
-class RunState:
-    """The journal of a run as read so far; process 0 verifies, the others time."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.plan = Plan(wanted=[], arguments=[], processes=0)
-        self.session: Session | None = None  # before the first process is ready
-        self.current: Start | None = None  # the benchmark that has started and not ended
-        self.done: dict[tuple[int, str], Done] = {}  # by process and name, in the order of the ends
-        self.failures: dict[str, Done] = {}  # by name, those that have no numbers
-        self.samples = defaultdict[str, dict[int, dict[str, Any]]](dict)  # by name and process
-        self.seconds = defaultdict[str, list[float]](list)  # by name, of each process that timed it
-        self.wall_s = 0.0  # that runners have worked on this so far
-        self._latest_at = 0.0
-
-    def read(self) -> None:
-        """Take in what was written since."""
-        for event in self.journal.new_events():
-            match event:
-                case Plan():
-                    self.plan = event
-                case Session():
-                    self.session = self.session or event
-                case Done():
-                    self._end(event)
-                case Start():
-                    self.current = event
-                case Resume():
-                    self.current = None
-            if not isinstance(event, (Plan, Resume)):
-                self.wall_s += event.at - self._latest_at
-            self._latest_at = event.at
-
     def _end(self, event: Done) -> None:
-        if (event.process, event.fullname) in self.done:  # by a process that outlived its runner
+        if event.process in self.ended[event.fullname]:  # by a process that outlived its runner
             return
-        self.current, self.done[event.process, event.fullname] = None, event
+        self.current, self.ended[event.fullname][event.process] = None, event
         if event.outcome["status"] != "ok":
             self.failures.setdefault(event.fullname, event)
-        if event.sample is not None:
-            self.samples[event.fullname][event.process] = event.sample
-            self.seconds[event.fullname].append(sum(event.spent.values()))
 
     def note(self, event: Event) -> None:
-        """Write an event of the runner's own and take it in."""
+        """Write an event, see it to the disk whole or not at all, and take it in."""
+        line = safe_dumps({"event": type(event).__name__.lower(), **vars(event)})
         try:
-            self.journal.append(event)
+            append_line(self.path, line)
         except OSError as error:
             raise self.unwritable(str(error.strerror)) from error
         self.read()
@@ -166,43 +143,52 @@ class RunState:
     def unwritable(self, why: str) -> UserError:
         """Return the error that ends a run whose journal cannot be written on."""
         return UserError(
-            f"what was measured is kept in {self.journal.path}, which cannot be written on ({why});"
+            f"what was measured is kept in {self.path}, which cannot be written on ({why});"
             " free space, then `run --resume`"
         )
-
-    def has(self, process: int, name: str) -> bool:
-        """Whether a benchmark has ended in a process, or needs none."""
-        return (process, name) in self.done or (process > 0 and name in self.failures)
 
     @property
     def timed(self) -> list[str]:
         """The benchmarks that every process times: those that have not failed."""
         return [name for name in self.plan.wanted if name not in self.failures]
 
+    @property
+    def ends(self) -> list[Done]:
+        """The ends of all benchmarks in all processes."""
+        return [event for some in self.ended.values() for event in some.values()]
+
+    def timings(self, name: str) -> list[Done]:
+        """Return the ends of a benchmark in the processes that timed it, in their order."""
+        return [event for event in self.ended[name].values() if event.sample]
+
+    def samples(self, name: str) -> list[dict[str, Any]]:
+        """Return what these processes have measured."""
+        return [event.sample for event in self.timings(name)]
+
     def processes_of(self, name: str) -> int:
         """Return how many processes time a benchmark: few, where one call takes long at the least.
 
         Before it is verified that is not known, and all of them do.
         """
-        verified = self.done.get((0, name))
+        verified = self.ended[name].get(0)
         roofline_s = verified.outcome.get("roofline_s") if verified else None
         most = LONG_PROCESSES if (roofline_s or 0.0) >= LONG_CALL_S else self.plan.processes
         return min(self.plan.processes, most)
 
-    def contended(self) -> list[str]:
-        """Return the benchmarks with fewer undisturbed samples than there should be samples."""
-        calm = {
-            name: sum(not one["contended"] for one in self.samples[name].values())
-            for name in self.timed
-        }
-        return [name for name, count in calm.items() if count < self.processes_of(name)]
+    def left(self, process: int) -> list[str]:
+        """Return the benchmarks that a process has yet to measure, in the order of the plan.
 
-    def cost(self) -> Cost:
-        """Return where the time of the runners went."""
-        phases = [name for name in Cost.model_fields if name != "wall_s"]
-        spent = [event.spent for event in self.done.values()]
-        total = {phase: sum(one.get(phase, 0.0) for one in spent) for phase in phases}
-        return Cost(wall_s=self.wall_s, **total)
+        One beyond the number of processes takes those that have fewer undisturbed samples than
+        there should be samples.
+        """
+
+        def is_wanted(name: str) -> bool:
+            if process <= self.plan.processes:
+                return process <= self.processes_of(name)
+            calm = sum(not sample["contended"] for sample in self.samples(name))
+            return calm < self.processes_of(name)
+
+        return [n for n in self.timed if process not in self.ended[n] and is_wanted(n)]
 
 
 @dataclass
@@ -212,43 +198,26 @@ class RunProgress:
     total: int
     done: int = 0
     process: int = 0
-    processes: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     contended: int = 0
-    reruns: int = 0  # samples that were taken again because others were contended
     wall_s: float = 0.0
-    overhead: float = 0.0
     left_s: float | None = None  # about how long the rest takes
-    latest: str = ""  # the last benchmark that got a time, and its speedup there
 
 
 def progress(state: RunState) -> RunProgress:
     """Return how far a run is."""
-    wanted, processes = state.plan.wanted, state.plan.processes
-    ends = (state.failures.get(name) or state.done.get((0, name)) for name in wanted)
-    samples = [sample for some in state.samples.values() for sample in some.items()]
-    taken = (min(len(state.samples[name]), state.processes_of(name)) for name in state.timed)
-    timed = (event for event in reversed(state.done.values()) if event.sample is not None)
+    wanted, timed = state.plan.wanted, state.timed
+    ends = (state.failures.get(name) or state.ended[name].get(0) for name in wanted)
+    taken = (min(len(state.samples(name)), state.processes_of(name)) for name in timed)
     return RunProgress(
-        total=len(wanted) + sum(map(state.processes_of, state.timed)),
-        done=sum((0, name) in state.done for name in wanted) + sum(taken),
+        total=len(wanted) + sum(map(state.processes_of, timed)),
+        done=sum(0 in state.ended[name] for name in wanted) + sum(taken),
         process=state.current.process if state.current else 0,
-        processes=processes,
         statuses=Counter(end.outcome["status"] for end in ends if end is not None),
-        contended=sum(sample["contended"] for _, sample in samples),
-        reruns=sum(number > processes for number, _ in samples),
+        contended=sum(one["contended"] for name in timed for one in state.samples(name)),
         wall_s=state.wall_s,
-        overhead=state.cost().overhead if state.wall_s > 0 else 0.0,
         left_s=seconds_left(state),
-        latest=next(map(_describe, timed), ""),
     )
-
-
-def _describe(event: Done) -> str:
-    outcome, log = event.outcome, (event.sample or {}).get("log_speedup")
-    sizes = "x".join(str(outcome[name]) for name in SIZES)
-    text = "-".join([*(outcome[name] for name in ("kernel", "device", "dtype")), sizes])
-    return text if log is None else f"{text} {format_ratio(math.exp(log))}"
 
 
 def seconds_left(state: RunState) -> float | None:
@@ -257,13 +226,13 @@ def seconds_left(state: RunState) -> float | None:
     A benchmark that was timed takes as long in each further process, another as long as all others
     on average.
     """
-    spent = [sum(event.spent.values()) for event in state.done.values()]
+    spent = [event.seconds for event in state.ends]
     if not sum(spent):
         return None
     usual, left = fmean(spent), 0.0
     for name in state.timed:
-        mine = state.seconds[name]
-        left += usual * ((0, name) not in state.done)
+        mine = [event.seconds for event in state.timings(name)]
+        left += usual * (0 not in state.ended[name])
         left += fmean(mine or [usual]) * max(0, state.processes_of(name) - len(mine))
     return left * state.wall_s / sum(spent)
 

@@ -1,8 +1,8 @@
 """pytest's side of the suite: options, parameters, ids, the fixture that measures, the hooks."""
 
 import gc
-import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mlr import Case, get_kernel
 
 from ..common.errors import UserError
 from ..common.units import counted
-from ..machine.devices import DEVICES, device_of
+from ..machine.devices import device_of
 from ..machine.environment import THREADS
 from ..plan.benchmark import Benchmark, planned
 from ..plan.selection import Selection, add_axes
@@ -33,9 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("mlr", "mlr: which cases to measure")
     add_axes(group.addoption)
     for name, kind, text in (
-        ("journal", str, "append each finished benchmark to this file"),
+        ("journal", str, "the file that says what is left to measure, and gets the results"),
         ("process", int, "0 verifies and measures memory, 1 … only time"),
-        ("select", str, "a JSON list of the test ids to run, in order"),
     ):
         group.addoption(f"--mlr-{name}", type=kind, help=f"of a run: {text}")
 
@@ -56,10 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     record = Recorder(axes, config.getoption("mlr_journal"), config.getoption("mlr_process"))
     record.few_rounds = config.getoption("benchmark_min_rounds", MIN_ROUNDS) == MIN_ROUNDS
     config.stash[RECORD] = record
-    if record.journal is None and "OMP_NUM_THREADS" not in os.environ:
+    if record.state is None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(THREADS)  # as in a run; the environment of its processes says so
-    for name in DEVICES:
-        config.addinivalue_line("markers", f"{name}: needs a device of this type")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -83,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     values = [
         pytest.param(
             *(case.operation, kernel.name, case.device, case.dtype, *case.sizes),
-            marks=marks_of(case),
+            marks=benchmark_mark(case),
         )
         for kernel, case in plan
     ]
@@ -91,14 +88,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(PARAMETERS, values, ids=ids)
 
 
-def marks_of(case: Case) -> list[pytest.MarkDecorator]:
-    """Return a case's marks; one `benchmark` mark only, since the plugin reads but the closest."""
-    group = f"{case.operation} {case.id}"
+def benchmark_mark(case: Case) -> pytest.MarkDecorator:
+    """Return the mark that groups the kernels of a case, timed by the clock of its device."""
     device = device_of(case.device)
-    if device.is_host:
-        return [pytest.mark.benchmark(group=group)]
-    mark = getattr(pytest.mark, device.name)
-    return [pytest.mark.benchmark(group=group, timer=device.clock), mark]
+    timer = {} if device.is_host else {"timer": device.clock}  # the host's is --benchmark-timer
+    return pytest.mark.benchmark(group=f"{case.operation} {case.id}", **timer)
 
 
 @pytest.fixture
@@ -112,20 +106,20 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what the runner asked for, in its order."""
-    if (select := config.getoption("mlr_select")) is not None:
-        wanted = json.loads(Path(select).read_text(encoding="utf-8"))
+    """Keep what this process of a run has yet to measure, in an order of its own."""
+    record = config.stash[RECORD]
+    if record.state is not None:
         by_id = {item.nodeid: item for item in items}
-        items[:] = [by_id[name] for name in wanted]
+        items[:] = [by_id[name] for name in record.state.left(record.process or 0)]
+        random.Random(f"{record.axes.seed} {record.process}").shuffle(items)
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Note where and how the session runs before its first case."""
-    config = session.config
     gc.collect()
     gc.freeze()  # a collection looks through what is new, not through all of torch: 0.1 s less each
-    machine = config._benchmarksession.get_machine_info()  # type: ignore[attr-defined]
-    config.stash[RECORD].begin(machine, {entry.case.device for entry in config.stash[PLAN]})
+    plan = session.config.stash[PLAN]
+    session.config.stash[RECORD].begin({entry.case.device for entry in plan})
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

@@ -30,7 +30,6 @@ class Exit(NamedTuple):
     code: int  # its exit status; negative for the signal that ended it
     late: bool  # whether it was killed because it took too long
     reason: str  # both in words, with the last line of its log
-    last_line: str = ""  # that line; empty where it has written none
 
 
 class WorkerProcess:
@@ -148,11 +147,10 @@ class WorkerProcess:
         """Wait for its end and say how it ended."""
         code = self._process.wait()
         self._timer.cancel()
-        last = self._last_line()
         if self._late:
-            return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed", last)
-        said = f": {last}" if last else ""
-        return Exit(code, False, f"its process ended ({describe_exit(code)}){said}", last)
+            return Exit(code, True, f"took longer than {self._timeout_s:g} s; killed")
+        said = f": {last}" if (last := self._last_line()) else ""
+        return Exit(code, False, f"its process ended ({describe_exit(code)}){said}")
 
     def _last_line(self) -> str:
         log = self._log.fileno()

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_commit_info
 
+from ..common.errors import UserError
 from ..machine.devices import unavailable_reason
 from ..machine.info import machine_info, packages, settings
 from ..measure.benchmark import kept_reason, measure_sample, verify
@@ -16,10 +18,9 @@ from ..measure.timing import PhaseTimer
 from ..plan.benchmark import Benchmark, Outcome, predict
 from ..plan.grid import LONGEST_CALL_S
 from ..plan.selection import Selection
-from ..store.columns import SIZES
 from ..store.schema import Ceilings
 from .aggregate import summarise
-from .journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
+from .journal import JOURNAL_LOST, Done, Event, RunState, Session, Start
 
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
 SLOW_ROUNDS = 2
@@ -31,19 +32,17 @@ class Recorder:
     def __init__(self, axes: Selection, journal: str | None, process: int | None) -> None:
         self.axes = axes
         self.process = process  # 0 verifies, the others time; None without a runner, for both
-        self.journal = Journal(Path(journal)) if journal else None
+        self.state = RunState(Path(journal)) if journal else None  # of the run, if this is of one
         self.few_rounds = True  # of a slow call; not where the command line asks for rounds
         self.outcomes: dict[str, Outcome] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self._parent = os.getppid()
         self._ceilings: dict[str, Ceilings] = {}
-        self._out_of_memory: list[dict[str, Any]] = []
-        for event in self.journal.new_events() if self.journal else ():
-            if isinstance(event, Session):
-                found = event.surroundings["machine"]["ceilings"]
-                self._ceilings = {device: Ceilings(**known) for device, known in found.items()}
-            elif isinstance(event, Done) and event.outcome["status"] == "oom":
-                self._out_of_memory.append(event.outcome)
+        if self.state is not None:
+            self.state.read()
+            if self.state.session is not None:
+                known = self.state.session.surroundings["machine"]["ceilings"]
+                self._ceilings = {device: Ceilings(**found) for device, found in known.items()}
 
     def ceilings(self, device: str) -> Ceilings | None:
         """Measure a device's ceilings on first use; None where there is no such device."""
@@ -53,22 +52,13 @@ class Recorder:
             self._ceilings[device] = measure_ceilings(device)
         return self._ceilings[device]
 
-    def known_oom(self, outcome: Outcome) -> str | None:
-        """Say why a benchmark needs no try: its kernel ran out of memory at no larger a size."""
-        mine, same = outcome.columns(), ("kernel", "operation", "device", "dtype")
-        for other in self._out_of_memory:
-            alike = all(other[name] == mine[name] for name in same)
-            if alike and all(other[name] <= mine[name] for name in SIZES):
-                size = "x".join(str(other[name]) for name in SIZES)
-                return f"not tried: out of memory at {size} already"
-        return None
-
-    def begin(self, machine: dict[str, Any], devices: set[str]) -> None:
-        """Note where and how this process runs, before its first benchmark."""
-        if self.journal is not None:
+    def begin(self, devices: set[str]) -> None:
+        """Note where and how a run is measured, before the first benchmark of its first process."""
+        if self.state is not None and self.state.session is None:
             for device in devices:
                 self.ceilings(device)
-            commit, here = get_commit_info(), self.surroundings()
+            machine, commit = pytest_benchmark_generate_machine_info(), get_commit_info()
+            here = self.surroundings()
             self._note(Session(machine_info=machine, commit_info=commit, surroundings=here))
 
     def surroundings(self) -> dict[str, Any]:
@@ -81,23 +71,20 @@ class Recorder:
         }
 
     def _note(self, event: Event) -> None:
-        if self.journal is None:
-            return
         try:
-            self.journal.append(event)
-        except OSError as error:
-            pytest.exit(f"the journal cannot be written: {error.strerror}", returncode=JOURNAL_LOST)
+            if self.state is not None:
+                self.state.note(event)
+        except UserError as error:
+            pytest.exit(str(error), returncode=JOURNAL_LOST)
 
     def measure(self, entry: Benchmark, name: str, benchmark: Any) -> None:
         """Measure one benchmark and record it; a test of another status is skipped or fails."""
-        if self.journal is not None and os.getppid() != self._parent:
+        if self.state is not None and os.getppid() != self._parent:
             pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
         ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
         outcome = predict(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
-        if outcome.status == "ok" and (reason := self.known_oom(outcome)) is not None:
-            outcome.status, outcome.reason = "oom", reason
-        process = self.process or 0
-        self._note(Start(process=process, fullname=name, outcome=outcome.columns()))
+        begun: dict[str, Any] = {"process": self.process or 0, "fullname": name}
+        self._note(Start(**begun, outcome=outcome.columns()))
         tried, measured = outcome.status == "ok", dict[str, Any]()
         if tried and ceilings is not None:
             with kept_reason(outcome):
@@ -106,10 +93,7 @@ class Recorder:
                 if self.process != 0:
                     measured = self._sample(entry, outcome, name, benchmark, spent)
         self.outcomes[name] = outcome
-        if outcome.status == "oom":
-            self._out_of_memory.append(outcome.columns())
-        found: dict[str, Any] = {"process": process, "fullname": name}
-        self._note(Done(**found, **measured, outcome=outcome.columns(), spent=dict(spent)))
+        self._note(Done(**begun, **measured, outcome=outcome.columns(), spent=dict(spent)))
         if not tried:
             pytest.skip(f"{outcome.status}: {outcome.reason}")
         if outcome.status != "ok":

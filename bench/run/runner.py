@@ -6,12 +6,9 @@ at: the next one goes on with the rest. A runner that dies leaves its journal, a
 on from there.
 """
 
-import json
 import os
-import random
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,7 +27,7 @@ from ..plan.selection import Selection
 from ..store.files import ExistsError, require_writable
 from ..store.runs import write_run
 from .aggregate import compose
-from .journal import JOURNAL_LOST, Done, End, Journal, Plan, Resume, RunProgress, RunState, progress
+from .journal import JOURNAL_LOST, Done, Plan, RunProgress, RunState, progress
 from .process import Exit, WorkerProcess, describe_exit
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
@@ -66,21 +63,18 @@ def run_plan(
         state = _reopen(what, unfinished)
     else:  # the number is for another machine that shares the folder
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
-        state = RunState(Journal(unfinished / name))
-        state.note(what)
+        state = RunState(unfinished / name)
+    state.note(what)
     path = None
     try:
-        with tempfile.TemporaryDirectory(prefix="mlr-run-") as folder:
-            env = pinned_environment(os.environ) if pinned else dict(os.environ)
-            Runner(axes, Path(folder), env, state, show).run()
-        state.note(End())
+        Runner(state, pinned_environment(os.environ) if pinned else dict(os.environ), show).run()
         show(progress(state))
         path = _store(results, compose(state))
     finally:
         state.read()  # what ended since the last look
-        tried = any(was_tried(one.outcome) for one in state.done.values())
+        tried = any(was_tried(end.outcome) for end in state.ends)
         if path is not None or not tried:
-            state.journal.path.unlink()
+            state.path.unlink()
             with suppress(OSError):  # it holds the journals of other runs
                 unfinished.rmdir()
     return path
@@ -88,7 +82,7 @@ def run_plan(
 
 def _reopen(plan: Plan, unfinished: Path) -> RunState:
     for path in sorted(unfinished.glob("*.jsonl"), reverse=True):
-        state = RunState(Journal(path))
+        state = RunState(path)
         state.read()
         if state.plan == plan:
             break
@@ -103,56 +97,47 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "
             "one out, or leave --resume out"
         )
-    state.note(Resume())
     return state
 
 
 class Runner(NamedTuple):
     """What measures what is left of a run: how its processes are started, and who follows them."""
 
-    axes: Selection
-    folder: Path
-    environment: dict[str, str]
     state: RunState
+    environment: dict[str, str]
     show: Callable[[RunProgress], None]
 
     def run(self) -> None:
         """Verify all benchmarks, time them in every process, and contended ones in a few more."""
         state, last = self.state, self.state.plan.processes
         for number in range(last + 1):
-            wanted = [name for name in state.plan.wanted if number <= state.processes_of(name)]
-            self.run_process(number, wanted)
+            self.run_process(number)
         timed_s = state.wall_s
         for number in range(last + 1, last + 1 + MAX_RERUNS):
-            again = state.contended()
-            room_s = RERUN_SHARE * timed_s - (state.wall_s - timed_s)
-            if not again or sum(fmean(state.seconds[name]) for name in again) > room_s:
+            usual_s = (fmean(e.seconds for e in state.timings(name)) for name in state.left(number))
+            if sum(usual_s) > RERUN_SHARE * timed_s - (state.wall_s - timed_s):
                 return
-            self.run_process(number, again)
+            self.run_process(number)
 
-    def run_process(self, number: int, wanted: list[str]) -> None:
-        """Have benchmarks measured under the number of a process, in another after each crash."""
+    def run_process(self, number: int) -> None:
+        """Have measured what is left in a process, in another of its number after each crash."""
         state = self.state
-        while left := [name for name in wanted if not state.has(number, name)]:
-            before = len(state.done)
-            ended = self._run_child(number, left)
+        while left := state.left(number):
+            ended = self._run_child(number)
             if ended.code == JOURNAL_LOST:  # the benchmark that it was at is none the worse for it
                 raise state.unwritable("by the process that measures")
             if (at := state.current) is not None:
                 outcome = at.outcome | _status_of(ended)
                 state.note(Done(process=at.process, fullname=at.fullname, outcome=outcome))
-            elif len(state.done) == before:
-                raise UserError(f"the measuring process failed: {ended.last_line or ended.reason}")
+            elif state.left(number) == left:
+                raise UserError(f"the measuring process failed: {ended.reason}")
 
-    def _run_child(self, number: int, left: list[str]) -> Exit:
-        random.Random(f"{self.axes.seed} {number}").shuffle(left)
-        select = self.folder / "select.json"
-        select.write_text(json.dumps(left), encoding="utf-8")
+    def _run_child(self, number: int) -> Exit:
         command = [
             *_PYTEST,
-            *("--mlr-journal", str(self.state.journal.path.resolve()), "--mlr-select", str(select)),
-            *("--mlr-process", str(number), *(["--benchmark-disable"] if number == 0 else [])),
-            *self.axes.as_arguments(),
+            *("--mlr-journal", str(self.state.path.resolve()), "--mlr-process", str(number)),
+            *(["--benchmark-disable"] if number == 0 else []),
+            *self.state.plan.arguments,
         ]
         env = {**self.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:

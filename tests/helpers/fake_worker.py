@@ -16,13 +16,14 @@ from typing import Any
 from pytest_benchmark.utils import get_commit_info
 from run_builder import build_run
 
-from bench.run.journal import JOURNAL_LOST, Done, Event, Journal, Session, Start
+from bench.common.errors import UserError
+from bench.run.journal import JOURNAL_LOST, Done, Event, RunState, Session, Start
 
 
 def main() -> int:
-    given = {sys.argv[n]: sys.argv[n + 1] for n in range(1, 7, 2)}
-    journal, process = Journal(Path(given["--mlr-journal"])), int(given["--mlr-process"])
-    wanted = json.loads(Path(given["--mlr-select"]).read_text(encoding="utf-8"))
+    given = {sys.argv[n]: sys.argv[n + 1] for n in range(1, 5, 2)}
+    state, process = RunState(Path(given["--mlr-journal"])), int(given["--mlr-process"])
+    state.read()
     behaviour = json.loads(os.environ.get("FAKE_WORKER", "{}"))
     if "room" in behaviour:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -30,25 +31,23 @@ def main() -> int:
     run = build_run(["gradient"], [(7, 3, 2)], processes=2)
     known = {entry["extra_info"]["kernel"]: entry for entry in run["benchmarks"]}
     surroundings = {name: run[name] for name in ("machine", "settings", "packages")}
-    note(
-        journal, Session(machine_info={}, commit_info=get_commit_info(), surroundings=surroundings)
-    )
-    for name in wanted:
+    note(state, Session(machine_info={}, commit_info=get_commit_info(), surroundings=surroundings))
+    for name in state.left(process):
         kernel = name.partition("[gradient-")[2].partition("-")[0]
         entry = known[kernel] | {"fullname": name}
         outcome: dict[str, Any] = {**entry.pop("extra_info"), "warnings": []}
-        note(journal, Start(process=process, fullname=name, outcome=outcome))
+        note(state, Start(process=process, fullname=name, outcome=outcome))
         if behaviour.get(kernel) == "infeasible":
             outcome |= {"status": "infeasible", "reason": "one call takes too long"}
-            note(journal, Done(process=process, fullname=name, outcome=outcome))
+            note(state, Done(process=process, fullname=name, outcome=outcome))
             continue
         misbehave(behaviour.get(kernel), process)
         sample = {"process": process, "median_s": 1e-3, "rounds": 9, "contended": False,
                   "log_speedup": None if kernel == "autograd" else 0.5}  # fmt: skip
         note(
-            journal,
+            state,
             Done(process=process, fullname=name, outcome=outcome, spent={"timing_s": 0.1},
-                 sample=sample if process else None, benchmark=entry if process else None),
+                 sample=sample if process else {}, benchmark=entry if process else {}),
         )  # fmt: skip
     return 0
 
@@ -62,10 +61,10 @@ def misbehave(how: str | None, process: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def note(journal: Journal, event: Event) -> None:
+def note(state: RunState, event: Event) -> None:
     try:
-        journal.append(event)
-    except OSError:
+        state.note(event)
+    except UserError:
         sys.exit(JOURNAL_LOST)
 
 

@@ -18,7 +18,7 @@ from bench.measure.paired import paired_ratio
 from bench.measure.timing import seconds_per_call
 from bench.plan.benchmark import planned, predict
 from bench.plan.selection import Selection, add_axes
-from bench.run.plugin import marks_of
+from bench.run.plugin import benchmark_mark
 from mlr import KERNELS, Case, Problem, get_kernel
 from mlr.checks import DEVICE_TYPES
 
@@ -158,9 +158,7 @@ def test_a_gpu_is_throttled_where_it_is_neither_idle_nor_set_so(
     assert device_of("cuda").load() == {"gpu_mhz": 1_980.0, "gpu_throttled": throttled}
 
 
-def test_another_type_needs_its_name_alone(
-    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
-) -> None:
+def test_another_type_needs_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `DEVICES` has from `DEVICE_TYPES` is an axis, is planned, timed and probed as such."""
     monkeypatch.setitem(DEVICES, "xpu", Accelerator("xpu"))
     parser = argparse.ArgumentParser()
@@ -172,6 +170,4 @@ def test_another_type_needs_its_name_alone(
     (entry,) = planned(replace(selection, operation=("gradient",), kernel=("matmul",)))
     outcome = predict(entry, None, 1.0)
     assert (outcome.status, outcome.reason) == ("unsupported", "no XPU device on this machine")
-    pytestconfig.addinivalue_line("markers", "xpu: as the plugin does")
-    _, mark = marks_of(entry.case)
-    assert mark.name == "xpu"
+    assert benchmark_mark(entry.case).kwargs["timer"] == DEVICES["xpu"].clock

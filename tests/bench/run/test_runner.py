@@ -22,7 +22,7 @@ from bench.common.errors import UserError
 from bench.plan.benchmark import full_name, planned
 from bench.plan.selection import Selection
 from bench.run import runner
-from bench.run.journal import Done, Event, Journal, Plan, RunProgress, Session
+from bench.run.journal import Plan, RunProgress, RunState, Session
 from bench.store.runs import load_frame
 
 AXES = ["--grid=smoke", "--operation=gradient", "--batch=7", "--features=3", "--outputs=2"]
@@ -36,17 +36,13 @@ TINY = Selection(
 Run = Callable[..., Path]
 
 
-def events(folder: Path) -> list[Event]:
-    found = list(folder.glob("unfinished/*.jsonl"))
-    return list(Journal(found[0]).new_events()) if found else []
-
-
 def done(folder: Path) -> dict[Any, Any]:
-    return {
-        (event.process, event.fullname): event.sample
-        for event in events(folder)
-        if isinstance(event, Done) and event.sample is not None
-    }
+    found: dict[Any, Any] = {}
+    for path in folder.glob("unfinished/*.jsonl"):
+        state = RunState(path)
+        state.read()
+        found |= {(end.process, end.fullname): end.sample for end in state.ends if end.sample}
+    return found
 
 
 def samples_of(path: Path) -> dict[tuple[int, str], Any]:
@@ -137,7 +133,7 @@ def test_a_full_disk_loses_nothing(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written on") as caught:
         run(room=9_000)
     assert "run --resume" in str(caught.value)
-    assert done(tmp_path) or events(tmp_path)
+    assert list(tmp_path.glob("unfinished/*"))
     assert set(stored(run(resume=True))["status"]) == {"ok"}
 
 
@@ -157,17 +153,17 @@ def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
     differs: str, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "unfinished").mkdir()
-    journal = Journal(tmp_path / "unfinished" / "20260101T000000-9.jsonl")
+    state = RunState(tmp_path / "unfinished" / "20260101T000000-9.jsonl")
     names = [full_name(entry) for entry in planned(TINY)]
     plan = {"wanted": names, "arguments": TINY.as_arguments(), "processes": 2}
     others = {"processes": 3, "wanted": names[:1]}
-    journal.append(Plan(**plan | {k: v for k, v in others.items() if k == differs}))
-    journal.append(Session(machine_info={}, commit_info={"id": "another"}, surroundings={}))
-    before = journal.path.read_bytes()
+    state.note(Plan(**plan | {k: v for k, v in others.items() if k == differs}))
+    state.note(Session(machine_info={}, commit_info={"id": "another"}, surroundings={}))
+    before = state.path.read_bytes()
     said = "of one commit; the unfinished one is of another" if differs == "commit" else "same case"
     with pytest.raises(UserError, match=said):
         run(resume=True)
-    assert journal.path.read_bytes() == before
+    assert state.path.read_bytes() == before
 
 
 # --- measured ----------------------------------------------------------------------------------
@@ -247,7 +243,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_nothing(tmp_path: Path, 
         wait_until_gone(child)
     before = done(tmp_path)
     if not list(tmp_path.rglob("*.json")):
-        resumed = [*command, *(["--resume"] if events(tmp_path) else [])]
+        resumed = [*command, *(["--resume"] if list(tmp_path.glob("unfinished/*")) else [])]
         assert subprocess.run(resumed, cwd=ROOT, timeout=PATIENCE_S, check=False).returncode == 0
     (path,) = tmp_path.rglob("*.json")
     after = samples_of(path)

@@ -1,6 +1,5 @@
 """A run replayed from its journal: what is left, how long it takes, and what is made of it."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +7,13 @@ import pytest
 from run_builder import build_run, save
 
 from bench.common.errors import UserError
-from bench.plan.selection import Selection
 from bench.run import runner
 from bench.run.journal import (
     JOURNAL_LOST,
     LONG_CALL_S,
     LONG_PROCESSES,
     Done,
-    Journal,
     Plan,
-    Resume,
     RunState,
     Start,
     progress,
@@ -31,7 +27,7 @@ CASE = {"device": "cpu", "dtype": "float64", "batch": 33, "in_features": 6, "out
 
 def verified(path: Path, processes: int = 5) -> RunState:
     """Return a run whose two benchmarks were verified."""
-    state = RunState(Journal(path))
+    state = RunState(path)
     state.note(Plan(wanted=[QUICK, LONG], arguments=[], processes=processes))
     for name, roofline_s in ((QUICK, 0.9 * LONG_CALL_S), (LONG, LONG_CALL_S)):
         assert state.processes_of(name) == processes
@@ -41,7 +37,7 @@ def verified(path: Path, processes: int = 5) -> RunState:
 
 def done(state: RunState, process: int, name: str, roofline_s: float, **sample: Any) -> None:
     outcome = {"kernel": name, "status": "ok", "roofline_s": roofline_s, **CASE}
-    kept = {"contended": False} | sample if process else None
+    kept = {"contended": False} | sample if process else {}
     state.note(Start(process=process, fullname=name, outcome=outcome))
     assert state.current is not None
     state.note(
@@ -51,7 +47,7 @@ def done(state: RunState, process: int, name: str, roofline_s: float, **sample: 
 
 
 def runner_of(state: RunState) -> runner.Runner:
-    return runner.Runner(Selection(), Path(), {}, state, lambda progress: None)
+    return runner.Runner(state, {}, lambda progress: None)
 
 
 def test_what_takes_long_is_timed_in_few_processes(tmp_path: Path) -> None:
@@ -66,35 +62,34 @@ def test_every_process_takes_what_it_should_and_no_more(
 ) -> None:
     state, taken = verified(tmp_path / "a.jsonl"), []
 
-    def take(of: runner.Runner, number: int, wanted: list[str]) -> None:
-        taken.append((number, wanted))
-        for name in wanted:
-            if not state.has(number, name):
-                done(state, number, name, 1.0)
+    def take(of: runner.Runner, number: int) -> None:
+        taken.append((number, state.left(number)))
+        for name in state.left(number):
+            done(state, number, name, 1.0)
 
     monkeypatch.setattr(runner.Runner, "run_process", take)
     runner_of(state).run()
     both = [QUICK, LONG]
-    assert taken == [(0, both), (1, both), (2, both), (3, [QUICK]), (4, [QUICK]), (5, [QUICK])]
-    assert state.contended() == []
+    alone = [(number, [QUICK]) for number in (3, 4, 5)]
+    assert taken == [(0, []), (1, both), (2, both), *alone, (6, []), (7, [])]
     found = progress(state)
     assert found.done == found.total == 2 + 5 + 2
 
 
+@pytest.mark.parametrize(("worked_s", "again"), [(0.0, []), (100.0, [[QUICK], [QUICK]])])
 def test_what_was_contended_is_taken_again_where_that_takes_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    worked_s: float, again: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A second of a run of milliseconds is too much."""
     state, taken = verified(tmp_path / "a.jsonl", 1), []
     for name in (QUICK, LONG):
         done(state, 1, name, 1.0, contended=name == QUICK)
+    state.wall_s += worked_s
     monkeypatch.setattr(
-        runner.Runner, "run_process", lambda of, number, wanted: taken.append(wanted)
+        runner.Runner, "run_process", lambda of, number: taken.append(state.left(number))
     )
     runner_of(state).run()
-    assert taken == [[QUICK, LONG]] * 2  # a second of a run of milliseconds is too much
-    state.wall_s = 100.0
-    runner_of(state).run()
-    assert taken[2:] == [[QUICK, LONG]] * 2 + [[QUICK]] * 2
+    assert taken == [[], [], *again]
 
 
 def test_the_time_left_is_that_of_what_is_left(tmp_path: Path) -> None:
@@ -112,15 +107,6 @@ def test_the_time_left_is_that_of_what_is_left(tmp_path: Path) -> None:
     assert progress(state).left_s == 0
 
 
-def test_the_latest_is_told_with_its_speedup(tmp_path: Path) -> None:
-    state = verified(tmp_path / "a.jsonl")
-    assert progress(state).latest == ""
-    done(state, 1, "fused", 0.1, log_speedup=math.log(2.5))
-    assert progress(state).latest == "fused-cpu-float64-33x6x3 2.50×"
-    done(state, 2, "fused", 0.1)
-    assert progress(state).latest == "fused-cpu-float64-33x6x3"
-
-
 def test_a_benchmark_is_none_the_worse_for_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,10 +115,10 @@ def test_a_benchmark_is_none_the_worse_for_a_full_disk(
     state.note(Start(process=1, fullname=QUICK, outcome={"status": "ok"}))
     monkeypatch.setattr(runner.Runner, "_run_child", lambda *_: Exit(JOURNAL_LOST, False, ""))
     with pytest.raises(UserError, match="cannot be written"):
-        runner_of(state).run_process(1, [QUICK])
+        runner_of(state).run_process(1)
     assert state.current is not None
-    assert not state.has(1, QUICK)
-    state.note(Resume())
+    assert QUICK in state.left(1)
+    state.note(state.plan)
     assert state.current is None
 
 
@@ -141,7 +127,7 @@ def test_a_benchmark_counts_once_though_its_process_outlived_its_runner(tmp_path
     done(state, 1, QUICK, 0.1, median_s=1.0)
     outcome = {"kernel": QUICK, "status": "crashed"}
     state.note(Done(process=1, fullname=QUICK, outcome=outcome, sample={"median_s": 2.0}))
-    assert state.samples[QUICK] == {1: {"contended": False, "median_s": 1.0}}
+    assert state.samples(QUICK) == [{"contended": False, "median_s": 1.0}]
     assert not state.failures
 
 
@@ -152,7 +138,7 @@ def test_a_journal_of_other_code_is_one_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{line}\n")
     with pytest.raises(UserError, match=r"a\.jsonl holds others; remove it") as caught:
-        RunState(Journal(path)).read()
+        RunState(path).read()
     assert "\n" not in str(caught.value)
 
 
