@@ -13,7 +13,7 @@ from ..common.errors import UserError
 from ..common.units import format_bytes, format_time
 from ..machine.devices import DEVICES, device_of, unavailable_reason
 from ..store.schema import Ceilings
-from .grid import GRIDS, WITH_PEERS
+from .grid import FIRST_KERNELS, GRIDS, WITH_PEERS
 from .selection import Selection
 
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
@@ -36,13 +36,12 @@ def full_name(entry: Benchmark) -> str:
     return f"bench/bench_kernels.py::bench_kernel[{entry.case.operation}-{entry.id}]"
 
 
-def cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
+def cases(selection: Selection) -> list[Case]:
     """Return the cases of a grid with its axes replaced, each once, in the grid's order.
 
-    An axis given on the command line takes the place of the grid's own in every block. With each
-    case come the kernels that its blocks name; None where one names none.
+    An axis given on the command line takes the place of the grid's own in every block.
     """
-    found: dict[Case, frozenset[str] | None] = {}
+    found: dict[Case, None] = {}
     wanted = selection.operation or OPERATIONS
     rows, features, outputs = selection.batch, selection.features, selection.outputs
     for block in GRIDS[selection.grid]:
@@ -57,10 +56,8 @@ def cases(selection: Selection) -> dict[Case, frozenset[str] | None]:
             selection.dtype or block.dtypes,
             sizes,
         ):
-            case = Case(operation, device, dtype, *size, seed=selection.seed)
-            others, own = found.get(case, frozenset()), block.kernels
-            found[case] = None if others is None or own is None else others | own
-    return found
+            found[Case(operation, device, dtype, *size, seed=selection.seed)] = None
+    return list(found)
 
 
 def planned(selection: Selection) -> list[Benchmark]:
@@ -70,9 +67,9 @@ def planned(selection: Selection) -> list[Benchmark]:
     """
     plan = [
         Benchmark(kernel, case)
-        for case, named in cases(selection).items()
+        for case in cases(selection)
         for kernel in KERNELS.values()
-        if kernel.operation == case.operation and _is_wanted(kernel, case, named, selection)
+        if kernel.operation == case.operation and _is_wanted(kernel, case, selection)
     ]
     if not plan:
         raise UserError(
@@ -82,15 +79,14 @@ def planned(selection: Selection) -> list[Benchmark]:
     return plan
 
 
-def _is_wanted(
-    kernel: Kernel, case: Case, named: frozenset[str] | None, selection: Selection
-) -> bool:
+def _is_wanted(kernel: Kernel, case: Case, selection: Selection) -> bool:
     if selection.kernel:
         return kernel.name in selection.kernel
     if case.device not in kernel.devices:
         return False
-    if named is not None and kernel.built_in:
-        return kernel.name in named
+    first = FIRST_KERNELS.get(selection.grid, {}).get(case.operation)
+    if first is not None and kernel.built_in:
+        return kernel.name in first
     return not kernel.peer or selection.grid in WITH_PEERS
 
 
@@ -99,13 +95,6 @@ class Outcome(SimpleNamespace):
 
     Its names are those of a run file's columns, of which `store` alone lists which there are.
     """
-
-    status: str
-    reason: str | None
-    predicted_peak_bytes: int
-    flops: int
-    bytes_moved: int
-    warnings: list[str]
 
     def columns(self) -> dict[str, Any]:
         """Return them as plain JSON."""

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     axes = Selection.from_args(arguments, GRID)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
-    planned = list(cases(replace(axes, operation=("gradient",))))
+    planned = cases(replace(axes, operation=("gradient",)))
     kernels = axes.kernel or DEFAULT_KERNELS
     plan = Plan(planned, kernels, "weak" if arguments.weak else "strong", arguments.rounds)
     rank, first = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK"))
