@@ -129,10 +129,9 @@ def _benchmark(state: RunState, name: str, columns: dict[str, Any]) -> dict[str,
     data = [sample["median_s"] for sample in uncontended(samples)]
     for value in data:
         stats.update(value)
-    found = {key: getattr(stats, key) for key in stats.fields}
     return {
         **state.timings(name)[0].benchmark,
-        "stats": {**found, "iterations": 1, "data": data},
+        "stats": {**stats.as_dict(), "iterations": 1, "data": data},
         "extra_info": columns,
         "samples": samples,
     }

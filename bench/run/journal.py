@@ -205,36 +205,29 @@ class RunProgress:
 
 
 def progress(state: RunState) -> RunProgress:
-    """Return how far a run is."""
-    wanted, timed = state.plan.wanted, state.timed
-    ends = (state.failures.get(name) or state.ended[name].get(0) for name in wanted)
-    taken = (min(len(state.samples(name)), state.processes_of(name)) for name in timed)
-    return RunProgress(
-        total=len(wanted) + sum(map(state.processes_of, timed)),
-        done=sum(0 in state.ended[name] for name in wanted) + sum(taken),
-        process=state.current.process if state.current else 0,
-        statuses=Counter(end.outcome["status"] for end in ends if end is not None),
-        contended=sum(one["contended"] for name in timed for one in state.samples(name)),
-        wall_s=state.wall_s,
-        left_s=seconds_left(state),
-    )
-
-
-def seconds_left(state: RunState) -> float | None:
-    """Return about how long what is left takes, by what was done; None where nothing was.
+    """Return how far a run is, and by what was done how long the rest takes.
 
     A benchmark that was timed takes as long in each further process, another as long as all others
     on average.
     """
-    spent = [event.seconds for event in state.ends]
-    if not sum(spent):
-        return None
-    usual, left = fmean(spent), 0.0
-    for name in state.timed:
-        mine = [event.seconds for event in state.timings(name)]
-        left += usual * (0 not in state.ended[name])
-        left += fmean(mine or [usual]) * max(0, state.processes_of(name) - len(mine))
-    return left * state.wall_s / sum(spent)
+    wanted, timed = state.plan.wanted, state.timed
+    ends = (state.failures.get(name) or state.ended[name].get(0) for name in wanted)
+    left = [name for process in range(state.plan.processes + 1) for name in state.left(process)]
+    total = len(wanted) + sum(map(state.processes_of, timed))
+    spent, left_s = [end.seconds for end in state.ends], None
+    if sum(spent):
+        usual = [fmean(spent)]
+        each = {name: fmean([e.seconds for e in state.timings(name)] or usual) for name in timed}
+        left_s = sum(each[name] for name in left) * state.wall_s / sum(spent)
+    return RunProgress(
+        total=total,
+        done=total - len(left),
+        process=state.current.process if state.current else 0,
+        statuses=Counter(end.outcome["status"] for end in ends if end is not None),
+        contended=sum(one["contended"] for name in timed for one in state.samples(name)),
+        wall_s=state.wall_s,
+        left_s=left_s,
+    )
 
 
 def seconds_per_sample(folder: Path, machine: str) -> float | None:
