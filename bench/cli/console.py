@@ -37,8 +37,7 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
     console.print(f"{counted(sum(last.statuses.values()), 'benchmark')}: {counts}")
     if last.wall_s:
-        disturbed = f"; {counted(last.contended, 'measurement')} disturbed by other work"
-        console.print(f"{as_minutes(last.wall_s)}{disturbed * (last.contended > 0)}")
+        console.print(as_minutes(last.wall_s))
 
 
 @contextmanager

@@ -47,15 +47,9 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
 
 
 def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the results of one process, and how much of it other work disturbed."""
-    console = Console(highlight=False)
+    """Print the results of one process."""
     frame = typed_frame({**row, "warnings": "; ".join(row["warnings"]) or None} for row in rows)
-    print_results(frame, console)
-    if disturbed := int((frame["contended_processes"] > 0).sum()):
-        console.print(
-            f"{disturbed} of {units.counted(len(rows), 'benchmark')} were disturbed by other work "
-            "on this machine; measure again when it is idle"
-        )
+    print_results(frame, Console(highlight=False))
 
 
 def print_results(frame: pd.DataFrame, console: Console) -> None:
@@ -63,6 +57,11 @@ def print_results(frame: pd.DataFrame, console: Console) -> None:
     notes = frame["reason"].where(frame["status"] != "ok", frame["warnings"])
     ranked = frame.assign(note=notes).sort_values(["median_s", "kernel"])
     print_by_size(console, ranked, RESULTS)
+    if disturbed := int((frame["contended_processes"] > 0).sum()):
+        console.print(
+            f"{disturbed} of {units.counted(len(frame), 'benchmark')} were disturbed by other work "
+            "on this machine; measure again when it is idle"
+        )
 
 
 def print_by_size(console: Console, frame: pd.DataFrame, columns: Sequence[Column]) -> None:

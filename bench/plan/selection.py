@@ -70,9 +70,9 @@ class Selection:
 
     def as_arguments(self) -> list[str]:
         """Return it as the options that give it again, for a child process."""
-        values = {axis.name: getattr(self, axis.name) for axis in fields(self)}
+        values = {axis.name.replace("_", "-"): getattr(self, axis.name) for axis in fields(self)}
         return [
-            f"{_flag(name)}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+            f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in values.items()
             if value is not None
         ]
@@ -82,16 +82,11 @@ def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
     """Add every axis through argparse's `add_argument` or pytest's `addoption`."""
     for axis in fields(Selection):
         add_option(
-            _flag(axis.name),
+            f"--{axis.name.replace('_', '-')}",
             default=None if axis.name == "grid" else axis.default,
             type=axis.metadata["type"],
-            metavar=_flag(axis.name).removeprefix("--").upper(),
             help=axis.metadata["help"].format(grid=grid),
         )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] | None:

@@ -92,8 +92,6 @@ def _speedup_columns(name: str, found: Estimate) -> dict[str, float | None]:
 
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
-    session, plan = state.session, state.plan
-    assert session is not None  # without one no benchmark has ended
     samples = {name: state.samples(name) for name in state.timed}
     prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
     phases = [name for name in Cost.model_fields if name != "wall_s"]
@@ -102,19 +100,17 @@ def compose(state: RunState) -> dict[str, Any]:
         name: summarise(state.ended[name][0].outcome, samples[name], prior)
         if name in samples
         else _without_numbers(state.failures[name])
-        for name in plan.wanted
+        for name in state.plan.wanted
     }
     return {
-        "machine_info": session.machine_info,
-        "commit_info": session.commit_info,
+        **state.head,
         "benchmarks": [_benchmark(state, name, columns[name]) for name in samples],
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
         "cost": {"wall_s": state.wall_s, **spent},
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
-        **session.surroundings,
-        "settings": session.surroundings["settings"] | {"processes": plan.processes},
+        "settings": state.head["settings"] | {"processes": state.plan.processes},
     }
 
 

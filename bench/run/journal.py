@@ -39,11 +39,9 @@ class Plan(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Event):
-    """Where and how a measuring process runs."""
+    """Where and how a run is measured, as its file says it; by its first process."""
 
-    machine_info: dict[str, Any]
-    commit_info: dict[str, Any]
-    surroundings: dict[str, Any]
+    head: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ class RunState:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.plan = Plan(wanted=[], arguments=[], processes=0)
-        self.session: Session | None = None  # before the first process is ready
+        self.head: dict[str, Any] = {}  # of the run's file; empty before a process is ready
         self.current: Start | None = None  # the benchmark that has started and not ended
         self.ended = defaultdict[str, dict[int, Done]](dict)  # by name and process
         self.failures: dict[str, Done] = {}  # by name, those that have no numbers
@@ -98,7 +96,7 @@ class RunState:
                 case Plan():
                     self.plan, self.current = event, None
                 case Session():
-                    self.session = event
+                    self.head = event.head
                 case Done():
                     self._end(event)
                 case Start():
@@ -199,7 +197,6 @@ class RunProgress:
     done: int = 0
     process: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
-    contended: int = 0
     wall_s: float = 0.0
     left_s: float | None = None  # about how long the rest takes
 
@@ -224,7 +221,6 @@ def progress(state: RunState) -> RunProgress:
         done=total - len(left),
         process=state.current.process if state.current else 0,
         statuses=Counter(end.outcome["status"] for end in ends if end is not None),
-        contended=sum(one["contended"] for name in timed for one in state.samples(name)),
         wall_s=state.wall_s,
         left_s=left_s,
     )

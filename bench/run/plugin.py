@@ -32,11 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the axes, and what the runner tells its processes."""
     group = parser.getgroup("mlr", "mlr: which cases to measure")
     add_axes(group.addoption)
-    for name, kind, text in (
-        ("journal", str, "the file that says what is left to measure, and gets the results"),
-        ("process", int, "0 verifies and measures memory, 1 … only time"),
-    ):
-        group.addoption(f"--mlr-{name}", type=kind, help=f"of a run: {text}")
+    group.addoption("--mlr-journal", type=Path, help="of a run: what is left, and the results")
+    group.addoption("--mlr-process", type=int, help="of a run: 0 verifies, the others time")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,9 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(path).absolute().parent if path else None
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise pytest.UsageError(f"--benchmark-json needs a folder that can be written; got {path}")
-    record = Recorder(axes, config.getoption("mlr_journal"), config.getoption("mlr_process"))
-    record.few_rounds = config.getoption("benchmark_min_rounds", MIN_ROUNDS) == MIN_ROUNDS
-    config.stash[RECORD] = record
+    few_rounds = config.getoption("benchmark_min_rounds", MIN_ROUNDS) == MIN_ROUNDS
+    of_run = config.getoption("mlr_journal"), config.getoption("mlr_process")
+    record = config.stash[RECORD] = Recorder(axes, *of_run, few_rounds=few_rounds)
     if record.state is None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(THREADS)  # as in a run; the environment of its processes says so
 

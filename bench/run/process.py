@@ -131,9 +131,8 @@ class WorkerProcess:
         return event
 
     def events(self) -> Iterator[Event]:
-        """Yield what it reports until its end."""
-        while (event := self.read()) is not None:
-            yield event
+        """Return what it reports until its end."""
+        return iter(self.read, None)
 
     def ask(self, question: Event) -> Event | None:
         """Hand it a question and return the event that answers it; None where it has ended."""

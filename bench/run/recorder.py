@@ -29,20 +29,21 @@ SLOW_ROUNDS = 2
 class Recorder:
     """What became of every benchmark so far, and the journal that it is written to at once."""
 
-    def __init__(self, axes: Selection, journal: str | None, process: int | None) -> None:
+    def __init__(
+        self, axes: Selection, journal: Path | None, process: int | None, few_rounds: bool
+    ) -> None:
         self.axes = axes
         self.process = process  # 0 verifies, the others time; None without a runner, for both
-        self.state = RunState(Path(journal)) if journal else None  # of the run, if this is of one
-        self.few_rounds = True  # of a slow call; not where the command line asks for rounds
+        self.state = RunState(journal) if journal else None  # of the run, if this is of one
+        self.few_rounds = few_rounds  # of a slow call; not where the command line asks for rounds
         self.outcomes: dict[str, Outcome] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self._parent = os.getppid()
         self._ceilings: dict[str, Ceilings] = {}
         if self.state is not None:
             self.state.read()
-            if self.state.session is not None:
-                known = self.state.session.surroundings["machine"]["ceilings"]
-                self._ceilings = {device: Ceilings(**found) for device, found in known.items()}
+            known = self.state.head["machine"]["ceilings"] if self.state.head else {}
+            self._ceilings = {device: Ceilings(**found) for device, found in known.items()}
 
     def ceilings(self, device: str) -> Ceilings | None:
         """Measure a device's ceilings on first use; None where there is no such device."""
@@ -54,12 +55,12 @@ class Recorder:
 
     def begin(self, devices: set[str]) -> None:
         """Note where and how a run is measured, before the first benchmark of its first process."""
-        if self.state is not None and self.state.session is None:
+        if self.state is not None and not self.state.head:
             for device in devices:
                 self.ceilings(device)
             machine, commit = pytest_benchmark_generate_machine_info(), get_commit_info()
-            here = self.surroundings()
-            self._note(Session(machine_info=machine, commit_info=commit, surroundings=here))
+            head = {"machine_info": machine, "commit_info": commit, **self.surroundings()}
+            self._note(Session(head=head))
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""

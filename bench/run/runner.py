@@ -92,7 +92,7 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
             "give the same axes, or leave --resume out"
         )
     now = get_commit_info().get("id")
-    if state.session is not None and (then := state.session.commit_info.get("id")) != now:
+    if state.head and (then := state.head["commit_info"].get("id")) != now:
         raise UserError(
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "
             "one out, or leave --resume out"

@@ -31,7 +31,7 @@ def main() -> int:
     run = build_run(["gradient"], [(7, 3, 2)], processes=2)
     known = {entry["extra_info"]["kernel"]: entry for entry in run["benchmarks"]}
     surroundings = {name: run[name] for name in ("machine", "settings", "packages")}
-    note(state, Session(machine_info={}, commit_info=get_commit_info(), surroundings=surroundings))
+    note(state, Session(head=surroundings | {"commit_info": get_commit_info()}))
     for name in state.left(process):
         kernel = name.partition("[gradient-")[2].partition("-")[0]
         entry = known[kernel] | {"fullname": name}

@@ -158,7 +158,7 @@ def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
     plan = {"wanted": names, "arguments": TINY.as_arguments(), "processes": 2}
     others = {"processes": 3, "wanted": names[:1]}
     state.note(Plan(**plan | {k: v for k, v in others.items() if k == differs}))
-    state.note(Session(machine_info={}, commit_info={"id": "another"}, surroundings={}))
+    state.note(Session(head={"commit_info": {"id": "another"}}))
     before = state.path.read_bytes()
     said = "of one commit; the unfinished one is of another" if differs == "commit" else "same case"
     with pytest.raises(UserError, match=said):
