@@ -92,7 +92,8 @@ def _speedup_columns(name: str, found: Estimate) -> dict[str, float | None]:
 
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
-    samples = {name: state.samples(name) for name in state.timed}
+    timings = {name: state.timings(name) for name in state.timed}
+    samples = {name: [end.sample for end in ends] for name, ends in timings.items()}
     prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
@@ -104,7 +105,7 @@ def compose(state: RunState) -> dict[str, Any]:
     }
     return {
         **state.head,
-        "benchmarks": [_benchmark(state, name, columns[name]) for name in samples],
+        "benchmarks": [_benchmark(ends, columns[name]) for name, ends in timings.items()],
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
@@ -119,14 +120,14 @@ def _without_numbers(failed: Done) -> dict[str, Any]:
     return failed.outcome | {"reason": f"{where}{failed.outcome['reason']}"}
 
 
-def _benchmark(state: RunState, name: str, columns: dict[str, Any]) -> dict[str, Any]:
+def _benchmark(timings: Sequence[Done], columns: dict[str, Any]) -> dict[str, Any]:
     """Return pytest-benchmark's entry of a benchmark; each datum is the median of one process."""
-    samples, stats = state.samples(name), Stats()
+    samples, stats = [end.sample for end in timings], Stats()
     data = [sample["median_s"] for sample in uncontended(samples)]
     for value in data:
         stats.update(value)
     return {
-        **state.timings(name)[0].benchmark,
+        **timings[0].benchmark,
         "stats": {**stats.as_dict(), "iterations": 1, "data": data},
         "extra_info": columns,
         "samples": samples,

@@ -159,10 +159,6 @@ class RunState:
         """Return the ends of a benchmark in the processes that timed it, in their order."""
         return [event for event in self.ended[name].values() if event.sample]
 
-    def samples(self, name: str) -> list[dict[str, Any]]:
-        """Return what these processes have measured."""
-        return [event.sample for event in self.timings(name)]
-
     def processes_of(self, name: str) -> int:
         """Return how many processes time a benchmark: few, where one call takes long at the least.
 
@@ -183,7 +179,7 @@ class RunState:
         def is_wanted(name: str) -> bool:
             if process <= self.plan.processes:
                 return process <= self.processes_of(name)
-            calm = sum(not sample["contended"] for sample in self.samples(name))
+            calm = sum(not event.sample["contended"] for event in self.timings(name))
             return calm < self.processes_of(name)
 
         return [n for n in self.timed if process not in self.ended[n] and is_wanted(n)]

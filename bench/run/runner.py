@@ -67,7 +67,8 @@ def run_plan(
     state.note(what)
     path = None
     try:
-        Runner(state, pinned_environment(os.environ) if pinned else dict(os.environ), show).run()
+        env = pinned_environment(os.environ) if pinned else dict(os.environ)
+        Runner(state, env | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, show).run()
         show(progress(state))
         path = _store(results, compose(state))
     finally:
@@ -139,8 +140,7 @@ class Runner(NamedTuple):
             *(["--benchmark-disable"] if number == 0 else []),
             *self.state.plan.arguments,
         ]
-        env = {**self.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:
+        with WorkerProcess(command, CASE_TIMEOUT_S, env=self.environment, reports=False) as worker:
             current = self.state.current
             while not worker.wait(POLL_S):
                 self.state.read()

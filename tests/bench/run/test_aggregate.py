@@ -10,17 +10,9 @@ from bench.run.aggregate import summarise, uncontended, warnings
 
 
 def sample(number: int = 1, **changed: Any) -> dict[str, Any]:
-    usual = {
-        **{
-            "process": number,
-            "median_s": 1e-3,
-            "rounds": 50,
-            "paired_s": 1e-3,
-            "cpu_utilisation": 1.0,
-        },
-        **{"log_speedup": math.log(2), "abba_blocks": 6, "contended": False},
-    }
-    return usual | changed
+    usual = {"process": number, "median_s": 1e-3, "rounds": 50, "paired_s": 1e-3}
+    usual |= {"log_speedup": math.log(2), "abba_blocks": 6, "cpu_utilisation": 1.0}
+    return usual | {"contended": False} | changed
 
 
 OUTCOME: dict[str, Any] = {"status": "ok", "roofline_s": 1e-4, "warnings": []}

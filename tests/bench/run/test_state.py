@@ -127,7 +127,8 @@ def test_a_benchmark_counts_once_though_its_process_outlived_its_runner(tmp_path
     done(state, 1, QUICK, 0.1, median_s=1.0)
     outcome = {"kernel": QUICK, "status": "crashed"}
     state.note(Done(process=1, fullname=QUICK, outcome=outcome, sample={"median_s": 2.0}))
-    assert state.samples(QUICK) == [{"contended": False, "median_s": 1.0}]
+    (timing,) = state.timings(QUICK)
+    assert timing.sample == {"contended": False, "median_s": 1.0}
     assert not state.failures
 
 
