@@ -12,12 +12,8 @@ from .run.plugin import RECORD
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Show what pytest-benchmark's table has no column for: speedup, memory, error, reasons."""
     record = config.stash[RECORD]
-    rows = [
-        record.results.get(name, {**outcome.columns(), "median_s": None})
-        for name, outcome in record.outcomes.items()
-    ]
-    if record.state is None and rows:
+    if record.state is None and record.results:
         from .cli.results import print_session  # of no use to the processes of a run
 
         terminalreporter.write_line("")
-        print_session(rows)
+        print_session(list(record.results.values()))

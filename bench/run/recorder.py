@@ -37,7 +37,7 @@ class Recorder:
         self.state = RunState(journal) if journal else None  # of the run, if this is of one
         self.few_rounds = few_rounds  # of a slow call; not where the command line asks for rounds
         self.outcomes: dict[str, Outcome] = {}
-        self.results: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, dict[str, Any]] = {}  # with the columns of a sample, if any
         self._parent = os.getppid()
         self._ceilings: dict[str, Ceilings] = {}
         if self.state is not None:
@@ -94,6 +94,7 @@ class Recorder:
                 if self.process != 0:
                     measured = self._sample(entry, outcome, name, benchmark, spent)
         self.outcomes[name] = outcome
+        self.results.setdefault(name, {**outcome.columns(), "median_s": None})
         self._note(Done(**begun, **measured, outcome=outcome.columns(), spent=dict(spent)))
         if not tried:
             pytest.skip(f"{outcome.status}: {outcome.reason}")
