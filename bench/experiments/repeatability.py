@@ -1,9 +1,7 @@
-"""Run several times over: do whole runs agree with each other, and with torch's Timer?"""
+"""Whole runs held against each other, against a known ratio, and against torch's Timer."""
 
-import argparse
 import math
 import statistics
-import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +14,11 @@ from torch.utils.benchmark import Timer
 
 from mlr import OPERATIONS, Problem, check, load_kernels
 
-from ..common.errors import UserError
-from ..common.paths import RESULTS
+from ..gate.gate import Show
 from ..machine.devices import Call
-from ..machine.info import machine_slug
 from ..measure.timing import repeats_of, time_batch, warm_up
 from ..plan.benchmark import planned
-from ..plan.selection import Selection, add_axes
+from ..plan.selection import Selection
 from ..report.markdown import render_template
 from ..run.runner import run_plan
 from ..store.files import atomic_write
@@ -46,7 +42,7 @@ class Found(NamedTuple):
     apart: pd.DataFrame
 
 
-def repeat(axes: Selection, count: int, processes: int, *, pinned: bool) -> tuple[Found, Run]:
+def repeat(axes: Selection, count: int, processes: int, show: Show) -> tuple[Found, Run]:
     """Run the same cases `count` times over, one run after another; return also the last run."""
     own = replace(axes, kernel=tuple(sorted({entry.kernel.name for entry in planned(axes)})))
     load_kernels(TWICE_FILE)
@@ -62,11 +58,10 @@ def repeat(axes: Selection, count: int, processes: int, *, pinned: bool) -> tupl
     frames = []
     with TemporaryDirectory(prefix="mlr-repeat-") as folder:
         for number in range(count):
+            show(f"run {number + 1} of {count}")
             for one in (known, own):
                 out = Path(folder, f"{number}-{one is own}")
-                path = run_plan(
-                    planned(one), one, out, lambda _: None, processes=processes, pinned=pinned
-                )
+                path = run_plan(planned(one), one, out, lambda _: None, processes=processes)
                 frames.append(load_frame([path]).assign(number=number, own=one is own))
         run = load_run(path)
     rows = pd.concat(frames, ignore_index=True)
@@ -143,32 +138,36 @@ def promises(found: Found) -> pd.DataFrame:
     share, held, centre = (sd <= 0.05).mean(), found.known["holds"].mean(), found.known["speedup"]
     logs = np.log(found.apart["ratio"])
     worst = found.apart.loc[logs.abs().idxmax()]
-    rows = {
-        "at least 95% of the cases repeat within 5%": (
+    rows = [
+        (
+            "at least 95% of the cases repeat within 5%",
             f"{share:.1%} of {len(sd)} (stock way: {(stock <= 0.05).mean():.1%})",
             share >= 0.95,
         ),
-        "all cases repeat within 10%": (
+        (
+            "all cases repeat within 10%",
             f"worst {sd.max():.1%} (stock way: {stock.max():.1%})",
             sd.max() <= 0.10,
         ),
-        "the median case repeats within 2.5%": (
+        (
+            "the median case repeats within 2.5%",
             f"{sd.median():.2%} (stock way: {stock.median():.1%})",
             sd.median() <= 0.025,
         ),
-        "at least 90% of the intervals hold a known ratio": (
+        (
+            "at least 90% of the intervals hold a known ratio",
             f"{held:.1%} of {len(centre)} intervals hold {TRUE_SPEEDUP}; "
             f"median centre {centre.median():.4f}",
             held >= 0.90,
         ),
-        "times agree with torch.utils.benchmark.Timer within 3% (geometric mean)": (
+        (
+            "times agree with torch.utils.benchmark.Timer within 3% (geometric mean)",
             f"{math.expm1(logs.mean()):+.2%} over {len(logs)} cases, "
             f"worst {worst['ratio'] - 1:+.1%} ({worst['kernel']}, {worst['case']})",
             abs(logs.mean()) <= math.log1p(0.03),
         ),
-    }
-    table = pd.DataFrame.from_dict(rows, "index", columns=["measured", "kept"])
-    return table.rename_axis("promise").reset_index()
+    ]
+    return pd.DataFrame(rows, columns=["promise", "measured", "kept"])
 
 
 def write_proof(found: Found, run: Run, path: Path) -> None:
@@ -177,31 +176,3 @@ def write_proof(found: Found, run: Run, path: Path) -> None:
         "repeatability", title=path.stem, run=run, promises=promises(found), **found._asdict()
     )
     atomic_write(path, text + "\n")
-
-
-def main() -> int:
-    """Measure, write what was found, and return 0 where every promise was kept."""
-    parser = argparse.ArgumentParser(
-        "python -m bench.experiments.repeatability", description=__doc__
-    )
-    add = parser.add_argument
-    add_axes(add, "smoke")
-    add("--processes", type=int, default=5, help="of each run (default: 5)")
-    add("--runs", type=int, default=4, help="how many (default: 4)")
-    add("--out", type=Path, default=RESULTS / "repeatability", help="where to")
-    add("--no-pinned-env", action="store_true", help="leave the threads and the allocator as found")
-    given = parser.parse_args()
-    try:
-        axes = Selection.from_args(given, "smoke")
-        found, run = repeat(axes, given.runs, given.processes, pinned=not given.no_pinned_env)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
-    path = given.out / f"{machine_slug()}{'-no_pinned_env' * given.no_pinned_env}.md"
-    write_proof(found, run, path)
-    table = promises(found)
-    print(table.to_markdown(index=False), path, sep="\n\n")
-    return 0 if table["kept"].all() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,8 +14,7 @@ from ...common.paths import RESULTS
 from ...common.units import counted
 from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
-from ...experiments.gate_power import section as gate_power
-from ...experiments.gate_power.analysis import read_trials
+from ...experiments.gate_power import analysis as gate_power
 from ...report import publishing
 from ...report.build import Keep, write_report, write_table
 from ...report.subject import Subject
@@ -97,7 +96,10 @@ def _runs_of(results: Path) -> list[Path]:
 
 def others(results: Path) -> list[Subject]:
     """Return what a results folder has beside its runs."""
-    trials = {path.stem: read_trials(path) for path in sorted((results / "gate").glob("*.jsonl"))}
+    trials = {
+        path.stem: gate_power.read_trials(path)
+        for path in sorted((results / "gate").glob("*.jsonl"))
+    }
     return [
         convergence.subject(ConvergenceRun.latest(results / "convergence")),
         scaling.subject(ScalingRun.latest(results / "scaling")),

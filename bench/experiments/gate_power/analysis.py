@@ -1,30 +1,46 @@
-"""The stored trials of the gate, one JSON object a line -> error rates of its and others' rules.
+"""The stored trials of the gate -> error rates of its and others' rules, and what a report tells.
 
-One file holds the trials of one machine. Needs no torch.
+A file has the trials of one machine, one JSON object a line. Needs no torch.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 from scipy import special
 
-from ...common.errors import UserError
+from ...common.errors import UserError, single_line
 from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
+from ...report.markdown import escape, markdown_table, render_template
+from ...report.style import COLOURS, GREY, label
+from ...report.subject import Section, Subject, safe
 from ...stats.estimators import hodges_lehmann
 from ...store.files import first_error
 
-UNCHANGED = ("a_a", "a_a_loaded")
-# The share by which head code is slowed in a trial of each kind: one case, or all of them.
-SLOWED_ALL = "slowdown-all-10"
-SLOWED_ONE = {"slowdown-5": 0.05, "slowdown-10": 0.10, "slowdown-20": 0.20}
-SLOWED = SLOWED_ONE | {SLOWED_ALL: 0.10}
+
+class Kind(NamedTuple):
+    """A kind of trial, as `trials.toml` explains it."""
+
+    slowed: float = 0.0
+    every_case: bool = False
+    loaded: bool = False
+    suite: str = "usual"
+
+
+CONTENT = tomllib.loads(Path(__file__).with_name("trials.toml").read_text(encoding="utf-8"))
+KINDS = {name: Kind(**how) for name, how in CONTENT["kind"].items()}
 MUTATION = "mutation"
-KINDS = (*UNCHANGED, *SLOWED, MUTATION)
+SLOWED = [name for name, kind in KINDS.items() if kind.slowed]
+SLOWED_ONE = [name for name in SLOWED if not KINDS[name].every_case]
+UNCHANGED = [name for name in KINDS if name not in (*SLOWED, MUTATION)]
+LOADED = [name for name in UNCHANGED if KINDS[name].loaded]
 GATE = "this gate"
 UNDECIDED = (ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY)
 
@@ -46,7 +62,7 @@ class CaseRecord(BaseModel):
 class Trial(BaseModel):
     """One trial, a whole gate."""
 
-    kind: Literal[KINDS]  # type: ignore[valid-type]
+    kind: Literal[*KINDS]  # type: ignore[valid-type]
     at: str
     commit: str | None
     exit_status: int
@@ -86,7 +102,7 @@ def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
             **trial.model_dump(include={"kind", "mutation", "exit_status", "wall_s"}),
             **{"trial": number, "case": name, "found_by": case.found_by},
             **{"timing": case.timing, "log_ratios": case.log_ratios},
-            "changed": trial.kind == SLOWED_ALL or name == trial.changed,
+            "changed": KINDS[trial.kind].every_case or name == trial.changed,
             "rule": f"pytest-benchmark {rule}" if ":" in rule else rule,
             "failed": name in failed,
         }
@@ -136,7 +152,7 @@ def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "rule": rule,
             "false alarms, unchanged": str(false_alarms(own, *UNCHANGED)),
-            "of them under load": str(false_alarms(own, "a_a_loaded")),
+            "of them under load": str(false_alarms(own, *LOADED)),
             "false alarms beside a slowed case": str(false_alarms(own, *SLOWED_ONE)),
             **{f"found, {kind}": str(power(own, kind)) for kind in SLOWED},
         }
@@ -153,7 +169,7 @@ def slow_downs(rows: pd.DataFrame) -> pd.DataFrame:
         logs = own.explode("log_ratios").dropna(subset="log_ratios").groupby("case")["log_ratios"]
         slower = logs.agg(lambda some: math.expm1(hodges_lehmann(list(some))))
         ends = slower.median(), slower.min(), slower.max()
-        found.append((kind, SLOWED[str(kind)], *ends, rate(own["timing"] == NO_REGRESSION)))
+        found.append((kind, KINDS[str(kind)].slowed, *ends, rate(own["timing"] == NO_REGRESSION)))
     return pd.DataFrame(found, columns=["kind", "meant", "median", "least", "most", "passed"])
 
 
@@ -177,3 +193,81 @@ def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(found)
+
+
+def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
+    """Return what a report tells of the gate's trials, by machine; it shows those of the most."""
+    frames = {machine: to_frame(some) for machine, some in trials.items() if some}
+    stems = {machine: f"{safe(machine)}-gate" for machine in frames}  # of the figures
+    most = max(frames, key=lambda machine: len(trials[machine]), default=None)
+    tables = [trials_table(rows, machine) for machine, rows in frames.items()]
+    return Subject(
+        sections=lambda paths: [
+            Section(
+                f"The gate on {single_line(name)}", trials_section(rows, paths.get(stems[name]))
+            )
+            for name, rows in frames.items()
+        ],
+        figures={stems[name]: partial(trials_figure, rows, name) for name, rows in frames.items()},
+        published={} if most is None else {"gate": stems[most]},
+        readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
+    )
+
+
+def _count(rows: pd.DataFrame) -> int:
+    return int(rows.loc[rows["kind"] != MUTATION, "trial"].nunique())
+
+
+def trials_table(rows: pd.DataFrame, machine: str) -> str:
+    """Return the table of a README: what each rule did, and on which machine."""
+    table = markdown_table(rates_table(rows))
+    return f"{table}\n\n{_count(rows)} trials on {escape(machine)}."
+
+
+def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
+    """Return the report's part on the gate's trials of one machine."""
+    still = rows[(rows["rule"] == GATE) & rows["kind"].isin(UNCHANGED)]
+    still = still.drop_duplicates("trial")
+    mutations = mutations_table(rows)
+    return render_template(
+        "gate_power",
+        cases=rows.loc[rows["kind"] != MUTATION, "case"].nunique(),
+        slowed_all=", ".join(kind for kind in SLOWED if KINDS[kind].every_case),
+        figure=figure,
+        rates=markdown_table(rates_table(rows)),
+        wall_s=still["wall_s"],
+        undecided=rate(still["exit_status"].isin(UNDECIDED)),
+        slow_downs=slow_downs(rows),
+        mutations=markdown_table(mutations) if len(mutations) else "",
+    )
+
+
+def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
+    """Draw the share of trials that each rule fails, by the size of the slow-down."""
+    figure = Figure(figsize=(8, 4.4))
+    figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
+    axes = figure.subplots()
+    for number, (rule, own) in enumerate(rows.groupby("rule", sort=False)):
+        slowed = [power(own, kind) for kind in SLOWED_ONE]
+        shares = pd.DataFrame([false_alarms(own, *UNCHANGED), *slowed])
+        shares = shares[shares["of"] > 0]
+        middle = shares["hits"] / shares["of"]
+        is_gate = rule == GATE
+        axes.errorbar(
+            shares.index + (number - 2.5) * 0.13, middle,
+            yerr=[middle - shares["low"], shares["high"] - middle], label=label(str(rule)),
+            color=("black", *COLOURS)[number % 8], marker="o" if is_gate else "s",
+            markersize=7 if is_gate else 5, capsize=2, linestyle="none",
+        )  # fmt: skip
+    names = ["unchanged", *(f"+{KINDS[kind].slowed:.0%}" for kind in SLOWED_ONE)]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("what one case was slowed by")
+    axes.set_ylabel("trials that fail: 95 % interval")
+    title = "Which rule stops a slow-down, and which raises false alarms?"
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    said = label(f"{machine}, {_count(rows)} trials")
+    figure.text(0.99, 0.005, said, ha="right", fontsize=7.5, color=GREY)
+    return figure

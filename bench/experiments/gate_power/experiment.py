@@ -1,16 +1,13 @@
-"""Trials of the gate, each a whole gate whose truth is known.
+"""Trials of the gate, each a whole gate whose truth is known; `trials.toml` says of which kinds.
 
-In some the head is the base, while a second process may load one core on and off; in others a copy
-of the head is slower in every call of one case or of all; in others a mistake is put into one
-kernel, beside one that has none. In trials without a mistake each version is also run once the way
-of other tools, one process after the other, and judged by their rules. Trials are appended to one
-file as they end; more can be added on any day.
+In trials without a mistake each version is also run once the way of other tools, one process after
+the other, and judged by their rules. Trials are appended to one file as they end; more can be added
+on any day.
 """
 
 import inspect
 import random
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -32,21 +29,18 @@ from ...gate.versions import PACKAGE, checkout_versions
 from ...machine.info import machine_slug
 from ...run.process import WorkerProcess
 from ...store.files import append_line
-from .analysis import MUTATION, SLOWED, SLOWED_ALL, SLOWED_ONE, CaseRecord, Trial, read_trials
+from .analysis import CONTENT, KINDS, MUTATION, CaseRecord, Trial, read_trials
 from .worker import put_delays
 
 Rounds = Sequence[float]  # the seconds of the rounds of one process
-# Ten cases, dispatch-bound to arithmetic, each of a kernel of its own.
-SUITE = tuple(
-    KernelCase(kernel, Case(operation, "cpu", "float64", *size))
-    for operation, size, kernels in (
-        ("gradient", (100, 64, 32), ("matmul", "einsum", "factored_einsum", "outer_sum",
-                                     "autograd", "func_vjp")),
-        ("step", (1_000, 6, 3), ("fused_addmm", "matmul_update", "torch_nn", "kron_update")),
-    )
-    for kernel in kernels
-)  # fmt: skip
-MUTATIONS_FILE = Path(__file__).with_name("mutations.toml")
+SUITES = {
+    name: [
+        KernelCase(kernel, Case(device="cpu", **group["case"]))
+        for group in groups
+        for kernel in group["kernels"]
+    ]
+    for name, groups in CONTENT["suite"].items()
+}
 LOAD = """
 import random, time
 chance = random.Random({seed})
@@ -78,8 +72,7 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = [
-    Mutation(**one | {"case": Case(device="cpu", **one["case"])})
-    for one in tomllib.loads(MUTATIONS_FILE.read_text(encoding="utf-8"))["mutation"]
+    Mutation(**one | {"case": Case(device="cpu", **one["case"])}) for one in CONTENT["mutation"]
 ]
 
 
@@ -93,15 +86,15 @@ def run_trials(kind: str, count: int, folder: Path, show: Show) -> Path:
     return path
 
 
-def run_trial(kind: str, number: int, show: Show, mutation: Mutation | None) -> Trial:
-    """Compare the working tree with a copy of it that is changed as the kind says."""
-    cases: Sequence[KernelCase] = SUITE
-    one = random.Random(number).choice(SUITE)
-    slowed = SUITE if kind == SLOWED_ALL else [one] if kind in SLOWED_ONE else []
+def run_trial(name: str, number: int, show: Show, mutation: Mutation | None) -> Trial:
+    """Compare the working tree with a copy of it that is changed as the kind of trial says."""
+    kind = KINDS[name]
+    cases = SUITES[kind.suite]
+    changed = [random.Random(number).choice(cases)] if kind.slowed else []
     baselines = {}
     load = [sys.executable, "-c", LOAD.format(seed=number)]
     with (
-        WorkerProcess(load, 3_600, reports=False) if kind == "a_a_loaded" else nullcontext(),
+        WorkerProcess(load, 3_600, reports=False) if kind.loaded else nullcontext(),
         TemporaryDirectory() as place,
     ):
         base, head = checkout_versions(None, None, Path(place), ROOT)
@@ -109,15 +102,16 @@ def run_trial(kind: str, number: int, show: Show, mutation: Mutation | None) -> 
         if mutation is not None:
             mutation.put_into(head.folder / PACKAGE)
             bystander = OPERATIONS[mutation.case.operation].baseline
-            cases = [KernelCase(name, mutation.case) for name in (mutation.kernel, bystander)]
-            one = cases[0]
+            cases = [KernelCase(kernel, mutation.case) for kernel in (mutation.kernel, bystander)]
+            changed = cases[:1]
         else:
-            put_delays(head.folder / PACKAGE, {case.kernel: SLOWED[kind] for case in slowed})
-            specs = [Spec({HEAD: str(version.folder)}, SUITE) for version in (base, head)]
+            slowed = cases if kind.every_case else changed
+            put_delays(head.folder / PACKAGE, {case.kernel: kind.slowed for case in slowed})
+            specs = [Spec({HEAD: str(version.folder)}, cases) for version in (base, head)]
             baselines = judge(*(run_block(spec, f"{__package__}.worker")[1] for spec in specs))
         verdict = run_gate(cases, base, head, Options(seed=number), show)
     return Trial(
-        kind=kind,
+        kind=name,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=get_commit_info().get("id"),
         exit_status=verdict.exit_status,
@@ -125,19 +119,18 @@ def run_trial(kind: str, number: int, show: Show, mutation: Mutation | None) -> 
         blocks=len(verdict.blocks),
         control=verdict.control.ratio if verdict.control else None,
         cases={case.benchmark.name: _record(case, verdict.blocks) for case in verdict.cases},
-        changed=one.name if kind in (*SLOWED_ONE, MUTATION) else None,
+        changed=None if kind.every_case or not changed else changed[0].name,
         mutation=mutation.name if mutation else None,
         baselines=baselines,
     )
 
 
 def _record(case: CaseVerdict, blocks: Sequence[Mapping[str, Any]]) -> CaseRecord:
-    name = case.benchmark.name
-    found = [block[name] for block in blocks if "log_ratio" in block.get(name, {})]
+    found = [block.get(case.benchmark.name, {}) for block in blocks]
     return CaseRecord(
         timing=case.timing,
         failures=[(one.metric, one.base, one.head) for one in case.failures],
-        log_ratios=[round(one["log_ratio"], 5) for one in found],
+        log_ratios=[round(one["log_ratio"], 5) for one in found if "log_ratio" in one],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from bench.experiments.gate_power.section import trials_figure, trials_section, trials_table
 
 from bench.common.errors import UserError
 from bench.experiments.gate_power.analysis import (
@@ -25,7 +26,6 @@ from bench.experiments.gate_power.analysis import (
     to_frame,
 )
 from bench.experiments.gate_power.experiment import BASELINE_DETECTORS, judge
-from bench.experiments.gate_power.section import trials_figure, trials_section, trials_table
 from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION
 from bench.store.files import append_line
 

@@ -12,7 +12,7 @@ from run_builder import FEW_KERNELS, build_run, fail, save
 
 from bench.common.errors import UserError
 from bench.convergence import section as convergence
-from bench.experiments.gate_power import section as gate_power
+from bench.experiments.gate_power import analysis as gate_power
 from bench.report.build import write_report
 from bench.report.publishing import check_readme, readme_blocks, update_readme
 from bench.store.runs import load_frame
