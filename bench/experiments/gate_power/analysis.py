@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from pydantic import BaseModel, ValidationError
 from scipy import special
 
@@ -42,7 +43,6 @@ SLOWED_ONE = [name for name in SLOWED if not KINDS[name].every_case]
 UNCHANGED = [name for name in KINDS if name not in (*SLOWED, MUTATION)]
 LOADED = [name for name in UNCHANGED if KINDS[name].loaded]
 GATE = "this gate"
-UNDECIDED = (ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY)
 
 
 class CaseRecord(BaseModel):
@@ -74,12 +74,6 @@ class Trial(BaseModel):
     mutation: str | None = None  # the mistake that was put into its kernel
     baselines: dict[str, list[str]] = {}  # the cases that the rule of each other tool fails
 
-    @property
-    def failed(self) -> list[str]:
-        """The cases that the gate fails."""
-        found = self.exit_status == ExitStatus.REGRESSION
-        return [name for name, case in self.cases.items() if found and case.found_by]
-
 
 def read_trials(path: Path) -> list[Trial]:
     """Read the trials done so far; a last line that a kill left unfinished does not count.
@@ -97,19 +91,23 @@ def read_trials(path: Path) -> list[Trial]:
 
 def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial, case and rule: whether the case was `changed`, and has `failed`."""
-    rows = [
-        {
-            **trial.model_dump(include={"kind", "mutation", "exit_status", "wall_s"}),
-            **{"trial": number, "case": name, "found_by": case.found_by},
-            **{"timing": case.timing, "log_ratios": case.log_ratios},
-            "changed": KINDS[trial.kind].every_case or name == trial.changed,
-            "rule": f"pytest-benchmark {rule}" if ":" in rule else rule,
-            "failed": name in failed,
-        }
-        for number, trial in enumerate(trials)
-        for rule, failed in ({GATE: trial.failed} | trial.baselines).items()
-        for name, case in trial.cases.items()
-    ]
+    rows = []
+    for number, trial in enumerate(trials):
+        of_trial = trial.model_dump(include={"kind", "mutation", "exit_status", "wall_s"})
+        stopped = trial.exit_status == ExitStatus.REGRESSION
+        by_gate = [name for name, case in trial.cases.items() if stopped and case.found_by]
+        rows += [
+            {
+                **of_trial,
+                **{"trial": number, "case": name, "found_by": case.found_by},
+                **{"timing": case.timing, "log_ratios": case.log_ratios},
+                "changed": KINDS[trial.kind].every_case or name == trial.changed,
+                "rule": f"pytest-benchmark {rule}" if ":" in rule else rule,
+                "failed": name in failed,
+            }
+            for rule, failed in ({GATE: by_gate} | trial.baselines).items()
+            for name, case in trial.cases.items()
+        ]
     return pd.DataFrame(rows)
 
 
@@ -164,13 +162,13 @@ def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
 def slow_downs(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row a kind of slow-down: what was meant, what the gate measured and passed."""
     slowed = rows[(rows["rule"] == GATE) & rows["changed"] & rows["kind"].isin(SLOWED)]
-    found = []
-    for kind, own in slowed.groupby("kind", sort=False):
-        logs = own.explode("log_ratios").dropna(subset="log_ratios").groupby("case")["log_ratios"]
-        slower = logs.agg(lambda some: math.expm1(hodges_lehmann(list(some))))
-        ends = slower.median(), slower.min(), slower.max()
-        found.append((kind, KINDS[str(kind)].slowed, *ends, rate(own["timing"] == NO_REGRESSION)))
-    return pd.DataFrame(found, columns=["kind", "meant", "median", "least", "most", "passed"])
+    logs = slowed.explode("log_ratios").dropna(subset="log_ratios")
+    by_case = logs.groupby(["kind", "case"], sort=False)["log_ratios"]
+    slower = by_case.agg(lambda some: math.expm1(hodges_lehmann(list(some))))
+    found = slower.groupby("kind", sort=False).agg(["median", "min", "max"])
+    passed = (slowed["timing"] == NO_REGRESSION).groupby(slowed["kind"]).agg(rate)
+    meant = [KINDS[str(kind)].slowed for kind in found.index]
+    return found.assign(meant=meant).join(passed.rename("passed")).reset_index()
 
 
 def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -214,20 +212,15 @@ def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
     )
 
 
-def _count(rows: pd.DataFrame) -> int:
-    return int(rows.loc[rows["kind"] != MUTATION, "trial"].nunique())
-
-
 def trials_table(rows: pd.DataFrame, machine: str) -> str:
     """Return the table of a README: what each rule did, and on which machine."""
-    table = markdown_table(rates_table(rows))
-    return f"{table}\n\n{_count(rows)} trials on {escape(machine)}."
+    count = rows.loc[rows["kind"] != MUTATION, "trial"].nunique()
+    return f"{markdown_table(rates_table(rows))}\n\n{count} trials on {escape(machine)}."
 
 
 def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
     """Return the report's part on the gate's trials of one machine."""
-    still = rows[(rows["rule"] == GATE) & rows["kind"].isin(UNCHANGED)]
-    still = still.drop_duplicates("trial")
+    still = rows[rows["kind"].isin(UNCHANGED)].drop_duplicates("trial")
     mutations = mutations_table(rows)
     return render_template(
         "gate_power",
@@ -236,7 +229,7 @@ def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
         figure=figure,
         rates=markdown_table(rates_table(rows)),
         wall_s=still["wall_s"],
-        undecided=rate(still["exit_status"].isin(UNDECIDED)),
+        undecided=rate(still["exit_status"].isin([ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY])),
         slow_downs=slow_downs(rows),
         mutations=markdown_table(mutations) if len(mutations) else "",
     )
@@ -248,26 +241,19 @@ def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
     figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
     axes = figure.subplots()
     for number, (rule, own) in enumerate(rows.groupby("rule", sort=False)):
-        slowed = [power(own, kind) for kind in SLOWED_ONE]
-        shares = pd.DataFrame([false_alarms(own, *UNCHANGED), *slowed])
-        shares = shares[shares["of"] > 0]
+        rates = [false_alarms(own, *UNCHANGED), *(power(own, kind) for kind in SLOWED_ONE)]
+        shares = pd.DataFrame(rates).query("of > 0")
         middle = shares["hits"] / shares["of"]
-        is_gate = rule == GATE
         axes.errorbar(
             shares.index + (number - 2.5) * 0.13, middle,
             yerr=[middle - shares["low"], shares["high"] - middle], label=label(str(rule)),
-            color=("black", *COLOURS)[number % 8], marker="o" if is_gate else "s",
-            markersize=7 if is_gate else 5, capsize=2, linestyle="none",
+            color=("black", *COLOURS)[number % 8], fmt="o", capsize=2,
         )  # fmt: skip
-    names = ["unchanged", *(f"+{KINDS[kind].slowed:.0%}" for kind in SLOWED_ONE)]
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("what one case was slowed by")
-    axes.set_ylabel("trials that fail: 95 % interval")
-    title = "Which rule stops a slow-down, and which raises false alarms?"
+    axes.set_xticks(range(1 + len(SLOWED_ONE)), ["unchanged", *SLOWED_ONE])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set(ylim=(-0.03, 1.03), ylabel="trials that fail: 95 % interval")
+    title = "Which rule stops a slow-down of one case, and which raises false alarms?"
     figure.suptitle(title, x=0.01, ha="left")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    said = label(f"{machine}, {_count(rows)} trials")
-    figure.text(0.99, 0.005, said, ha="right", fontsize=7.5, color=GREY)
+    figure.text(0.99, 0.005, label(machine), ha="right", fontsize=7.5, color=GREY)
     return figure

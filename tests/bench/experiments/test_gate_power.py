@@ -12,9 +12,8 @@ from versions import copy_package, forgetting_versions
 from bench.experiments.gate_power import experiment as trials
 from bench.experiments.gate_power import worker
 from bench.experiments.gate_power.analysis import (
+    KINDS,
     MUTATION,
-    SLOWED,
-    SLOWED_ALL,
     Trial,
     mutations_table,
     read_trials,
@@ -29,6 +28,7 @@ from bench.measure.paired import LocalTarget
 from bench.measure.timing import TimedBatch
 from mlr import Problem, check, get_kernel
 
+SUITE = trials.SUITES["usual"]
 EMPTY = {"at": "", "commit": None, "exit_status": 0, "wall_s": 1.0, "blocks": 0, "control": None}
 
 
@@ -52,14 +52,14 @@ def test_trials_are_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert given == [0, 1, 2]
 
 
-def test_the_suite_is_large_enough() -> None:
-    assert len({one.name for one in trials.SUITE}) == len(trials.SUITE) >= 8
-    assert len({one.kernel for one in trials.SUITE}) == len(trials.SUITE)  # a delay is a kernel's
+def test_a_suite_has_each_kernel_once_for_a_delay_is_a_kernels() -> None:
+    for suite in trials.SUITES.values():
+        assert len({one.kernel for one in suite}) == len(suite)
 
 
 @pytest.mark.parametrize(
     ("kind", "delayed"),
-    [("a_a", 0), ("a_a_loaded", 0), ("slowdown-10", 1), (SLOWED_ALL, len(trials.SUITE))],
+    [("a_a", 0), ("a_a_loaded", 0), ("slowdown-10", 1), ("slowdown-all-10", len(SUITE))],
 )
 def test_a_trial_slows_what_its_kind_says(
     kind: str, delayed: int, monkeypatch: pytest.MonkeyPatch
@@ -74,7 +74,7 @@ def test_a_trial_slows_what_its_kind_says(
     monkeypatch.setattr(trials, "run_gate", fails)
     with pytest.raises(InterruptedError):
         trials.run_trial(kind, 0, show, None)
-    assert [list(added.values()) for added in asked] == [[SLOWED.get(kind)] * delayed]
+    assert [list(added.values()) for added in asked] == [[KINDS[kind].slowed] * delayed]
 
 
 def loaded(folder: Path) -> dict[str, VersionKernel]:
@@ -92,14 +92,14 @@ def test_a_delay_is_in_every_call_of_its_kernel_and_in_no_other(
     monkeypatch.setattr(LocalTarget, "time_batch", lambda ready: TimedBatch(4.0, 4.0))
     worker.put_delays(copy_package(tmp_path) / "mlr", {"matmul": 0.5, "fused_addmm": 0.5})
     kernels = loaded(tmp_path)
-    for one, waited in zip(trials.SUITE[:7:3], (3, 0, 3), strict=True):
+    for one, waited in zip(SUITE[:7:3], (3, 0, 3), strict=True):
         call, before = kernels[one.kernel].bind(Problem(one.case)), next(reads)
         call()
         assert next(reads) - before - 1 == waited
 
 
 def test_rounds_are_those_of_one_version() -> None:
-    one = trials.SUITE[0]
+    one = SUITE[0]
     kernels = {HEAD: VersionKernel(sys.modules["mlr"], get_kernel(one.kernel))}
     rounds = worker.time_rounds(one, kernels, Spec({}, [one]))["rounds"]
     assert len(rounds) == worker.ROUNDS

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from bench.experiments.gate_power.section import trials_figure, trials_section, trials_table
 
 from bench.common.errors import UserError
 from bench.experiments.gate_power.analysis import (
     GATE,
     KINDS,
     MUTATION,
-    SLOWED_ALL,
     Trial,
     false_alarms,
     mutations_table,
@@ -24,6 +22,9 @@ from bench.experiments.gate_power.analysis import (
     rates_table,
     read_trials,
     to_frame,
+    trials_figure,
+    trials_section,
+    trials_table,
 )
 from bench.experiments.gate_power.experiment import BASELINE_DETECTORS, judge
 from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION
@@ -131,7 +132,7 @@ def test_the_rules_of_others_fail_what_is_slower_and_pass_what_is_the_same() -> 
 
 
 def test_where_all_is_slowed_each_case_counts_and_none_stands_beside() -> None:
-    some = [trial(SLOWED_ALL, "a", "b"), trial(SLOWED_ALL, "b")]
+    some = [trial("slowdown-all-10", "a", "b"), trial("slowdown-all-10", "b")]
     assert power(of(GATE, some), *KINDS)[:2] == (3, 4)
     assert false_alarms(of(GATE, some), *KINDS)[:2] == (0, 2)
     column = "false alarms beside a slowed case"
