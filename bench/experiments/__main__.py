@@ -18,9 +18,9 @@ def main() -> int:
     """Print what an experiment found; return 0, 1 for a broken promise, 2 for a user's mistake."""
     parser = argparse.ArgumentParser("python -m bench.experiments", description=__doc__)
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
-    trials = experiments.add_parser("gate-power", help="how often the gate fails what, and misses")
+    trials = experiments.add_parser("gate-power", help="how often the gate is wrong")
     trials.add_argument("kind", choices=KINDS, metavar="KIND", help="what to try: %(choices)s")
-    runs = experiments.add_parser("repeatability", help="whether runs agree, also with torch Timer")
+    runs = experiments.add_parser("repeatability", help="whether whole runs agree")
     add_axes(runs.add_argument, "smoke")
     runs.add_argument("--processes", type=int, default=5, help="of each run (default: 5)")
     for one in (trials, runs):

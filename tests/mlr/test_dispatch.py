@@ -1,6 +1,7 @@
 """What `auto` takes, and what a user calls on tensors of their own."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_a_gradient_of_ones_own_tensors(kernel: str) -> None:
     torch.testing.assert_close(found.bias, y.sum(0))
 
 
+def step_by_torch(layer: torch.nn.Linear, x: torch.Tensor, y: torch.Tensor) -> None:
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    optimiser.zero_grad()
+    torch.nn.functional.mse_loss(layer(x), y).backward()
+    optimiser.step()
+
+
 @pytest.mark.parametrize("kernel", ["auto_step", "one_pass_step", "fused_addmm", "blocked"])
 def test_steps_on_ones_own_tensors(kernel: str) -> None:
     held = drawn()
@@ -139,23 +147,16 @@ def test_steps_on_ones_own_tensors(kernel: str) -> None:
     with torch.no_grad():
         layer.weight.copy_(weight.T)
         layer.bias.copy_(bias)
-    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
     call = mlr.bind_step(**held, lr=0.1, kernel=kernel)
-    for _ in range(3):
-        call()
-        optimiser.zero_grad()
-        torch.nn.functional.mse_loss(layer(x), y).backward()
-        optimiser.step()
-    mlr.step(**held, lr=0.1, kernel=kernel)
-    optimiser.zero_grad()
-    torch.nn.functional.mse_loss(layer(x), y).backward()
-    optimiser.step()
+    for step in (call, call, call, partial(mlr.step, **held, lr=0.1, kernel=kernel)):
+        step()
+        step_by_torch(layer, x, y)
     torch.testing.assert_close(weight, layer.weight.T)
     torch.testing.assert_close(bias, layer.bias)
 
 
 @pytest.mark.parametrize(
-    ("changed", "part"),
+    ("changed", "said"),
     [
         ({"y": torch.zeros(39, 3, dtype=F64)}, "as many rows"),
         ({"y": torch.zeros(40, dtype=F64)}, r"y must have shape \(rows, outputs\); got \(40,\)"),
@@ -168,14 +169,15 @@ def test_steps_on_ones_own_tensors(kernel: str) -> None:
         ({"bias": torch.zeros(3)}, "bias must be torch.float64 on cpu like x"),
         ({"bias": torch.zeros(1, 3, dtype=F64)}, r"shape \(3,\) = \(out,\); got \(1, 3\)"),
         ({"bias": torch.zeros(3, 2, dtype=F64)[:, 0]}, "bias must own contiguous memory"),
+        ({"bias": None}, r"bias must be a tensor of shape \(3,\); got None; a"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"kernel": "matmul"}, "of operation step is needed"),
         ({"kernel": "none"}, "unknown kernel"),
         ({"kernel": "torch_nn"}, "keeps parameters of its own"),
     ],
 )
-def test_a_mistake_is_one_line(changed: dict[str, Any], part: str) -> None:
-    with pytest.raises(ValueError, match=part) as error:
+def test_a_mistake_is_one_line(changed: dict[str, Any], said: str, as_users_call_it: None) -> None:
+    with pytest.raises(ValueError, match=said) as error:
         mlr.bind_step(**{**drawn(), "lr": 0.1, **changed})
     assert "\n" not in str(error.value)
 
@@ -194,9 +196,7 @@ def test_a_layer_is_trained_as_the_message_says(kernel: str) -> None:
     assert "layer.weight.copy_(w.T) under torch.no_grad()" in str(error.value)
     with torch.no_grad():
         layer.weight.copy_(w.T)
-    optimiser = torch.optim.SGD(other.parameters(), lr=0.1)
-    torch.nn.functional.mse_loss(other(x), y).backward()
-    optimiser.step()
+    step_by_torch(other, x, y)
     torch.testing.assert_close(layer.weight, other.weight)
     torch.testing.assert_close(layer.bias, other.bias)
 
@@ -214,12 +214,6 @@ def test_a_gradient_says_what_shape_it_needs(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         mlr.gradient(torch.zeros(x), torch.zeros(delta))
-
-
-def test_a_step_without_a_bias_is_one_line(as_users_call_it: None) -> None:
-    x = torch.zeros(9, 5)
-    with pytest.raises(ValueError, match=r"bias must be a tensor of shape \(3,\); got None; a"):
-        mlr.step(x, x[:, :3], x[:5, :3], None, 0.1)  # type: ignore[arg-type]
 
 
 def test_a_model_takes_what_is_fastest() -> None:

@@ -251,28 +251,6 @@ def alone() -> Workers:
     return Workers(0, 1, torch.device("cpu"), 1.0, None)
 
 
-@pytest.mark.parametrize("what", ["cut", "text", "pickled", "other"])
-def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, what: str) -> None:
-    path = tmp_path / "c.npz"
-
-    def fit(lr: float) -> None:
-        rows = distributed.SyntheticRows(alone(), 100, FEATURES, OUTPUTS)
-        model = model_of("matmul", torch.float64)
-        distributed.fit(alone(), model, rows, 3, lr, checkpoint=path)
-
-    fit(0.1)
-    fit(0.1)  # goes on at its end, and is done
-    if what == "cut":
-        path.write_bytes(path.read_bytes()[:-200])
-    elif what == "text":
-        path.write_text("weight")
-    elif what == "pickled":
-        np.savez(path, weight=np.array([{}], dtype=object), bias=np.zeros(1), state=np.array("{}"))
-    said = "lr was 0.1 in" if what == "other" else "is none, or damaged"
-    with pytest.raises(ValueError, match=said):
-        fit(0.2 if what == "other" else 0.1)
-
-
 def test_examples() -> None:
     assert doctest.testmod(fingerprint).failed == 0
 
@@ -387,43 +365,60 @@ def test_a_fingerprint_reads_few_of_many_rows(
     assert (read[0], read[-1]) == ((0, 1), (count - 1, count))
 
 
+def fit(
+    path: Path, given: Given, x: torch.Tensor, y: torch.Tensor, *,
+    epochs: int = 3, lr: float = 0.01, **more: Any,
+) -> int:  # fmt: skip
+    """Train alone, with a checkpoint; return how many epochs the history has."""
+    shards, model = given(alone(), x, y, 50), model_of("matmul", torch.float64)
+    return len(distributed.fit(alone(), model, shards, epochs, lr, checkpoint=path, **more))
+
+
+SPOILT: dict[str, Callable[[Path], Any]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    "text": lambda path: path.write_text("weight"),
+    "pickled": lambda path: np.savez(
+        path, weight=np.array([{}], dtype=object), bias=np.zeros(1), state=np.array("{}")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "c.npz"
+    fit(path, made(4), *rows())
+    SPOILT[what](path)
+    with pytest.raises(ValueError, match="is none, or damaged"):
+        fit(path, made(4), *rows())
+
+
 @pytest.mark.parametrize("source", ["files", "owned", "made"])
 def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, source: str) -> None:
     path = tmp_path / "c.npz"
-
-    def fit(given: Given, x: torch.Tensor, y: torch.Tensor, **more: Any) -> None:
-        shards = given(alone(), x, y, 50)
-        model = model_of("matmul", torch.float64)
-        distributed.fit(alone(), model, shards, 3, 0.01, checkpoint=path, **more)
-
     given = {"files": of_files(tmp_path), "owned": owned, "made": made(4)}[source]
     x, y = rows()
-    fit(given, x, y)
+    fit(path, given, x, y)
     before = path.read_bytes()
     with pytest.raises(
         ValueError, match=r"the content of the validation rows was none in .* and is"
     ):
-        fit(given, x, y, valid=(x, y))
+        fit(path, given, x, y, valid=(x, y))
     said = r"for the same training on the same data; {} was .* in .*c.npz and is .* now; remove it"
     with pytest.raises(ValueError, match=said.format("rows")):
-        fit(given, x[1:], y[1:])
+        fit(path, given, x[1:], y[1:])
     with pytest.raises(ValueError, match=said.format("the content of x and y")) as error:
-        fit(made(5) if source == "made" else given, x, y * 100)
+        fit(path, made(5) if source == "made" else given, x, y * 100)
     assert "\n" not in str(error.value)
     assert path.read_bytes() == before
 
 
 def test_a_checkpoint_goes_on_and_not_back(tmp_path: Path) -> None:
-    path = tmp_path / "c.npz"
-
-    def fit(epochs: int) -> int:
-        model = model_of("matmul", torch.float64)
-        shards = made(4)(alone(), *rows(), 50)
-        return len(distributed.fit(alone(), model, shards, epochs, 0.01, checkpoint=path))
-
-    assert [fit(2), fit(4)] == [2, 4]
+    trained = tmp_path / "c.npz", made(4), *rows()
+    assert [fit(*trained, epochs=epochs) for epochs in (2, 4, 4)] == [2, 4, 4]
     with pytest.raises(ValueError, match=r"is 4 epochs and 0 steps on and epochs is 3; ask for m"):
-        fit(3)
+        fit(*trained, epochs=3)
+    with pytest.raises(ValueError, match=r"lr was 0.01 in"):
+        fit(*trained, epochs=5, lr=0.2)
 
 
 def test_a_training_that_is_complete_says_so(

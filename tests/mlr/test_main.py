@@ -86,12 +86,10 @@ def test_limit_follows_eps():
 BAD = [
     (["--dataset", "iris"], "argument --dataset: invalid choice: 'iris' (choose from "),
     (["--device", "tpu"], "a device is cpu, cuda or cuda:N; got 'tpu'"),
-    (["--device", "cuda:99"], "a CUDA device must exist"),
     (["--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
     (["--epochs", "0"], "--epochs must be an integer at least 1; got 0"),
     (["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
     (["--lr", "nan"], "lr must be a finite number; got nan"),
-    (["--lr", "-1"], "lr must be above 0; got -1.0"),
     (["--lr", "1e9"], "training must keep a finite loss; got MSE "),
     (["--batch", "0"], "--batch must be"),
     (["--seed", "-1"], "seed must be an integer from 0"),
@@ -128,16 +126,7 @@ def test_interrupt_is_one_line_and_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted: nothing was kept\n"
 
 
-def test_a_reader_that_leaves_is_exit_141(monkeypatch):
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        assert main(QUICK) == 141
-
-
-@pytest.mark.slow
-def test_reader_that_leaves_is_no_traceback():
+def test_a_reader_that_leaves_is_exit_141_and_no_traceback():
     process = subprocess.Popen(
         [sys.executable, "-m", "mlr", "--samples", "300", "--epochs", "1"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -73,17 +73,6 @@ def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -
     assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputVectorised)  # 16 registers
 
 
-def test_the_layout_fills_vectors_and_wastes_none() -> None:
-    for n, o, dtype, width in product((1, 6, 32, 64), (1, 3, 8, 33), ("float32", "float64"),
-                                      (16, 32, 64)):  # fmt: skip
-        t = OutputVectorised.of(n, o, dtype, width)
-        size = int(dtype[-2:]) // 8
-        assert t.width * size <= width
-        assert t.vectors * t.lanes >= o
-        assert t.groups * t.features_per_vector >= n
-        assert t.vectors == 1 or t.features_per_vector == 1
-
-
 def at_the_edge(values: torch.Tensor) -> torch.Tensor:
     """Return a copy that ends where a page ends that may not be touched."""
     size, page = values.numel() * values.element_size(), mmap.PAGESIZE
@@ -166,12 +155,6 @@ def test_threads_share_the_rows_and_agree_bit_for_bit(monkeypatch: pytest.Monkey
             assert check(kernel, problem, kernel.bind(problem)).reason is None
             found.append(problem.weight.clone())
         assert all(torch.equal(found[0], other) for other in found)
-
-
-def test_one_thread_serves_few_rows_and_all_serve_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert bind.thread_count(100, 6, 3) == 1
-    assert bind.thread_count(10_000_000, 6, 3) == 4
 
 
 def test_rows_of_one_layout_are_compiled_once() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -135,13 +136,14 @@ def leave_small_steps_out(problem: Problem) -> Step:
     return do_nothing(problem) if problem.case.batch > 100 else wrong_step(exact)(problem)
 
 
-PROBED = {
+PROBED: dict[str, tuple[Callable[..., Any], int, str]] = {
     "reads X in float16": (wrong_step(lambda x, d: exact(half(x), d)), 300_000, "few rows"),
     "predicts from X in float16": (wrong_step(exact, half), 300_000, "few rows"),
     "ignores 30 rows": (wrong_step(all_but(30)), 1_000_000, "one product a row"),
     "ignores a row": (wrong_step(all_but(1)), 200_000, "one product a row"),
     "is 0.01 % too large": (wrong_step(too_large), 10_000, "one product a row"),
     "is right for a mean of zero": (centred, 300_000, "one product a row"),
+    "a gradient is 0.01 % too large": (too_large, 300_000, "one product a row"),
     "is right for the rows first bound": (first_rows(), 1_000, ", 100 rows)"),
 }
 
@@ -155,9 +157,10 @@ def passes_ordinarily(kernel: Kernel, problem: Problem, call: Step) -> bool:
 
 @pytest.mark.parametrize("what", PROBED)
 def test_what_ordinary_inputs_hide_a_probe_finds(what: str) -> None:
-    bind, batch, part = PROBED[what]
-    kernel = replace(get_kernel("fused_addmm"), function=bind)
-    problem = Problem(Case("step", "cpu", "float32", batch, 6, 3))
+    function, batch, part = PROBED[what]
+    name = "matmul" if what.startswith("a gradient") else "fused_addmm"
+    kernel = replace(get_kernel(name), function=function)
+    problem = Problem(Case(kernel.operation, "cpu", "float32", batch, 6, 3))
     call = kernel.bind(problem)
     assert passes_ordinarily(kernel, problem, call)
     found = check_on_other_inputs(kernel, problem, call, 5)
@@ -186,24 +189,10 @@ def test_a_step_that_does_nothing_to_many_rows_is_found_in_bfloat16() -> None:
     assert "few rows" in str(found.reason)
 
 
-def test_a_gradient_of_many_rows_is_probed_too() -> None:
-    kernel = replace(get_kernel("matmul"), function=too_large)
-    problem = Problem(Case("gradient", "cpu", "float32", 300_000, 6, 3))
-    call = kernel.bind(problem)
-    assert passes_ordinarily(kernel, problem, call)
-    assert "one product a row" in str(check_on_other_inputs(kernel, problem, call, 5).reason)
-
-
-TAKEN_IN_16_BITS = (
-    "matmul",
-    "einsum",
-    "autograd",
-    "torch_nn",
-    "matmul_update",
-    "fused_addmm",
-    "blocked",
-    "kron_update",
-)
+TAKEN_IN_16_BITS = {
+    *("matmul", "einsum", "autograd", "torch_nn"),
+    *("matmul_update", "fused_addmm", "blocked", "kron_update"),
+}
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda kernel: kernel.name)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,44 +66,31 @@ def test_batches_are_counted_and_converted(files: tuple[Path, Path]) -> None:
     assert shapes[-1] == ((3, 5), (3, 2), torch.float32)
 
 
-def bad(path: Path, what: str) -> None:
-    if what == "missing":
-        path.unlink()
-    elif what == "cut":
-        path.write_bytes(path.read_bytes()[:-40])
-    elif what == "text":
-        path.write_text("1,2,3")
-    elif what == "empty":
-        path.write_bytes(b"")
-    elif what == "pickled":
-        np.save(path, np.array([[{}]], dtype=object))
-    elif what == "flat":
-        np.save(path, np.zeros(103))
-    elif what == "whole":
-        np.save(path, np.zeros((103, 5), dtype=np.int64))
-    elif what == "fortran":
-        np.save(path, np.asfortranarray(np.zeros((103, 5))))
-    elif what == "swapped":
-        np.save(path, np.zeros((103, 5), dtype=">f8"))
-    elif what == "none":
-        np.save(path, np.zeros((0, 5)))
-    elif what == "rows":
-        np.save(path, np.zeros((102, 5)))
+def holding(values: Any) -> Callable[[Path], None]:
+    return lambda path: np.save(path, values)
 
 
-@pytest.mark.parametrize(
-    ("what", "part"),
-    [
-        ("missing", "No such file"), ("cut", "must be a .npy file of numbers"),
-        ("text", "must be a .npy file of numbers"), ("empty", "must be a .npy file of numbers"),
-        ("pickled", "must be a .npy file of numbers"), ("flat", "C-ordered matrix"),
-        ("whole", "floating-point"), ("fortran", "C-ordered"), ("swapped", "C-ordered"),
-        ("none", "at least 1 row"), ("rows", "as many rows"),
-    ],
-)  # fmt: skip
-def test_a_bad_file_is_one_line(files: tuple[Path, Path], what: str, part: str) -> None:
-    bad(files[0], what)
-    with pytest.raises(ValueError, match=part) as error:
+NO_NUMBERS = "must be a .npy file of numbers"
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (Path.unlink, "No such file"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-40]), NO_NUMBERS),
+    "text": (lambda path: path.write_text("1,2,3"), NO_NUMBERS),
+    "empty": (lambda path: path.write_bytes(b""), NO_NUMBERS),
+    "pickled": (holding(np.array([[{}]], dtype=object)), NO_NUMBERS),
+    "flat": (holding(np.zeros(103)), "C-ordered matrix"),
+    "whole": (holding(np.zeros((103, 5), dtype=np.int64)), "floating-point"),
+    "fortran": (holding(np.asfortranarray(np.zeros((103, 5)))), "C-ordered"),
+    "swapped": (holding(np.zeros((103, 5), dtype=">f8")), "C-ordered"),
+    "none": (holding(np.zeros((0, 5))), "at least 1 row"),
+    "rows": (holding(np.zeros((102, 5))), "as many rows"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_file_is_one_line(files: tuple[Path, Path], what: str) -> None:
+    spoil, said = BAD[what]
+    spoil(files[0])
+    with pytest.raises(ValueError, match=said) as error:
         Batches(*files, 20)
     assert "\n" not in str(error.value)
 
