@@ -365,13 +365,11 @@ def test_a_fingerprint_reads_few_of_many_rows(
     assert (read[0], read[-1]) == ((0, 1), (count - 1, count))
 
 
-def fit(
-    path: Path, given: Given, x: torch.Tensor, y: torch.Tensor, *,
-    epochs: int = 3, lr: float = 0.01, **more: Any,
-) -> int:  # fmt: skip
+def fit(path: Path, given: Given, x: torch.Tensor, y: torch.Tensor, **how: Any) -> int:
     """Train alone, with a checkpoint; return how many epochs the history has."""
     shards, model = given(alone(), x, y, 50), model_of("matmul", torch.float64)
-    return len(distributed.fit(alone(), model, shards, epochs, lr, checkpoint=path, **more))
+    how = {"epochs": 3, "lr": 0.01, "checkpoint": path} | how
+    return len(distributed.fit(alone(), model, shards, **how))
 
 
 SPOILT: dict[str, Callable[[Path], Any]] = {

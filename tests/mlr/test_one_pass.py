@@ -20,7 +20,6 @@ from mlr.one_pass.codegen import (
     OutputVectorised,
     RowVectorised,
     Source,
-    Tiles,
     layout,
 )
 from mlr.one_pass.codegen.writer import CACHE_LINE
@@ -183,17 +182,6 @@ def test_what_would_leave_vectors_empty_is_refused_in_one_line(
     for o in (4, 1_000):
         taken = Case("gradient", "cpu", "float64", 10, 2_000, o)
         assert get_kernel("one_pass").unsupported(taken) is None
-
-
-def test_a_wide_weight_is_taken_tile_by_tile() -> None:
-    for n, o, dtype, width in product((128, 1_000), (16, 33, 250), ("float32", "float64"),
-                                      (16, 32, 64)):  # fmt: skip
-        t = layout(1_000, n, o, dtype, width)
-        assert isinstance(t, Tiles)
-        assert sum(tile.outputs * tile.many for tile in t.tiles) == o
-        for tile in t.tiles:
-            assert tile.outputs <= tile.vectors * t.lanes < tile.outputs + t.lanes
-            assert tile.vectors * tile.at_once <= t.held
 
 
 def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
