@@ -30,8 +30,6 @@ TWICE = "baseline_twice"
 TWICE_FILE = Path(__file__).with_name("doubled_baseline.py")
 REPEATS = 12
 AGREED_S = 0.005  # a slice of each way: the Timer's own loop costs a call or two to start
-CASE = ["operation", "device", "dtype", "case"]
-KEYS = [*CASE, "kernel"]
 
 
 class Found(NamedTuple):
@@ -71,29 +69,14 @@ def repeat(axes: Selection, count: int, processes: int, show: Show) -> Found:
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the standard deviation over runs of each case's log-speedup, paired and stock.
+    """Return the standard deviation over runs of each case's log-speedup, `sd`.
 
-    The stock way is the ratio of two medians timed apart, the baseline's over the kernel's, from
-    the same run, by its `number`. `inside` counts the runs whose interval holds the mean of the
-    other runs. Baselines and cases without numbers are left out.
+    Baselines and cases without numbers are left out.
     """
-    rows = rows[rows["status"] == "ok"]
-    is_baseline = rows["kernel"] == rows["baseline"]
-    rows = rows.assign(base_s=rows["median_s"].where(is_baseline))
-    rows["stock"] = rows.groupby(["number", *CASE])["base_s"].transform("max") / rows["median_s"]
-    rows = rows[~is_baseline].copy()
-    numbers = ["speedup", "speedup_low", "speedup_high", "stock"]
-    rows[numbers] = np.log(rows[numbers])
-    paired = rows.groupby(KEYS)["speedup"]
-    others = (paired.transform("sum") - rows["speedup"]) / (paired.transform("size") - 1)
-    rows["inside"] = rows["speedup_low"].le(others) & rows["speedup_high"].ge(others)
-    found = rows.groupby(KEYS).agg(
-        runs=("speedup", "size"),
-        speedup=("speedup", lambda logs: math.exp(logs.mean())),
-        sd_paired=("speedup", "std"),
-        sd_stock=("stock", "std"),
-        inside=("inside", "sum"),
-    )
+    rows = rows[(rows["status"] == "ok") & (rows["kernel"] != rows["baseline"])]
+    case = ["operation", "device", "dtype", "case", "kernel"]
+    logs = np.log(rows.set_index(case)["speedup"]).groupby(case)
+    found = pd.DataFrame({"runs": logs.size(), "speedup": np.exp(logs.mean()), "sd": logs.std()})
     return found.reset_index()
 
 
@@ -132,7 +115,7 @@ def agreement(axes: Selection) -> pd.DataFrame:
 
 def promises(found: Found) -> pd.DataFrame:
     """Hold what was found against what is promised: one row a promise, and whether it is kept."""
-    sd, held = found.spread["sd_paired"], found.known["holds"].mean()
+    sd, held = found.spread["sd"], found.known["holds"].mean()
     repeated = (sd <= 0.05).mean()
     apart = np.log(found.apart["ratio"]).mean()
     rows = [

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -178,7 +177,6 @@ def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
     for name, own in mutated.groupby("mutation", sort=False):
         changed = own[own["changed"]]
         logs = changed["log_ratios"].explode().dropna().astype(float).to_list()
-        low, high = np.exp(np.quantile(logs, [0.25, 0.75])) if logs else (math.nan, math.nan)
         found.append(
             {
                 "mutation": name,
@@ -186,7 +184,6 @@ def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "found": f"{changed['found_by'].map(bool).sum()} of {len(changed)}",
                 "by": ", ".join(sorted(set().union(*changed["found_by"]))),
                 "time, head ÷ base": f"{math.exp(hodges_lehmann(logs)):.2f}" if logs else "–",
-                "quartiles of blocks": f"{low:.2f}–{high:.2f}" if logs else "–",
                 "false alarms": str(false_alarms(own, MUTATION).hits),
             }
         )
