@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 from versions import copy_package, forgetting_versions
 
+from bench.experiments.gate_power import analysis, worker
 from bench.experiments.gate_power import experiment as trials
-from bench.experiments.gate_power import worker
-from bench.experiments.gate_power.analysis import (
-    KINDS,
-    MUTATION,
-    Trial,
-    mutations_table,
-    read_trials,
-    to_frame,
-)
 from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
 from bench.gate.blocks import HEAD, Spec
 from bench.gate.gate import Options
@@ -39,16 +31,16 @@ def show(text: str) -> None:
 def test_trials_are_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
 
-    def run_trial(kind: str, number: int, *_: Any) -> Trial:
+    def run_trial(kind: str, number: int, *_: Any) -> analysis.Trial:
         given.append(number)
-        return Trial(kind=kind, cases={}, **EMPTY)
+        return analysis.Trial(kind=kind, cases={}, **EMPTY)
 
     monkeypatch.setattr(trials, "run_trial", run_trial)
     path = trials.run_trials("a_a", 2, tmp_path, show)
     with path.open("a") as file:
         file.write('{"kind": "slow')  # of a trial that was killed
     assert trials.run_trials("slowdown-5", 1, tmp_path, show) == path
-    assert [trial.kind for trial in read_trials(path)] == ["a_a", "a_a", "slowdown-5"]
+    assert [trial.kind for trial in analysis.read_trials(path)] == ["a_a", "a_a", "slowdown-5"]
     assert given == [0, 1, 2]
 
 
@@ -74,7 +66,7 @@ def test_a_trial_slows_what_its_kind_says(
     monkeypatch.setattr(trials, "run_gate", fails)
     with pytest.raises(InterruptedError):
         trials.run_trial(kind, 0, show, None)
-    assert [list(added.values()) for added in asked] == [[KINDS[kind].slowed] * delayed]
+    assert [list(added.values()) for added in asked] == [[analysis.KINDS[kind].slowed] * delayed]
 
 
 def loaded(folder: Path) -> dict[str, VersionKernel]:
@@ -134,8 +126,8 @@ def test_a_mutation_is_a_trial_of_its_own_kind(
     one = next(mutation for mutation in MUTATIONS if mutation.name == "the Kronecker way")
     monkeypatch.setattr(trials, "MUTATIONS", (one,))
     monkeypatch.setattr(trials, "Options", partial(Options, max_time_s=1.0))
-    path = trials.run_trials(MUTATION, 1, tmp_path, show)
-    row = mutations_table(to_frame(read_trials(path))).iloc[0]
+    path = trials.run_trials(analysis.MUTATION, 1, tmp_path, show)
+    row = analysis.mutations_table(analysis.to_frame(analysis.read_trials(path))).iloc[0]
     assert row["found"] == "1 of 1"
     assert row["by"].startswith("flops, peak_bytes")
     assert row["false alarms"] == "0"

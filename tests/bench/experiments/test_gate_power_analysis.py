@@ -10,22 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.common.errors import UserError
-from bench.experiments.gate_power.analysis import (
-    GATE,
-    KINDS,
-    MUTATION,
-    Trial,
-    false_alarms,
-    mutations_table,
-    power,
-    rate,
-    rates_table,
-    read_trials,
-    to_frame,
-    trials_figure,
-    trials_section,
-    trials_table,
-)
+from bench.experiments.gate_power import analysis as gate
 from bench.experiments.gate_power.experiment import BASELINE_DETECTORS, judge
 from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION
 from bench.store.files import append_line
@@ -41,7 +26,7 @@ def case(timing: str, *metrics: str, ratio: float = 1.0) -> dict[str, Any]:
     }
 
 
-def trial(kind: str, *slower: str, changed: str | None = None, **more: Any) -> Trial:
+def trial(kind: str, *slower: str, changed: str | None = None, **more: Any) -> gate.Trial:
     cases = {
         name: case(
             REGRESSION if name in slower else NO_REGRESSION,
@@ -54,7 +39,7 @@ def trial(kind: str, *slower: str, changed: str | None = None, **more: Any) -> T
         **{"exit_status": 1 if slower else 0, "wall_s": 30.0, "changed": changed},
         **{"cases": cases, "baselines": {"min:5%": ["a"]}},
     }
-    return Trial(**usual | more)
+    return gate.Trial(**usual | more)
 
 
 TRIALS = [
@@ -65,58 +50,63 @@ TRIALS = [
     trial("slowdown-5", "b", changed="a"),
     trial("slowdown-5", changed="a", exit_status=3),
 ]
-ROWS = to_frame(TRIALS)
+ROWS = gate.to_frame(TRIALS)
 
 
-def of(rule: str, trials: list[Trial]) -> pd.DataFrame:
-    rows = to_frame(trials)
+def of(rule: str, trials: list[gate.Trial]) -> pd.DataFrame:
+    rows = gate.to_frame(trials)
     return rows[rows["rule"] == rule]
 
 
 def test_alarms_and_power_are_counted_apart() -> None:
     still, slowed = TRIALS[:20], TRIALS[20:]
-    assert false_alarms(of(GATE, still), *KINDS)[:2] == (1, 20)
-    assert false_alarms(of(RULE, still), *KINDS)[:2] == (20, 20)
-    assert false_alarms(of(GATE, slowed), *KINDS)[:2] == (1, 5)  # the case beside the slowed one
-    assert power(of(GATE, slowed), *KINDS)[:2] == (3, 5)
-    assert false_alarms(of(RULE, slowed), *KINDS)[:2] == (0, 5)
+    assert gate.false_alarms(of(gate.GATE, still), *gate.KINDS)[:2] == (1, 20)
+    assert gate.false_alarms(of(RULE, still), *gate.KINDS)[:2] == (20, 20)
+    assert gate.false_alarms(of(gate.GATE, slowed), *gate.KINDS)[:2] == (
+        1,
+        5,
+    )  # the case beside the slowed one
+    assert gate.power(of(gate.GATE, slowed), *gate.KINDS)[:2] == (3, 5)
+    assert gate.false_alarms(of(RULE, slowed), *gate.KINDS)[:2] == (0, 5)
     too_noisy = trial("a_a", "a", exit_status=4)
-    assert false_alarms(of(GATE, [too_noisy]), *KINDS).hits == 0
+    assert gate.false_alarms(of(gate.GATE, [too_noisy]), *gate.KINDS).hits == 0
 
 
 def test_a_rate_has_its_exact_interval() -> None:
-    assert rate([]).of == 0
-    none = rate([False] * 60)
+    assert gate.rate([]).of == 0
+    none = gate.rate([False] * 60)
     assert none.low == 0
     assert none.high == pytest.approx(1 - 0.025 ** (1 / 60))
     assert str(none).startswith("0 of 60 (0.0%–6.0%)")
 
 
 def test_the_section_and_the_figure_show_every_rule() -> None:
-    table = rates_table(ROWS)
-    assert list(table["rule"]) == [GATE, RULE]
-    assert table.loc[0, "found, slowdown-5"] == str(power(of(GATE, TRIALS[20:]), *KINDS))
-    said = trials_section(ROWS, "figures/a.png")
+    table = gate.rates_table(ROWS)
+    assert list(table["rule"]) == [gate.GATE, RULE]
+    assert table.loc[0, "found, slowdown-5"] == str(
+        gate.power(of(gate.GATE, TRIALS[20:]), *gate.KINDS)
+    )
+    said = gate.trials_section(ROWS, "figures/a.png")
     assert "5% was meant, 6.0% measured" in said
     assert "the gate was inconclusive" in said
-    assert f"{len(TRIALS)} trials on a&lt;b&gt;" in trials_table(ROWS, "a<b>")
-    labels = trials_figure(ROWS, "a").axes[0].get_legend_handles_labels()[1]
-    assert labels == [GATE, RULE]
+    assert f"{len(TRIALS)} trials on a&lt;b&gt;" in gate.trials_table(ROWS, "a<b>")
+    labels = gate.trials_figure(ROWS, "a").axes[0].get_legend_handles_labels()[1]
+    assert labels == [gate.GATE, RULE]
 
 
 def test_a_torn_trial_does_not_count_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    assert read_trials(path) == []
+    assert gate.read_trials(path) == []
     append_line(path, TRIALS[0].model_dump_json())
     whole = path.read_text()
     path.write_text(whole + whole[:40])
-    assert read_trials(path) == [TRIALS[0]]
+    assert gate.read_trials(path) == [TRIALS[0]]
     append_line(path, TRIALS[-1].model_dump_json())
-    assert read_trials(path) == [TRIALS[0], TRIALS[-1]]
+    assert gate.read_trials(path) == [TRIALS[0], TRIALS[-1]]
     for text in ("[]\n", json.dumps(json.loads(whole) | {"kind": "same"}) + "\n", "x\n"):
         path.write_text(whole + text)
         with pytest.raises(UserError, match="trial") as error:
-            read_trials(path)
+            gate.read_trials(path)
         assert "\n" not in str(error.value)
 
 
@@ -133,16 +123,18 @@ def test_the_rules_of_others_fail_what_is_slower_and_pass_what_is_the_same() -> 
 
 def test_where_all_is_slowed_each_case_counts_and_none_stands_beside() -> None:
     some = [trial("slowdown-all-10", "a", "b"), trial("slowdown-all-10", "b")]
-    assert power(of(GATE, some), *KINDS)[:2] == (3, 4)
-    assert false_alarms(of(GATE, some), *KINDS)[:2] == (0, 2)
+    assert gate.power(of(gate.GATE, some), *gate.KINDS)[:2] == (3, 4)
+    assert gate.false_alarms(of(gate.GATE, some), *gate.KINDS)[:2] == (0, 2)
     column = "false alarms beside a slowed case"
-    beside = rates_table(to_frame([*TRIALS, *some]))[column]
-    assert beside[0] == rates_table(ROWS)[column][0]
+    beside = gate.rates_table(gate.to_frame([*TRIALS, *some]))[column]
+    assert beside[0] == gate.rates_table(ROWS)[column][0]
 
 
-def mutation(name: str, timing: str, *metrics: str, beside: str = NO_REGRESSION) -> Trial:
+def mutation(name: str, timing: str, *metrics: str, beside: str = NO_REGRESSION) -> gate.Trial:
     cases = {"a": case(timing, *metrics, ratio=1.5), "b": case(beside)}
-    return trial(MUTATION, mutation=name, changed="a", exit_status=1, cases=cases, baselines={})
+    return trial(
+        gate.MUTATION, mutation=name, changed="a", exit_status=1, cases=cases, baselines={}
+    )
 
 
 def test_a_mutation_is_found_by_what_it_costs_and_by_nothing_else() -> None:
@@ -153,7 +145,7 @@ def test_a_mutation_is_found_by_what_it_costs_and_by_nothing_else() -> None:
         mutation("loops", REGRESSION, beside=REGRESSION),
         mutation("loops", INCONCLUSIVE),
     ]
-    table = mutations_table(to_frame(trials)).set_index("mutation")
+    table = gate.mutations_table(gate.to_frame(trials)).set_index("mutation")
     assert list(table["found"]) == ["2 of 2", "1 of 2"]
     assert list(table["by"]) == ["peak_bytes, time", "time"]
     assert list(table["false alarms"]) == ["0", "1"]
@@ -161,7 +153,7 @@ def test_a_mutation_is_found_by_what_it_costs_and_by_nothing_else() -> None:
 
 
 def test_mutations_are_no_trials_of_the_rates() -> None:
-    mixed = to_frame([*TRIALS, mutation("<b>loops</b>", REGRESSION)])
-    assert trials_table(mixed, "here") == trials_table(ROWS, "here")
-    assert "&lt;b&gt;loops" in trials_section(mixed, "f.png")
-    assert "Mistakes" not in trials_section(ROWS, "f.png")
+    mixed = gate.to_frame([*TRIALS, mutation("<b>loops</b>", REGRESSION)])
+    assert gate.trials_table(mixed, "here") == gate.trials_table(ROWS, "here")
+    assert "&lt;b&gt;loops" in gate.trials_section(mixed, "f.png")
+    assert "Mistakes" not in gate.trials_section(ROWS, "f.png")
