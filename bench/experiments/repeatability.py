@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from mlr import OPERATIONS, Problem, load_kernels
 from ..gate.gate import Show
 from ..machine.info import machine_slug
 from ..measure.timing import repeats_of, time_batch, warm_up
-from ..plan.benchmark import planned
+from ..plan.benchmark import Benchmark, planned
 from ..plan.selection import Selection
 from ..report.markdown import render_template
 from ..run.runner import run_plan
@@ -43,7 +44,7 @@ class Found(NamedTuple):
 
 def repeat(axes: Selection, count: int, processes: int, show: Show) -> Found:
     """Run the same cases `count` times over, one run after another."""
-    own = replace(axes, kernel=tuple(sorted({entry.kernel.name for entry in planned(axes)})))
+    own = planned(axes)  # before there is a kernel that does the work twice
     load_kernels(TWICE_FILE)
     known = replace(
         axes,
@@ -58,14 +59,13 @@ def repeat(axes: Selection, count: int, processes: int, show: Show) -> Found:
     with TemporaryDirectory(prefix="mlr-repeat-") as folder:
         for number in range(count):
             show(f"run {number + 1} of {count}")
-            for one in (known, own):
-                out = Path(folder, f"{number}-{one is own}")
-                path = run_plan(planned(one), one, out, lambda _: None, processes=processes)
-                frames.append(load_frame([path]).assign(number=number, own=one is own))
+            for plan, one in ((planned(known), known), (own, axes)):
+                out = Path(folder, f"{number}-{one is axes}")
+                path = run_plan(plan, one, out, lambda _: None, processes=processes)
+                frames.append(load_frame([path]).assign(number=number))
         run = load_run(path)
     rows = pd.concat(frames, ignore_index=True)
-    own_rows, known_rows = rows[rows["own"]], rows[~rows["own"]]
-    return Found(run, spread(own_rows), coverage(known_rows), agreement(axes))
+    return Found(run, spread(rows[rows["kernel"] != TWICE]), coverage(rows), agreement(own))
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -88,13 +88,13 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[columns].assign(holds=holds)
 
 
-def agreement(axes: Selection) -> pd.DataFrame:
+def agreement(plan: Sequence[Benchmark]) -> pd.DataFrame:
     """Time calls with this suite's slices and with torch's Timer, in turns, in this process.
 
     One row a case: `ratio` is the suite's seconds over the Timer's, the median over repeats.
     """
     rows = []
-    for kernel, case in planned(axes):
+    for kernel, case in plan:
         long = OPERATIONS[case.operation].iterative or case.out_features >= 1_000
         if long or kernel.unsupported(case) is not None:
             continue
