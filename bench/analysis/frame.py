@@ -3,10 +3,9 @@
 Times are seconds and sizes bytes; runs, and so machines, are never pooled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from ..store import columns
@@ -80,26 +79,15 @@ def missing_results(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values([*FACET, "status", *SIZES, "kernel"], ignore_index=True)
 
 
-def longest_line(rows: pd.DataFrame, axis: str, prefer: str | None = None) -> pd.DataFrame:
-    """Return the cases along one size with the two others held where they are the most.
+def longest_line(rows: pd.DataFrame, axis: str, keys: Sequence[str] = tuple(FACET)) -> pd.DataFrame:
+    """Return, of each slice or other group, the cases along one size at two fixed other sizes.
 
-    By the most different sizes, then the most measured cases, then the largest. With `prefer`, a
-    column of booleans, those come first that have the most of these and more than one size.
+    These are the two with the most different sizes, then the most measured cases, then the largest.
     """
     held = [name for name in SIZES if name != axis]
-    wanted = rows[prefer] if prefer else np.zeros(len(rows), dtype=bool)
-    lines: dict[tuple[int, int], list[tuple[int, bool, bool]]] = {}
-    ok = rows["status"] == "ok"
-    for first, second, *point in zip(
-        rows[held[0]], rows[held[1]], rows[axis], ok, wanted, strict=True
-    ):
-        lines.setdefault((first, second), []).append(tuple(point))
-
-    def rank(sizes: tuple[int, int]) -> tuple[int, ...]:
-        along, measured, preferred = zip(*lines[sizes], strict=True)
-        return sum(preferred), len(set(along)), sum(measured), *sizes
-
-    long = [sizes for sizes in lines if not prefer or rank(sizes)[1] > 1]
-    best = max(long, key=rank, default=(0, 0))
-    chosen: pd.DataFrame = rows.loc[(rows[held[0]] == best[0]) & (rows[held[1]] == best[1])]
+    groups = rows.assign(measured=rows["status"] == "ok").groupby([*keys, *held])
+    lines = groups.agg(along=(axis, "nunique"), measured=("measured", "sum")).reset_index()
+    ranked = lines.sort_values(["along", "measured", *held])
+    best = ranked.drop_duplicates(keys, keep="last").set_index([*keys, *held]).index
+    chosen: pd.DataFrame = rows[rows.set_index([*keys, *held]).index.isin(best)]
     return chosen

@@ -8,7 +8,7 @@ A time is the baseline's median over the kernel's paired speedup where there is 
 minutes apart and the machine drifts meanwhile, which the paired ratio does not.
 """
 
-from itertools import combinations, pairwise, product
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,14 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
     paired = base.transform("max") / rows["speedup"]
     rows = rows.assign(time_s=paired.where(paired.notna() & ~own, rows["median_s"]))
     found: list[dict[str, Any]] = []
-    for part, some in rows.groupby(FACET):
-        for axis, (kernel, mine) in product(SIZES, some.groupby("kernel")):
-            line = longest_line(mine, axis).drop_duplicates(axis).sort_values(axis)[-POINTS:]
+    keys = [*FACET, "kernel"]
+    for axis in SIZES:
+        for key, line in longest_line(rows, axis, keys).groupby(keys):
+            line = line.drop_duplicates(axis).sort_values(axis)[-POINTS:]
             if len(line) == POINTS and line[axis].iloc[-1] / line[axis].iloc[0] >= MIN_SPAN:
                 held = {name: line[name].iloc[0] for name in SIZES if name != axis}
-                key = dict(zip(FACET, part, strict=True)) | {"axis": axis, **held}
-                found.append(key | {"kernel": kernel} | _of_line(line, axis))
+                row = dict(zip(keys, key, strict=True)) | {"axis": axis, **held}
+                found.append(row | _of_line(line, axis))
     columns = [*FACET, "axis", *SIZES, "kernel", "first", "last"]
     columns += [f"{what}{end}" for what in _FITS for end in _ENDS]
     return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
