@@ -19,7 +19,7 @@ from ..common.units import format_ratio
 from ..store.schema import Run, flatten_settings
 from . import tables
 from .figures import View, kinds
-from .figures.history import history_figure, parts_of
+from .figures.history import PART, history_figure
 from .markdown import Markdown, escape, render_blocks, render_template
 from .subject import Make, Paths, Section, Subject, safe
 
@@ -157,7 +157,7 @@ def history_subject(number: int, history: History) -> Subject:
     """Return what a report tells of how speed changed from run to run of one grid."""
     parts = {
         f"{safe(history.machine)}-history-{number}-{place}": part
-        for place, part in enumerate(parts_of(history), 1)
+        for place, (part, _) in enumerate(history.points.groupby(PART, sort=False), 1)
     }
     names = {stem: name_of(Facet(history.machine, "", *part)) for stem, part in parts.items()}
     where = f"{single_line(history.machine)}, grid {single_line(history.grid)}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -58,28 +58,21 @@ class Kind(NamedTuple):
     name: str  # it ends the name of each file
     title: str  # what it shows, below each figure
     draw: Draw  # draws it; None where there is nothing to show
-    when: Callable[[pd.DataFrame], bool]  # says of a slice whether it is drawn
-    slots: Sequence[Slot]  # its places in REPORT.md; the page shows every figure
-    readme: bool  # whether a README may show what the first of these shows
+    when: Callable[[pd.DataFrame], bool] = lambda rows: len(rows) > 0  # whether a slice has it
+    slots: Sequence[Slot] = ()  # its places in REPORT.md; the page shows every figure
+    readme: bool = False  # whether a README may show what the first of these shows
 
 
 _KINDS: dict[str, Kind] = {}
 
 
-def figure(
-    name: str,
-    *,
-    title: str,
-    when: Callable[[pd.DataFrame], bool] = lambda rows: len(rows) > 0,
-    slots: Sequence[Slot] = (),
-    readme: bool = False,
-) -> Callable[[Draw], Draw]:
-    """Declare a function that draws a slice as a kind of figure, see `Kind`."""
+def figure(name: str, *, title: str, **fields: Any) -> Callable[[Draw], Draw]:
+    """Declare a function that draws a slice as a kind of figure, with the fields of `Kind`."""
 
     def declare(draw: Draw) -> Draw:
         if name in _KINDS:
             raise ValueError(f"a figure's name must be its own; {name!r} is taken; choose another")
-        _KINDS[name] = Kind(name, title, draw, when, slots, readme)
+        _KINDS[name] = Kind(name, title, draw, **fields)
         return draw
 
     return declare

@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from ...analysis import ranking
 from ...analysis.frame import WITH_JACOBIAN, WITHOUT_JACOBIAN
@@ -33,10 +32,13 @@ def draw_jacobian(view: View) -> Figure:
         ratios = overhead[f"{what}_ratio"]
         said = ratios.map(lambda ratio: f"{digits(ratio)}×").where(ratios > 0, failed)
         cells = overhead.assign(ratio=ratios.where(ratios > 0), said=said)
-        table = cells.pivot(index="out_features", columns="in_features", values=["ratio", "said"])
         low, high = cells["ratio"].agg(["min", "max"]).fillna(1)
         norm, size = LogNorm(low, max(high, low * 10)), float(np.clip(60 / max(shape), 5, 10))
-        _draw_cells(axes, table, "not planned", norm, "YlGnBu", size, "times as much")
+        axes.patch.set(facecolor="0.96", edgecolor="0.8", hatch="///", linewidth=0)
+        table = cells.pivot(index="out_features", columns="in_features", values=["ratio", "said"])
+        _draw_cells(
+            axes, table.fillna({"said": "not planned"}), norm, "YlGnBu", size, "times as much"
+        )
         axes.set_yticks(range(len(table)), [f"{value:,}" for value in table.index])
         axes.set(xlabel="in features n", ylabel="out features o")
         axes.set_title(f"{what}: {WITH_JACOBIAN} ÷ {WITHOUT_JACOBIAN}")
@@ -49,9 +51,6 @@ def draw_jacobian(view: View) -> Figure:
     return figure
 
 
-_MAX_NAME = 18  # characters of a kernel's name in a cell
-
-
 def _best(rows: pd.DataFrame) -> pd.DataFrame:
     best = ranking.fastest(rows)
     return best[best["speedup"].gt(0)]
@@ -62,7 +61,7 @@ def draw_speedup(view: View) -> Figure:
     """Draw a cell for each batch size and pair of n and o."""
     best = _best(view.rows)
     ratios = best["speedup"]
-    names = best["kernel"].map(lambda kernel: style.label(kernel, _MAX_NAME))
+    names = best["kernel"].map(lambda kernel: style.label(kernel, limit=18))
     cells = best.assign(ratio=ratios, said=ratios.map(lambda ratio: f"{digits(ratio)}×\n") + names)
     cells["wide"] = best["in_features"] * best["out_features"]
     order = ["wide", "in_features", "out_features"]
@@ -71,31 +70,29 @@ def draw_speedup(view: View) -> Figure:
     figure = Figure(figsize=(width, 2.1 + 0.52 * len(table)))
     axes = figure.add_subplot()
     reach = max(ratios.max(), 1 / ratios.min(), 2.0)
-    _draw_cells(axes, table, "", LogNorm(1 / reach, reach), "PuOr", 7.5, "speedup vs. torch.nn")
+    _draw_cells(axes, table, LogNorm(1 / reach, reach), "PuOr", 7.5, "speedup vs. torch.nn")
     axes.set_yticks(range(len(table)), [f"{n:,} → {o:,}" for _, n, o in table.index])
     axes.set(xlabel="batch m", ylabel="features n → outputs o")
-    question = f"How much is there to gain over torch.nn? {view.name}"
-    style.finish(figure, question, view.rows)
+    style.finish(figure, f"How much is there to gain over torch.nn? {view.name}", view.rows)
     return figure
 
 
 def _draw_cells(
-    axes: Axes, table: pd.DataFrame, absent: str, norm: LogNorm, cmap: str, size: float, unit: str
+    axes: Axes, table: pd.DataFrame, norm: LogNorm, cmap: str, size: float, unit: str
 ) -> None:
-    """Draw each known `ratio` as a colour, with what is `said` in the cell; others are hatched."""
+    """Draw each known `ratio` as a colour, with what is `said` in the cell."""
     axes.grid(False)
-    values, texts = table["ratio"].to_numpy(dtype=float), table["said"].fillna(absent).to_numpy()
+    values, texts = table["ratio"].to_numpy(dtype=float), table["said"].fillna("").to_numpy()
     columns = [f"{value:,}" for value in table["ratio"].columns]
     axes.set_xticks(range(len(columns)), columns)
     picture = axes.imshow(values, norm=norm, cmap=cmap, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(values):
-        text, known = str(texts[row, column]), np.isfinite(value)
+        known = np.isfinite(value)
         dark = known and np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1)) < 0.5
-        if text and not known:
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="0.96",
-                                     edgecolor="0.8", hatch="///", lw=0))  # fmt: skip
-        axes.text(column, row, text, ha="center", va="center", fontsize=size,
-                  color="white" if dark else "black" if known else "0.3")  # fmt: skip
+        colour = "white" if dark else "black" if known else "0.3"
+        axes.text(
+            column, row, texts[row, column], ha="center", va="center", fontsize=size, color=colour
+        )
     if np.isfinite(values).any():
         bar = axes.figure.colorbar(picture, ax=axes, label=unit, pad=0.02, format="{x:g}×")
         bar.outline.set_visible(False)

@@ -1,19 +1,20 @@
 """The speedup of each kernel from run to run of the same grid and settings."""
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from ...analysis.compare import History
 from ...common.units import format_ratio
 from .. import style
 
+PART = ["operation", "device", "dtype"]  # what the figure of a history is of
+
 
 def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
     """Draw each run's speedup with its 95 % interval, of an operation, a device and a dtype."""
-    operation, *_ = part
-    points = _of(history.points, part)
-    rows = _of(history.frame, part)
-    looks = style.styles(rows, operation)
+    points, rows = (
+        frame[(frame[PART] == list(part)).all(axis=1)] for frame in (history.points, history.frame)
+    )
+    looks = style.styles(rows, part[0])
     places = {name: place for place, name in enumerate(history.runs)}
     figure = Figure(figsize=(8.7, 4.6 + 0.05 * len(looks)))
     axes = figure.add_subplot(yscale="log")
@@ -36,13 +37,3 @@ def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
     newest = rows[rows["run"] == rows["run"].iloc[-1]]
     style.finish(figure, f"Did the code change it? ({where})", newest, entries)
     return figure
-
-
-def parts_of(history: History) -> list[tuple[str, str, str]]:
-    """Return the operations, devices and dtypes of which there is a figure."""
-    rows = history.points[["operation", "device", "dtype"]].drop_duplicates()
-    return [(str(one[0]), str(one[1]), str(one[2])) for one in rows.itertuples(index=False)]
-
-
-def _of(rows: pd.DataFrame, part: tuple[str, str, str]) -> pd.DataFrame:
-    return rows[(rows[["operation", "device", "dtype"]] == list(part)).all(axis=1)]
