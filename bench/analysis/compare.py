@@ -61,7 +61,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     is_baseline = table["kernel"] == table["baseline_a"]
     timed = both & ~is_baseline & centre.notna()
     for name, value in (("ratio", centre), ("low", centre - reach), ("high", centre + reach)):
-        table[name] = pd.Series(np.exp(value), table.index).where(timed)
+        table[name] = np.exp(value).where(timed)
     table["memory_ratio"] = (table["peak_bytes_b"] / table["peak_bytes_a"]).where(both)
     table["verdict"] = np.select(
         [~timed, table["low"] > 1, table["high"] < 1], [NOT_COMPARED, FASTER, SLOWER], UNCHANGED

@@ -100,20 +100,20 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     return best.reset_index()
 
 
-def gradient_overview(frame: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
+def gradient_overview(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the fastest gradient and the Jacobian's overhead at a few sizes, see `spread`."""
     best = fastest(frame[frame["operation"] == "gradient"])
     keys = ["machine", "run", "device", "dtype", *SIZES]
     shown = [*keys, "time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
     table = best.merge(jacobian_overhead(frame)[shown], on=keys, how="left")
-    groups = [spread(group, limit) for _, group in table.groupby(keys[:4], sort=True)]
+    groups = [spread(group) for _, group in table.groupby(keys[:4], sort=True)]
     return pd.concat(groups) if groups else table
 
 
-def spread(group: pd.DataFrame, limit: int = 6) -> pd.DataFrame:
-    """Return at most so many rows, spread from the least to the most work (batch × in × out)."""
+def spread(group: pd.DataFrame) -> pd.DataFrame:
+    """Return at most six rows, spread from the least to the most work (batch × in × out)."""
     ordered = group.iloc[np.argsort(group[SIZES].astype(float).prod(axis=1), kind="stable")]
-    count = min(limit, len(ordered))
+    count = min(6, len(ordered))
     return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int))]
 
 
@@ -135,12 +135,11 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     Each is the quotient of two ratios to the baseline, so above 1 where the first is faster; NaN
     where a case has no peer or no `auto`.
     """
-    rows = frame[(frame["status"] == "ok") & frame["roofline_s"].notna()].copy()
-    is_baseline = rows["kernel"] == rows["baseline"]
-    rows["speedup"] = rows["speedup"].where(~is_baseline, 1.0)
-    rows = rows[rows["speedup"].notna()].sort_values(["speedup", "kernel"], ascending=[False, True])
+    rows = frame[(frame["status"] == "ok") & frame["roofline_s"].notna()]
+    rows = rows.assign(speedup=rows["speedup"].where(rows["kernel"] != rows["baseline"], 1.0))
+    rows = rows.dropna(subset="speedup").sort_values(["speedup", "kernel"], ascending=[False, True])
     best = rows.drop_duplicates([*_CASE, "role"]).set_index(_CASE).sort_index()
-    shown = ["kernel", "speedup", "speedup_low", "speedup_high", "efficiency", "roofline_s"]
+    shown = ["kernel", "speedup", "efficiency", "roofline_s"]
     table = best.loc[best["role"] == "kernel", shown]
     for role in (PEER, AUTO):
         others = best.loc[best["role"] == role, shown[:2]]
@@ -154,23 +153,22 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
 
 def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Sum up `relative_performance`: of each of `RATIOS` its geometric mean, and the least case."""
-    found = []
-    for name, column in RATIOS.items():
-        rows = table[table[column].notna()]
-        if len(rows):
-            mean = gmean(rows[column])
-            found.append({"ratio": name, "column": column, "mean": mean, **_least(rows, column)})
+    found = [
+        {"ratio": name, "column": column, "mean": gmean(rows[column]), **_least(rows, column)}
+        for name, column in RATIOS.items()
+        if len(rows := table.dropna(subset=column))
+    ]
     return pd.DataFrame(found, columns=["ratio", "column", "mean", *_LEAST])
 
 
 def roofline_efficiency(table: pd.DataFrame) -> pd.DataFrame:
     """Sum up how near the fastest kernel of each case comes to its roofline bound, by its size."""
-    found = []
-    for least_s in MIN_ROOFLINE_TIMES_S:
-        rows = table[(table["roofline_s"] >= least_s) & table["efficiency"].notna()]
-        if len(rows):
-            median = rows["efficiency"].median()
-            found.append({"bound_s": least_s, "median": median, **_least(rows, "efficiency")})
+    known = table.dropna(subset="efficiency")
+    found = [
+        {"bound_s": bound, "median": rows["efficiency"].median(), **_least(rows, "efficiency")}
+        for bound in MIN_ROOFLINE_TIMES_S
+        if len(rows := known[known["roofline_s"] >= bound])
+    ]
     return pd.DataFrame(found, columns=["bound_s", "median", *_LEAST])
 
 

@@ -8,6 +8,7 @@ A time is the baseline's median over the kernel's paired speedup where there is 
 minutes apart and the machine drifts meanwhile, which the paired ratio does not.
 """
 
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -37,43 +38,42 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
     base = rows["median_s"].where(own).groupby([rows[key] for key in (*FACET, *SIZES)])
     paired = base.transform("max") / rows["speedup"]
     rows = rows.assign(time_s=paired.where(paired.notna() & ~own, rows["median_s"]))
-    found: list[dict[str, Any]] = []
+    found = []
     keys = [*FACET, "kernel"]
     for axis in SIZES:
-        for key, line in longest_line(rows, axis, keys).groupby(keys):
+        for _, line in longest_line(rows, axis, keys).groupby(keys):
             line = line.drop_duplicates(axis).sort_values(axis)[-POINTS:]
             if len(line) == POINTS and line[axis].iloc[-1] / line[axis].iloc[0] >= MIN_SPAN:
-                held = {name: line[name].iloc[0] for name in SIZES if name != axis}
-                row = dict(zip(keys, key, strict=True)) | {"axis": axis, **held}
-                found.append(row | _of_line(line, axis))
-    columns = [*FACET, "axis", *SIZES, "kernel", "first", "last"]
-    columns += [f"{what}{end}" for what in _FITS for end in _ENDS]
-    return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(SIZES, "Int64"))
+                found.append(_held(line, axis, keys) | _exponents(line, axis))
+    return pd.DataFrame(found)
 
 
-_ENDS = ("", "_exponent", "_low", "_high", "_formula")
+def _held(line: pd.DataFrame, axis: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return what a line of cases is of: some keys, its axis, and the sizes that are held."""
+    return {name: line[name].iloc[0] for name in [*keys, *SIZES]} | {"axis": axis, axis: None}
 
 
-def _of_line(line: pd.DataFrame, axis: str) -> dict[str, Any]:
-    sizes = np.log(line[axis].to_numpy(dtype=float))
+def _exponents(line: pd.DataFrame, axis: str) -> dict[str, Any]:
+    sizes = line[axis].to_numpy(dtype=float)
     found: dict[str, Any] = {"first": line[axis].iloc[0], "last": line[axis].iloc[-1]}
     for what, (column, formula) in _FITS.items():
-        fitted, predicted = (_fit(sizes, line[one].to_numpy(float)) for one in (column, formula))
-        names = [f"{what}{end}" for end in _ENDS]
-        found |= dict(zip(names, (*fitted, predicted[1]), strict=True))
+        state, slope, low, high = _fit(sizes, line[column].to_numpy(float))
+        predicted = _fit(sizes, line[formula].to_numpy(float))[1]
+        found |= {what: state, f"{what}_exponent": slope, f"{what}_formula": predicted}
+        found |= {f"{what}_low": low, f"{what}_high": high}
     return found
 
 
-def _fit(x: np.ndarray, values: np.ndarray) -> tuple[str, float, float, float]:
+def _fit(sizes: np.ndarray, values: np.ndarray) -> tuple[str, float, float, float]:
     nothing = (np.nan, np.nan, np.nan)
     if not (np.isfinite(values) & (values > 0)).all():
         return UNKNOWN, *nothing
     if values.max() <= values.min() * _BLOCK:  # a count that does not grow: no line to fit
         return FITTED, 0.0, 0.0, 0.0
-    line = linregress(x, np.log(values))
+    line = linregress(np.log(sizes), np.log(values))
     if line.rvalue**2 < MIN_R_SQUARED:
         return NO_REGIME, *nothing
-    reach = float(student.ppf(0.975, len(x) - 2)) * line.stderr
+    reach = float(student.ppf(0.975, len(sizes) - 2)) * line.stderr
     return FITTED, float(line.slope), float(line.slope - reach), float(line.slope + reach)
 
 
@@ -90,13 +90,10 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     rows["best"] = rows.groupby([*FACET, *SIZES])["speedup"].transform("max")
     found = []
     for axis in SIZES:
-        others = [name for name in SIZES if name != axis]
-        for key, line in rows.groupby([*FACET, *others]):
-            shared = dict(zip([*FACET, *others], key, strict=True)) | {"axis": axis}
+        for _, line in rows.groupby([*FACET, *(name for name in SIZES if name != axis)]):
+            shared = _held(line, axis, FACET)
             found += [shared | crossing for crossing in _along(line, axis)]
-    columns = [*FACET, "axis", *SIZES, "faster_below", "faster_above", "crossover"]
-    table = pd.DataFrame(found, columns=[*columns, "last_size", "first_size"])
-    return table.astype(dict.fromkeys(SIZES, "Int64"))
+    return pd.DataFrame(found)
 
 
 def _along(line: pd.DataFrame, axis: str) -> list[dict[str, Any]]:

@@ -156,7 +156,7 @@ def fastest_section(frame: pd.DataFrame) -> Section:
 def history_subject(number: int, history: History) -> Subject:
     """Return what a report tells of how speed changed from run to run of one grid."""
     parts = {
-        f"{safe(history.machine)}-history-{number}-{place}": part
+        f"{safe(history.machine)}-history-{number}-{place}": [str(value) for value in part]
         for place, (part, _) in enumerate(history.points.groupby(PART, sort=False), 1)
     }
     names = {stem: name_of(Facet(history.machine, "", *part)) for stem, part in parts.items()}
@@ -177,7 +177,7 @@ def history_subject(number: int, history: History) -> Subject:
 
 
 def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(name_of(part), part.of(table)) for part in facets(table)]
+    return [(name_of(part), part.of(table)) for part in (facets(table) if len(table) else ())]
 
 
 def span(ratios: pd.Series) -> str:

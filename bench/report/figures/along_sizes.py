@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.artist import Artist
@@ -72,7 +73,7 @@ class Chart:
         if high / low <= base**2:  # which might leave no tick to read a value from
             low, high = low / base, high * base
         # A scale without a value on it would only mislead.
-        used = any(len(line.get_xdata()) for axes in self.figure.axes for line in axes.lines)
+        used = any(np.size(line.get_xdata()) for axes in self.figure.axes for line in axes.lines)
         locator = ticker.LogLocator(base=base, numticks=14) if used else ticker.NullLocator()
         style.set_log_ticks(first.yaxis, write, locator)
         first.set_ylim(low, high * (high / low) ** (top / (1 - top)))

@@ -1,5 +1,7 @@
 """The Jacobian's overhead over n and o, and the speedup over torch.nn at each size."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -36,18 +38,15 @@ def draw_jacobian(view: View) -> Figure:
         norm, size = LogNorm(low, max(high, low * 10)), float(np.clip(60 / max(shape), 5, 10))
         axes.patch.set(facecolor="0.96", edgecolor="0.8", hatch="///", linewidth=0)
         table = cells.pivot(index="out_features", columns="in_features", values=["ratio", "said"])
-        _draw_cells(
-            axes, table.fillna({"said": "not planned"}), norm, "YlGnBu", size, "times as much"
-        )
+        table = table.fillna({"said": "not planned"})
+        _draw_cells(axes, table, norm, "YlGnBu", size, "times as much")
         axes.set_yticks(range(len(table)), [f"{value:,}" for value in table.index])
         axes.set(xlabel="in features n", ylabel="out features o")
         axes.set_title(f"{what}: {WITH_JACOBIAN} ÷ {WITHOUT_JACOBIAN}")
     others = len(every) - len(overhead)
     note = f"{others} more at other sizes (see the tables); " if others else ""
-    where = f"{style.label(view.part.device)}, {style.label(view.part.dtype)}"
-    batch = f"batch m = {overhead['batch'].iloc[0]:,}"
-    question = f"What does forming the Jacobian cost? ({where}, {batch})"
-    style.finish(figure, question, view.rows, note=note)
+    question = f"What does forming the Jacobian cost at m = {overhead['batch'].iloc[0]:,}?"
+    style.finish(figure, f"{question} {view.name}", view.rows, note=note)
     return figure
 
 
@@ -82,17 +81,15 @@ def _draw_cells(
 ) -> None:
     """Draw each known `ratio` as a colour, with what is `said` in the cell."""
     axes.grid(False)
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
     values, texts = table["ratio"].to_numpy(dtype=float), table["said"].fillna("").to_numpy()
     columns = [f"{value:,}" for value in table["ratio"].columns]
     axes.set_xticks(range(len(columns)), columns)
     picture = axes.imshow(values, norm=norm, cmap=cmap, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(values):
-        known = np.isfinite(value)
-        dark = known and np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1)) < 0.5
-        colour = "white" if dark else "black" if known else "0.3"
-        axes.text(
-            column, row, texts[row, column], ha="center", va="center", fontsize=size, color=colour
-        )
+        luminance = np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1))
+        colour = "white" if np.isfinite(value) and luminance < 0.5 else "black"
+        axes.text(column, row, str(texts[row, column]), color=colour, **centred)
     if np.isfinite(values).any():
         bar = axes.figure.colorbar(picture, ax=axes, label=unit, pad=0.02, format="{x:g}×")
         bar.outline.set_visible(False)

@@ -1,5 +1,7 @@
 """The speedup of each kernel from run to run of the same grid and settings."""
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from ...analysis.compare import History
@@ -9,7 +11,7 @@ from .. import style
 PART = ["operation", "device", "dtype"]  # what the figure of a history is of
 
 
-def history_figure(history: History, part: tuple[str, str, str]) -> Figure:
+def history_figure(history: History, part: Sequence[str]) -> Figure:
     """Draw each run's speedup with its 95 % interval, of an operation, a device and a dtype."""
     points, rows = (
         frame[(frame[PART] == list(part)).all(axis=1)] for frame in (history.points, history.frame)
