@@ -44,12 +44,10 @@ class Style(NamedTuple):
     line: str
     width: float
 
-    def draw(
-        self, axes: Axes, x: Any, y: Any, *, line: bool = False, hollow: bool = False, size: int = 5
-    ) -> None:
+    def draw(self, axes: Axes, x: Any, y: Any, line: bool = False, hollow: bool = False) -> None:
         """Draw marks, joined or not."""
         axes.plot(
-            x, y, color=self.colour, marker=self.marker, markersize=size, linewidth=self.width,
+            x, y, color=self.colour, marker=self.marker, markersize=5, linewidth=self.width,
             linestyle=self.line if line else "", markerfacecolor="white" if hollow else self.colour,
         )  # fmt: skip
 
@@ -88,7 +86,7 @@ def set_log_ticks(
 
 def subdivisions(span: float) -> ticker.LogLocator:
     """Return ticks at the multiples of powers of ten that mark an axis over such a span."""
-    subs = (1,) if span > 50 else (1, 2, 5) if span > 5 else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)
+    subs = (1,) if span > 200 else (1, 2, 5) if span > 5 else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)
     return ticker.LogLocator(base=10, subs=subs, numticks=14)
 
 

@@ -6,7 +6,6 @@ A process is one sample. What its rounds say goes into one value; the interval i
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ def hodges_lehmann(values: Sequence[float]) -> float:
 
     One wild process in five does not move it far; for two values it is their mean.
     """
-    return statistics.median((a + b) / 2 for a, b in combinations_with_replacement(values, 2))
+    return float(np.median(_walsh_sums(values))) / 2
 
 
 def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
@@ -87,8 +86,7 @@ def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
 
 def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
     """Return the lower quartile, the median and the upper one; NaN without a value."""
-    found = np.fromiter(values, float)
-    low, middle, high = np.quantile(found, [0.25, 0.5, 0.75]) if len(found) else [math.nan] * 3
+    low, middle, high = np.quantile(list(values) or [math.nan], [0.25, 0.5, 0.75])
     return float(low), float(middle), float(high)
 
 

@@ -31,9 +31,11 @@ def panels_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 class Chart:
     """A figure with log axes for each panel, side by side over one range."""
 
-    def __init__(self, view: View, quantity: str) -> None:
-        """Lay the panels out."""
-        self.view, self.panels = view, panels_of(view.rows)
+    def __init__(
+        self, view: View, quantity: str, write: Callable[[float], str], base: float = 10
+    ) -> None:
+        """Lay the panels out, with ticks at the powers of `base`, as `write` writes them."""
+        self.view, self.base, self.panels = view, base, panels_of(view.rows)
         self.shown = pd.concat(self.panels.values())
         height = 5.0 + 0.2 * (self.shown["kernel"].nunique() // 6)
         self.figure = Figure(figsize=(max(3.3 * len(self.panels) + 2.1, 8.7), height))
@@ -50,6 +52,8 @@ class Chart:
             axes.set_xlim(values[0] / room, values[-1] * room)
             locator = ticker.FixedLocator(_apart(values))
             style.set_log_ticks(axes.xaxis, ticker.EngFormatter(sep=""), locator)
+        ticks = ticker.LogLocator(base=base, numticks=14)
+        style.set_log_ticks(self.figure.axes[0].yaxis, write, ticks)
 
     def __iter__(self) -> Iterator[tuple[Axes, tuple[str, pd.DataFrame]]]:
         """Return the axes of each panel, and what it shows: a size and the cases along it."""
@@ -63,24 +67,18 @@ class Chart:
             for kernel, rows in panel[which[panel.index]].sort_values(axis).groupby("kernel"):
                 yield axes, self.view.looks[str(kernel)], rows[axis], rows
 
-    def set_range(self, write: Callable[[float], str], base: float, top: float = 0.0) -> None:
-        """Give the panels a unit at each tick, and room above for what failed.
+    def finish(self, question: str, notes: Sequence[Artist], top: float = 0.0) -> Figure:
+        """Set the range; add title, legend and footer, which says how many failures are not shown.
 
-        Ticks are powers of `base`; `top` is the part of the height that the marks of failures need.
+        The marks of failures need the part `top` of the height above the values.
         """
-        first = self.figure.axes[0]
+        rows, first = self.view.rows, self.figure.axes[0]
         low, high = first.get_ylim()
-        if high / low <= base**2:  # which might leave no tick to read a value from
-            low, high = low / base, high * base
-        # A scale without a value on it would only mislead.
-        used = any(np.size(line.get_xdata()) for axes in self.figure.axes for line in axes.lines)
-        locator = ticker.LogLocator(base=base, numticks=14) if used else ticker.NullLocator()
-        style.set_log_ticks(first.yaxis, write, locator)
+        if high / low <= self.base**2:  # which might leave no tick to read a value from
+            low, high = low / self.base, high * self.base
         first.set_ylim(low, high * (high / low) ** (top / (1 - top)))
-
-    def finish(self, question: str, notes: Sequence[Artist]) -> Figure:
-        """Add title, legend and footer, which says how many failed cases are on no panel."""
-        rows = self.view.rows
+        if not any(np.isfinite(axes.dataLim.y1) for axes in self.figure.axes):
+            first.set_yticks([])  # a scale without a value on it would only mislead
         hidden = int((rows["status"].ne("ok") & ~rows.index.isin(self.shown.index)).sum())
         note = f"{hidden} more without a result off these axes (see the tables); " * (hidden > 0)
         entries = [*style.kernel_entries(self.shown, self.view.looks), *notes]
@@ -111,7 +109,7 @@ def _apart(values: list[int]) -> list[int]:
 )
 def draw_time(view: View) -> Figure:
     """Draw the median with a bar from q1 to q3; a case without a time is a mark at the top."""
-    chart = Chart(view, "time of one call: median, q1–q3")
+    chart = Chart(view, "time of one call: median, q1–q3", format_tick)
     ok = view.rows["status"] == "ok"
     for axes, (axis, rows) in chart:
         bound = rows.dropna(subset="roofline_s").groupby(axis)["roofline_s"].min()
@@ -121,7 +119,6 @@ def draw_time(view: View) -> Figure:
         axes.vlines(sizes, rows["q1_s"], rows["q3_s"], color=look.colour, linewidth=1.2)
     failed = sorted(set(chart.shown["kernel"][chart.shown["status"] != "ok"]))
     step = min(0.05, 0.38 / max(len(failed), 1))  # of the height, for each kernel that failed
-    chart.set_range(format_tick, base=10, top=0.02 + step * len(failed))
     for axes, look, sizes, rows in chart.lines(~ok):
         height = 0.98 - step * failed.index(rows["kernel"].iloc[0])
         for size, status in zip(sizes, rows["status"], strict=True):
@@ -135,7 +132,8 @@ def draw_time(view: View) -> Figure:
     for status, (marker, words) in style.FAILED.items():
         if chart.shown["status"].eq(status).any():
             notes.append(style.entry(f"{words} (at the top)", marker))
-    return chart.finish(f"How long does one {view.name} take?", notes)
+    question = f"How long does one {view.name} take?"
+    return chart.finish(question, notes, top=0.02 + step * len(failed))
 
 
 @figure(
@@ -145,15 +143,16 @@ def draw_time(view: View) -> Figure:
 )
 def draw_memory(view: View) -> Figure:
     """Draw what was measured, and hollow what was predicted for a case that was not."""
-    chart = Chart(view, "peak memory of one call beyond its inputs")
+    write = partial(format_tick, write=format_bytes)
+    chart = Chart(view, "peak memory of one call beyond its inputs", write, base=32)
     for axes, look, sizes, rows in chart.lines(view.rows["kernel"].notna()):
         measured, theory = rows["peak_bytes"], rows["predicted_peak_bytes"]
         known, predicted = measured > 0, theory > 0
         missing = predicted & (rows["status"] != "ok")
         axes.plot(sizes[predicted], theory[predicted], color=look.colour, linestyle=look.line,
                   linewidth=look.width, alpha=0.7)  # fmt: skip
-        look.draw(axes, sizes[known], measured[known], size=6)
-        look.draw(axes, sizes[missing], theory[missing], hollow=True, size=6)
+        look.draw(axes, sizes[known], measured[known])
+        look.draw(axes, sizes[missing], theory[missing], hollow=True)
     notes = [style.entry("measured", "o"), style.entry("predicted", line="-")]
     if (chart.shown["status"] != "ok").any():
         notes.append(style.entry("predicted, not measured", "o", hollow=True))
@@ -162,7 +161,6 @@ def draw_memory(view: View) -> Figure:
         notes.append(style.entry(f"this machine's {format_bytes(limit)}", line=":"))
         for axes, _ in chart:
             axes.axhline(limit, color=style.GREY, linestyle=":", linewidth=1.4)
-    chart.set_range(partial(format_tick, write=format_bytes), base=32)
     return chart.finish(f"How much memory does one {view.name} hold?", notes)
 
 
@@ -176,7 +174,7 @@ def _known(rows: pd.DataFrame) -> pd.Series:
 @figure("error", title="error against m, n and o", when=lambda rows: _known(rows).any())
 def draw_error(view: View) -> Figure:
     """Draw the largest error of each kernel, relative to the terms of its sum."""
-    chart = Chart(view, "largest error, relative to its sum's terms")
+    chart = Chart(view, "largest error, relative to its sum's terms", format_error)
     for axes, look, sizes, rows in chart.lines(_known(view.rows)):
         look.draw(axes, sizes, rows["max_rel_error"], line=True)
     notes = []
@@ -184,5 +182,4 @@ def draw_error(view: View) -> Figure:
         notes.append(style.entry(f"unit roundoff of {view.part.dtype}", line=":"))
         for axes, _ in chart:
             axes.axhline(unit, color=style.GREY, linestyle=":", linewidth=1.4)
-    chart.set_range(format_error, base=10)
     return chart.finish(f"How exact is one {view.name}?", notes)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator
+from matplotlib.ticker import EngFormatter
 
 from ...common.units import digits, format_bytes
 from ...store.schema import Ceilings
@@ -67,7 +67,7 @@ def draw(view: View) -> Figure | None:
     lines = _draw_roofs(axes, shown, peak, over)
     for (kernel, bound), some in shown.groupby(["kernel", "by_dispatch"]):
         look = view.looks[str(kernel)]
-        look.draw(axes, some["intensity"], some["rate"], hollow=bool(bound), size=6)
+        look.draw(axes, some["intensity"], some["rate"], hollow=bool(bound))
     entries = style.kernel_entries(shown, view.looks, line=False)
     if shown["by_dispatch"].any():
         entries.append(style.entry("hollow: bound by dispatch", "o", hollow=True))
@@ -86,17 +86,15 @@ def _draw_roofs(
     axes.set(xlim=(low, high), xlabel="operations per byte that must move (log)")
     axes.set_ylim(shown["rate"].min() / 2, max(shown["rate"].max(), peak or 0.0) * 2.5)
     axes.set_ylabel("operations per second, median time (log)")
-    subs = (1, 2, 5) if high / low < 200 else (1,)
-    style.set_log_ticks(axes.xaxis, "{:g}".format, LogLocator(base=10, subs=subs, numticks=14))
+    style.set_log_ticks(axes.xaxis, "{:g}".format, style.subdivisions(high / low))
     style.set_log_ticks(axes.yaxis, EngFormatter("FLOP/s"))
     looks: dict[str, Any] = {"color": style.GREY, "linewidth": 1.4, "zorder": 1}
-    entries = []
+    entries: list[Line2D] = []
     for (working_set, rate), ridge, line in zip(over.items(), ridges, ("-", "--"), strict=False):
         ends = np.array([low, min(ridge, high)])  # it rises to the peak and ends there
-        axes.plot(ends, ends * rate, linestyle=line, **looks)
         text = f"{digits(rate / 1e9)} GB/s over {format_bytes(working_set)}"
-        entries.append(style.entry(text, line=line))
+        entries += axes.plot(ends, ends * rate, linestyle=line, label=text, **looks)
     if peak:
-        axes.plot([min(ridges, default=low), high], [peak, peak], linestyle="-.", **looks)
-        entries.append(style.entry(f"operations: {digits(peak / 1e9)} GFLOP/s", line="-."))
+        text, first = f"operations: {digits(peak / 1e9)} GFLOP/s", min(ridges, default=low)
+        entries += axes.plot([first, high], [peak, peak], linestyle="-.", label=text, **looks)
     return entries

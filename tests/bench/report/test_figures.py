@@ -116,6 +116,8 @@ def test_no_ok_rows_of_any_status() -> None:
         fail(run, outcome, STATUSES[1 + place % 6], None)
         outcome["predicted_peak_bytes"] = None
     assert every_figure_of(frame_of(run)) == {"time", "memory", "jacobian"}
+    for kind in ("time", "memory"):
+        assert drawn(kind, frame_of(run)).axes[0].get_yticks().size == 0
 
 
 def test_hostile_names_are_drawn_as_text() -> None:
