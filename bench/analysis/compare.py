@@ -104,8 +104,7 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     """
     found: dict[tuple[str, str], list[Path]] = {}
     for path in by_time(heads):
-        settings = {name: value for name, value in flatten_settings(heads[path].settings).items()
-                    if name == "grid" or name not in IGNORED_SETTINGS}  # fmt: skip
+        settings = flatten_settings(heads[path].settings) | {"processes": ""}
         found.setdefault((heads[path].machine.slug, json.dumps(settings)), []).append(path)
     return [runs[-MAX_RUNS:] for _, runs in sorted(found.items()) if len(runs) > 1]
 

@@ -1,7 +1,5 @@
 """The Jacobian's overhead over n and o, and the speedup over torch.nn at each size."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -35,11 +33,10 @@ def draw_jacobian(view: View) -> Figure:
         said = ratios.map(lambda ratio: f"{digits(ratio)}×").where(ratios > 0, failed)
         cells = overhead.assign(ratio=ratios.where(ratios > 0), said=said)
         low, high = cells["ratio"].agg(["min", "max"]).fillna(1)
-        norm, size = LogNorm(low, max(high, low * 10)), float(np.clip(60 / max(shape), 5, 10))
         axes.patch.set(facecolor="0.96", edgecolor="0.8", hatch="///", linewidth=0)
         table = cells.pivot(index="out_features", columns="in_features", values=["ratio", "said"])
         table = table.fillna({"said": "not planned"})
-        _draw_cells(axes, table, norm, "YlGnBu", size, "times as much")
+        _draw_cells(axes, table, LogNorm(low, max(high, low * 10)), "YlGnBu")
         axes.set_yticks(range(len(table)), [f"{value:,}" for value in table.index])
         axes.set(xlabel="in features n", ylabel="out features o")
         axes.set_title(f"{what}: {WITH_JACOBIAN} ÷ {WITHOUT_JACOBIAN}")
@@ -67,21 +64,18 @@ def draw_speedup(view: View) -> Figure:
     table = cells.pivot(index=order, columns="batch", values=["ratio", "said"])
     width = float(np.clip(3.2 + 1.25 * best["batch"].nunique(), 7, 24))
     figure = Figure(figsize=(width, 2.1 + 0.52 * len(table)))
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(title="speedup of the fastest kernel")
     reach = max(ratios.max(), 1 / ratios.min(), 2.0)
-    _draw_cells(axes, table, LogNorm(1 / reach, reach), "PuOr", 7.5, "speedup vs. torch.nn")
+    _draw_cells(axes, table, LogNorm(1 / reach, reach), "PuOr")
     axes.set_yticks(range(len(table)), [f"{n:,} → {o:,}" for _, n, o in table.index])
     axes.set(xlabel="batch m", ylabel="features n → outputs o")
     style.finish(figure, f"How much is there to gain over torch.nn? {view.name}", view.rows)
     return figure
 
 
-def _draw_cells(
-    axes: Axes, table: pd.DataFrame, norm: LogNorm, cmap: str, size: float, unit: str
-) -> None:
+def _draw_cells(axes: Axes, table: pd.DataFrame, norm: LogNorm, cmap: str) -> None:
     """Draw each known `ratio` as a colour, with what is `said` in the cell."""
     axes.grid(False)
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
     values, texts = table["ratio"].to_numpy(dtype=float), table["said"].fillna("").to_numpy()
     columns = [f"{value:,}" for value in table["ratio"].columns]
     axes.set_xticks(range(len(columns)), columns)
@@ -89,8 +83,5 @@ def _draw_cells(
     for (row, column), value in np.ndenumerate(values):
         luminance = np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1))
         colour = "white" if np.isfinite(value) and luminance < 0.5 else "black"
-        axes.text(column, row, str(texts[row, column]), color=colour, **centred)
-    if np.isfinite(values).any():
-        bar = axes.figure.colorbar(picture, ax=axes, label=unit, pad=0.02, format="{x:g}×")
-        bar.outline.set_visible(False)
-        bar.minorticks_off()
+        text = str(texts[row, column])
+        axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=8)
