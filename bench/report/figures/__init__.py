@@ -80,11 +80,7 @@ def figure(name: str, *, title: str, **fields: Any) -> Callable[[Draw], Draw]:
 
 @cache
 def kinds() -> Mapping[str, Kind]:
-    """Return every kind of figure by name, those of REPORT.md first, by their ranks."""
+    """Return every kind of figure by name, as the modules here declare them."""
     for _, module, _ in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module}")
-
-    def rank(kind: Kind) -> float:
-        return min((slot.rank for slot in kind.slots), default=float("inf"))
-
-    return {kind.name: kind for kind in sorted(_KINDS.values(), key=rank)}
+    return _KINDS

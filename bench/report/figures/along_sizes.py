@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from ...analysis.frame import SIZES, longest_line
 from ...common.units import format_bytes, format_error, format_tick
 from .. import style
+from ..tables import LETTERS
 from . import Slot, View, figure
-
-_WORDS = {"batch": "batch m", "in_features": "in features n", "out_features": "out features o"}
 
 
 def panels_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -42,11 +41,10 @@ class Chart:
         self.figure.subplots(1, len(self.panels), sharey=True)
         self.figure.axes[0].set_ylabel(quantity)
         for axes, (axis, rows) in self:
-            axes.set(xscale="log", yscale="log", xlabel=f"{_WORDS[axis]} (log)")
-            held = [
-                f"{_WORDS[name][-1]} = {rows[name].iloc[0]:,}" for name in SIZES if name != axis
-            ]
-            axes.set_title(f"against {_WORDS[axis][-1]}, at {', '.join(held)}")
+            name = f"{axis.replace('_', ' ')} {LETTERS[axis]}"
+            axes.set(xscale="log", yscale="log", xlabel=f"{name} (log)")
+            held = [f"{LETTERS[one]} = {rows[one].iloc[0]:,}" for one in SIZES if one != axis]
+            axes.set_title(f"against {LETTERS[axis]}, at {', '.join(held)}")
             values = sorted(set(rows[axis]))
             room = (values[-1] / values[0]) ** 0.08 if len(values) > 1 else 2.0
             axes.set_xlim(values[0] / room, values[-1] * room)
