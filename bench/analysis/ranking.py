@@ -8,23 +8,19 @@ from scipy.stats import gmean
 
 from .frame import AUTO, FACET, PEER, SIZES, WITH_JACOBIAN, WITHOUT_JACOBIAN
 
-_VALUES = [
-    *("median_s", "speedup", "speedup_low", "speedup_high"),
-    *("peak_bytes", "predicted_peak_bytes", "status", "reason"),
-]
-
 
 def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     """Return what forming the Jacobian costs at each size of the gradient.
 
     Ratios are of the kernel with the Jacobian over the one without; `time_ratio` is that of their
     paired speedups, its interval the low end of one against the high end of the other. A pair that
-    lacks a number keeps its row, with the status and reason of the kernel that has none.
+    lacks a number keeps its row, with the status of the kernel that has none.
     """
-    keys = ["machine", "run", "commit", "dirty", "device", "dtype", "case", *SIZES]
+    keys = ["machine", "run", "device", "dtype", "case", *SIZES]
+    values = ["speedup", "speedup_low", "speedup_high", "peak_bytes", "predicted_peak_bytes"]
     gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*keys, "kernel"])
     sides = [
-        gradient.loc[gradient["kernel"] == name, keys + _VALUES]
+        gradient.loc[gradient["kernel"] == name, [*keys, *values, "status"]]
         for name in (WITH_JACOBIAN, WITHOUT_JACOBIAN)
     ]
     pair = sides[0].merge(sides[1], on=keys, suffixes=("_jacobian", "_matmul"))
@@ -35,8 +31,7 @@ def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
         below = pair[f"{source}_bytes_matmul"]
         pair[name] = pair[f"{source}_bytes_jacobian"] / below.where(below > 0)
     failed = pair["status_jacobian"] != "ok"
-    for name in ("status", "reason"):
-        pair[name] = pair[f"{name}_jacobian"].where(failed, pair[f"{name}_matmul"])
+    pair["status"] = pair["status_jacobian"].where(failed, pair["status_matmul"])
     pair["kernel"] = np.where(failed, WITH_JACOBIAN, WITHOUT_JACOBIAN)
     return pair.sort_values(["machine", "run", "device", "dtype", *SIZES], ignore_index=True)
 
@@ -46,8 +41,6 @@ def overhead_at_one_batch(overhead: pd.DataFrame) -> pd.DataFrame:
 
     Values of n and o that stand there but once are left out where the others then fill a grid.
     """
-    if overhead.empty:
-        return overhead
     counts = overhead.groupby("batch").agg(pairs=("case", "size"), known=("time_ratio", "count"))
     batch = counts.sort_values(["pairs", "known", "batch"]).index[-1]
     chosen: pd.DataFrame = overhead.loc[overhead["batch"] == batch]

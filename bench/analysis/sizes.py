@@ -8,7 +8,6 @@ A time is the baseline's median over the kernel's paired speedup where there is 
 minutes apart and the machine drifts meanwhile, which the paired ratio does not.
 """
 
-from collections.abc import Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -44,13 +43,9 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
         for _, line in longest_line(rows, axis, keys).groupby(keys):
             line = line.drop_duplicates(axis).sort_values(axis)[-POINTS:]
             if len(line) == POINTS and line[axis].iloc[-1] / line[axis].iloc[0] >= MIN_SPAN:
-                found.append(_held(line, axis, keys) | _exponents(line, axis))
+                held = {name: line[name].iloc[0] for name in [*keys, *SIZES]} | {axis: None}
+                found.append(held | {"axis": axis} | _exponents(line, axis))
     return pd.DataFrame(found)
-
-
-def _held(line: pd.DataFrame, axis: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Return what a line of cases is of: some keys, its axis, and the sizes that are held."""
-    return {name: line[name].iloc[0] for name in [*keys, *SIZES]} | {"axis": axis, axis: None}
 
 
 def _exponents(line: pd.DataFrame, axis: str) -> dict[str, Any]:
@@ -91,8 +86,8 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     found = []
     for axis in SIZES:
         for _, line in rows.groupby([*FACET, *(name for name in SIZES if name != axis)]):
-            shared = _held(line, axis, FACET)
-            found += [shared | crossing for crossing in _along(line, axis)]
+            held = {name: line[name].iloc[0] for name in [*FACET, *SIZES]} | {axis: None}
+            found += [held | {"axis": axis} | crossing for crossing in _along(line, axis)]
     return pd.DataFrame(found)
 
 

@@ -21,8 +21,8 @@ from ..common.errors import single_line
 # Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
 # with any colour vision. Black is kept for the baseline.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6600CC")
+_LINES = ("-", "--", "-.", ":")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "*")
-LINES = ("-", "--", "-.", ":")
 FAILED = {
     "infeasible": ("x", "infeasible"),
     "oom": ("1", "out of memory"),
@@ -69,7 +69,7 @@ def styles(frame: pd.DataFrame, operation: str) -> dict[str, Style]:
     kernels, baselines = set(rows["kernel"]), set(rows["baseline"])
     looks = {name: Style("black", "o", "-", 2.2) for name in sorted(kernels & baselines)}
     for place, name in enumerate(sorted(kernels - baselines)):
-        line = LINES[place // len(COLOURS) % len(LINES)]
+        line = _LINES[place // len(COLOURS) % len(_LINES)]
         marker = _MARKERS[place % len(_MARKERS)]
         looks[name] = Style(COLOURS[place % len(COLOURS)], marker, line, 1.4)
     return looks
