@@ -66,8 +66,7 @@ def draw(view: View) -> Figure | None:
     axes = figure.add_subplot(xscale="log", yscale="log")
     lines = _draw_roofs(axes, shown, peak, over)
     for (kernel, bound), some in shown.groupby(["kernel", "by_dispatch"]):
-        look = view.looks[str(kernel)]
-        look.draw(axes, some["intensity"], some["rate"], hollow=bool(bound))
+        view.looks[str(kernel)].draw(axes, some["intensity"], some["rate"], hollow=bool(bound))
     entries = style.kernel_entries(shown, view.looks, line=False)
     if shown["by_dispatch"].any():
         entries.append(style.entry("hollow: bound by dispatch", "o", hollow=True))

@@ -9,7 +9,6 @@ import pytest
 from run_builder import SIZES, build_run, doubt, fail, frame_of, rename
 
 from bench.analysis.frame import (
-    Facet,
     facets,
     flagged_results,
     in_order,
@@ -201,7 +200,6 @@ def test_many_kernels() -> None:
     run = build_run(["gradient"], [(33, 6, 3)], kernels={"gradient": laws})
     rename(run, "kernel_3", "a|b\n")
     assert len(cells(in_order(frame_of(run)), RESULTS)) == 25
-    assert isinstance(facets(frame_of(run))[0], Facet)
 
 
 def test_an_interval_tells_apart_where_10_percent_would_not(frame: pd.DataFrame) -> None:
