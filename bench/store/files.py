@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
@@ -27,42 +28,32 @@ class ExistsError(UserError):
 def load_model(path: Path, model: type[_Model], what: str) -> _Model:
     """Read a stored result, `what` it is called: `a run file`."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # UnicodeDecodeError; a NUL byte in the path
-        rule, came = "exist and be readable UTF-8 text", f" is not ({_why(error)})"
-        raise _refused(what, rule, path, came, "check the path, or give another file") from error
+        text = path.read_bytes()
+    except OSError as error:
+        came = f" is not ({_why(error)})"
+        raise _refused(
+            what, "exist and be readable", path, came, "check the path, or give another file"
+        ) from error
     return _validated(text, path, model, what)
 
 
-def _validated(text: str, path: Path, model: type[_Model], what: str) -> _Model:
+def _validated(text: str | bytes, path: Path, model: type[_Model], what: str) -> _Model:
     remedy = "restore the file, or remove it and measure again"
     try:
         with gc_paused():  # what is read has no cycles; looking for them took half of the time
-            document = json.loads(text, parse_constant=_refuse)
-            _require_schema(document, path, what)
+            document = from_json(text, allow_inf_nan=False)
+            found = document.get("schema") if isinstance(document, dict) else None
+            if found != SCHEMA:
+                rule, came = f'have "schema": {SCHEMA}', f" has {single_line(repr(found), 60)}"
+                other = "give a file of this suite, or read it with the code that wrote it"
+                raise _refused(what, rule, path, came, other)
             return model.model_validate(document)
     except ValidationError as error:
         came = f": {first_error(error)}"
         raise _refused(what, "keep to its schema", path, came, remedy) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         came = f" is truncated or damaged ({_why(error)})"
         raise _refused(what, "be well-formed", path, came, remedy) from error
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not a number that was measured")
-
-
-def _require_schema(document: object, path: Path, what: str) -> None:
-    """Refuse what is something else, or of another schema, before its fields are named."""
-    rule = f"be of schema {SCHEMA}"
-    if not isinstance(document, dict) or "schema" not in document:
-        known = isinstance(document, dict) and "benchmarks" in document
-        came = f" is {'a plain pytest-benchmark file' if known else 'some other JSON'}"
-        raise _refused(what, rule, path, came, "give another file")
-    if document["schema"] != SCHEMA:
-        came = f" has {single_line(repr(document['schema']), 60)}"
-        raise _refused(what, rule, path, came, "read it with the code that wrote it")
 
 
 def _refused(what: str, rule: str, path: Path, came: str, remedy: str) -> UserError:
@@ -94,11 +85,7 @@ def store_model(
 
     An `exclusive` one is refused with an ExistsError where there is a file of its name.
     """
-    try:
-        text = json.dumps(document, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        came = f": {single_line(error)}"
-        raise _refused(what, "be well-formed", path, came, "measure again") from error
+    text = json.dumps(document, indent=1)
     _validated(text, path, model, what)
     try:
         atomic_write(path, f"{text}\n", exclusive=exclusive)

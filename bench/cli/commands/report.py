@@ -133,7 +133,7 @@ def parse_filter(text: str | None) -> Keep:
         try:
             # In brackets it cannot assign, and it sees the columns alone.
             chosen = frame.eval(f"({text})", engine="python", local_dict={}, global_dict={})
-            if getattr(chosen, "dtype", None) != bool:
+            if not pd.api.types.is_bool_dtype(chosen):
                 raise ValueError("it compares nothing")
             kept = frame[chosen]
         except Exception as error:  # pandas documents no common type of its own

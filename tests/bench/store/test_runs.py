@@ -142,7 +142,7 @@ def test_unwritable_folder(run: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_invalid_run_is_not_written(run: dict[str, Any], tmp_path: Path) -> None:
-    for broken in ({"datetime": "yesterday"}, *({"settings": {"x": x}} for x in (nan, object()))):
+    for broken in ({"datetime": "yesterday"}, {"settings": {"x": nan}}):
         with pytest.raises(UserError):
             write_run(tmp_path / "a.json", run | broken)
     assert list(tmp_path.iterdir()) == []
@@ -159,20 +159,11 @@ def test_truncated_at_every_tenth_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "truncated or damaged"),
-        (b"\xff\xfe\x00", "UTF-8"),
-        (b"[" * 200_000, "truncated or damaged"),
-        (b"[1, 2]", "some other JSON"),
-        (b'{"a": 1}', "some other JSON"),
-        (b'{"benchmarks": [], "machine_info": {}}', "plain pytest-benchmark file"),
-        (b'{"schema": 3}', "must be of schema 2"),
-        (b'{"schema": 0}', "must be of schema 2"),
-        (b'{"schema": true}', "must be of schema 2"),
-        (b'{"schema": "1"}', "must be of schema 2"),
-        (b'{"schema": 2, "x": NaN}', "NaN is not a number"),
-        (b'{"schema": 2, "x": -Infinity}', "-Infinity is not a number"),
+        *((text, "truncated or damaged") for text in (b"", b"\xff\xfe\x00", b"[" * 200_000)),
+        *((text, 'must have "schema": 2') for text in (b"[1, 2]", b'{"benchmarks": []}')),
+        *((b'{"schema": %s}' % one, "code that wrote it") for one in (b"3", b"true", b'"1"')),
+        *((b'{"schema": 2, "x": %s}' % x, "damaged") for x in (b"NaN", b"-Infinity", b"1" * 5000)),
         (b'{"schema": 2}', "datetime: Field required"),
-        (b'{"schema": 2' + b"0" * 5000 + b"}", "truncated or damaged"),
     ],
 )
 def test_other_files_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
@@ -193,7 +184,7 @@ def test_missing_file_folder_and_odd_name(tmp_path: Path) -> None:
 
 def test_unreadable_file(tmp_path: Path) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied")
-    with mock.patch.object(Path, "read_text", side_effect=denied):
+    with mock.patch.object(Path, "read_bytes", side_effect=denied):
         assert "Permission denied" in refusal(tmp_path / "a.json")
 
 
@@ -209,7 +200,7 @@ EXTRA = ("benchmarks", 0, "extra_info")
         ((*STATS, "mean"), "1e-6", "benchmarks.0.stats.mean"),
         ((*STATS, "q1"), True, "benchmarks.0.stats.q1"),
         ((*STATS, "q1"), 10**400, "benchmarks.0.stats.q1"),
-        ((*STATS, "q1"), float("inf"), "Infinity is not a number"),
+        ((*STATS, "q1"), float("inf"), "truncated or damaged"),
         ((*STATS, "q1"), 1e9, "must be in this order"),
         ((*STATS, "rounds"), 0, "benchmarks.0.stats.rounds"),
         ((*STATS, "stddev"), -1, "benchmarks.0.stats.stddev"),
