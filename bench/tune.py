@@ -12,14 +12,13 @@ import torch
 from mlr import KERNELS, OPERATIONS, Case, Problem
 from mlr.dispatch import is_selectable
 from mlr.one_pass.bind import bind_step
-from mlr.tuning import TABLE_VARIABLE, hardware, table_path
+from mlr.tuning import hardware
 
 from .analysis.frame import SIZES
 from .analysis.ranking import fastest
 from .common.errors import UserError
 from .machine.info import machine_slug
 from .measure.paired import paired_ratio
-from .store.files import atomic_write, writing
 from .store.runs import load_frame
 
 # Steps that threads are tried on: bound by the call, by products, and by memory in turn.
@@ -39,12 +38,12 @@ def make_table(runs: Sequence[Path]) -> tuple[str, str]:
             "`python -m bench run` makes one"
         )
     found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
-    lines = ",\n".join(json.dumps(row) for row in found)
     part_flops = measure_part_flops()
-    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
     threads = "threads were not tried, or did not pay"
     if part_flops is not None:
         threads = f"another thread pays from {part_flops:,} operations on"
+    lines = ",\n".join(map(json.dumps, found))
+    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
     told = f"the fastest kernel of {len(found)} cases; {threads}"
     return f'{head}"fastest": [\n{lines}\n]}}\n', told
 
@@ -87,15 +86,3 @@ def _parts_win(case: Case, threads: int) -> bool:
 
     ratios = sorted(paired_ratio(bound(threads), bound(1), case.device, blocks=BLOCKS).log_ratios)
     return ratios[len(ratios) * 3 // 4] < 0
-
-
-def write_table(text: str, path: Path) -> str:
-    """Write a tuning table, in the place of the one before; say who reads it and how to undo it."""
-    with writing("the tuning table", path):
-        atomic_write(path, text)
-    if path.absolute() == table_path().absolute():
-        return (
-            "mlr reads this file from now on, in every program of this user on this machine; "
-            "remove it to undo"
-        )
-    return f"mlr reads this file only where {TABLE_VARIABLE} names it"

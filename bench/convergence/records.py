@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ..store.columns import Above, Amount, Name, Size, Slug
-from ..store.results import Record, StoredResult
+from ..store.results import StoredResult
+from ..store.schema import Record
 
 
 class TaskInfo(Record):

@@ -61,7 +61,7 @@ def write_report(
         )
     require_same_settings(read)
     with replaced(out, _PIECES) as new:
-        frame = keep(runs_frame(read))
+        frame = keep(runs_frame(read.items()))
         stems = facet_stems(frame)
         ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
         analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
@@ -72,7 +72,7 @@ def write_report(
 
 def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[Subject]:
     for number, paths in enumerate(comparable_runs(heads), 1):
-        runs = {path: read.get(path) or load_run(path) for path in paths}
+        runs = [(path, read.get(path) or load_run(path)) for path in paths]
         grid = str(heads[paths[-1]].settings.get("grid"))
         if (found := history_of(runs_frame(runs), grid)) is not None:
             yield history_subject(number, found)

@@ -121,7 +121,7 @@ def readme_blocks(
 
 def check_readme(readme: Path, others: Sequence[Subject] = ()) -> None:
     """Refuse a README that `update_readme` could not renew."""
-    _read(readme, readme_blocks(runs_frame({}), others=others))
+    _read(readme, readme_blocks(runs_frame([]), others=others))
 
 
 def update_readme(

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..store.columns import Above, Amount, Count, Name, Size, Slug
-from ..store.results import Record, StoredResult
+from ..store.results import StoredResult
+from ..store.schema import Record
 
 Mode = Literal["strong", "weak"]
 DDP = "ddp"

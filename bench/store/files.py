@@ -8,56 +8,59 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
-from .schema import SCHEMA
+from .schema import SCHEMA, StoredFile
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Stored = TypeVar("_Stored", bound=StoredFile)
 
 
 class ExistsError(UserError):
     """There is a file of this name already."""
 
 
-def load_model(path: Path, model: type[_Model], what: str) -> _Model:
-    """Read a stored result, `what` it is called: `a run file`."""
+def load_model(path: Path, model: type[_Stored]) -> _Stored:
+    """Read a stored file."""
     try:
         text = path.read_bytes()
     except OSError as error:
-        came = f" is not ({_why(error)})"
-        raise _refused(
-            what, "exist and be readable", path, came, "check the path, or give another file"
+        raise UserError(
+            f"{model.what} must exist and be readable: {single_line(path)} is not "
+            f"({_why(error)}); check the path, or give another file"
         ) from error
-    return _validated(text, path, model, what)
+    return _validated(text, path, model)
 
 
-def _validated(text: str | bytes, path: Path, model: type[_Model], what: str) -> _Model:
-    remedy = "restore the file, or remove it and measure again"
+def _validated(text: str | bytes, path: Path, model: type[_Stored]) -> _Stored:
+    def refused(
+        rule: str, came: str, then: str = "restore the file, or remove it and measure again"
+    ) -> UserError:
+        return UserError(f"{model.what} must {rule}: {single_line(path)}{came}; {then}")
+
     try:
         with gc_paused():  # what is read has no cycles; looking for them took half of the time
-            document = from_json(text, allow_inf_nan=False)
+            document = json.loads(text, parse_constant=_refuse)
             found = document.get("schema") if isinstance(document, dict) else None
             if found != SCHEMA:
-                rule, came = f'have "schema": {SCHEMA}', f" has {single_line(repr(found), 60)}"
-                other = "give a file of this suite, or read it with the code that wrote it"
-                raise _refused(what, rule, path, came, other)
+                then = "give a file of this suite, or read it with the code that wrote it"
+                came = f" has {single_line(repr(found), 60)}"
+                raise refused(f'have "schema": {SCHEMA}', came, then)
             return model.model_validate(document)
     except ValidationError as error:
-        came = f": {first_error(error)}"
-        raise _refused(what, "keep to its schema", path, came, remedy) from error
-    except ValueError as error:
+        raise refused("keep to its schema", f": {first_error(error)}") from error
+    except (ValueError, RecursionError) as error:
         came = f" is truncated or damaged ({_why(error)})"
-        raise _refused(what, "be well-formed", path, came, remedy) from error
+        raise refused("be well-formed", came) from error
 
 
-def _refused(what: str, rule: str, path: Path, came: str, remedy: str) -> UserError:
-    return UserError(f"{what} must {rule}: {single_line(path)}{came}; {remedy}")
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number that was measured")
 
 
 def _why(error: Exception) -> str:
@@ -79,23 +82,33 @@ def first_error(error: ValidationError) -> str:
 
 
 def store_model(
-    path: Path, document: dict[str, Any], model: type[BaseModel], what: str, exclusive: bool = False
+    path: Path, document: dict[str, Any], model: type[StoredFile], exclusive: bool = False
 ) -> Path:
     """Write a result as it will be read back, all of it or nothing.
 
     An `exclusive` one is refused with an ExistsError where there is a file of its name.
     """
     text = json.dumps(document, indent=1)
-    _validated(text, path, model, what)
-    try:
-        atomic_write(path, f"{text}\n", exclusive=exclusive)
-    except OSError as error:
-        if isinstance(error, FileExistsError) and path.exists():  # not a file in a folder's place
-            text = f"{what} is never edited: {single_line(path)} exists; give another name"
-            raise ExistsError(text) from error
-        came, remedy = f" cannot be written ({_why(error)})", "free space or give another --out"
-        raise _refused(what, "be stored whole", path, came, remedy) from error
+    _validated(text, path, model)
+    with writing(model.what, path):
+        try:
+            atomic_write(path, f"{text}\n", exclusive=exclusive)
+        except FileExistsError as error:
+            if not path.exists():  # but a file where a folder is needed
+                raise
+            said = f"{model.what} is never edited: {single_line(path)} exists; give another name"
+            raise ExistsError(said) from error
     return path
+
+
+def file_stem(commit: str, at: str, *suffix: str) -> str:
+    """Return the name of a result's file: when it was measured, of which commit, and of what.
+
+    >>> file_stem("0123456789ab", "2026-11-24T05:00:00+00:00", "smoke")
+    '20261124T050000Z-01234567-smoke'
+    """
+    time = f"{datetime.fromisoformat(at).astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    return "-".join([time, commit[:8], *suffix])
 
 
 @contextmanager
@@ -156,11 +169,10 @@ def append_line(path: Path, line: str) -> None:
     # Unbuffered: what a buffer could not write it would try again when it is closed, and after the
     # cut that may succeed for the end of the line.
     with path.open("a+b", buffering=0) as file:
-        size = end = os.fstat(file.fileno()).st_size
+        end = os.fstat(file.fileno()).st_size
         while end and os.pread(file.fileno(), 1, end - 1) != b"\n":
             end -= 1
-        if end < size:
-            os.truncate(path, end)
+        os.truncate(path, end)
         left = memoryview(f"{line}\n".encode())
         try:
             while left:

@@ -1,39 +1,22 @@
-"""What the stored results of every subject share: the machine, the code and the time, and a folder.
-
-An alias is the name of a field in the file.
-"""
+"""What the stored results of every subject but a run's share: one machine, and a folder."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from ..common.provenance import file_stem, parse_utc
-from .columns import Name, Slug
+from .columns import Slug
 from .files import load_model, store_model
-from .schema import Commit
+from .schema import StoredFile
 
 
-class Record(BaseModel):
-    """A part of a stored result."""
-
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
-
-
-class StoredResult(Record):
+class StoredResult(StoredFile):
     """A result of one machine."""
 
-    what: ClassVar[str]  # how an error calls it: `a scaling run`
-
-    version: Literal[2] = Field(alias="schema")
-    datetime: Name
-    commit_info: Commit
     machine: Slug
-    settings: dict[str, Any]
-    packages: dict[str, str]
 
     @classmethod
     def of(cls, commit_info: Mapping[str, Any], **fields: Any) -> Self:
@@ -62,12 +45,12 @@ class StoredResult(Record):
         """Write it to the folder of its machine and return where; an earlier state is replaced."""
         stem = file_stem(self.commit_info.id, parse_utc(self.datetime), suffix).removesuffix("-")
         path = out / self.machine / f"{stem}.json"
-        return store_model(path, self.model_dump(by_alias=True), type(self), self.what)
+        return store_model(path, self.model_dump(by_alias=True), type(self))
 
     @classmethod
     def latest(cls, folder: Path) -> list[Self]:
         """Return the newest of each key below a folder, sorted by it."""
-        stored = [load_model(path, cls, cls.what) for path in sorted(folder.rglob("*.json"))]
+        stored = [load_model(path, cls) for path in sorted(folder.rglob("*.json"))]
         stored.sort(key=lambda one: parse_utc(one.datetime))
         newest = {one.key: one for one in stored}
         return [newest[key] for key in sorted(newest)]

@@ -16,12 +16,10 @@ from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
 
-WHAT = "a run file"
-
 
 def load_run(path: Path) -> Run:
     """Read one run file."""
-    return load_model(path, Run, WHAT)
+    return load_model(path, Run)
 
 
 def load_heads(paths: Iterable[Path]) -> dict[Path, Head]:
@@ -29,7 +27,7 @@ def load_heads(paths: Iterable[Path]) -> dict[Path, Head]:
 
     Its cases are neither kept nor checked; a file that is no run at all is refused all the same.
     """
-    return {path: load_model(path, Head, WHAT) for path in map(Path, paths)}
+    return {path: load_model(path, Head) for path in map(Path, paths)}
 
 
 def by_time(heads: Mapping[Path, Head]) -> list[Path]:
@@ -45,7 +43,7 @@ def latest_runs(heads: Mapping[Path, Head]) -> list[Path]:
 
 def write_run(path: Path, run: dict[str, Any]) -> Path:
     """Write a run as a new file, all of it or nothing."""
-    return store_model(path, run, Run, WHAT, exclusive=True)
+    return store_model(path, run, Run, exclusive=True)
 
 
 def load_frame(paths: Iterable[Path]) -> pd.DataFrame:

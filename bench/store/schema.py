@@ -1,14 +1,14 @@
 """The run file's schema: pytest-benchmark's JSON plus what this suite adds, as pydantic models.
 
-The fields of a case, a plan, what was measured and a sample are those of `columns`. Fields that are
-not named are kept as they came. Numbers are finite, times above zero.
+The fields of a case, a plan, what was measured and a sample are those of `columns`. Numbers are
+finite, times above zero.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
@@ -18,7 +18,9 @@ from .columns import SIZES, Above, Amount, Count, Name, Role, Size
 SCHEMA = 2
 
 
-class _Model(BaseModel):
+class Record(BaseModel):
+    """A part of a stored file; fields that are not named are kept as they came."""
+
     model_config = ConfigDict(
         strict=True, extra="allow", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
@@ -33,7 +35,7 @@ def _with_columns(base: type[BaseModel], declared: Sequence[columns.Column]) -> 
     return create_model("WithColumns", __base__=base, **fields)
 
 
-class Case(_with_columns(_Model, columns.OF_CASE)):  # type: ignore[misc]
+class Case(_with_columns(Record, columns.OF_CASE)):  # type: ignore[misc]
     """What was to be measured: one kernel at one size."""
 
     role: Role = "kernel"
@@ -64,13 +66,13 @@ class ExtraInfo(_with_columns(Case, (*columns.OF_PLAN, *columns.MEASURED))):  # 
         return self
 
 
-class Sample(_with_columns(_Model, columns.SAMPLE)):  # type: ignore[misc]
+class Sample(_with_columns(Record, columns.SAMPLE)):  # type: ignore[misc]
     """What one process measured of a case, and how quiet the machine was."""
 
     number: Count = Field(alias="process")
 
 
-class Stats(_Model):
+class Stats(Record):
     """The times of one benchmark, in seconds, as pytest-benchmark sums them up."""
 
     min: Above
@@ -93,7 +95,7 @@ class Stats(_Model):
         return self
 
 
-class Benchmark(_Model):
+class Benchmark(Record):
     """One measured case."""
 
     name: Name
@@ -103,7 +105,7 @@ class Benchmark(_Model):
     samples: list[Sample] = []
 
 
-class Commit(_Model):
+class Commit(Record):
     """The code that was measured."""
 
     id: Name
@@ -111,7 +113,7 @@ class Commit(_Model):
     branch: str | None = None
 
 
-class Ceilings(_Model):
+class Ceilings(Record):
     """What a device reached in the suite's own probes."""
 
     dispatch_s: Above | None = None
@@ -120,7 +122,7 @@ class Ceilings(_Model):
     flops_per_s: dict[str, Above] = {}
 
 
-class Machine(_Model):
+class Machine(Record):
     """Where it was measured."""
 
     slug: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -131,7 +133,7 @@ class Machine(_Model):
     ceilings: dict[str, Ceilings] = {}
 
 
-class Cost(_Model):
+class Cost(Record):
     """Where the wall time of a run went, in seconds."""
 
     wall_s: Above
@@ -147,24 +149,32 @@ class Cost(_Model):
         return max(0.0, 1 - measuring / self.wall_s)
 
 
-class Head(_Model):
-    """What tells one run from another: when, where and how it was measured, without its cases."""
+class StoredFile(Record):
+    """What every stored file says: when, how and of which code it was measured."""
 
-    model_config = ConfigDict(extra="ignore")
+    what: ClassVar[str]  # how an error calls it: `a scaling run`
 
     schema_version: Literal[2] = Field(alias="schema")
-    datetime: str
-    machine: Machine
+    datetime: Name
     settings: dict[str, Any]
     commit_info: Commit
     packages: dict[str, str]
-    cost: Cost | None = None
 
     @field_validator("datetime")
     @classmethod
     def _is_iso(cls, value: str) -> str:
         datetime.fromisoformat(value)
         return value
+
+
+class Head(StoredFile):
+    """What tells one run from another: when, where and how it was measured, without its cases."""
+
+    model_config = ConfigDict(extra="ignore")
+    what: ClassVar[str] = "a run file"
+
+    machine: Machine
+    cost: Cost | None = None
 
 
 class Run(Head):

@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from mlr.tuning import table_path
+from mlr.tuning import TABLE_VARIABLE, table_path
 
 from ...common.paths import RESULTS
+from ...store.files import atomic_write, or_refuse
 from ...store.runs import find_runs
-from ...tune import make_table, write_table
+from ...tune import make_table
 from ..types import say
 
 
@@ -35,6 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, end="")
         say(f"{path}: {told}; nothing is written")
         return 0
-    effect = write_table(text, path)
-    print(f"{path}: {told}", effect, sep="\n")
+    with or_refuse(f"the tuning table must be writable: {path}", "choose another with --out"):
+        atomic_write(path, text)
+    print(f"{path}: {told}")
+    if path.absolute() == table_path().absolute():
+        print(
+            "mlr reads this file from now on, in every program of this user on this machine; "
+            "remove it to undo"
+        )
+    else:
+        print(f"mlr reads this file only where {TABLE_VARIABLE} names it")
     return 0
