@@ -25,7 +25,7 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> None:
             "`report` shows machines side by side"
         )
     compare.require_same_settings(runs)
-    first, second = (runs_frame({path: runs[path]}) for path in paths)
+    first, second = (runs_frame([(path, runs[path])]) for path in paths)
     print_compared(compare.compare_runs(keep(first), keep(second)))
 
 

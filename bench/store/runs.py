@@ -3,7 +3,6 @@
 A run is one JSON file that is written once and never edited. Needs neither torch nor mlr.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,15 +47,11 @@ def write_run(path: Path, run: dict[str, Any]) -> Path:
 
 def load_frame(paths: Iterable[Path]) -> pd.DataFrame:
     """Return one row per planned case of the runs; measured columns are NaN unless it is ok."""
-    return _framed((path, load_run(path)) for path in dict.fromkeys(map(Path, paths)))
+    return runs_frame((path, load_run(path)) for path in dict.fromkeys(map(Path, paths)))
 
 
-def runs_frame(runs: Mapping[Path, Run]) -> pd.DataFrame:
-    """Return the tidy frame of runs that were read already, in their order."""
-    return _framed((Path(path), run) for path, run in runs.items())
-
-
-def _framed(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
+def runs_frame(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
+    """Return the tidy frame of runs and where each was read, in their order."""
     # Of many runs one is held at a time: its rows need a twentieth of its memory.
     seen: dict[tuple[str, str], Path] = {}
     parts = [typed_frame([])]
@@ -100,12 +95,5 @@ def _numbers(benchmark: Benchmark) -> dict[str, object]:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Return every run file below a folder, sorted by path."""
-    try:
-        os.listdir(folder)
-    except OSError as error:
-        raise UserError(
-            f"stored runs are read from a folder: {single_line(folder)} cannot be listed "
-            f"({single_line(error.strerror, 120)}); give the folder of the runs"
-        ) from error
+    """Return every run file below a folder, sorted by path; none where there is no folder."""
     return sorted(folder.rglob("[!.]*.json"))

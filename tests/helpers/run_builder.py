@@ -203,7 +203,7 @@ def frame_of(run: dict[str, Any], name: str = "a") -> Any:
     from bench.store.runs import runs_frame  # with pandas, which a fake worker does without
     from bench.store.schema import Run
 
-    return runs_frame({Path(f"{name}.json"): Run.model_validate(run)})
+    return runs_frame([(Path(f"{name}.json"), Run.model_validate(run))])
 
 
 def _seconds(kernel: str, size: Size, law: Law) -> float:

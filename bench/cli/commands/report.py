@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _runs_of(results: Path) -> list[Path]:
     folder = results / "runs"
-    found = find_runs(folder) if folder.is_dir() else []
+    found = find_runs(folder)
     if not found:
         raise UserError(
             f"a report needs stored runs: {_near(folder)} has none; measure with `python -m bench "

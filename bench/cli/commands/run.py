@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume
         )
     stored = load_run(path)
-    frame = runs_frame({path: stored})
+    frame = runs_frame([(path, stored)])
     print_run(frame, stored.settings)
     print(path)
     return 1 if frame["status"].isin(["wrong", "crashed"]).any() else 0

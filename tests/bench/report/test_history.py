@@ -31,7 +31,7 @@ def run_of(day: int, faster: float = 1.0, slug: str = "here", **settings: Any) -
 def histories(folder: Path, *runs: dict[str, Any]) -> list[Any]:
     paths = [save(run, folder / f"{place}.json") for place, run in enumerate(runs)]
     groups = comparable_runs(load_heads(reversed(paths)))
-    return [history_of(runs_frame({path: load_run(path) for path in some}), "quick")
+    return [history_of(runs_frame((path, load_run(path)) for path in some), "quick")
             for some in groups]  # fmt: skip
 
 

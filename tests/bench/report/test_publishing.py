@@ -175,7 +175,7 @@ def test_a_full_disk_keeps_what_was_published(
 def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> list[RunAnalysis]:
     paths = [save(run, folder / run["machine"]["slug"] / f"{name}.json") for name, run in runs]
     loaded = {path: load_run(path) for path in paths}
-    frame = runs_frame(loaded)
+    frame = runs_frame(loaded.items())
     stems = facet_stems(frame)
     return [RunAnalysis(frame, run, path.stem, stems) for path, run in loaded.items()]
 
