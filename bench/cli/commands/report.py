@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -132,10 +133,10 @@ def parse_filter(text: str | None) -> Keep:
             return frame
         try:
             # In brackets it cannot assign, and it sees the columns alone.
-            chosen = frame.eval(f"({text})", engine="python", local_dict={}, global_dict={})
+            chosen: Any = frame.eval(f"({text})", engine="python", local_dict={}, global_dict={})
             if not pd.api.types.is_bool_dtype(chosen):
                 raise ValueError("it compares nothing")
-            kept = frame[chosen]
+            kept: pd.DataFrame = frame[chosen]
         except Exception as error:  # pandas documents no common type of its own
             raise UserError(
                 '--filter takes an expression on the columns of a run, such as "operation == '

@@ -6,7 +6,7 @@ from pathlib import Path
 from mlr.tuning import TABLE_VARIABLE, table_path
 
 from ...common.paths import RESULTS
-from ...store.files import atomic_write, or_refuse
+from ...store.files import atomic_write, writing
 from ...store.runs import find_runs
 from ...tune import make_table
 from ..types import say
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, end="")
         say(f"{path}: {told}; nothing is written")
         return 0
-    with or_refuse(f"the tuning table must be writable: {path}", "choose another with --out"):
+    with writing("the tuning table", path):
         atomic_write(path, text)
     print(f"{path}: {told}")
     if path.absolute() == table_path().absolute():

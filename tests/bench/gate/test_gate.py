@@ -377,10 +377,7 @@ def test_a_kernel_file_that_both_versions_share_is_said(
         (["no-such-revision"], "'no-such-revision' is none of them"),
         (["HEAD", "--threshold=50%"], "got 5% and 50%: raise the margin or lower the threshold"),
         (["HEAD", "--kernel=none"], "none"),
-        (
-            ["HEAD", "--out=/proc/gate"],
-            "the folder of the verdict must be writable: /proc/gate is not",
-        ),
+        (["HEAD", "--out=/proc/gate"], "the folder of the verdict must be writable; /proc/gate: "),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -137,7 +137,7 @@ def test_what_cannot_be_written_whole_leaves_nothing(
 
 def test_unwritable_folder(run: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="must be writable"):
         write_run(tmp_path / "file" / "a.json", run)
 
 
