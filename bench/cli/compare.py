@@ -52,23 +52,19 @@ def print_compared(table: pd.DataFrame) -> None:
     for part, rows in table[compare.has_changed(table)].groupby(parts, sort=False):
         console.print(" ".join(map(str, part)), style="italic", markup=False)
         console.print(render(rows, _COMPARED, to="console"))
-    for where in compare.ONLY_ONE:
-        if count := int((table["why"] == where).sum()):
-            console.print(f"{where}: {counted(count, 'case')}")
-    both = table[~table["why"].isin(compare.ONLY_ONE)]
-    compared = both.loc[both["why"] == "", "verdict"].value_counts().sort_index()
-    others = both.loc[both["why"] != "", "why"].value_counts().sort_index()
-    found = [f"{count} {verdict}" for verdict, count in compared.items()]
-    reasons = [
-        counted(count, why) if why == compare.BASELINE else f"{count:,} {why}"
-        for why, count in others.items()
-    ]
-    if reasons:
-        found.append(f"{others.sum():,} {compare.NOT_COMPARED} ({', '.join(reasons)})")
-    console.print(", ".join(found) or "No case is in both runs.")
-    if len(compared):
+    compared = table["why"] == ""
+    console.print(_counts(table.loc[compared, "verdict"]) or "No case can be compared.")
+    if not compared.all():
+        console.print(f"{compare.NOT_COMPARED}: {_counts(table.loc[~compared, 'why'])}")
+    if compared.any():
         console.print(
             "Speed is the second run's over the first's, each against torch.nn in its own process. "
             f"By chance alone about 1 in 20 of {counted(compared.sum(), 'case')} would change: "
             "`python -m bench gate` decides."
         )
+
+
+def _counts(said: pd.Series) -> str:
+    return ", ".join(
+        f"{count:,} {text}" for text, count in said.value_counts().sort_index().items()
+    )
