@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import analysis as gate_power
 from ...report import publishing
-from ...report.build import Keep, write_report, write_table
+from ...report.build import write_report, write_table
 from ...report.subject import Subject
 from ...scaling import section as scaling
 from ...scaling.records import ScalingRun
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Report the runs that are named, or those of a results folder; return the exit status."""
-    keep = parse_filter(arguments.filter)
+    keep = partial(keep_cases, arguments.filter)
     if arguments.compare:
         compare_files(arguments.runs, keep)
         return 0
@@ -76,19 +76,25 @@ def run(arguments: argparse.Namespace) -> int:
         written += [write_table(frame, out / f"results.{suffix}") for suffix in sorted(suffixes)]
     page = out / "report.html"
     first = page if page in written else written[0]
-    print(f"wrote {counted(len(written), 'file')} under {_near(out)}; open {_near(first)}")
+    print(f"wrote {counted(len(written), 'file')} under {out}; open {first}")
     if readme is not None:
-        _publish(readme, results, shown, beside)
+        published = publishing.publish(out, results)
+        figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
+        changed = publishing.update_readme(readme, load_frame(shown), figures, beside)
+        print(
+            f"published {published[0]} and {counted(len(published) - 1, 'figure')}; {readme} is "
+            f"{'renewed' if changed else 'as it was'}"
+        )
     return 0
 
 
 def _runs_of(results: Path) -> list[Path]:
-    folder = results / "runs"
-    found = find_runs(folder)
+    found = find_runs(results / "runs")
     if not found:
         raise UserError(
-            f"a report needs stored runs: {_near(folder)} has none; measure with `python -m bench "
-            f"run --out {_near(results)}`, give the --out of an earlier run, or name its files"
+            f"a report needs stored runs: {single_line(results / 'runs')} has none; measure with "
+            f"`python -m bench run --out {single_line(results)}`, give the --out of an earlier "
+            "run, or name its files"
         )
     return found
 
@@ -106,48 +112,25 @@ def others(results: Path) -> list[Subject]:
     ]
 
 
-def _publish(readme: Path, results: Path, runs: Sequence[Path], beside: Sequence[Subject]) -> None:
-    published = publishing.publish(results / "report", results)
-    figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
-    changed = publishing.update_readme(readme, load_frame(runs), figures, beside)
-    count = counted(len(published) - 1, "figure")
-    print(
-        f"published {_near(published[0])} and {count} under {_near(results / 'figures')}; "
-        f"{_near(readme)} is {'renewed' if changed else 'as it was'}"
-    )
-
-
-def _near(path: Path) -> str:
-    whole, here = Path(os.path.abspath(path)), Path.cwd()
-    return single_line(whole.relative_to(here) if whole.is_relative_to(here) else path, 1000)
-
-
-def parse_filter(text: str | None) -> Keep:
-    """Return the function that keeps the rows of which an expression is true; all without one.
-
-    It is one of `DataFrame.query`, on the columns of a run.
-    """
-
-    def keep(frame: pd.DataFrame) -> pd.DataFrame:
-        if text is None:
-            return frame
-        try:
-            # In brackets it cannot assign, and it sees the columns alone.
-            chosen: Any = frame.eval(f"({text})", engine="python", local_dict={}, global_dict={})
-            if not pd.api.types.is_bool_dtype(chosen):
-                raise ValueError("it compares nothing")
-            kept: pd.DataFrame = frame[chosen]
-        except Exception as error:  # pandas documents no common type of its own
-            raise UserError(
-                '--filter takes an expression on the columns of a run, such as "operation == '
-                f"'step' and batch >= 100\"; got {single_line(text)!r}: {single_line(error, 100)}; "
-                "`report --format csv` shows the columns"
-            ) from error
-        if kept.empty:
-            raise UserError(
-                f"--filter must leave a case; {single_line(text)!r} leaves none of {len(frame):,}; "
-                "`report --format csv` writes all of them"
-            )
-        return kept
-
-    return keep
+def keep_cases(text: str | None, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of which an expression on the columns of a run is true; all without one."""
+    if text is None:
+        return frame
+    try:
+        # In brackets it cannot assign, and it sees the columns alone.
+        chosen: Any = frame.eval(f"({text})", engine="python", local_dict={}, global_dict={})
+        if not pd.api.types.is_bool_dtype(chosen):
+            raise ValueError("it compares nothing")
+        kept: pd.DataFrame = frame[chosen]
+    except Exception as error:  # pandas documents no common type of its own
+        raise UserError(
+            "--filter takes an expression on the columns of a run, such as \"operation == 'step' "
+            f'and batch >= 100"; got {single_line(text)!r}: {single_line(error, 100)}; '
+            "`report --format csv` shows the columns"
+        ) from error
+    if kept.empty:
+        raise UserError(
+            f"--filter must leave a case; {single_line(text)!r} leaves none of {len(frame):,}; "
+            "`report --format csv` writes all of them"
+        )
+    return kept

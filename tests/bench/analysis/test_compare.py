@@ -16,7 +16,7 @@ from bench.analysis.compare import (
     UNCHANGED,
     compare_runs,
 )
-from bench.cli.commands.report import parse_filter
+from bench.cli.commands.report import keep_cases
 from bench.cli.compare import print_compared
 from bench.cli.main import main
 from bench.common.errors import UserError
@@ -148,12 +148,12 @@ def test_memory_that_moved_by_little_is_told_in_bytes(capsys: pytest.CaptureFixt
 
 def test_a_filter_keeps_what_it_is_true_of() -> None:
     frame = frame_of(run_of())
-    kept = parse_filter("kernel in ['fused_addmm', 'torch_nn'] and batch < 2 * 33")(frame)
+    kept = keep_cases("kernel in ['fused_addmm', 'torch_nn'] and batch < 2 * 33", frame)
     assert set(kept["kernel"]) == {"fused_addmm", "torch_nn"}
     assert set(kept["batch"]) == {33}
-    assert parse_filter(None)(frame) is frame
+    assert keep_cases(None, frame) is frame
     with pytest.raises(UserError, match="leaves none of"):
-        parse_filter("kernel == 'nobody'")(frame)
+        keep_cases("kernel == 'nobody'", frame)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_filter_keeps_what_it_is_true_of() -> None:
 )
 def test_a_filter_that_is_none_is_one_line(text: str) -> None:
     with pytest.raises(UserError, match="--filter takes an expression") as error:
-        parse_filter(text)(frame_of(run_of()))
+        keep_cases(text, frame_of(run_of()))
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 700
 

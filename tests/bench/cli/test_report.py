@@ -8,7 +8,6 @@ from paths import ROOT
 from reports import blank_figures, snapshot
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench.cli.commands import report as command
 from bench.cli.main import main
 
 FEW = ((33, 6, 3), (100, 6, 3))
@@ -72,24 +71,17 @@ def test_a_folder_without_runs_is_one_line(
 
 
 def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
-    stored(tmp_path / "results", "first")
-
-    def said(*more: str) -> str:
-        assert main(["report", *more]) == 0
-        return capsys.readouterr().out
-
-    # Four figures, the page's two more, and the two texts.
-    assert said() == "wrote 8 files under results/report; open results/report/report.html\n"
-    assert len(snapshot(tmp_path / "results" / "report")) == 8
+    stored(tmp_path, "first")
+    report = tmp_path / "report"
+    # Of the eight files four are figures, two more figures the page's, and two the texts.
     for formats, files, first in (
+        ("html,md", "8 files", "report.html"),
         ("md", "5 files", "REPORT.md"),
         ("csv,md,parquet", "7 files", "REPORT.md"),
         ("parquet", "1 file", "results.parquet"),
     ):
-        assert said(f"--format={formats}") == (
-            f"wrote {files} under results/report; open results/report/{first}\n"
-        )
+        assert main(["report", f"--out={tmp_path}", f"--format={formats}"]) == 0
+        said = capsys.readouterr().out
+        assert said == f"wrote {files} under {report}; open {report / first}\n"
