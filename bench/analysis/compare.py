@@ -19,6 +19,7 @@ from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often.
 IGNORED_SETTINGS = {"grid", "processes"}
+MIN_MEMORY_CHANGE = 0.005  # a smaller one is for the gate to judge
 FASTER, SLOWER = "faster", "slower"
 UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 # Why a case is not compared, where it is not by its status.
@@ -78,7 +79,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 def has_changed(table: pd.DataFrame) -> pd.Series:
     """Say of each compared case of both runs whether its speed, its memory or its status did."""
     speed = table["verdict"].isin([FASTER, SLOWER])
-    memory = table["memory_ratio"].notna() & (table["memory_ratio"] != 1)
+    memory = (table["memory_ratio"] - 1).abs() >= MIN_MEMORY_CHANGE
     status = (table["status_a"] != table["status_b"]) & ~table["why"].isin(ONLY_ONE)
     return speed | memory | status
 

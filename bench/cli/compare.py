@@ -29,18 +29,11 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> None:
     print_compared(compare.compare_runs(keep(first), keep(second)))
 
 
-def _memory(ratio: float, before: float, after: float) -> str:
-    if pd.isna(ratio) or before == after:
-        return ""
-    text = format_ratio(ratio)
-    return text if text != format_ratio(1.0) else f"{after - before:+,.0f} B"
-
-
 _COMPARED = (
     KERNEL,
     SIZE,
     Column("speed", ("why", "ratio", "low", "high"), lambda why, *of: why or format_ratio(*of)),
-    Column("memory", ("memory_ratio", "peak_bytes_a", "peak_bytes_b"), _memory),
+    Column("memory", "memory_ratio", format_ratio, optional=True),
     Column("", "verdict", lambda verdict: "" if verdict == compare.NOT_COMPARED else verdict),
 )
 
