@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..common.provenance import file_stem
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name, require_tried, was_tried
 from ..plan.selection import Selection
-from ..store.files import ExistsError, require_writable
+from ..store.files import ExistsError, file_stem, require_writable
 from ..store.runs import write_run
 from .aggregate import compose
 from .journal import JOURNAL_LOST, Done, Plan, RunProgress, RunState, progress
@@ -164,9 +163,8 @@ def _status_of(ended: Exit) -> dict[str, str]:
 def _store(results: Path, run: dict[str, Any]) -> Path:
     """Write a run under the first free name: another runner may end in the same second."""
     require_tried(run["outcomes"])
-    at = datetime.fromisoformat(run["datetime"])
     folder = results / "runs" / str(run["machine"]["slug"])
-    name = file_stem(run["commit_info"]["id"], at, run["settings"]["grid"])
+    name = file_stem(run["commit_info"]["id"], run["datetime"], run["settings"]["grid"])
     for number in count(1):
         with suppress(ExistsError):
             return write_run(folder / f"{name}{f'-{number}' * (number > 1)}.json", run)

@@ -7,9 +7,8 @@ from typing import Any, Self
 
 import pandas as pd
 
-from ..common.provenance import file_stem, parse_utc
 from .columns import Slug
-from .files import load_model, store_model
+from .files import file_stem, load_model, store_model
 from .schema import StoredFile
 
 
@@ -41,9 +40,9 @@ class StoredResult(StoredFile):
         row = {"machine": self.machine, "commit": commit.id, "dirty": commit.dirty}
         return pd.DataFrame([row | {"run": self.datetime}])
 
-    def store(self, out: Path, suffix: str = "") -> Path:
+    def store(self, out: Path, *suffix: str) -> Path:
         """Write it to the folder of its machine and return where; an earlier state is replaced."""
-        stem = file_stem(self.commit_info.id, parse_utc(self.datetime), suffix).removesuffix("-")
+        stem = file_stem(self.commit_info.id, self.datetime, *suffix)
         path = out / self.machine / f"{stem}.json"
         return store_model(path, self.model_dump(by_alias=True), type(self))
 
@@ -51,6 +50,6 @@ class StoredResult(StoredFile):
     def latest(cls, folder: Path) -> list[Self]:
         """Return the newest of each key below a folder, sorted by it."""
         stored = [load_model(path, cls) for path in sorted(folder.rglob("*.json"))]
-        stored.sort(key=lambda one: parse_utc(one.datetime))
+        stored.sort(key=lambda one: one.datetime)
         newest = {one.key: one for one in stored}
         return [newest[key] for key in sorted(newest)]

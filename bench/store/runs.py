@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from ..common.errors import UserError, single_line
-from ..common.provenance import parse_utc
 from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Run
@@ -31,7 +30,7 @@ def load_heads(paths: Iterable[Path]) -> dict[Path, Head]:
 
 def by_time(heads: Mapping[Path, Head]) -> list[Path]:
     """Return the paths of runs, the oldest first."""
-    return sorted(heads, key=lambda path: (parse_utc(heads[path].datetime), path))
+    return sorted(heads, key=lambda path: (heads[path].datetime, path))
 
 
 def latest_runs(heads: Mapping[Path, Head]) -> list[Path]:

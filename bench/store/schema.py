@@ -6,7 +6,7 @@ finite, times above zero.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -162,9 +162,10 @@ class StoredFile(Record):
 
     @field_validator("datetime")
     @classmethod
-    def _is_iso(cls, value: str) -> str:
-        datetime.fromisoformat(value)
-        return value
+    def _in_utc(cls, value: str) -> str:
+        """Return it so that the order of texts is that of times; without a zone it is UTC."""
+        at = datetime.fromisoformat(value)
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).isoformat()
 
 
 class Head(StoredFile):

@@ -11,7 +11,6 @@ from paths import ROOT
 from reports import links
 
 from bench.cli.commands.report import others
-from bench.common.provenance import parse_utc
 from bench.report.build import write_report
 from bench.report.publishing import MAX_FIGURES, update_readme
 from bench.store.runs import find_runs, load_frame, load_heads
@@ -44,9 +43,9 @@ def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
 def test_the_report_is_not_stale(tmp_path: Path) -> None:
     runs = runs_named_in(RESULTS / "REPORT.md")
     heads = load_heads(find_runs(RESULTS / "runs"))
-    newest = max(parse_utc(heads[path].datetime) for path in runs)
+    newest = max(heads[path].datetime for path in runs)
     # A run that was measured since is shown when the next report is published.
-    history = {path: head for path, head in heads.items() if parse_utc(head.datetime) <= newest}
+    history = {path: head for path, head in heads.items() if head.datetime <= newest}
     write_report(runs, tmp_path / "new", OTHERS, history=history)
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
