@@ -42,9 +42,8 @@ class StoredResult(StoredFile):
 
     def store(self, out: Path, *suffix: str) -> Path:
         """Write it to the folder of its machine and return where; an earlier state is replaced."""
-        stem = file_stem(self.commit_info.id, self.datetime, *suffix)
-        path = out / self.machine / f"{stem}.json"
-        return store_model(path, self.model_dump(by_alias=True), type(self))
+        name = f"{file_stem(self.commit_info.id, self.datetime, *suffix)}.json"
+        return store_model(out / self.machine / name, self.model_dump(by_alias=True), type(self))
 
     @classmethod
     def latest(cls, folder: Path) -> list[Self]:
