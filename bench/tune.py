@@ -37,15 +37,14 @@ def make_table(runs: Sequence[Path]) -> tuple[str, str]:
             f"a tuning table needs a run of this machine, {slug}; found none among {len(runs)}; "
             "`python -m bench run` makes one"
         )
-    found = [[*map(str, row[:3]), *map(int, row[3:6]), str(row[6])] for row in rows.to_numpy()]
     part_flops = measure_part_flops()
     threads = "threads were not tried, or did not pay"
     if part_flops is not None:
         threads = f"another thread pays from {part_flops:,} operations on"
-    lines = ",\n".join(map(json.dumps, found))
+    lines = rows.to_json(orient="values").replace("],[", "],\n[")  # a line of each case
     head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
-    told = f"the fastest kernel of {len(found)} cases; {threads}"
-    return f'{head}"fastest": [\n{lines}\n]}}\n', told
+    told = f"the fastest kernel of {len(rows)} cases; {threads}"
+    return f'{head}"fastest": {lines}}}\n', told
 
 
 def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:

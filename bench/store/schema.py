@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from . import columns
-from .columns import SIZES, Above, Amount, Count, Name, Role, Size
+from .columns import SIZES, Above, Amount, Count, Name, Role, Size, Slug
 
 SCHEMA = 2
 
@@ -125,7 +125,7 @@ class Ceilings(Record):
 class Machine(Record):
     """Where it was measured."""
 
-    slug: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    slug: Slug
     cpu: str | None = None
     cores: Size | None = None
     memory_bytes: Size | None = None
