@@ -4,7 +4,6 @@
 """
 
 import argparse
-import ast
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -34,7 +33,7 @@ def make_parser(chosen: str | None = None) -> Parser:
     parser = Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, path in command_files().items():
-        text = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
+        text = path.read_text("utf-8").partition("\n")[0].strip('"')
         one = added.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name == chosen:
             module = import_module(f"{commands.__name__}.{path.stem}")

@@ -53,7 +53,7 @@ def above_zero(text: str) -> float:
 
 def formats(text: str) -> tuple[str, ...]:
     """Read the formats of a report, comma-separated."""
-    found = tuple(filter(None, text.split(",")))
-    if not found or set(found) - set(FORMATS):
+    found = tuple(text.split(","))
+    if set(found) - set(FORMATS):
         raise argparse.ArgumentTypeError(f"takes {', '.join(FORMATS)}; got {text!r}")
     return found

@@ -21,9 +21,7 @@ SCHEMA = 2
 class Record(BaseModel):
     """A part of a stored file; fields that are not named are kept as they came."""
 
-    model_config = ConfigDict(
-        strict=True, extra="allow", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
 
 
 def _with_columns(base: type[BaseModel], declared: Sequence[columns.Column]) -> Any:
