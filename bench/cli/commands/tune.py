@@ -1,15 +1,35 @@
 """Let `auto` take what runs found the fastest here."""
 
 import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from mlr.tuning import TABLE_VARIABLE, table_path
+import pandas as pd
+import torch
 
+from mlr import KERNELS, OPERATIONS, Case, Problem
+from mlr.dispatch import is_selectable
+from mlr.one_pass.bind import bind_step
+from mlr.tuning import TABLE_VARIABLE, hardware, table_path
+
+from ...analysis.frame import SIZES
+from ...analysis.ranking import fastest
+from ...common.errors import UserError
 from ...common.paths import RESULTS
+from ...machine.info import machine_slug
+from ...measure.paired import paired_ratio
 from ...store.files import atomic_write, writing
-from ...store.runs import find_runs
-from ...tune import make_table
+from ...store.runs import find_runs, load_frame
 from ..types import say
+
+# Steps that threads are tried on: bound by the call, by products, and by memory in turn.
+TRIED = ((6, 3), (32, 4))
+TRIED_ROWS = tuple(2**power for power in range(8, 21))
+BLOCKS = 12
+CASE = ["operation", "device", "dtype", *SIZES]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,3 +67,62 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"mlr reads this file only where {TABLE_VARIABLE} names it")
     return 0
+
+
+def make_table(runs: Sequence[Path]) -> tuple[str, str]:
+    """Make the tuning table of this machine from stored runs; return its text, and what it says."""
+    frame, slug = load_frame(runs), machine_slug()
+    rows = fastest_rows(frame[frame["machine"] == slug])
+    if not len(rows):
+        raise UserError(
+            f"a tuning table needs a run of this machine, {slug}; found none among {len(runs)}; "
+            "`python -m bench run` makes one"
+        )
+    part_flops = measure_part_flops()
+    threads = "threads were not tried, or did not pay"
+    if part_flops is not None:
+        threads = f"another thread pays from {part_flops:,} operations on"
+    lines = rows.to_json(orient="values").replace("],[", "],\n[")  # a line of each case
+    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
+    told = f"the fastest kernel of {len(rows)} cases; {threads}"
+    return f'{head}"fastest": {lines}}}\n', told
+
+
+def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the fastest kernel of each case that `auto` may take; of several runs the newest's."""
+    known = [name for name, kernel in KERNELS.items() if is_selectable(kernel)]
+    operations = [name for name, declared in OPERATIONS.items() if declared.preferred]
+    rows = frame[frame["kernel"].isin(known) & frame["operation"].isin(operations)]
+    best = fastest(rows).merge(rows[["run", "datetime"]].drop_duplicates(), on="run")
+    best = best.sort_values("datetime", kind="stable").drop_duplicates(CASE, keep="last")
+    return best.sort_values(CASE)[[*CASE, "kernel"]]
+
+
+def measure_part_flops() -> int | None:
+    """Measure from how many operations on a part of a step pays for a thread of its own.
+
+    Sizes are tried from the largest down, one part against one for each thread, interleaved; the
+    answer is the work of a part at the least size from which on the parts always win. None where
+    there is one thread only, or where parts do not even win at the largest size.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2:
+        return None
+    found = []
+    for n, o in TRIED:
+        cases = (Case("step", "cpu", "float64", m, n, o) for m in reversed(TRIED_ROWS))
+        won = list(takewhile(lambda case: _parts_win(case, threads), cases))
+        if not won:
+            return None
+        found.append(4 * math.prod(won[-1].sizes) // threads)
+    return max(found)
+
+
+def _parts_win(case: Case, threads: int) -> bool:
+    def bound(parts: int) -> Callable[[], None]:
+        problem = Problem(case)
+        inputs = problem.x, problem.y, problem.weight, problem.bias
+        return bind_step(*inputs, 0.0, parts)
+
+    ratios = sorted(paired_ratio(bound(threads), bound(1), case.device, blocks=BLOCKS).log_ratios)
+    return ratios[len(ratios) * 3 // 4] < 0

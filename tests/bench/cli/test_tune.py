@@ -7,7 +7,7 @@ import torch
 from choices import forget_choices
 from run_builder import build_run, save
 
-from bench import tune
+from bench.cli.commands import tune
 from bench.cli.main import main
 from mlr import Case, dispatch, tuning
 
