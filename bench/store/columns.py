@@ -18,7 +18,6 @@ SIZES = ("batch", "in_features", "out_features")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 # These become part of file names.
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
-Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,40}$")]
 Size = Annotated[int, Field(gt=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -60,7 +59,7 @@ OF_FRAME = (
     Column("case", "sizes as `m`x`n`x`o`", str),
 )
 OF_CASE = (
-    Column("operation", "operation", Word, "operation"),
+    Column("operation", "operation", Slug, "operation"),
     Column("kernel", "way of computing it", Name, "kernel"),
     Column("baseline", "kernel that `speedup` is over", Name),
     Column("device", "device", Slug, "device"),
