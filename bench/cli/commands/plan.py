@@ -23,7 +23,8 @@ from ..results import print_by_size
 from ..types import count
 
 COLUMNS = (
-    Column("predicted peak", "predicted_peak_bytes", format_bytes),
+    # The formulas of a kernel that does not support a case need not hold: zero stands for them.
+    Column("predicted peak", "predicted_peak_bytes", lambda count: format_bytes(count or np.nan)),
     Column("least time", "least_s", format_time),
     STATUS,
 )
@@ -53,15 +54,11 @@ def predict_all(
     """Return a row of each benchmark, with its predicted memory and least time."""
     rows = []
     for entry in plan:
-        known = ceilings.get(entry.case.device)
+        known, least_s = ceilings.get(entry.case.device), np.nan
         outcome = predict(entry, known, longest_s)
-        row = outcome.columns() | {"note": outcome.reason, "least_s": np.nan}
-        if outcome.status == "unsupported":  # whose formulas need not hold
-            row["predicted_peak_bytes"] = np.nan
-        elif known is not None:
-            work = outcome.flops, outcome.bytes_moved
-            row["least_s"] = roofline_s(known, entry.case, *work)
-        rows.append(row)
+        if known is not None and outcome.status != "unsupported":
+            least_s = roofline_s(known, entry.case, outcome.flops, outcome.bytes_moved)
+        rows.append(outcome.columns() | {"note": outcome.reason, "least_s": least_s})
     return pd.DataFrame(rows).replace({"status": {"ok": "to run"}})
 
 
