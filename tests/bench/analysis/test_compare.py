@@ -16,8 +16,7 @@ from bench.analysis.compare import (
     UNCHANGED,
     compare_runs,
 )
-from bench.cli.commands.report import keep_cases
-from bench.cli.compare import print_compared
+from bench.cli.commands.report import keep_cases, print_compared
 from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.store.runs import load_frame
