@@ -248,8 +248,7 @@ def test_what_is_shown_is_escaped_and_drawn(tmp_path: Path) -> None:
     hostile = "a|b<script>$x$\n# _y_"
     ranks = [one | {"host": hostile} for one in stored()["ranks"]]
     cases = [result(hostile), failed(hostile, reason=hostile), result("ddp")]
-    run = run_of(results=cases, ranks=ranks, commit_info={"id": "`|<b>", "dirty": True},
-                 datetime=hostile)  # fmt: skip
+    run = run_of(results=cases, ranks=ranks, commit_info={"id": "`|<b>", "dirty": True})
     text = section(run)
     assert not {"<", "`"} & set(text)
     assert "a&#124;b&lt;script&gt;" in text
