@@ -1,11 +1,11 @@
 """Write report.html, REPORT.md, figures and tables out of stored runs, without torch."""
 
 import argparse
+import ast
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -115,16 +115,26 @@ def others(results: Path) -> list[Subject]:
     ]
 
 
+_ALLOWED = (
+    *(ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.operator),
+    *(ast.Compare, ast.cmpop, ast.Name, ast.expr_context, ast.Constant, ast.List, ast.Tuple),
+)
+
+
 def keep_cases(text: str | None, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of which an expression on the columns of a run is true; all without one."""
+    """Return the rows of which an expression on the columns of a run is true; all without one.
+
+    It is one of `DataFrame.query`: comparisons and arithmetic on columns, no call, no attribute.
+    """
     if text is None:
         return frame
     try:
-        # In brackets it cannot assign, and it sees the columns alone.
-        chosen: Any = frame.eval(f"({text})", engine="python", local_dict={}, global_dict={})
-        if not pd.api.types.is_bool_dtype(chosen):
+        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+        if strange := [type(node).__name__ for node in nodes if not isinstance(node, _ALLOWED)]:
+            raise ValueError(f"{strange[0]} is not allowed")
+        if not any(isinstance(node, ast.Compare) for node in nodes):
             raise ValueError("it compares nothing")
-        kept: pd.DataFrame = frame[chosen]
+        kept = frame.query(text.strip(), engine="python", local_dict={}, global_dict={})
     except Exception as error:  # pandas documents no common type of its own
         raise UserError(
             "--filter takes an expression on the columns of a run, such as \"operation == 'step' "

@@ -159,9 +159,12 @@ def test_a_filter_keeps_what_it_is_true_of() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("kernel", "colour == 'red'", "kernel ==", "=", "kernel = 'a'", "batch == @pd", "1", ""),
-        *("__import__('os').system('true') == 0", "batch == 1; batch", "batch == 1\x00"),
-        *("(" * 500 + "batch" + ")" * 500 + " == 1", "not " * 100_000 + "batch"),
+        *("kernel", "colour == 'red'", "kernel ==", "=", "@x == 1", "batch == @pd", "1", ""),
+        *("kernel.str.len() > 3", "__import__('os').system('true') == 0", "abs(batch) == 1"),
+        *("batch.__class__ == 1", "`kernel` == 1", "batch == 1; batch", "kernel[0] == 'm'"),
+        *("(x := batch) == 1", "[b for b in batch] == 1", "(lambda: 1) == 1", "f'{batch}' == 1"),
+        *("kernel = 'a'", "batch == 1\x00", "not " * 100_000 + "batch"),
+        *("(" * 500 + "batch" + ")" * 500 + " == 1",),
         *("kernel > 3", "batch == 1 and kernel - 2 == 0"),  # which only pandas can tell
     ],
 )
