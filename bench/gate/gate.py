@@ -1,6 +1,5 @@
 """Base against head: verify both, measure blocks until all cases are decided, and judge."""
 
-import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,7 +39,7 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
     left_out: dict[str, list[str]] = {}
     plan, found = planned(axes), []
     for one in plan:
-        told = predict(one, None, math.inf)
+        told = predict(one)
         if told.status == OK:
             found.append(KernelCase(one.kernel.name, one.case))
         else:
