@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 from reports import blank_figures, links
+from run_builder import build_run, save
 
 from bench.cli.commands.report import others
 from bench.report.build import write_report
@@ -83,7 +84,8 @@ def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
     assert "bench_kernel[gradient-matmul-cpu-float64-33x6x3]" in done.stdout
 
 
-def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:
+def test_a_report_needs_no_torch(tmp_path: Path) -> None:
+    run = save(build_run(["gradient", "step"], ((33, 6, 3), (100, 6, 3))), tmp_path / "run.json")
     # A finder that refuses them, as where they are not installed; SciPy asks sys.modules for torch.
     without = (
         "import sys, importlib.abc\n"
@@ -93,7 +95,7 @@ def test_a_report_needs_no_torch(runs: list[Path], tmp_path: Path) -> None:
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
     )
-    report = f"sys.argv = ['bench', 'report', {str(runs[0])!r}, '--out', {str(tmp_path)!r}]; "
+    report = f"sys.argv = ['bench', 'report', {str(run)!r}, '--out', {str(tmp_path)!r}]; "
     script = without + report + "import runpy; runpy.run_module('bench', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False

@@ -220,6 +220,7 @@ def test_workers_do_not_outlive_torchrun(tmp_path: Path) -> None:
         assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_a_fit_that_loses_a_worker_ends_as_if_it_had_not(tmp_path: Path) -> None:
     """Torchrun starts all anew; the fit goes on from its checkpoint, to the same bits."""
     more = ("--batch-size=90", "--epochs=4", "--every=3")
