@@ -1,4 +1,4 @@
-"""Threads that wait for compiled code to run: handed over by locks, a few microseconds a call."""
+"""Threads that sleep until compiled code is handed to them, by a lock."""
 
 from __future__ import annotations
 

@@ -152,21 +152,21 @@ class Writer:
         """Load the lanes wanted, and touch no other; zeros in the others."""
         lanes = wanted.type.count
         name = f"llvm.masked.load.v{lanes}f{8 * self.size}.p0"
-        kind = ir.FunctionType(
-            self.vector(lanes), [_POINTER, _LANE, wanted.type, self.vector(lanes)]
-        )
-        module = self.function.module
-        load = module.globals.get(name) or ir.Function(module, kind, name)
+        vector = self.vector(lanes)
+        load = self._intrinsic(name, vector, [_POINTER, _LANE, wanted.type, vector])
         place = self.gep(base, index)
         return self.build.call(load, [place, _LANE(self.size), wanted, self.zero(lanes)])
+
+    def _intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+        """Return a function of LLVM's own, declared in the module at its first use."""
+        module = self.function.module
+        kind = ir.FunctionType(result, arguments)
+        return module.globals.get(name) or ir.Function(module, kind, name)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """Return a·b + c, rounded once."""
         name = f"llvm.fma.v{a.type.count}f{8 * self.size}"
-        module = self.function.module
-        known = module.globals.get(name)
-        kind = ir.FunctionType(a.type, [a.type] * 3)
-        return self.build.call(known or ir.Function(module, kind, name), [a, b, c])
+        return self.build.call(self._intrinsic(name, a.type, [a.type] * 3), [a, b, c])
 
     def prefetch_rows(self, row: ir.Value, count: int, *inputs: tuple[ir.Value, int]) -> None:
         """Ask for the cache lines of rows that are `PREFETCH_BYTES` ahead, which need not exist.
@@ -176,9 +176,7 @@ class Writer:
             count: How many are worked on, and asked for.
             *inputs: Address of the first row of each input, and the items of a row.
         """
-        kind = ir.FunctionType(_VOID, [_POINTER, _LANE, _LANE, _LANE])
-        known = self.function.module.globals.get("llvm.prefetch.p0")
-        prefetch = known or ir.Function(self.function.module, kind, "llvm.prefetch.p0")
+        prefetch = self._intrinsic("llvm.prefetch.p0", _VOID, [_POINTER, _LANE, _LANE, _LANE])
         for base, width in inputs:
             if width * self.size > PREFETCHED_ROW_BYTES:
                 continue
