@@ -24,6 +24,7 @@ from torch.nn.functional import linear
 from . import dispatch
 from .case import Gradient
 from .one_pass import bind
+from .one_pass.assembly import case_assembly
 from .operations import GRADIENT
 from .registry import kernel
 
@@ -211,6 +212,7 @@ def autograd(x: X, delta: Delta) -> Gradient:
     workspace=partial(bind.partial_sum_bytes, "gradient"),
     devices=("cpu",),
     unsupported_reason=bind.outputs_too_few,
+    assembly=case_assembly,
 )
 def one_pass(x: X, delta: Delta) -> Gradient:
     """Read each row of X and δ once, and add xᵀδ and δ to sums in registers: compiled for n and o.

@@ -42,6 +42,8 @@ class Kernel:
         peer: Whether it is another library's, measured for comparison.
         allocates_outside_torch: Whether what it holds is not torch's to count. Its bound callable
             may then say how much that is by an attribute `peak_bytes`, as its library reports it.
+        assembly: Returns the assembly that it generates for a case, for x86-64 (AT&T syntax) or
+            AArch64; None if it generates none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Kernel:
     owns_parameters: bool = False
     peer: bool = False
     allocates_outside_torch: bool = False
+    assembly: Callable[[Case], str] | None = None
 
     @property
     def baseline(self) -> str:
@@ -101,6 +104,11 @@ class Kernel:
         results = OPERATIONS[self.operation].result_numbers(*case.sizes) * case.itemsize
         return self._worker(case).workspace(*case.sizes, case.itemsize) + results
 
+    def generated_assembly(self, case: Case) -> str | None:
+        """Return the assembly of what is generated for a case, or None if nothing is."""
+        emit = self._worker(case).assembly
+        return emit(case) if emit else None
+
     def _worker(self, case: Case) -> Kernel:
         return self.delegates_to(case) if self.delegates_to else self
 
@@ -132,6 +140,7 @@ def kernel(
     owns_parameters: bool = False,
     peer: bool = False,
     allocates_outside_torch: bool = False,
+    assembly: Callable[[Case], str] | None = None,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
@@ -159,6 +168,7 @@ def kernel(
         KERNELS[name] = Kernel(
             name, operation, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
             unsupported_reason, delegates_to, owns_parameters, peer, allocates_outside_torch,
+            assembly,
         )  # fmt: skip
         return function
 

@@ -16,6 +16,7 @@ from . import dispatch
 from .case import Case, Gradient, Problem
 from .gradients import kron_einsum, matmul
 from .one_pass import bind
+from .one_pass.assembly import case_assembly
 from .operations import STEP
 from .registry import kernel, needs
 from .triton_kernels import launch
@@ -135,6 +136,7 @@ def fused_addmm(problem: Problem) -> Callable[[], None]:
     workspace=partial(bind.partial_sum_bytes, "step"),
     devices=("cpu",),
     unsupported_reason=bind.outputs_too_few,
+    assembly=case_assembly,
 )
 def one_pass_step(problem: Problem) -> Callable[[], None]:
     """Step in one pass: each row's residual is computed and used for both sums in registers.

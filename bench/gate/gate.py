@@ -12,7 +12,7 @@ from ..plan.selection import Selection
 from .blocks import BASE, HEAD, WORKER, Found, KernelCase, Spec, interleave_processes, run_block
 from .config import GateConfig
 from .sequential import CaseState, SequentialTest, estimate, explain_timeout, is_noisy
-from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly
+from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly, compare_work
 from .versions import Version
 
 MAX_CRASHES = 2  # of blocks at one case, before it counts as one that cannot be measured
@@ -95,7 +95,8 @@ def run_gate(
         exact = compare_exactly(one.case, *verified[one.name])
         allowed = one.kernel in config.allow_regression
         crash = next(reversed(_crashes(blocks, one.name)), None)
-        judged.append(CaseVerdict(one, *timing, *exact, allowed, crash))
+        work = compare_work(*verified[one.name])
+        judged.append(CaseVerdict(one, *timing, *exact, allowed, crash, work))
     return Verdict(
         cases=judged,
         removed=[kernel for kernel in removed if kernel not in config.allow_regression],

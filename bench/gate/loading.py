@@ -28,11 +28,17 @@ class VersionKernel:
         # One of another make is refused here, by the attribute that it lacks.
         self._bind, self._unsupported = kernel.bind, kernel.unsupported
         self.operation: str = kernel.operation
+        self._assembly = getattr(kernel, "generated_assembly", lambda case: None)  # as older ones
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
         reason: str | None = self._unsupported(self._version.Case(*astuple(case)))
         return reason
+
+    def assembly(self, case: Case) -> str | None:
+        """Return the assembly that it generates for a case, or None if it cannot say."""
+        text: str | None = self._assembly(self._version.Case(*astuple(case)))
+        return text
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""

@@ -1,12 +1,13 @@
 """What a gate found, as data: of each case what failed and what its times say, and of the whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mlr import Case
 
 from ..machine.devices import device_of
+from ..measure.witness import CALL_COUNTS
 from .blocks import Found, KernelCase
 from .sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
 
@@ -27,6 +28,7 @@ class Verified(NamedTuple):
 
     failure: str | None = None  # begins with `wrong`, `unsupported`, `oom` or `crashed`
     metrics: Mapping[str, int] = {}  # the exact metrics by name, where it has not failed
+    work: Mapping[str, int] = {}  # the counts of `count_work` that could be had
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ def compare_exactly(
     return failures, changes
 
 
+def compare_work(base: Verified, head: Verified) -> dict[str, tuple[int, int]]:
+    """Return the counts of a call that are known of both versions, as base and head."""
+    return {name: (n, head.work[name]) for name, n in base.work.items() if name in head.work}
+
+
 @dataclass(frozen=True)
 class CaseVerdict:
     """One case at the end."""
@@ -72,6 +79,7 @@ class CaseVerdict:
     changes: Sequence[Difference] = ()  # what differs and fails nothing
     is_allowed: bool = False  # whether its kernel may fail
     crash: str | None = None  # why its process ended while it was timed
+    work: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # from `compare_work`
 
     @property
     def verdict(self) -> str:
@@ -84,7 +92,20 @@ class CaseVerdict:
         allowed = "allowed: " if self.is_allowed else ""
         crash = [f"while timed: {self.crash}"] if self.crash else []
         failures = [f"{allowed}{one.text}" for one in self.failures]
-        return [*failures, *(one.text for one in self.changes), *crash]
+        changes = [one.text for one in self.changes]
+        return [*failures, *changes, *self._remarks_on_work(), *crash]
+
+    def _remarks_on_work(self) -> Iterator[str]:
+        """Say which counts differ or, of a slower case, that none does."""
+        words = {name: name.replace("_", " ") for name in self.work}
+        pairs = self.work.items()
+        found = [f"{old:,} → {new:,} {words[name]}" for name, (old, new) in pairs if new != old]
+        if found:
+            grows = any(name in CALL_COUNTS and new > old for name, (old, new) in pairs)
+            yield f"{'more' if grows else 'other'} work: {', '.join(found)}"
+        elif self.work and self.timing == REGRESSION:
+            same = (f"{count:,} {words[name]}" for name, (count, _) in pairs)
+            yield f"the same work, slower: {', '.join(same)}"
 
 
 @dataclass

@@ -21,6 +21,7 @@ from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..measure.memory import is_out_of_memory, measure_memory
 from ..measure.paired import LocalTarget, paired_ratio, refresher
+from ..measure.witness import count_work
 from .blocks import BASE, HEAD, SPEC, KernelCase, Spec, ratio_event
 from .loading import VersionKernel, load_kernels
 from .verdict import FLOPS
@@ -53,13 +54,14 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
         memory = measure_memory(kernel, one.case)
+        work = count_work(call, kernel.assembly(one.case))
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
         status = "oom" if is_out_of_memory(error) else "crashed"
         return {"failure": f"{status}: {in_one_line(error)}"}
     found = {"peak_bytes": memory.peak_bytes, "leak_bytes": memory.leak_bytes}
-    return {"metrics": found | {FLOPS: int(counter.get_total_flops())}}
+    return {"metrics": found | {FLOPS: int(counter.get_total_flops())}, "work": work}
 
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:

@@ -55,12 +55,8 @@ class Device:
 
     def allocations(self, call: Call) -> Allocations:
         """Call once and return what torch's allocator gave meanwhile, exact to the byte."""
-        with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-            call()
-        events = trace.profiler.kineto_results.events()
-        changes = [event for event in events if event.name() == "[memory]"]
-        changes.sort(key=lambda event: event.start_ns())
-        held = list(accumulate((event.nbytes() for event in changes), initial=0))
+        changes = (event.nbytes() for event in traced_events(call) if event.name() == "[memory]")
+        held = list(accumulate(changes, initial=0))
         return Allocations(held[-1], max(held))
 
     def untracked_bytes(self, call: Call, tracked: int) -> int:
@@ -88,6 +84,13 @@ class Device:
     def load(self) -> dict[str, Any]:
         """Return the columns of an accelerator's clock and throttling, where it tells."""
         return {}
+
+
+def traced_events(call: Call) -> list[Any]:
+    """Call once and return torch's operators, and its allocations `[memory]`, in their order."""
+    with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        call()
+    return sorted(trace.profiler.kineto_results.events(), key=lambda event: event.start_ns())
 
 
 def _resident_growth(call: Call) -> int:

@@ -1,1 +1,1 @@
-"""Kernels that read each row once: written as LLVM IR (`codegen`), compiled, and called."""
+"""Kernels that read each row once: LLVM IR is written (`codegen`), compiled, called and counted."""

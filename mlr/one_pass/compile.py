@@ -47,7 +47,7 @@ def vector_bytes() -> int:
     return 32 if features.get("avx") else 16
 
 
-class _Host(NamedTuple):
+class Host(NamedTuple):
     """What compiles for this machine, and what holds the code: for as long as the process lives."""
 
     machine: llvm.TargetMachine
@@ -55,7 +55,8 @@ class _Host(NamedTuple):
 
 
 @cache
-def _host() -> _Host:
+def host() -> Host:
+    """Return what compiles for this machine, made where it is the first call."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()
@@ -63,7 +64,7 @@ def _host() -> _Host:
         features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=processor(), features=features, opt=3, jit=True)
-    return _Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
+    return Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
 
 
 @lru_cache(maxsize=4_096)
@@ -93,13 +94,18 @@ def load_functions(text: str, *names: str) -> list[Function]:
     """Compile IR and return its functions of these names."""
     module = llvm.parse_assembly(text)
     module.verify()
-    # The source is unrolled and in vectors already: trying again would only take time.
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    machine, engine = _host()
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    machine, engine = host()
+    optimise(module, machine)
     engine.add_module(module)
     engine.finalize_object()
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     return [kind(engine.get_function_address(name)) for name in names]
+
+
+def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    """Run LLVM's passes over a module for a machine, in place."""
+    # The source is unrolled and in vectors already: trying again would only take time.
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)

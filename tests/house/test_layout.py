@@ -40,7 +40,7 @@ def test_each_imports_itself_relatively_and_no_tests(path: Path) -> None:
 
 
 CLOCKS = ("perf_counter", "process_time", "synchronize(", "Event(", ".Event")
-ALLOCATORS = ("memory_allocated", "memory_reserved", "profile(", "tracemalloc", "malloc_trim")
+ALLOCATORS = ("memory_allocated", "memory_reserved", " profile(", "tracemalloc", "malloc_trim")
 DEVICE_TYPES = ("torch.cuda", 'startswith("cuda', '== "cuda', "is_cuda", "cuda.is_available")
 ALLOWED = {
     "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",

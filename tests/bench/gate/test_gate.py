@@ -197,6 +197,14 @@ def test_unchanged_code_takes_no_other_memory_and_does_no_other_work(tmp_path: P
     told = json.loads((tmp_path / "gate.json").read_text())
     assert len(told["cases"]) >= 30
     assert [case["failures"] for case in told["cases"] if case["failures"]] == []
+    differing = [
+        (case["name"], name, both)
+        for case in told["cases"]
+        for name, both in case["work"].items()
+        if both[0] != both[1]
+    ]
+    assert differing == []
+    assert all("operators" in case["work"] for case in told["cases"])
     assert {case["verdict"] for case in told["cases"]} == {INCONCLUSIVE}
 
 
