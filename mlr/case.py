@@ -75,7 +75,8 @@ class Operation:
             it was summed from: `(problem, calls, expected) -> tensors`.
         roundings: How many roundings of one sum lie one after another in a result of so many calls;
             independent ones count by the root of their number.
-        least_flops: Floating-point operations that no formulation does without.
+        least_flops: Floating-point operations that no formulation does without from inputs that are
+            given anew in every call.
         least_bytes: Bytes that no formulation does without: inputs read and results written, once.
         input_bytes: Bytes of the input tensors.
         bind: Does every one-off thing and returns the bare callable that is timed, from a kernel's
@@ -177,7 +178,7 @@ class Case:
 
     @property
     def least_flops(self) -> int:
-        """Floating-point operations that no formulation does without."""
+        """Floating-point operations that no formulation does without from inputs given anew."""
         return OPERATIONS[self.operation].least_flops(*self.sizes, self.itemsize)
 
     @property

@@ -3,9 +3,6 @@
 An exponent is the slope of a least-squares line on log axes through the three largest sizes of the
 longest line of cases, with its 95 % interval. Where the points do not lie on a line there is no
 asymptotic regime yet: most of the time may still be the constant cost of a call.
-
-A time is the baseline's median over the kernel's paired speedup where there is one: cases are timed
-minutes apart and the machine drifts meanwhile, which the paired ratio does not.
 """
 
 from itertools import combinations, pairwise
@@ -22,7 +19,7 @@ from .ranking import with_intervals
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
 MIN_R_SQUARED = 0.99
 _BLOCK = 1.01  # bytes are counted, and then rounded up to whole blocks
-_FITS = {"time": ("time_s", "flops"), "memory": ("peak_bytes", "predicted_peak_bytes")}
+_FITS = {"time": ("median_s", "flops"), "memory": ("peak_bytes", "predicted_peak_bytes")}
 
 
 def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
@@ -33,10 +30,6 @@ def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
     its 95 % interval and `formula`, the slope of the kernel's own formula over the same points.
     """
     rows = frame[(frame["status"] == "ok") & frame["median_s"].notna()]
-    own = rows["kernel"] == rows["baseline"]
-    base = rows["median_s"].where(own).groupby([rows[key] for key in (*FACET, *SIZES)])
-    paired = base.transform("max") / rows["speedup"]
-    rows = rows.assign(time_s=paired.where(paired.notna() & ~own, rows["median_s"]))
     found = []
     keys = [*FACET, "kernel"]
     for axis in SIZES:

@@ -111,3 +111,18 @@ def format_percent(part: float) -> str:
     '43.7 %'
     """
     return f"{digits(100 * part)} %" if np.isfinite(part) else UNKNOWN
+
+
+def format_efficiency(part: float, bound: str = "memory") -> str:
+    """Write a part of a roofline bound: in whole per cents, to about 5 where a bandwidth sets it.
+
+    A measured bandwidth moves by tens of per cent from hour to hour, a peak hardly at all.
+
+    >>> format_efficiency(0.877, "compute"), format_efficiency(0.877, "memory")
+    ('88 %', 'about 90 %')
+    """
+    if not np.isfinite(part):
+        return UNKNOWN
+    about, step = ("about ", 5) if bound in ("cache", "memory") else ("", 1)
+    rounded = step * round(100 * part / step)
+    return f"{about}{rounded} %" if rounded else f"under {step} %"

@@ -9,6 +9,7 @@ import gc
 import statistics
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
@@ -27,6 +28,7 @@ EVENT_REPEATS = 20  # calls of each device time, hot and cold
 LARGEST_CACHE_BYTES = 2**26  # of an accelerator that does not say how large its last cache is
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 OBJECTS_BYTES = 256 * 1024  # Python's own objects in a call of torch stay below this
 RESIDENT_BYTES = 4 * 2**20  # what counters of pages and torch's buffers of threads can be off by
 
@@ -43,11 +45,26 @@ class Device:
 
     name = "cpu"  # as torch names it
     is_host = True  # no launch, no wait, and no workspace of a library from the first call on
-    working_sets = tuple(4**power * 1024 for power in range(2, 10))  # bytes: 16 KiB to 256 MiB
     gemm_sizes: tuple[int, ...] = (512, 1024)  # sides of the square products that are probed
     formula_slack_bytes = 4_096  # scalars that torch wraps, or a library's workspace
     block_slack_bytes = 0  # what rounding to the allocator's blocks may move a peak by
     clock = staticmethod(perf_counter)  # in seconds
+
+    @property
+    def working_sets(self) -> tuple[int, ...]:
+        """The bytes over which a bandwidth is measured: half and twice each cache, and 4 × last."""
+        caches = self.cache_bytes()
+        sizes = {4 * caches[-1], *(size * by // 2 for size in caches for by in (1, 4))}
+        return tuple(sorted(sizes))
+
+    def cache_bytes(self) -> list[int]:
+        """Return the size of each cache for data, the last one last; usual ones where unknown."""
+        kib = [0]
+        with suppress(OSError, ValueError):
+            levels = [level for level in sorted(CACHES.glob("index*"))
+                      if "Instruction" not in (level / "type").read_text()]  # fmt: skip
+            kib = [int((level / "size").read_text().strip(" K\n")) for level in levels]
+        return [1024 * size for size in kib] if all(kib) and kib else [2**15, 2**20, 2**25]
 
     def free_bytes(self) -> int:
         """Return the memory that can be had without swapping, in bytes."""
@@ -121,6 +138,11 @@ class Accelerator(Device):
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def cache_bytes(self) -> list[int]:
+        """Return the size of the last cache."""
+        properties = torch.get_device_module(self.name).get_device_properties(self.name)
+        return [getattr(properties, "L2_cache_size", LARGEST_CACHE_BYTES)]
+
     def clock(self) -> float:
         """Read the host clock once the device is idle: launches in between still overlap."""
         torch.accelerator.synchronize()
@@ -148,9 +170,7 @@ class Accelerator(Device):
         Hot is with the inputs in the last cache, if they fit; cold with that cache overwritten, by
         writing twice its size, before the event that starts the clock.
         """
-        properties = torch.get_device_module(self.name).get_device_properties(self.name)
-        cache_bytes = getattr(properties, "L2_cache_size", LARGEST_CACHE_BYTES)
-        flush = torch.empty(2 * cache_bytes, dtype=torch.uint8, device=self.name)
+        flush = torch.empty(2 * self.cache_bytes()[-1], dtype=torch.uint8, device=self.name)
         hot = self._event_seconds(call, lambda: None)
         cold = self._event_seconds(call, flush.zero_)
         return {"device_hot_s": hot, "device_cold_s": cold, "launch_gap_s": max(0.0, wall_s - hot)}

@@ -13,7 +13,7 @@ from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, check_on_other_
 from ..common.errors import in_one_line
 from ..common.units import format_bytes
 from ..machine.devices import Call, device_of
-from ..plan.benchmark import Benchmark, Outcome, roofline_s
+from ..plan.benchmark import Benchmark, Outcome
 from ..store.schema import Ceilings
 from . import side_effects
 from .cold import ColdTarget, can_evict
@@ -58,7 +58,8 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
         memory = measure_memory(kernel, case)
     outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
     outcome.warnings += memory_warnings(case, memory, outcome.predicted_peak_bytes)
-    outcome.roofline_s = roofline_s(ceilings, case, case.least_flops, case.least_bytes)
+    work = case.dtype, case.least_flops, case.least_bytes, case.input_bytes
+    outcome.roofline_s, outcome.roofline_cold_s, _ = ceilings.roofline(*work)
 
 
 class RecordingCall:
@@ -156,21 +157,19 @@ def _time(
         return {}
     device, is_baseline = device_of(problem.case.device), kernel.name == kernel.baseline
     baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
-    base_call, base_s = baseline.bind(theirs), about_s
-    if not is_baseline:
-        options = {"seed": problem.seed, "refresh": refresher(problem)}
-        pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)
-        base_s = pair.g_median_s
-        sample |= {
-            "paired_s": pair.f_median_s,
-            "log_speedup": -pair.log_ratio,
-            "abba_blocks": len(pair.log_ratios),
-            "cpu_utilisation": pair.cpu_utilisation if device.is_host else None,
-        }
+    base_call = baseline.bind(theirs)
+    options = {"seed": problem.seed, "refresh": refresher(problem)}
+    pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)
+    sample |= {
+        "paired_s": pair.f_median_s,
+        "log_speedup": None if is_baseline else -pair.log_ratio,
+        "abba_blocks": len(pair.log_ratios),
+        "cpu_utilisation": pair.cpu_utilisation if device.is_host else None,
+    }
     if can_evict(problem):
         own = ColdTarget(kernel, problem, call, about_s, first_call_s)
-        base = ColdTarget(baseline, theirs, base_call, base_s, 0.0)
+        base = ColdTarget(baseline, theirs, base_call, pair.g_median_s, 0.0)
         cold = interleave(own, base, seed=problem.seed)
         sample["cold_s"] = cold.f_median_s
         sample["log_speedup_cold"] = None if is_baseline else -cold.log_ratio
-    return sample | device.device_time(call, sample["median_s"])
+    return sample | device.device_time(call, pair.f_median_s)

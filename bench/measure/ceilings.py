@@ -1,60 +1,63 @@
 """What a device can do at best, as measured: operations, bandwidth by working set, one call."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from llvmlite import ir
 
 from mlr.case import DTYPES
-from mlr.one_pass.codegen.writer import SIZES, Argument, Writer, registers
-from mlr.one_pass.compile import Arguments, load_functions, vector_bytes
+from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer, registers
+from mlr.one_pass.compile import Arguments, Function, load_functions, vector_bytes
 from mlr.one_pass.threads import run_in_threads
 
-from ..machine.devices import device_of
+from ..machine.devices import Call, device_of
 from ..store.schema import Ceilings
 from .timing import seconds_per_call
 
 BATCHES = 5
 ROUNDS = 50_000  # of a call: a millisecond, beside which starting threads counts for little
-_HELD = {32: 24, 16: 12}  # by the registers: sums in flight, enough for the latency of each
+READ_BYTES = 2**27  # of a call, in each thread: half a millisecond where a cache is the fastest
+_SUMS = {32: 24, 16: 12}  # by the registers: sums in flight, enough for the latency of each
 
 
 def measure_ceilings(device: str) -> Ceilings:
-    """Measure what the device can do at best, in a few seconds.
+    """Measure what the device can do at best, in a few seconds, in all of torch's threads.
 
-    The cheapest call is on the CPU one of a foreign function, which a compiled kernel may be; a
-    bandwidth the higher rate of a copy (read and write counted) and a sum (read); a rate of FLOPs
-    that of a square product, or on the CPU that of multiply-adds on registers alone if higher.
+    The cheapest call is on the CPU one of a foreign function, which a compiled kernel may be. A
+    bandwidth is that of a loop that reads a working set over and over, on other devices the higher
+    one of a sum and a copy (read and write counted). A rate of FLOPs is that of a square product,
+    or on the CPU that of multiply-adds on registers alone if higher.
     """
     probed = device_of(device)
     torch_call_s = seconds_per_call(torch.zeros(1, device=device).neg_, device)
     foreign = ctypes.pythonapi.Py_IsInitialized
-    dispatch_s = seconds_per_call(foreign, device) if probed.is_host else torch_call_s
-    rates = [
-        [size, _bandwidth(device, size, torch_call_s)]
-        for size in probed.working_sets
-        if 2 * size < probed.free_bytes()
-    ]
     flops = {}
     for dtype in ("float32", "float64"):
         flops[dtype] = max(_gemm_rate(device, dtype, size) for size in probed.gemm_sizes)
         if probed.is_host:
             bound = bind_multiply_adds(dtype)
-            rate = bound.flops / seconds_per_call(bound.call, device)
-            flops[dtype] = max(flops[dtype], rate)
-    return Ceilings(dispatch_s=dispatch_s, bandwidth_bytes_per_s=rates, flops_per_s=flops)
+            flops[dtype] = max(flops[dtype], bound.work / seconds_per_call(bound.call, device))
+    sizes = [size for size in probed.working_sets if 2 * size < probed.free_bytes()]
+    memory = torch.ones(max(sizes, default=0) // 8, dtype=torch.float64, device=device)
+    return Ceilings(
+        dispatch_s=seconds_per_call(foreign, device) if probed.is_host else torch_call_s,
+        bandwidth_bytes_per_s=[[size, _read_rate(memory[: size // 8])] for size in sizes],
+        flops_per_s=flops,
+        last_cache_bytes=probed.cache_bytes()[-1],
+    )
 
 
-def _bandwidth(device: str, working_set: int, torch_call_s: float) -> float:
-    source = torch.rand(working_set // 8, dtype=torch.float64, device=device)
-    read = seconds_per_call(source.sum, device, BATCHES)
-    half = source[: len(source) // 2]
-    target = torch.empty_like(half)
-    copied = seconds_per_call(lambda: target.copy_(half), device, BATCHES)
-    fastest = min(read, copied)
-    return working_set / max(fastest - torch_call_s, fastest / 10)
+def _read_rate(memory: torch.Tensor) -> float:
+    device, probes = str(memory.device), list[tuple[Call, int]]()
+    if device_of(device).is_host:
+        probes = [bind_reading(memory, ahead)[:2] for ahead in (False, True)]
+    else:
+        half, target = memory.chunk(2)
+        probes = [(call, memory.nbytes) for call in (memory.sum, lambda: target.copy_(half))]
+    return max(work / seconds_per_call(call, device, BATCHES) for call, work in probes)
 
 
 def _gemm_rate(device: str, dtype: str, size: int) -> float:
@@ -63,53 +66,88 @@ def _gemm_rate(device: str, dtype: str, size: int) -> float:
     return 2 * size**3 / seconds_per_call(lambda: torch.mm(left, left, out=out), device, BATCHES)
 
 
-class MultiplyAdds(NamedTuple):
-    """A call of multiply-adds on registers alone, in all threads."""
+class Probe(NamedTuple):
+    """A call of compiled code in all threads, each with work of its own."""
 
     call: Callable[[], None]
-    flops: int  # of a call
+    work: int  # of a call: operations, or bytes read
     totals: torch.Tensor  # what each thread has summed up, lane by lane
 
 
-def bind_multiply_adds(dtype: str) -> MultiplyAdds:
-    """Return the call that no kernel can do more operations in a second than."""
-    text, flops = write_multiply_adds(dtype, vector_bytes())
-    (code,) = load_functions(text, f"peak_{dtype}_{vector_bytes()}")
-    given = torch.tensor([0.5, 1.0], dtype=getattr(torch, dtype))
-    threads = torch.get_num_threads()
-    totals = given.new_empty(threads, vector_bytes() // given.itemsize)
-    factor, addend = (given[place:].data_ptr() for place in (0, 1))
-    arguments = [Arguments(factor, addend, 0, 0, one.data_ptr()) for one in totals]
-    own, *others = (ctypes.addressof(one) for one in arguments)
+def _bind(name: str, inputs: torch.Tensor, parts: Sequence[Sequence[int]], work: int) -> Probe:
+    """Return the call with X, Y, ROWS and THREADS of each thread; X and Y point into `inputs`."""
+    totals = inputs.new_empty(len(parts), vector_bytes() // inputs.itemsize)
+    arguments = [
+        Arguments(x, y, 0, 0, own.data_ptr(), *counts)
+        for own, (x, y, *counts) in zip(totals, parts, strict=True)
+    ]
+    code, own, *others = _compiled(name, inputs.dtype), *map(ctypes.addressof, arguments)
 
-    def call(kept: object = (given, totals, arguments)) -> None:
+    def call(kept: object = (inputs, totals, arguments)) -> None:
         run_in_threads(code, own, others)
 
-    return MultiplyAdds(call, flops * threads, totals)
+    return Probe(call, work, totals)
 
 
-def write_multiply_adds(dtype: str, vector_bytes: int) -> tuple[str, int]:
-    """Return the IR of a function `peak_…` that adds up products, and the operations of a call.
+def bind_reading(memory: torch.Tensor, ahead: bool) -> Probe:
+    """Return the call that reads numbers over and over, each thread a part of whole turns of them.
 
-    s = s·a + b for many sums s at once, so that none waits for itself. The arguments X and Y say
-    where a and b lie; a number is put into SUMS, so that nothing may be left out.
+    What is left over is not read, and not counted. A loop that asks for memory ahead, as kernels
+    do, reads it faster, and what is in a cache slower.
     """
-    module = ir.Module("peak")
-    to = Writer(module, f"peak_{dtype}_{vector_bytes}", dtype)
-    lanes, held = vector_bytes // SIZES[dtype], _HELD[registers(vector_bytes)]
-    factor, addend = (
-        to.broadcast(to.build.load(to.argument(which), typ=to.item), lanes)
-        for which in (Argument.X, Argument.Y)
-    )
-    sums = [to.alloca(lanes, 1) for _ in range(held)]
+    turn = _sums() * vector_bytes()
+    threads = min(torch.get_num_threads(), max(1, memory.nbytes // turn))
+    size, first = memory.nbytes // threads // turn * turn, memory.data_ptr()
+    passes = max(1, READ_BYTES // size)
+    parts = [(first + part * size, first, size // turn, passes) for part in range(threads)]
+    return _bind("read_ahead" if ahead else "read", memory, parts, passes * size * threads)
+
+
+def bind_multiply_adds(dtype: str) -> Probe:
+    """Return the call that no kernel can do more operations in a second than."""
+    given, threads = torch.tensor([0.5, 1.0], dtype=DTYPES[dtype]), torch.get_num_threads()
+    factor, addend = (given[place:].data_ptr() for place in (0, 1))
+    flops = 2 * ROUNDS * _sums() * vector_bytes() // given.itemsize
+    return _bind("peak", given, [(factor, addend, ROUNDS, 1)] * threads, flops * threads)
+
+
+def _sums() -> int:
+    return _SUMS[registers(vector_bytes())]
+
+
+@cache
+def _compiled(name: str, dtype: torch.dtype) -> Function:
+    """Compile a function that adds to many sums, so that none waits for itself.
+
+    It goes THREADS times over ROWS turns of a loop: `peak` with s = s·a + b, where X and Y say
+    where a and b lie, the others with s = s + the next numbers from X on. The total is put into
+    SUMS, so that nothing may be left out.
+    """
+    named = str(dtype).removeprefix("torch.")
+    module, lanes, count = ir.Module(name), vector_bytes() // dtype.itemsize, _sums()
+    to = Writer(module, f"{name}_{named}", named)
+    x, y = to.argument(Argument.X), to.argument(Argument.Y)
+    a, b = (to.broadcast(to.build.load(place, typ=to.item), lanes) for place in (x, y))
+    sums = [to.alloca(lanes, 1) for _ in range(count)]
     for number, place in enumerate(sums):
         to.store(ir.Constant(to.vector(lanes), [float(number)] * lanes), place, 0)
-    with to.loop(0, ROUNDS):
-        for place in sums:
-            to.store(to.multiply_add(to.load(place, 0, lanes), factor, addend), place, 0)
+    with to.loop(0, to.argument(Argument.THREADS)), to.loop(0, to.argument(Argument.ROWS)) as turn:
+        if name == "read_ahead":
+            lines = count * vector_bytes() // CACHE_LINE
+            line = to.offset((turn, lines))
+            to.prefetch_rows(line, lines, (x, CACHE_LINE // dtype.itemsize))
+        for number, place in enumerate(sums):
+            value = to.load(place, 0, lanes)
+            if name == "peak":
+                value = to.multiply_add(value, a, b)
+            else:
+                index = to.offset((turn, count * lanes), (number, lanes))
+                value = to.build.fadd(value, to.load(x, index, lanes))
+            to.store(value, place, 0)
     total = to.zero(lanes)
     for place in sums:
         total = to.build.fadd(total, to.load(place, 0, lanes))
     to.store(total, to.argument(Argument.SUMS), 0)
     to.build.ret_void()
-    return str(module), 2 * lanes * held * ROUNDS
+    (function,) = load_functions(str(module), f"{name}_{named}")
+    return function

@@ -101,18 +101,6 @@ class Outcome(SimpleNamespace):
         return dict(vars(self))
 
 
-def roofline_s(ceilings: Ceilings, case: Case, flops: int, bytes_moved: int) -> float:
-    """Return the roofline bound: the least seconds the device needs for so much work.
-
-    max(FLOPs ÷ peak, bytes ÷ bandwidth, one dispatch). The bandwidth is the highest measured at a
-    working set of that size or a larger one, so that the time is a lower bound.
-    """
-    rates = ceilings.bandwidth_bytes_per_s
-    fitting = [rate for size, rate in rates if size >= bytes_moved] or [rates[-1][1]]
-    peak = ceilings.flops_per_s.get(case.dtype, max(ceilings.flops_per_s.values()))
-    return max(flops / peak, bytes_moved / max(fitting), ceilings.dispatch_s or 0.0)
-
-
 def predict(
     benchmark: Benchmark, ceilings: Ceilings | None = None, longest_s: float = math.inf
 ) -> Outcome:
@@ -132,6 +120,9 @@ def predict(
         predicted_peak_bytes=0 if refused else kernel.predicted_peak_bytes(case),
         flops=0 if refused else kernel.predicted_flops(case),
         bytes_moved=0 if refused else kernel.predicted_bytes_moved(case),
+        least_flops=case.least_flops,
+        least_bytes=case.least_bytes,
+        input_bytes=case.input_bytes,
         warnings=[],
     )
     if (reason := refused or unavailable_reason(case.device)) is not None:
@@ -153,7 +144,8 @@ def _too_much(
             f"needs {format_bytes(needed)}, {format_bytes(outcome.predicted_peak_bytes)} of it in "
             f"the call; {format_bytes(usable)} may be used"
         )
-    least = roofline_s(ceilings, case, outcome.flops, outcome.bytes_moved) if ceilings else 0.0
+    work = case.dtype, outcome.flops, outcome.bytes_moved
+    least = ceilings.roofline(*work).hot_s if ceilings else 0.0
     if least > longest_s:
         return f"one call takes at least {format_time(least)}; the grid allows {longest_s:g} s"
     return None

@@ -89,7 +89,7 @@ class RunAnalysis:
             fastest=_fastest(self.rows),
             overhead=self.overhead.dropna(subset=["time_ratio"]),
             span=span,
-            roofline=ranking.roofline_efficiency(calls)[:1],
+            roofline=ranking.roofline_efficiency(calls),
             ratios=ranking.mean_ratios(calls).set_index("column").to_dict("index"),
             statuses=self.missing["status"].value_counts().sort_index(),
             example=None if self.missing.empty else self.missing.iloc[int(often.argmax())],

@@ -159,10 +159,15 @@ SPEEDUP_COLD = _declared(
     "speedup_cold", format=_speedup, optional=True,
     fields=("speedup_cold", "speedup_cold_low", "speedup_cold_high", "kernel", "baseline"),
 )  # fmt: skip
+EFFICIENCY = _declared(
+    "efficiency", fields=("efficiency", "bound"), format=units.format_efficiency, optional=True
+)
 _MEASURED = (
     *(TIME, SPEEDUP, _declared("cold_s", optional=True), SPEEDUP_COLD),
     *(_declared(f"device_{cache}_s", optional=True) for cache in ("cold", "hot")),
-    *(_declared(name, optional=True) for name in ("launch_gap_s", "efficiency")),
+    _declared("launch_gap_s", optional=True),
+    EFFICIENCY,
+    _declared("efficiency_cold", format=units.format_efficiency, optional=True),
     *(_declared("peak_bytes"), PREDICTED, _declared("max_rel_error")),
 )
 # The results of one slice, see `in_order`.
@@ -213,10 +218,10 @@ RATIOS = (
     *(Column("speed", "ratio"), _CASES, Column("geometric mean", "mean", units.format_ratio)),
     *(Column("least", "least", units.format_ratio), _WHERE),
 )
-EFFICIENCY = (
-    Column("roofline bound", "bound_s", lambda bound: f"at least {units.format_time(bound)}"),
-    *(_CASES, Column("median efficiency", "median", units.format_percent)),
-    *(Column("least", "least", units.format_percent), _WHERE, KERNEL),
+EFFICIENCIES = (
+    *(Column("roofline bound by", "bound"), _CASES),
+    EFFICIENCY._replace(heading="median efficiency", fields=("median", "bound")),
+    *(EFFICIENCY._replace(heading="least", fields=("least", "bound")), _WHERE, KERNEL),
 )
 FIRST_CALLS = (
     *(KERNEL, OPERATION, _CASES._replace(fields="count")),

@@ -32,13 +32,17 @@ def uncontended(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def warnings(
-    samples: Sequence[Sample], speedup: Estimate | None, roofline_s: float | None
+    samples: Sequence[Sample], speedup: Estimate | None, outcome: Mapping[str, Any]
 ) -> list[str]:
     """Say in plain words what is doubtful about the times of a benchmark."""
     found = []
-    low, median, high = quartiles(sample["median_s"] for sample in samples)
-    if roofline_s and median < MIN_ROOFLINE_RATIO * roofline_s:
-        found.append(f"faster than the roofline bound: {median / roofline_s:.2f} of the least time")
+    low, median, high = quartiles(_known(samples, "paired_s") or _known(samples, "median_s"))
+    cold_s = statistics.median(_known(samples, "cold_s") or [math.inf])
+    for name, seconds in (("roofline_s", median), ("roofline_cold_s", cold_s)):
+        share = seconds / (outcome.get(name) or seconds)
+        if share < MIN_ROOFLINE_RATIO:
+            inputs = " of inputs from memory" if "cold" in name else ""
+            found.append(f"faster than the roofline bound{inputs}: {share:.2f} of the least time")
     if len(samples) > 2 and (high - low) / median > MAX_SPREAD:
         found.append(f"processes differ: quartiles {(high - low) / median:.0%} of the median apart")
     if speedup is not None and speedup.low is not None and speedup.high is not None:
@@ -70,17 +74,14 @@ def summarise(
     logs = _known(used, "log_speedup")
     speedup = estimate(logs, prior) if logs else None
     cold = _known(used, "log_speedup_cold")
-    roofline_s = outcome.get("roofline_s")
-    median = statistics.median(sample["median_s"] for sample in used)
     return {
         **outcome,
         "processes": len(used),
         "contended_processes": sum(sample["contended"] for sample in used),
         **_speedup_columns("speedup", speedup or Estimate(0.0, None, None)),
         **(_speedup_columns("speedup_cold", estimate(cold, None)) if cold else {}),
-        "efficiency": roofline_s / median if roofline_s else None,
         **reduce_samples(used),
-        "warnings": [*outcome["warnings"], *warnings(used, speedup, roofline_s)],
+        "warnings": [*outcome["warnings"], *warnings(used, speedup, outcome)],
     }
 
 

@@ -122,6 +122,6 @@ class Recorder:
         if self.process is None:
             columns = summarise(outcome.columns(), [sample], None)
             benchmark.extra_info.update(columns)
-            self.results[name] = {**columns, "median_s": sample["median_s"]}
+            self.results[name] = {**columns, "median_s": columns["paired_s"]}
         stats = benchmark.stats.as_dict(include_data=False)
         return {"sample": sample, "benchmark": stats}

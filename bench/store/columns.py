@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, StringConstraints
 
-from ..common.units import format_bytes, format_error, format_percent, format_time
+from ..common.units import format_bytes, format_error, format_time
 
 SIZES = ("batch", "in_features", "out_features")
 
@@ -23,8 +23,10 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Above = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
+Log = Annotated[float, Field(ge=-100, le=100)]  # of a ratio
 Status = Literal["ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsupported"]
 STATUSES: tuple[str, ...] = get_args(Status)
+BOUNDS = ("dispatch", "cache", "memory", "compute")  # of a roofline
 Role = Literal["kernel", "auto", "peer"]
 
 
@@ -57,6 +59,9 @@ OF_FRAME = (
     Column("machine", "slug of the machine", str, "machine"),
     Column("fullname", "pytest's id of the benchmark", str),
     Column("case", "sizes as `m`x`n`x`o`", str),
+    Column("bound", f"what sets the roofline bound: {', '.join(BOUNDS)}", str | None),
+    Column("efficiency", "`roofline_s` ÷ `median_s`", Above | None, "roofline efficiency"),
+    Column("efficiency_cold", "`roofline_cold_s` ÷ `cold_s`", Above | None, "the same, cold"),
 )
 OF_CASE = (
     Column("operation", "operation", Slug, "operation"),
@@ -76,18 +81,19 @@ OF_PLAN = (
            "kernel's formula", Amount | None, "predicted", format_bytes),
     Column("flops", "operations of one call, by the kernel's formula", Amount | None),
     Column("bytes_moved", "least bytes of a call, by the kernel's formula", Amount | None),
+    Column("least_flops", "operations no kernel does without, from new inputs", Amount | None),
+    Column("least_bytes", "bytes that no kernel does without", Amount | None),
+    Column("input_bytes", "bytes of the inputs", Amount | None),
 )  # fmt: skip
-# The names of pytest-benchmark's statistics, which have no `_s` there.
+# The names of pytest-benchmark's statistics, which have no `_s` there. In the frame they are in the
+# scale of the paired slices.
 OF_STATS = (
-    Column("median_s", "seconds of one call: the median of the processes' medians", Above | None),
-    Column("q1_s", "their lower quartile", Above | None),
+    Column("median_s", "seconds of one call in the paired slices: the median over processes of the "
+           "baseline's there, in its pairs with every kernel, ÷ the speedup", Above | None),
+    Column("q1_s", "lower quartile of the processes' medians", Above | None),
     Column("q3_s", "their upper quartile", Above | None),
-    Column("min_s", "the least of them", Above | None),
-    Column("mean_s", "their mean", Above | None),
-    Column("stddev_s", "their standard deviation", Amount | None),
     Column("rounds", "how many they are", Size | None),
-    Column("iterations", "1", Size | None),
-)
+)  # fmt: skip
 MEASURED = (
     Column("max_rel_error", "greatest error of an element over the sum of its absolute products",
            Amount | None, "max. rel. error", format_error),
@@ -106,10 +112,11 @@ MEASURED = (
     Column("peak_bytes", "bytes of one call beyond its inputs, outputs included", Amount | None,
            "peak memory", format_bytes),
     Column("untracked_bytes", "bytes seen beyond torch's own, at least", Amount | None),
+    Column("paired_s", "seconds of one call in the paired slices: the median of the processes'",
+           Above | None, reduce=median),
     Column("roofline_s", "roofline bound: the least seconds that this machine needs for the case",
            Above | None),
-    Column("efficiency", "roofline bound ÷ median time", Above | None, "roofline efficiency",
-           format_percent),
+    Column("roofline_cold_s", "the same with inputs from memory", Above | None),
     Column("device_hot_s", "CUDA: seconds on the device with a hot L2 cache", Above | None,
            "device time, hot", format_time, median),
     Column("device_cold_s", "CUDA: seconds on the device with a cold L2 cache", Above | None,
@@ -126,10 +133,9 @@ SAMPLE = (
     *REDUCED,
     Column("median_s", "seconds of one call: the median of its rounds", Above),
     Column("rounds", "rounds", Size),
-    Column("log_speedup", "logarithm of the paired speedup", float | None),
-    Column("log_speedup_cold", "logarithm of the paired speedup with cold inputs", float | None),
+    Column("log_speedup", "logarithm of the paired speedup", Log | None),
+    Column("log_speedup_cold", "logarithm of the paired speedup with cold inputs", Log | None),
     Column("abba_blocks", "ABBA blocks behind it", Count | None),
-    Column("paired_s", "seconds of one call in the paired slices", Above | None),
     Column("cpu_utilisation", "CPU seconds per second of them", Amount | None),
     Column("contended", "whether something else disturbed it", bool | None),
     Column("steal", "cores that the hypervisor took", Amount | None),

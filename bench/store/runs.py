@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError, single_line
 from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
 from .files import load_model, store_model
-from .schema import Benchmark, Head, Run
+from .schema import Benchmark, Ceilings, Head, Run
+
+# What all kernels share that are paired with the same baseline on the same inputs.
+_SHARED = [column.name for column in OF_CASE if column.name not in ("kernel", "role")]
 
 
 def load_run(path: Path) -> Run:
@@ -61,7 +65,10 @@ def runs_frame(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
                 f"runs of one machine need different file names: {single_line(other)} and "
                 f"{single_line(path)} share one; give one of them"
             )
-        parts.append(typed_frame(_rows(run, path.stem)))
+        frame = typed_frame(_rows(run, path.stem))
+        _add_times(frame, run)
+        _add_rooflines(frame, run.machine.ceilings)
+        parts.append(frame)
     # A copy has columns of one type in one block, and rows are taken out of it far quicker.
     return pd.concat(parts[1:] or parts, ignore_index=True).copy()
 
@@ -91,6 +98,51 @@ def _numbers(benchmark: Benchmark) -> dict[str, object]:
         **{column.name: getattr(extra, column.name) for column in MEASURED},
         "warnings": "; ".join(extra.warnings or ()) or None,
     }
+
+
+def _add_times(frame: pd.DataFrame, run: Run) -> None:
+    """Replace pytest-benchmark's times by those of the paired slices, which divide to speedups.
+
+    Kernels are paired with their baseline some seconds apart, while the machine drifts. So a time
+    is the median over processes of the baseline's there, over all pairs of the case, ÷ the speedup.
+    """
+    samples = pd.DataFrame(
+        [
+            (one.fullname, sample.number, sample.paired_s, sample.log_speedup or 0.0)
+            for one in run.benchmarks
+            for sample in one.samples
+            if not sample.contended or len(one.samples) == one.extra_info.processes
+        ],
+        columns=["fullname", "process", "own_s", "log"],
+    ).merge(frame[["fullname", "kernel", *_SHARED]], on="fullname")
+    samples = samples.assign(ratio=np.exp(samples["log"].astype(float)))
+    samples["baseline_s"] = samples["own_s"].astype(float) * samples["ratio"]
+    timed = samples["own_s"].notna() | (samples["kernel"] == samples["baseline"])
+    baseline_s = samples.groupby([*_SHARED, "process"])["baseline_s"].transform("median")
+    samples["time_s"] = baseline_s.where(timed) / samples["ratio"]
+    times = frame["fullname"].map(samples.groupby("fullname")["time_s"].median())
+    scale = (times.fillna(frame["paired_s"]) / frame["median_s"]).fillna(1.0)
+    for name in ("median_s", "q1_s", "q3_s"):
+        frame[name] *= scale
+
+
+def _add_rooflines(frame: pd.DataFrame, ceilings: Mapping[str, Ceilings]) -> None:
+    """Add the roofline of each measured case: in older runs by the least of all formulas there."""
+    names = ["flops", "bytes_moved", "input_bytes"]
+    formulas = frame[names].where(frame[names] > 0).groupby([frame[name] for name in _SHARED])
+    stated = zip(names, ("least_flops", "least_bytes", "input_bytes"), strict=True)
+    work = [
+        frame[least].fillna(formulas[name].transform("min")).fillna(0.0) for name, least in stated
+    ]
+    bounds = [
+        ceilings.get(device, Ceilings()).roofline(dtype, *each)
+        for device, dtype, *each in zip(frame["device"], frame["dtype"], *work, strict=True)
+    ]
+    columns = ["roofline_s", "roofline_cold_s", "bound"]
+    known = (frame["status"] == "ok") & frame["device"].isin(list(ceilings))
+    frame[columns] = pd.DataFrame(bounds, frame.index, columns).where(known)
+    frame["efficiency"] = frame["roofline_s"] / frame["median_s"]
+    frame["efficiency_cold"] = frame["roofline_cold_s"] / frame["cold_s"]
 
 
 def find_runs(folder: Path) -> list[Path]:

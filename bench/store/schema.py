@@ -5,10 +5,11 @@ finite, times above zero.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
@@ -111,6 +112,14 @@ class Commit(Record):
     branch: str | None = None
 
 
+class Roofline(NamedTuple):
+    """The roofline bound of a case in seconds, and its longest term."""
+
+    hot_s: float  # inputs in cache where they fit
+    cold_s: float  # inputs from memory
+    bound: str  # of `columns.BOUNDS`: the term that `hot_s` is
+
+
 class Ceilings(Record):
     """What a device reached in the suite's own probes."""
 
@@ -118,6 +127,26 @@ class Ceilings(Record):
     # Pairs of a working set in bytes and the rate over it.
     bandwidth_bytes_per_s: list[Annotated[list[Above], Field(min_length=2, max_length=2)]] = []
     flops_per_s: dict[str, Above] = {}
+    last_cache_bytes: Size = 2**25  # of the machine whose first runs do not say it
+
+    def roofline(self, dtype: str, flops: float, moved: float, inputs: float = 0) -> Roofline:
+        """Return max(FLOPs ÷ peak, bytes ÷ bandwidth, one dispatch), of the terms that are known.
+
+        The bandwidth is the highest from the largest measured working set on that is not above the
+        case's, or of all where none is: of a smaller set it is higher, so the time is a lower
+        bound. Cold inputs come at the rate of the largest set at best, which is the memory's.
+        """
+        rates, peaks = sorted(self.bandwidth_bytes_per_s), self.flops_per_s
+        below = max((size for size, _ in rates if size <= moved), default=0)
+        rate = max((rate for size, rate in rates if size >= below), default=math.inf)
+        peak = peaks.get(dtype, max(peaks.values(), default=math.inf))
+        terms = {
+            "dispatch": self.dispatch_s or 0.0,
+            "memory" if moved > self.last_cache_bytes else "cache": moved / rate,
+            "compute": flops / peak,
+        }
+        bound, hot_s = max(terms.items(), key=lambda term: term[1])
+        return Roofline(hot_s, max(hot_s, inputs / rates[-1][1] if rates else 0.0), bound)
 
 
 class Machine(Record):

@@ -135,7 +135,6 @@ def add_case(
         **{"max_rel_error": 2.2e-16, "processes": 1, "peak_bytes": memory, "speedup": speedup},
         "speedup_low": speedup * 0.97 if apart else None,
         "speedup_high": speedup * 1.04 if apart else None,
-        **{"roofline_s": 0.05 * seconds, "efficiency": 0.05},
     }
     stats = {
         **{"min": seconds * 0.93, "max": seconds * 1.9, "mean": seconds * 1.06},

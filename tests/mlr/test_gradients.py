@@ -143,6 +143,16 @@ def test_flops_are_what_torch_counts(kernel: Kernel) -> None:
             assert counted <= formula, (m, n, o)
 
 
+@pytest.mark.parametrize("kernel", GRADIENTS + STEPS + FITS, ids=lambda k: k.name)
+def test_no_formula_is_below_what_no_kernel_does_without(kernel: Kernel) -> None:
+    """Else the roofline bound of the operation would be none of this kernel."""
+    for m, n, o in [(33, 6, 3), (1_000, 6, 3), (100, 64, 16), *ODD_SIZES]:
+        case = Case(kernel.operation, "cpu", "float64", m, n, o)
+        if kernel.unsupported(case) is None:
+            assert kernel.predicted_flops(case) >= case.least_flops, (m, n, o)
+            assert kernel.predicted_bytes_moved(case) >= case.least_bytes, (m, n, o)
+
+
 @pytest.mark.parametrize("kernel", FITS, ids=lambda k: k.name)
 def test_a_fit_agrees_and_its_products_are_what_torch_counts(kernel: Kernel) -> None:
     for m, n, o in [(33, 6, 3), (5, 2, 4), (40, 16, 8)]:

@@ -12,7 +12,7 @@ from ...common.units import counted, format_bytes, format_time
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
-from ...plan.benchmark import Benchmark, planned, predict, roofline_s
+from ...plan.benchmark import Benchmark, planned, predict
 from ...plan.grid import LONGEST_CALL_S, PROCESSES
 from ...plan.selection import Selection, add_axes
 from ...report.tables import STATUS, Column
@@ -57,7 +57,8 @@ def predict_all(
         known, least_s = ceilings.get(entry.case.device), np.nan
         outcome = predict(entry, known, longest_s)
         if known is not None and outcome.status != "unsupported":
-            least_s = roofline_s(known, entry.case, outcome.flops, outcome.bytes_moved)
+            work = entry.case.dtype, outcome.flops, outcome.bytes_moved
+            least_s = known.roofline(*work).hot_s
         rows.append(outcome.columns() | {"note": outcome.reason, "least_s": least_s})
     return pd.DataFrame(rows).replace({"status": {"ok": "to run"}})
 

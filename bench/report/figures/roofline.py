@@ -20,30 +20,23 @@ def roofs(ceilings: Ceilings) -> dict[float, float]:
 
     They are those over the largest working set and, where it is higher, the best one.
     """
-    measured = {size: rate for size, rate in ceilings.bandwidth_bytes_per_s}
-    if not measured:
-        return {}
-    largest, best = max(measured), max(measured, key=measured.__getitem__)
-    higher = measured[best] > measured[largest] * 1.05
-    return {size: measured[size] for size in ([largest, best] if higher else [largest])}
+    rates = sorted(ceilings.bandwidth_bytes_per_s, reverse=True)
+    ends = [rates[0], max(rates, key=lambda pair: pair[1])] if rates else []
+    return {size: rate for size, rate in ends}
 
 
-def points(rows: pd.DataFrame, ceilings: Ceilings) -> pd.DataFrame:
+def points(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the measured cases as points of a roofline.
 
     Adds `intensity`, flops ÷ bytes_moved; `rate`, flops ÷ median time; `by_dispatch`, whether one
-    call's dispatch alone takes longer than the operations at peak and the bytes at the best
-    bandwidth.
+    call's dispatch sets the roofline bound.
     """
     known = (rows["status"] == "ok") & rows["flops"].gt(0) & rows["bytes_moved"].gt(0)
     kept = rows[known & rows["median_s"].notna()]
-    peak = kept["dtype"].map(ceilings.flops_per_s).fillna(np.inf)
-    bandwidth = max(roofs(ceilings).values(), default=np.inf)
-    least = np.maximum(kept["bytes_moved"] / bandwidth, kept["flops"] / peak)
     return kept.assign(
         intensity=kept["flops"] / kept["bytes_moved"],
         rate=kept["flops"] / kept["median_s"],
-        by_dispatch=least < (ceilings.dispatch_s or 0.0),
+        by_dispatch=kept["bound"] == "dispatch",
     )
 
 
@@ -58,7 +51,7 @@ def draw(view: View) -> Figure | None:
     None where there is no case, or neither a peak of this dtype nor a bandwidth.
     """
     ceilings = view.run.machine.ceilings.get(view.part.device, Ceilings())
-    shown, over = points(view.rows, ceilings), roofs(ceilings)
+    shown, over = points(view.rows), roofs(ceilings)
     peak = ceilings.flops_per_s.get(view.part.dtype)
     if shown.empty or not (peak or over):
         return None

@@ -94,18 +94,6 @@ def test_text_says_what_is_known(frame: pd.DataFrame) -> None:
     assert kron[5].startswith("2.0")
 
 
-def test_drift_of_one_kernel_is_no_growth(frame: pd.DataFrame) -> None:
-    """Its own medians were taken in slow minutes, its paired speedup knows nothing of that."""
-    slow = frame.copy()
-    mine = slow["kernel"].eq("matmul") & slow["batch"].eq(1_000_000)
-    slow.loc[mine, ["median_s", "q1_s", "q3_s"]] *= 5
-    columns = ["time", "time_exponent", "time_low"]
-    row = ("batch", "matmul")
-    assert table_of(slow).loc[row, columns].tolist() == table_of(frame).loc[row, columns].tolist()
-    alone = slow.assign(speedup=np.nan)
-    assert table_of(alone).loc[row, "time_exponent"] != table_of(frame).loc[row, "time_exponent"]
-
-
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_too_little_is_no_row(frame: pd.DataFrame, rows: int) -> None:
     assert growth_exponents(frame.iloc[:rows]).empty

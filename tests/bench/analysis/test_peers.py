@@ -11,7 +11,7 @@ from bench.analysis.ranking import (
     slow_first_calls,
 )
 from bench.report.sections import peer_tables
-from bench.report.tables import FIRST_CALLS, RATIOS, render
+from bench.report.tables import EFFICIENCIES, FIRST_CALLS, RATIOS, render
 
 SIZES = ((33, 6, 3), (1_000_000, 6, 3))
 LAW = (1e-5, 1e-10, "m * o")
@@ -28,9 +28,10 @@ def frame() -> pd.DataFrame:
         speedup = SPEEDUPS[extra["kernel"]] * (2 if extra["batch"] > 100 else 1)
         speedup = 1.0 if extra["kernel"] == "torch_nn" else speedup
         extra |= {"speedup": speedup, "speedup_low": speedup, "speedup_high": speedup}
-        extra |= {"roofline_s": 1e-3 if extra["batch"] > 100 else 3e-5, "efficiency": speedup / 10}
         extra |= {"first_call_s": 1.5 if extra["kernel"] == "theirs" else 1e-4}
-    return frame_of(run)
+    frame = frame_of(run)
+    bound = frame["batch"].gt(100).map({True: "memory", False: "compute"})
+    return frame.assign(bound=bound, efficiency=frame["speedup"] / 9, roofline_s=1e-3)
 
 
 def test_ratios_are_quotients_of_paired_ratios(frame: pd.DataFrame) -> None:
@@ -50,10 +51,18 @@ def test_means_are_geometric_and_the_least_is_named(frame: pd.DataFrame) -> None
     assert "| 5.66×            | 4.00×   | 33 × 6 → 3, float64" in render(table, RATIOS)
 
 
-def test_efficiency_is_of_the_fastest_where_the_bound_is_long_enough(frame: pd.DataFrame) -> None:
+def test_efficiency_is_of_the_fastest_and_split_by_what_bounds_it(frame: pd.DataFrame) -> None:
     table = roofline_efficiency(relative_performance(frame))
-    assert table["cases"].tolist() == [2, 1]
-    assert table["least"].tolist() == pytest.approx([0.4, 0.8])
+    assert table["bound"].tolist() == ["memory", "compute"]
+    assert table["cases"].tolist() == [1, 1]
+    assert table["least"].tolist() == pytest.approx([8 / 9, 4 / 9])
+    text = render(table, EFFICIENCIES)
+    assert "| about 90 %" in text
+    assert "| 44 %" in text
+    short = frame.assign(roofline_s=1e-6)
+    assert roofline_efficiency(relative_performance(short)).empty
+    by_dispatch = relative_performance(short.assign(bound="dispatch"))
+    assert roofline_efficiency(by_dispatch)["cases"].tolist() == [2]
 
 
 def test_where_no_peer_runs_there_is_no_ratio(frame: pd.DataFrame) -> None:

@@ -1,9 +1,9 @@
-"""The roofline bound of a case, and what is not attempted for want of memory or time."""
+"""What is not attempted for want of memory or time, and what a plan says of the rest."""
 
 import pytest
 
 from bench.machine.devices import Device
-from bench.plan.benchmark import Benchmark, predict, roofline_s
+from bench.plan.benchmark import Benchmark, predict
 from bench.store.schema import Ceilings
 from mlr import Case, get_kernel
 
@@ -16,24 +16,6 @@ CASE = Case("gradient", "cpu", "float64", 100, 6, 3)
 MATMUL = Benchmark(get_kernel("matmul"), CASE)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "flops", "bytes_moved", "seconds"),
-    [
-        ("float64", 10, 10, 1e-6),  # one dispatch
-        ("float64", 10**6, 10, 1e-3),
-        ("float32", 10**6, 10, 5e-4),
-        ("bfloat16", 10**6, 10, 5e-4),  # not measured: the highest rate that was
-        ("float64", 10, 50_000, 50_000 / 2e9),  # of the working sets that hold it, the fastest
-        ("float64", 10, 10**8, 10**8 / 1e9),  # larger than any: the last
-    ],
-)
-def test_the_bound_is_the_longest_of_work_traffic_and_dispatch(
-    dtype: str, flops: int, bytes_moved: int, seconds: float
-) -> None:
-    case = Case("gradient", "cpu", dtype, 1, 1, 1)
-    assert roofline_s(CEILINGS, case, flops, bytes_moved) == pytest.approx(seconds)
-
-
 def test_what_fits_is_attempted_and_says_what_it_costs() -> None:
     outcome = predict(MATMUL, CEILINGS, 1.0)
     assert (outcome.status, outcome.reason) == ("ok", None)
@@ -42,6 +24,8 @@ def test_what_fits_is_attempted_and_says_what_it_costs() -> None:
     assert columns["baseline"] == "autograd"
     assert (columns["batch"], columns["in_features"], columns["out_features"]) == CASE.sizes
     assert columns["predicted_peak_bytes"] == MATMUL.kernel.predicted_peak_bytes(CASE)
+    assert columns["least_flops"] == CASE.least_flops
+    assert (columns["least_bytes"], columns["input_bytes"]) == (CASE.least_bytes, CASE.input_bytes)
     assert "seed" not in columns
 
 

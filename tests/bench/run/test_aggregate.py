@@ -15,7 +15,12 @@ def sample(number: int = 1, **changed: Any) -> dict[str, Any]:
     return usual | {"contended": False} | changed
 
 
-OUTCOME: dict[str, Any] = {"status": "ok", "roofline_s": 1e-4, "warnings": []}
+OUTCOME: dict[str, Any] = {
+    "status": "ok",
+    "roofline_s": 1e-4,
+    "roofline_cold_s": 2e-4,
+    "warnings": [],
+}
 
 
 def test_an_interval_over_processes_is_no_narrower_for_many_rounds() -> None:
@@ -70,6 +75,8 @@ def test_where_all_is_contended_all_counts_and_is_said() -> None:
     ("changed", "said"),
     [
         ({"median_s": 5e-5, "paired_s": 5e-5}, "faster than the roofline bound"),
+        ({"paired_s": 5e-5}, "faster than the roofline bound: 0.50"),  # which its rounds are not
+        ({"cold_s": 1e-4}, "faster than the roofline bound of inputs from memory: 0.50"),
         ({"rounds": 1}, "few rounds: 3"),
         ({"paired_s": 4e-4}, "timers disagree"),
         ({"cpu_utilisation": 0.1}, "idle while timed: 10%"),
@@ -83,7 +90,7 @@ def test_what_is_doubtful_is_said(changed: dict[str, Any], said: str) -> None:
 
 def test_processes_that_differ_are_said() -> None:
     samples = [sample(i, median_s=m, paired_s=m) for i, m in enumerate((1e-3, 2e-3, 4e-3), 1)]
-    assert any("processes differ" in one for one in warnings(samples, None, 1e-4))
+    assert any("processes differ" in one for one in warnings(samples, None, OUTCOME))
     apart = [sample(i, log_speedup=value) for i, value in enumerate((0.0, 0.5, 1.0), 1)]
     found = summarise(OUTCOME, apart, None)["warnings"]
     assert any("speedup is uncertain" in one for one in found)

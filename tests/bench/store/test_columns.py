@@ -19,6 +19,7 @@ def test_samples_become_one_value_as_their_column_says() -> None:
         {
             "first_call_s": 5.0,
             "cold_s": None,
+            "paired_s": None,
             "device_hot_s": 2.0,
             "device_cold_s": None,
             "launch_gap_s": None,
