@@ -17,15 +17,16 @@ from ..store.schema import Head, Run, flatten_settings
 from .frame import AUTO, SIZES
 from .ranking import with_intervals
 
-# What two runs may differ in and still be compared: what was to be measured, and how often.
-IGNORED_SETTINGS = {"grid", "processes"}
+# What two runs may differ in and still be compared: what was to be measured, and how often. Threads
+# are of each case.
+IGNORED_SETTINGS = {"grid", "processes", "threads", "omp_num_threads"}
 MIN_MEMORY_CHANGE = 0.005  # a smaller one is for the gate to judge
 FASTER, SLOWER = "faster", "slower"
 UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 # Why a case is not compared, where it is not by its status.
 ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
 BASELINE, NO_RATIO = "baseline", "without a baseline"
-_KEY = ["operation", "device", "dtype", "case", *SIZES, "kernel"]
+_KEY = ["operation", "device", "dtype", "threads", "case", *SIZES, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
 
 
@@ -73,7 +74,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         ["", ONLY_FIRST, ONLY_SECOND, was + " → " + now, was, BASELINE],
         NO_RATIO,
     )
-    return table.sort_values([*_KEY[:3], *SIZES, "kernel"], ignore_index=True)
+    return table.sort_values([*_KEY[:4], *SIZES, "kernel"], ignore_index=True)
 
 
 def has_changed(table: pd.DataFrame) -> pd.Series:
@@ -84,7 +85,7 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
     return speed | memory | status
 
 
-_KEYS = ["operation", "device", "dtype", "kernel"]
+_KEYS = ["operation", "device", "dtype", "threads", "kernel"]
 MAX_RUNS = 12  # of a history: the newest
 
 
@@ -105,7 +106,8 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     """
     found: dict[tuple[str, str], list[Path]] = {}
     for path in by_time(heads):
-        settings = flatten_settings(heads[path].settings) | {"processes": ""}
+        settings = flatten_settings(heads[path].settings)
+        settings |= dict.fromkeys(IGNORED_SETTINGS - {"grid"}, "")
         found.setdefault((heads[path].machine.slug, json.dumps(settings)), []).append(path)
     return [runs[-MAX_RUNS:] for _, runs in sorted(found.items()) if len(runs) > 1]
 

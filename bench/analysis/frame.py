@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..common.units import counted
 from ..store import columns
 
-FACET = ["machine", "run", "operation", "device", "dtype"]
+FACET = ["machine", "run", "operation", "device", "dtype", "threads"]
 SIZES = list(columns.SIZES)
 AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
 WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
@@ -26,6 +27,7 @@ class Facet(NamedTuple):
     operation: str
     device: str
     dtype: str
+    threads: int
 
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return this slice's rows of a frame."""
@@ -33,10 +35,15 @@ class Facet(NamedTuple):
 
 
 def facets(frame: pd.DataFrame) -> list[Facet]:
-    """Return the slices by machine, run, operation as the frame has them first, device, dtype."""
+    """Return the slices by machine, run, operation as the frame has them first, and the rest."""
     rank = {operation: place for place, operation in enumerate(frame["operation"].unique())}
     found = {Facet(*row) for row in frame[FACET].itertuples(index=False)}
     return sorted(found, key=lambda part: (*part[:2], rank[part.operation], *part[2:]))
+
+
+def threads_of(rows: pd.DataFrame) -> str:
+    """Say how many threads the rows of a slice have: `2 threads`."""
+    return counted(int(rows["threads"].iloc[0]), "thread")
 
 
 def lead(

@@ -17,7 +17,7 @@ def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     paired speedups, its interval the low end of one against the high end of the other. A pair that
     lacks a number keeps its row, with the status of the kernel that has none.
     """
-    keys = ["machine", "run", "device", "dtype", "case", *SIZES]
+    keys = ["machine", "run", "device", "dtype", "threads", "case", *SIZES]
     values = ["speedup", "speedup_low", "speedup_high", "peak_bytes", "predicted_peak_bytes"]
     gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*keys, "kernel"])
     sides = [
@@ -34,7 +34,7 @@ def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     failed = pair["status_jacobian"] != "ok"
     pair["status"] = pair["status_jacobian"].where(failed, pair["status_matmul"])
     pair["kernel"] = np.where(failed, WITH_JACOBIAN, WITHOUT_JACOBIAN)
-    return pair.sort_values(["machine", "run", "device", "dtype", *SIZES], ignore_index=True)
+    return pair.sort_values([*keys[:5], *SIZES], ignore_index=True)
 
 
 def overhead_at_one_batch(overhead: pd.DataFrame) -> pd.DataFrame:
@@ -97,10 +97,10 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
 def gradient_overview(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the fastest gradient and the Jacobian's overhead at a few sizes, see `spread`."""
     best = fastest(frame[frame["operation"] == "gradient"])
-    keys = ["machine", "run", "device", "dtype", *SIZES]
+    keys = ["machine", "run", "device", "dtype", "threads", *SIZES]
     shown = [*keys, "time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
     table = best.merge(jacobian_overhead(frame)[shown], on=keys, how="left")
-    groups = [spread(group) for _, group in table.groupby(keys[:4], sort=True)]
+    groups = [spread(group) for _, group in table.groupby(keys[:5], sort=True)]
     return pd.concat(groups) if groups else table
 
 

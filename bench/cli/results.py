@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..analysis.frame import threads_of
 from ..common import units
 from ..common.errors import single_line
 from ..report.tables import SIZE, Column
@@ -39,10 +40,9 @@ def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     print_results(frame, console)
     processes = units.counted(settings["processes"], "process")
     console.print(
-        f"Time: the median of {processes}, {units.counted(settings['threads'], 'thread')}, "
-        "inputs in cache where they fit. Speedup: over the operation's torch.nn kernel, in "
-        "alternating slices of one process, ± its 95 % interval. Peak: bytes held at once beyond "
-        "the inputs."
+        f"Time: the median of {processes}, inputs in cache where they fit. Speedup: over the "
+        "operation's torch.nn kernel, in alternating slices of one process, ± its 95 % interval. "
+        "Peak: bytes held at once beyond the inputs."
     )
 
 
@@ -65,15 +65,17 @@ def print_results(frame: pd.DataFrame, console: Console) -> None:
 
 
 def print_by_size(console: Console, frame: pd.DataFrame, columns: Sequence[Column]) -> None:
-    """Print a table of each operation, device and dtype, then the notes by number, each once.
+    """Print a table of each operation, device, dtype and number of threads, then the notes.
 
     Each size has a row of its own, above the indented kernels that share it, in the frame's order.
     """
     numbers = {note: number for number, note in enumerate(frame["note"].dropna().unique(), start=1)}
     mark = Column("", "note", lambda note: f"[{numbers[note]}]" if note in numbers else "")
-    for named, part in frame.groupby(["operation", "device", "dtype"]):
+    for named, part in frame.groupby(["operation", "device", "dtype", "threads"]):
+        title = ", ".join([*map(str, named[:3]), threads_of(part)])
+        console.print(title, style="bold", markup=False)
         table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-        table.add_column(", ".join(map(str, named)), overflow="ellipsis")
+        table.add_column(SIZE.heading, overflow="ellipsis")
         for column in (*columns, mark):
             table.add_column(column.heading, justify="right", no_wrap=True)
         for _, alike in part.groupby(SIZE.names):

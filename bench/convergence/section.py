@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..common.units import UNKNOWN, format_ratio, format_tick, format_time
+from ..common.units import UNKNOWN, counted, format_ratio, format_tick, format_time
 from ..report.markdown import escape, render_template
 from ..report.style import GREY, finish, label, styles
 from ..report.subject import Subject, subject_of
@@ -108,4 +108,5 @@ def subject(runs: Sequence[ConvergenceRun]) -> Subject:
 def _readme(run: ConvergenceRun) -> str:
     table = convergence_table(run)
     timed = table[table["median_s"].notna()]
-    return f"{run.task}, on {escape(run.machine)}:\n\n{render(timed, SHORT)}"
+    threads = f", {counted(run.threads, 'thread')}" if run.threads else ""
+    return f"{run.task}, on {escape(run.machine)}{threads}:\n\n{render(timed, SHORT)}"

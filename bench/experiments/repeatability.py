@@ -1,8 +1,5 @@
-"""Whole runs held against each other, against a known ratio, and against torch's Timer."""
+"""Whole runs held against each other, and against a known ratio."""
 
-import math
-import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,15 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.benchmark import Timer
 
-from mlr import OPERATIONS, Problem, load_kernels
+from mlr import load_kernels
 
 from ..gate.gate import Show
 from ..machine.info import machine_slug
-from ..measure.timing import repeats_of, time_batch, warm_up
-from ..plan.benchmark import Benchmark, planned
+from ..plan.benchmark import planned
 from ..plan.selection import Selection
 from ..report.markdown import render_template
 from ..run.runner import run_plan
@@ -29,17 +23,14 @@ from ..store.schema import Run
 TRUE_SPEEDUP = 0.5  # of the kernel that does the baseline's work twice, at any size
 TWICE = "baseline_twice"
 TWICE_FILE = Path(__file__).with_name("doubled_baseline.py")
-REPEATS = 12
-AGREED_S = 0.005  # a slice of each way: the Timer's own loop costs a call or two to start
 
 
 class Found(NamedTuple):
-    """The last run; each case's spread over runs, the known intervals, times beside the Timer's."""
+    """The last run; each case's spread over runs, and the intervals of a known ratio."""
 
     run: Run
     spread: pd.DataFrame
     known: pd.DataFrame
-    apart: pd.DataFrame
 
 
 def repeat(axes: Selection, count: int, processes: int, show: Show) -> Found:
@@ -65,7 +56,7 @@ def repeat(axes: Selection, count: int, processes: int, show: Show) -> Found:
                 frames.append(load_frame([path]).assign(number=number))
         run = load_run(path)
     rows = pd.concat(frames, ignore_index=True)
-    return Found(run, spread(rows[rows["kernel"] != TWICE]), coverage(rows), agreement(own))
+    return Found(run, spread(rows[rows["kernel"] != TWICE]), coverage(rows))
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +65,7 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
     Baselines and cases without numbers are left out.
     """
     rows = rows[(rows["status"] == "ok") & (rows["kernel"] != rows["baseline"])]
-    case = ["operation", "device", "dtype", "case", "kernel"]
+    case = ["operation", "device", "dtype", "threads", "case", "kernel"]
     logs = np.log(rows.set_index(case)["speedup"]).groupby(case)
     found = pd.DataFrame({"runs": logs.size(), "speedup": np.exp(logs.mean()), "sd": logs.std()})
     return found.reset_index()
@@ -88,46 +79,15 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[columns].assign(holds=holds)
 
 
-def agreement(plan: Sequence[Benchmark]) -> pd.DataFrame:
-    """Time calls with this suite's slices and with torch's Timer, in turns, in this process.
-
-    One row a case: `ratio` is the suite's seconds over the Timer's, the median over repeats.
-    """
-    rows = []
-    for kernel, case in plan:
-        long = OPERATIONS[case.operation].iterative or case.out_features >= 1_000
-        if long or kernel.unsupported(case) is not None:
-            continue
-        call, device = kernel.bind(Problem(case)), case.device
-        repeats = repeats_of(warm_up(call, device), AGREED_S)
-        timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-        logs, theirs = [], []
-        for _ in range(REPEATS):
-            before = time_batch(call, repeats, device, warmup_calls=1).seconds
-            other = [float(timer.timeit(repeats).mean) for _ in range(2)]
-            after = time_batch(call, repeats, device, warmup_calls=1).seconds
-            logs.append(math.log((before + after) / sum(other)))
-            theirs += other
-        ratio = math.exp(statistics.median(logs))
-        rows.append((kernel.name, case.id, statistics.median(theirs), ratio))
-    return pd.DataFrame(rows, columns=["kernel", "case", "timer_s", "ratio"])
-
-
 def promises(found: Found) -> pd.DataFrame:
     """Hold what was found against what is promised: one row a promise, and whether it is kept."""
     sd, held = found.spread["sd"], found.known["holds"].mean()
     repeated = (sd <= 0.05).mean()
-    apart = np.log(found.apart["ratio"]).mean()
     rows = [
         ("at least 95% of the cases repeat within 5%", repeated, repeated >= 0.95),
         ("all cases repeat within 10%", sd.max(), sd.max() <= 0.10),
         ("the median case repeats within 2.5%", sd.median(), sd.median() <= 0.025),
         ("at least 90% of the intervals hold a known ratio", held, held >= 0.90),
-        (
-            "times agree with torch.utils.benchmark.Timer within 3% (geometric mean)",
-            math.expm1(apart),
-            abs(apart) <= math.log1p(0.03),
-        ),
     ]
     table = pd.DataFrame(rows, columns=["promise", "measured", "kept"])
     return table.assign(measured=table["measured"].map("{:.2%}".format))

@@ -5,6 +5,7 @@ versions of torch cannot share a process, one for each version. Of these each wa
 the parent asks it for a slice, so that only one works at a time.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter
 from mlr import Case
 
 from ..common.errors import UserError
+from ..machine.environment import pinned_environment
 from ..measure.paired import PairedRatio, interleave
 from ..measure.timing import TimedBatch
 from ..run.process import Event, WorkerProcess
@@ -48,6 +50,7 @@ class Spec:
     cases: Sequence[KernelCase]  # in their order
     seed: int = 0  # of the inputs and of the order of slices
     control: str | None = None  # the case whose base is also timed against itself
+    threads: int | None = None  # that the process has; None for those of the environment
 
 
 SPEC = TypeAdapter(Spec)  # to and from JSON
@@ -108,7 +111,8 @@ def started(
     A case whose kernel a version lacks is left out. `timeout_s` is how long it may be silent.
     Raises as `Worker.read`, and a UserError if its Python cannot be run.
     """
-    with Worker([python or sys.executable, "-m", *module], timeout_s) as worker:
+    env = pinned_environment(os.environ, spec.threads)
+    with Worker([python or sys.executable, "-m", *module], timeout_s, env=env) as worker:
         worker.kernels = worker.ask(SPEC.dump_python(spec, mode="json")) or {}
         yield worker
 

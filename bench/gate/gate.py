@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ..common.errors import UserError
 from ..common.units import counted
+from ..machine.environment import THREADS
 from ..measure.timing import wall_clock
 from ..plan.benchmark import planned, predict
 from ..plan.selection import Selection
@@ -28,6 +29,7 @@ class Options:
     seed: int = 0  # of the inputs and orders
     pythons: Mapping[str, str] = field(default_factory=dict)  # one process for both where empty
     kernels: Collection[str] | None = None  # those asked for by name; None for all
+    threads: int = THREADS  # of every process
 
 
 def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
@@ -64,7 +66,8 @@ def run_gate(
     """
     start, config = wall_clock(), options.config
     show(f"verifying {counted(len(cases), 'case')}")
-    spec = Spec({BASE: str(base.folder), HEAD: str(head.folder)}, cases)
+    folders = {BASE: str(base.folder), HEAD: str(head.folder)}
+    spec = Spec(folders, cases, threads=options.threads)
     # One after the other: at the same time they could need more memory than there is.
     (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
     verified = {name: (old[name], new[name]) for name in old if name in new}

@@ -22,19 +22,26 @@ PINNED_ENV = {
     "MALLOC_MMAP_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TRIM_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TOP_PAD_": str(2**26),
-    "OMP_NUM_THREADS": str(THREADS),
-    "PJRT_NPROC": str(THREADS),  # JAX's, which heeds no other
     # Hashes, and so the order of sets, are the same in every process.
     "PYTHONHASHSEED": "0",
     # The profiler that counts memory announces every start otherwise.
     "KINETO_LOG_LEVEL": "99",
 }
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    "PJRT_NPROC",  # JAX's, which heeds no other
+)
 
 
-def pinned_environment(outside: Mapping[str, str]) -> dict[str, str]:
+def thread_settings(threads: int | str) -> dict[str, str]:
+    """Return the variables that give every library so many threads when it is loaded."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def pinned_environment(outside: Mapping[str, str], threads: int | None = None) -> dict[str, str]:
     """Return a child's environment: the user's own, and what is pinned where it says nothing.
 
-    A number of threads that the user gives OpenMP is also JAX's.
+    Every library has the same number of threads: the one given, or else the user's OMP_NUM_THREADS.
     """
-    threads = outside.get("OMP_NUM_THREADS", PINNED_ENV["PJRT_NPROC"])
-    return PINNED_ENV | {"PJRT_NPROC": threads} | dict(outside)
+    number = outside.get("OMP_NUM_THREADS", THREADS) if threads is None else threads
+    return PINNED_ENV | dict(outside) | thread_settings(number)

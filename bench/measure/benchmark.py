@@ -44,7 +44,7 @@ def kept_reason(outcome: Outcome) -> Iterator[None]:
 
 def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: PhaseTimer) -> None:
     """Verify a benchmark and measure its memory, within `kept_reason`."""
-    kernel, case = benchmark
+    kernel, case, _ = benchmark
     problem = Problem(case)
     with phases.on("checking"):
         call = RecordingCall(kernel.bind(problem), case.device)
@@ -127,7 +127,7 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
     were never timed, compares what was timed with the oracle: a wrong result carries no time but
     raises `WrongResultError`. Where the timer is off there is no sample.
     """
-    kernel, case = benchmark
+    kernel, case, _ = benchmark
     before = LoadSnapshot(case.device)
     problem = Problem(case)
     problem.seed = case.seed + PROCESS_SEED * (number + 1)

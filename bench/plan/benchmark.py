@@ -13,22 +13,24 @@ from ..common.errors import UserError
 from ..common.units import format_bytes, format_time
 from ..machine.devices import DEVICES, device_of, unavailable_reason
 from ..store.schema import Ceilings
-from .grid import FIRST_KERNELS, GRIDS, WITH_PEERS
+from .grid import GRIDS
 from .selection import Selection
 
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
 
 
 class Benchmark(NamedTuple):
-    """One kernel on one case."""
+    """One kernel on one case, with a number of threads."""
 
     kernel: Kernel
     case: Case
+    threads: int = 1
 
     @property
     def id(self) -> str:
-        """Its id in tests, run files and legends: `matmul-cpu-float64-33x6x3`."""
-        return f"{self.kernel.name}-{self.case.id}"
+        """Its id in tests and run files: `matmul-cpu-float64-33x6x3`, then `-2threads` if not 1."""
+        threads = f"-{self.threads}threads" if self.threads != 1 else ""
+        return f"{self.kernel.name}-{self.case.id}{threads}"
 
 
 def full_name(entry: Benchmark) -> str:
@@ -44,7 +46,7 @@ def cases(selection: Selection) -> list[Case]:
     found: dict[Case, None] = {}
     wanted = selection.operation or OPERATIONS
     rows, features, outputs = selection.batch, selection.features, selection.outputs
-    for block in GRIDS[selection.grid]:
+    for block in GRIDS[selection.grid].block:
         sizes = [
             size
             for m, n, o in block.sizes
@@ -63,11 +65,14 @@ def cases(selection: Selection) -> list[Case]:
 def planned(selection: Selection) -> list[Benchmark]:
     """Return every kernel on every case of its operation and device; peers where they belong.
 
-    What is named by the axes is planned in any case, and says what it lacks.
+    What is named by the axes is planned in any case, and says what it lacks. Numbers of threads are
+    those of the processor: with an accelerator the first of them only is planned.
     """
+    counts = selection.threads
     plan = [
-        Benchmark(kernel, case)
+        Benchmark(kernel, case, threads)
         for case in cases(selection)
+        for threads in (counts if device_of(case.device).is_host else counts[:1])
         for kernel in KERNELS.values()
         if kernel.operation == case.operation and _is_wanted(kernel, case, selection)
     ]
@@ -84,10 +89,10 @@ def _is_wanted(kernel: Kernel, case: Case, selection: Selection) -> bool:
         return kernel.name in selection.kernel
     if case.device not in kernel.devices:
         return False
-    first = FIRST_KERNELS.get(selection.grid, {}).get(case.operation)
-    if first is not None and kernel.built_in:
-        return kernel.name in first
-    return not kernel.peer or selection.grid in WITH_PEERS
+    grid = GRIDS[selection.grid]
+    if kernel.built_in and case.operation in grid.kernels:
+        return kernel.name in grid.kernels[case.operation]
+    return not kernel.peer or grid.peers
 
 
 class Outcome(SimpleNamespace):
@@ -108,10 +113,11 @@ def predict(
 
     The status is `unsupported` or `infeasible`, each with its reason, or `ok` for one to measure.
     """
-    kernel, case = benchmark
+    kernel, case, threads = benchmark
     refused = kernel.unsupported(case)  # whose formulas need not hold
     outcome = Outcome(
         **{name: value for name, value in asdict(case).items() if name != "seed"},
+        threads=threads,
         kernel=kernel.name,
         baseline=kernel.baseline,
         role=kernel.role,

@@ -5,13 +5,16 @@ It loads torch only to check a selection: a command sets its environment before 
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Self
 
-from ..common.errors import UserError
+from ..common.errors import UserError, single_line
+from ..machine.cores import usable
+from ..machine.environment import THREADS
 from .grid import DEFAULT_GRID, GRIDS
 
 
@@ -38,11 +41,17 @@ class Selection:
     batch: tuple[int, ...] | None = _axis("rows m: 33,100 or a geometric range 2^8:2^14:2")
     features: tuple[int, ...] | None = _axis("input features n, likewise")
     outputs: tuple[int, ...] | None = _axis("output features o, likewise")
+    threads: tuple[int, ...] = _axis(
+        "numbers of threads, as 1,2,all: all physical cores (default: OMP_NUM_THREADS, or 1)",
+        (THREADS,),
+    )
     kernel_file: str | None = _axis("a Python file that registers kernels of your own")
     seed: int = _axis("seed of the inputs (default: 0)", 0, int)
 
     @classmethod
-    def from_args(cls, args: argparse.Namespace, grid: str = DEFAULT_GRID) -> Self:
+    def from_args(
+        cls, args: argparse.Namespace, grid: str = DEFAULT_GRID, *, several_threads: bool = False
+    ) -> Self:
         """Read the axes off parsed options, load the kernels, and check all of them."""
         from mlr import KERNELS, OPERATIONS, KernelFileError, load_installed, load_kernels
 
@@ -50,8 +59,10 @@ class Selection:
 
         raw = {axis.name: getattr(args, axis.name) for axis in fields(cls)}
         given = {name: sizes(raw[name], f"--{name}") for name in ("batch", "features", "outputs")}
-        raw |= given
+        raw |= given | {"threads": thread_counts(raw["threads"])}
         raw["grid"] = raw["grid"] or ("single" if any(given.values()) else grid)
+        if len(raw["threads"]) > 1 and not several_threads:
+            raise UserError(f"--threads takes one number here; got {args.threads}; see `run`")
         if raw["grid"] not in GRIDS:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
         try:
@@ -83,7 +94,7 @@ def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
     for axis in fields(Selection):
         add_option(
             f"--{axis.name.replace('_', '-')}",
-            default=None if axis.name == "grid" else axis.default,
+            default=None if axis.name in ("grid", "threads") else axis.default,
             type=axis.metadata["type"],
             help=axis.metadata["help"].format(grid=grid),
         )
@@ -100,6 +111,22 @@ def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] 
             mean = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{flag} takes {', '.join(known)}; got {name!r}{mean}")
     return tuple(dict.fromkeys(found))
+
+
+def thread_counts(text: str | None) -> tuple[int, ...]:
+    """Parse numbers of threads, `1,2,all`; where none is given OMP_NUM_THREADS, or one."""
+    (cores, most), flag = usable(), "--threads"
+    if text is None:  # of OpenMP's numbers, by level of nesting, the first
+        text, flag = os.environ.get("OMP_NUM_THREADS") or str(THREADS), "OMP_NUM_THREADS"
+        text = text.partition(",")[0]
+    known = {str(count): count for count in range(1, most + 1)} | {"all": cores}
+    for part in (parts := text.replace(" ", "").split(",")):
+        if part not in known:
+            raise UserError(
+                f"{flag} takes numbers from 1 to {most}, as many processors as this process may "
+                f"use, or all; got {single_line(repr(part), 60)}"
+            )
+    return tuple(dict.fromkeys(known[part] for part in parts))
 
 
 def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:

@@ -64,7 +64,11 @@ def write_report(
         frame = keep(runs_frame(read.items()))
         stems = facet_stems(frame)
         ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
-        analyses = [RunAnalysis(frame, run, path.stem, stems) for path, run in ordered]
+        analyses: list[RunAnalysis] = []
+        for path, run in ordered:
+            rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
+            parts = [part for _, part in rows.groupby("threads")] or [rows]
+            analyses += [RunAnalysis(part, run, path.stem, stems) for part in parts]
         _write(frame, analyses, [*others, *_histories(history or {}, read)], new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir()])
@@ -95,7 +99,8 @@ def _write(
         yield Section("How to read it", render_template("legend"))
         yield from (one.section(paths, with_tables) for one in analyses)
         yield from (section for one in others for section in one.sections(paths))
-        yield from (one.method() for one in analyses)
+        methods = {(one.run.machine.slug, one.name): one.method() for one in analyses}
+        yield from methods.values()
 
     text = render_template("report", mark=MARK, sections=list(sections(with_tables=True)))
     (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")

@@ -98,7 +98,7 @@ def readme_blocks(
     `step`, the fastest step of the run that measured the most gradients; `table`, the fastest
     kernel and the Jacobian's overhead of each run; `peers`, how others compare; and figures.
     """
-    runs = [run for _, run in frame.groupby(["machine", "run"])]
+    runs = [run for _, run in frame.groupby(["machine", "run", "threads"])]
     with_gradients = [run for run in runs if (run["operation"] == "gradient").any()] or runs
     blocks = render_blocks(
         "readme",

@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from ..analysis import frame as frames
 from ..analysis import ranking
 from ..analysis.compare import History, changed
 from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_order, missing_results
 from ..analysis.sizes import crossovers, growth_exponents
 from ..common.errors import single_line
-from ..common.units import format_ratio
+from ..common.units import counted, format_ratio
 from ..store.schema import Run, flatten_settings
 from . import tables
 from .figures import View, kinds
@@ -25,15 +26,13 @@ from .subject import Make, Paths, Section, Subject, safe
 
 
 class RunAnalysis:
-    """What there is to tell of one run."""
+    """What there is to tell of one run's cases with one number of threads."""
 
-    def __init__(
-        self, frame: pd.DataFrame, run: Run, name: str, stems: Mapping[Facet, str]
-    ) -> None:
-        """Analyse the rows of a run in a frame of several."""
-        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == name)]
+    def __init__(self, rows: pd.DataFrame, run: Run, name: str, stems: Mapping[Facet, str]) -> None:
+        """Analyse these rows of a run."""
         self.rows, self.run, self.name = rows, run, name
-        self.title = f"{run.machine.slug}, run {single_line(name)}"
+        threads = f", {frames.threads_of(rows)}" if len(rows) else ""
+        self.title = f"{run.machine.slug}, run {single_line(name)}{threads}"
         self.source = source(rows) if len(rows) else escape(self.title)
         self.stems = {part: stems[part] for part in facets(rows) if part in stems}
         self.overhead = ranking.jacobian_overhead(rows)
@@ -104,7 +103,8 @@ def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
     stems: dict[Facet, str] = {}
     for part in facets(frame):
         named = [part.machine, part.run] if several[part.machine] else [part.machine]
-        stem = safe("-".join([*named, *part[2:]]))
+        many = [f"{part.threads}threads"] if part.threads != 1 else []
+        stem = safe("-".join([*named, *part[2:5], *many]))
         while stem.lower() in {other.lower() for other in stems.values()}:
             stem += "-2"
         stems[part] = stem
@@ -113,50 +113,52 @@ def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
 
 def name_of(part: Facet) -> str:
     """Name a slice in words."""
-    return f"{part.operation.capitalize()} on {part.device} in {part.dtype}"
+    threads = counted(part.threads, "thread")
+    return f"{part.operation.capitalize()} on {part.device} in {part.dtype} with {threads}"
 
 
 def source(frame: pd.DataFrame) -> Markdown:
-    """Say where a run's numbers come from."""
+    """Say where a run's numbers come from, and of how many threads they are."""
     first = frame.iloc[0]
     changed = " with uncommitted changes" if first["dirty"] else ""
     return Markdown(
         f"{escape(first['machine'])}, commit {escape(first['commit'][:10])}{changed}, "
-        f"run {escape(first['run'])}"
+        f"run {escape(first['run'])}, {frames.threads_of(frame)}"
     )
 
 
 def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Return the name of each operation and device that others were measured at, with its sums."""
+    """Return where others were measured, by operation, device and threads, each with its sums."""
     others = relative[relative[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
-    grouped = others.groupby(["operation", "device"], sort=False)
+    grouped = others.groupby(["operation", "device", "threads"], sort=False)
     return [
         (
-            f"{str(where[0]).capitalize()} on {where[1]}",
+            f"{str(operation).capitalize()} on {device} with {frames.threads_of(rows)}",
             ranking.mean_ratios(rows),
             ranking.roofline_efficiency(rows),
         )
-        for where, rows in grouped
+        for (operation, device, _), rows in grouped
     ]
 
 
 def fastest_section(frame: pd.DataFrame) -> Section:
-    """Return the fastest kernel at each size, a table for each operation and dtype."""
+    """Return the fastest kernel at each size, by operation, dtype and number of threads."""
     best = ranking.fastest(frame[frame["operation"] != FIT])
     parts = []
-    for (operation, dtype), rows in best.groupby(["operation", "dtype"]):
+    for (operation, dtype, _), rows in best.groupby(["operation", "dtype", "threads"]):
         alone = facets(rows)[0] if rows["device"].nunique() == 1 else None
         rows = rows.sort_values([*SIZES, "device", "machine", "run"], kind="stable")
         apart = [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
-        name = name_of(alone) if alone else f"{str(operation).capitalize()} in {dtype}"
+        every = f"{str(operation).capitalize()} in {dtype} with {frames.threads_of(rows)}"
+        name = name_of(alone) if alone else every
         parts.append((name, rows, [*tables.FASTEST, *apart]))
     return Section("Fastest kernel at each size", render_template("fastest", parts=parts))
 
 
 def history_subject(number: int, history: History) -> Subject:
     """Return what a report tells of how speed changed from run to run of one grid."""
-    parts = {
-        f"{safe(history.machine)}-history-{number}-{place}": [str(value) for value in part]
+    parts: dict[str, Any] = {
+        f"{safe(history.machine)}-history-{number}-{place}": list(part)
         for place, (part, _) in enumerate(history.points.groupby(PART, sort=False), 1)
     }
     names = {stem: name_of(Facet(history.machine, "", *part)) for stem, part in parts.items()}

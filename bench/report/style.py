@@ -16,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..analysis.frame import threads_of
 from ..common.errors import single_line
 
 # Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
@@ -128,7 +129,8 @@ def finish(
     first = rows.iloc[0]
     changed = " with uncommitted changes" if first["dirty"] else ""
     where = f"{label(first['machine'])}, commit {label(first['commit'][:10])}{changed}"
-    text = f"{note}{where}, run {label(first['run'])}"
+    threads = f", {threads_of(rows)}" if "threads" in rows else ""
+    text = f"{note}{where}, run {label(first['run'])}{threads}"
     figure.text(0.99, foot / 4, text, ha="right", fontsize=7.5, color=GREY)
 
 

@@ -144,8 +144,8 @@ def _declared(name: str, **changes: Any) -> Column:
 
 _COUNT = "{:,}".format
 SIZE = Column("batch × in → out", tuple(SIZES), units.format_case)
-KERNEL, OPERATION, DEVICE, DTYPE, STATUS, MACHINE, RUN = map(
-    _declared, ("kernel", "operation", "device", "dtype", "status", "machine", "run")
+KERNEL, OPERATION, DEVICE, DTYPE, THREADS, STATUS, MACHINE, RUN = map(
+    _declared, ("kernel", "operation", "device", "dtype", "threads", "status", "machine", "run")
 )
 OUTCOME = STATUS._replace(fields=("status", "reason"), format=_with_reason)
 DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), lambda *pair: ", ".join(pair))
@@ -179,9 +179,10 @@ RESULTS = (
     *_MEASURED,
     STATUS._replace(fields=("status", "contended_processes", "processes"), format=_status),
 )
-# All results, on the page.
+# All results, on the page, and what chooses among them.
+FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, THREADS, KERNEL, STATUS)
 ALL_RESULTS = (
-    *(KERNEL, OPERATION, DEVICE, DTYPE),
+    *(KERNEL, OPERATION, DEVICE, DTYPE, THREADS),
     *(_declared(name, format=_COUNT) for name in SIZES),
     *(*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN),
 )

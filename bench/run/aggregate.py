@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
 from ..store.columns import reduce_samples
-from ..store.schema import SCHEMA, Cost
+from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
 from .journal import Done, RunState
 
 Sample = Mapping[str, Any]
@@ -91,6 +91,38 @@ def _speedup_columns(name: str, found: Estimate) -> dict[str, float | None]:
     return dict(zip(names, ends, strict=True))
 
 
+def best_ceilings(seen: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the best and the worst that processes reached, by the name of their ceilings."""
+    found = {}
+    for name in sorted({name for one in seen for name in one}):
+        some = [one[name] for one in seen if name in one]
+        calls = [one["dispatch_s"] for one in some]
+        worst = _picked(some, min) | {"dispatch_s": max(calls)}
+        found[name] = _picked(some, max) | {"dispatch_s": min(calls), "worst": worst}
+    return found
+
+
+def _picked(some: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
+    """Return what has the same structure as each of some values, and of their numbers the pick."""
+    if isinstance(some[0], dict):
+        return {name: _picked([one[name] for one in some], pick) for name in some[0]}
+    if isinstance(some[0], list):
+        return [_picked(each, pick) for each in zip(*some, strict=False)]
+    return pick(some)
+
+
+def _with_bounds(
+    outcome: Mapping[str, Any], ceilings: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return an outcome with the roofline bounds by the best of all processes."""
+    known = ceilings.get(ceilings_key(outcome["device"], outcome.get("threads", 1)))
+    if known is None:
+        return dict(outcome)
+    work = (outcome[name] for name in ("dtype", "least_flops", "least_bytes", "input_bytes"))
+    hot_s, cold_s, _ = Ceilings(**known).roofline(*work)
+    return {**outcome, "roofline_s": hot_s, "roofline_cold_s": cold_s}
+
+
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
     timings = {name: state.timings(name) for name in state.timed}
@@ -98,8 +130,9 @@ def compose(state: RunState) -> dict[str, Any]:
     prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
+    ceilings = best_ceilings([head["machine"].get("ceilings", {}) for head in state.heads])
     columns = {
-        name: summarise(state.ended[name][0].outcome, samples[name], prior)
+        name: summarise(_with_bounds(state.ended[name][0].outcome, ceilings), samples[name], prior)
         if name in samples
         else _without_numbers(state.failures[name])
         for name in state.plan.wanted
@@ -112,7 +145,9 @@ def compose(state: RunState) -> dict[str, Any]:
         "schema": SCHEMA,
         "cost": {"wall_s": state.wall_s, **spent},
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
-        "settings": state.head["settings"] | {"processes": state.plan.processes},
+        "machine": state.head["machine"] | {"ceilings": ceilings},
+        "settings": state.head["settings"]
+        | {"processes": state.plan.processes, "threads": sorted({*state.plan.wanted.values()})},
     }
 
 

@@ -32,14 +32,14 @@ class Event:
 class Plan(Event):
     """A runner begins, or goes on: a benchmark that had begun then begins anew."""
 
-    wanted: list[str]
+    wanted: dict[str, int]  # the benchmarks by name, with the number of threads of each
     arguments: list[str]
     processes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Event):
-    """Where and how a run is measured, as its file says it; by its first process."""
+    """Where and how a process measures, as a run file says it."""
 
     head: dict[str, Any]
 
@@ -80,8 +80,8 @@ class RunState:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.plan = Plan(wanted=[], arguments=[], processes=0)
-        self.head: dict[str, Any] = {}  # of the run's file; empty before a process is ready
+        self.plan = Plan(wanted={}, arguments=[], processes=0)
+        self.heads: list[dict[str, Any]] = []  # what each process said of where and how
         self.current: Start | None = None  # the benchmark that has started and not ended
         self.ended = defaultdict[str, dict[int, Done]](dict)  # by name and process
         self.failures: dict[str, Done] = {}  # by name, those that have no numbers
@@ -96,7 +96,7 @@ class RunState:
                 case Plan():
                     self.plan, self.current = event, None
                 case Session():
-                    self.head = event.head
+                    self.heads.append(event.head)
                 case Done():
                     self._end(event)
                 case Start():
@@ -146,6 +146,11 @@ class RunState:
         )
 
     @property
+    def head(self) -> dict[str, Any]:
+        """That of the run's file, by its first process; empty before that is ready."""
+        return self.heads[0] if self.heads else {}
+
+    @property
     def timed(self) -> list[str]:
         """The benchmarks that every process times: those that have not failed."""
         return [name for name in self.plan.wanted if name not in self.failures]
@@ -169,14 +174,16 @@ class RunState:
         most = LONG_PROCESSES if (roofline_s or 0.0) >= LONG_CALL_S else self.plan.processes
         return min(self.plan.processes, most)
 
-    def left(self, process: int) -> list[str]:
+    def left(self, process: int, threads: int | None = None) -> list[str]:
         """Return the benchmarks that a process has yet to measure, in the order of the plan.
 
-        One beyond the number of processes takes those that have fewer undisturbed samples than
-        there should be samples.
+        Those of one number of threads, or of all. A process beyond their number takes those that
+        have fewer undisturbed samples than there should be samples.
         """
 
         def is_wanted(name: str) -> bool:
+            if threads not in (None, self.plan.wanted[name]):
+                return False
             if process <= self.plan.processes:
                 return process <= self.processes_of(name)
             calm = sum(not event.sample["contended"] for event in self.timings(name))

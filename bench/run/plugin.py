@@ -9,20 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from mlr import Case, get_kernel
 
 from ..common.errors import UserError
 from ..common.units import counted
 from ..machine.devices import device_of
-from ..machine.environment import THREADS
-from ..plan.benchmark import Benchmark, planned
+from ..machine.environment import thread_settings
+from ..plan.benchmark import Benchmark, full_name, planned
 from ..plan.selection import Selection, add_axes
 from ..store.columns import SIZES
 from ..store.schema import SCHEMA
 from .recorder import Recorder
 
-PARAMETERS = ("operation", "kernel", "device", "dtype", *SIZES)
+PARAMETERS = ("operation", "kernel", "device", "dtype", *SIZES, "threads")
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 PLAN = pytest.StashKey[list[Benchmark]]()
 RECORD = pytest.StashKey[Recorder]()
@@ -52,8 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
     few_rounds = config.getoption("benchmark_min_rounds", MIN_ROUNDS) == MIN_ROUNDS
     of_run = config.getoption("mlr_journal"), config.getoption("mlr_process")
     record = config.stash[RECORD] = Recorder(axes, *of_run, few_rounds=few_rounds)
-    if record.state is None and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(THREADS)  # as in a run; the environment of its processes says so
+    if record.state is None:  # the environment of a run's processes had its libraries start so
+        torch.set_num_threads(axes.threads[0])
+        threadpool_limits(axes.threads[0])
+        os.environ |= thread_settings(axes.threads[0])  # of what is loaded later
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -62,7 +65,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     devices = ", ".join(dict.fromkeys(entry.case.device for entry in plan))
     return (
         f"mlr: {counted(len(plan), 'benchmark')} on {devices}, "
-        f"{counted(torch.get_num_threads(), 'thread')}, inputs in cache where they fit\n"
+        f"{counted(plan[0].threads, 'thread')}, inputs in cache where they fit\n"
         "     one process, the memory allocator as found: `python -m bench run` takes several, and "
         "fixes it"
     )
@@ -76,10 +79,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     plan = metafunc.config.stash[PLAN]
     values = [
         pytest.param(
-            *(case.operation, kernel.name, case.device, case.dtype, *case.sizes),
+            *(case.operation, kernel.name, case.device, case.dtype, *case.sizes, threads),
             marks=benchmark_mark(case),
         )
-        for kernel, case in plan
+        for kernel, case, threads in plan
     ]
     ids = [f"{entry.case.operation}-{entry.id}" for entry in plan]
     metafunc.parametrize(PARAMETERS, values, ids=ids)
@@ -97,17 +100,18 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None
     """Return the function that measures this test's benchmark and records it."""
     record = request.config.stash[RECORD]
     parameters = dict(request.node.callspec.params)
-    kernel = get_kernel(parameters.pop("kernel"))
-    entry = Benchmark(kernel, Case(**parameters, seed=record.axes.seed))
+    kernel, threads = get_kernel(parameters.pop("kernel")), parameters.pop("threads")
+    entry = Benchmark(kernel, Case(**parameters, seed=record.axes.seed), threads)
     return lambda: record.measure(entry, request.node.nodeid, benchmark)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what this process of a run has yet to measure, in an order of its own."""
+    """Keep what this process of a run has yet to measure with its threads, in a random order."""
     record = config.stash[RECORD]
     if record.state is not None:
         by_id = {item.nodeid: item for item in items}
-        items[:] = [by_id[name] for name in record.state.left(record.process or 0)]
+        left = record.state.left(record.process or 0, record.axes.threads[0])
+        items[:] = [by_id[name] for name in left]
         random.Random(f"{record.axes.seed} {record.process}").shuffle(items)
 
 
@@ -115,8 +119,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Note where and how the session runs before its first case."""
     gc.collect()
     gc.freeze()  # a collection looks through what is new, not through all of torch: 0.1 s less each
-    plan = session.config.stash[PLAN]
-    session.config.stash[RECORD].begin({entry.case.device for entry in plan})
+    plan, here = session.config.stash[PLAN], {item.nodeid for item in session.items}
+    devices = {entry.case.device for entry in plan if full_name(entry) in here}
+    session.config.stash[RECORD].begin(devices)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

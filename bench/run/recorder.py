@@ -16,9 +16,9 @@ from ..measure.benchmark import kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
 from ..plan.benchmark import Benchmark, Outcome, predict
-from ..plan.grid import LONGEST_CALL_S
+from ..plan.grid import GRIDS
 from ..plan.selection import Selection
-from ..store.schema import Ceilings
+from ..store.schema import Ceilings, ceilings_key
 from .aggregate import summarise
 from .journal import JOURNAL_LOST, Done, Event, RunState, Session, Start
 
@@ -42,8 +42,6 @@ class Recorder:
         self._ceilings: dict[str, Ceilings] = {}
         if self.state is not None:
             self.state.read()
-            known = self.state.head["machine"]["ceilings"] if self.state.head else {}
-            self._ceilings = {device: Ceilings(**found) for device, found in known.items()}
 
     def ceilings(self, device: str) -> Ceilings | None:
         """Measure a device's ceilings on first use; None where there is no such device."""
@@ -54,8 +52,8 @@ class Recorder:
         return self._ceilings[device]
 
     def begin(self, devices: set[str]) -> None:
-        """Note where and how a run is measured, before the first benchmark of its first process."""
-        if self.state is not None and not self.state.head:
+        """Note where and how this process of a run measures, before its first benchmark."""
+        if self.state is not None:
             for device in devices:
                 self.ceilings(device)
             machine, commit = pytest_benchmark_generate_machine_info(), get_commit_info()
@@ -64,7 +62,10 @@ class Recorder:
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""
-        known = {device: found.model_dump() for device, found in sorted(self._ceilings.items())}
+        known = {
+            ceilings_key(device, self.axes.threads[0]): found.model_dump(exclude_none=True)
+            for device, found in sorted(self._ceilings.items())
+        }
         return {
             "machine": {**machine_info(), "ceilings": known},
             "settings": {"grid": self.axes.grid, "processes": 1, **settings()},
@@ -83,7 +84,7 @@ class Recorder:
         if self.state is not None and os.getppid() != self._parent:
             pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
         ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
-        outcome = predict(entry, ceilings, LONGEST_CALL_S[self.axes.grid])
+        outcome = predict(entry, ceilings, GRIDS[self.axes.grid].longest_call_s)
         begun: dict[str, Any] = {"process": self.process or 0, "fullname": name}
         self._note(Start(**begun, outcome=outcome.columns()))
         tried, measured = outcome.status == "ok", dict[str, Any]()

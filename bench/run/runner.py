@@ -1,9 +1,9 @@
 """Run a plan in child processes, follow their journal, and store the run.
 
 Process 0 verifies every benchmark: results, warnings, memory. Each further process times all that
-were right, in an order of its own. A process that dies takes only the benchmark with it that it was
-at: the next one goes on with the rest. A runner that dies leaves its journal, and `--resume` goes
-on from there.
+were right, in an order of its own. Of each number there is a process for every number of threads.
+A process that dies takes only the benchmark with it that it was at: the next one goes on with the
+rest. A runner that dies leaves its journal, and `--resume` goes on from there.
 """
 
 import os
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..machine.environment import pinned_environment
+from ..machine.environment import pinned_environment, thread_settings
 from ..plan.benchmark import Benchmark, full_name, require_tried, was_tried
 from ..plan.selection import Selection
 from ..store.files import ExistsError, file_stem, require_writable
@@ -47,17 +47,15 @@ def run_plan(
     *,
     processes: int,
     resume: bool = False,
-    pinned: bool = True,
 ) -> Path:
     """Verify every planned benchmark once, time it in every process, and store the run.
 
-    With `resume` it goes on with the newest unfinished run of the same plan. The caller's
-    environment is used where not `pinned`.
+    With `resume` it goes on with the newest unfinished run of the same plan.
     """
     unfinished = results / "unfinished"
     require_writable("the results folder", results / "runs", unfinished)
-    names = [full_name(entry) for entry in plan]
-    what = Plan(wanted=names, arguments=axes.as_arguments(), processes=processes)
+    wanted = {full_name(entry): entry.threads for entry in plan}
+    what = Plan(wanted=wanted, arguments=axes.as_arguments(), processes=processes)
     if resume:
         state = _reopen(what, unfinished)
     else:  # the number is for another machine that shares the folder
@@ -66,8 +64,8 @@ def run_plan(
     state.note(what)
     path = None
     try:
-        env = pinned_environment(os.environ) if pinned else dict(os.environ)
-        Runner(state, env | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, show).run()
+        env = pinned_environment(os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        Runner(state, env, show).run()
         show(progress(state))
         path = _store(results, compose(state))
     finally:
@@ -111,35 +109,41 @@ class Runner(NamedTuple):
         """Verify all benchmarks, time them in every process, and contended ones in a few more."""
         state, last = self.state, self.state.plan.processes
         for number in range(last + 1):
-            self.run_process(number)
+            self.run_processes(number)
         timed_s = state.wall_s
         for number in range(last + 1, last + 1 + MAX_RERUNS):
             usual_s = (fmean(e.seconds for e in state.timings(name)) for name in state.left(number))
             if sum(usual_s) > RERUN_SHARE * timed_s - (state.wall_s - timed_s):
                 return
-            self.run_process(number)
+            self.run_processes(number)
 
-    def run_process(self, number: int) -> None:
+    def run_processes(self, number: int) -> None:
+        """Have measured what is left in the processes of a number, one for each thread count."""
+        for threads in dict.fromkeys(self.state.plan.wanted.values()):
+            self.run_process(number, threads)
+
+    def run_process(self, number: int, threads: int) -> None:
         """Have measured what is left in a process, in another of its number after each crash."""
         state = self.state
-        while left := state.left(number):
-            ended = self._run_child(number)
+        while left := state.left(number, threads):
+            ended = self._run_child(number, threads)
             if ended.code == JOURNAL_LOST:  # the benchmark that it was at is none the worse for it
                 raise state.unwritable("by the process that measures")
             if (at := state.current) is not None:
                 outcome = at.outcome | _status_of(ended)
                 state.note(Done(process=at.process, fullname=at.fullname, outcome=outcome))
-            elif state.left(number) == left:
+            elif state.left(number, threads) == left:
                 raise UserError(f"the measuring process failed: {ended.reason}")
 
-    def _run_child(self, number: int) -> Exit:
+    def _run_child(self, number: int, threads: int) -> Exit:
         command = [
             *_PYTEST,
             *("--mlr-journal", str(self.state.path.resolve()), "--mlr-process", str(number)),
             *(["--benchmark-disable"] if number == 0 else []),
-            *self.state.plan.arguments,
+            *(*self.state.plan.arguments, f"--threads={threads}"),
         ]
-        with WorkerProcess(command, CASE_TIMEOUT_S, env=self.environment, reports=False) as worker:
+        env = self.environment | thread_settings(threads)
+        with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:
             current = self.state.current
             while not worker.wait(POLL_S):
                 self.state.read()

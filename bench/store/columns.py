@@ -72,8 +72,10 @@ OF_CASE = (
     Column("batch", "rows m", Size, "m"),
     Column("in_features", "input features n", Size, "n"),
     Column("out_features", "output features o", Size, "o"),
+    Column("threads", "threads that its process had; older runs say it for all cases in their "
+           "settings", Size, "threads"),
     Column("role", "`kernel`, `auto` (takes one of them) or `peer` (others' work)", Role),
-)
+)  # fmt: skip
 OF_PLAN = (
     Column("status", f"one of `{' '.join(STATUSES)}`", Status, "status"),
     Column("reason", "why it is not ok", str | None),
@@ -155,13 +157,3 @@ def reduce_samples(samples: Sequence[Any]) -> dict[str, Any]:
         known = [value for one in samples if (value := one.get(column.name)) is not None]
         found[column.name] = column.reduce(known) if known and column.reduce else None
     return found
-
-
-def documentation() -> str:
-    """Return the tables of `results/README.md`: the columns of the frame, and those of a sample."""
-    titles = {"in the frame, and of a benchmark in a run file": FRAME.values()}
-    tables = []
-    for title, columns in (titles | {"of one sample": SAMPLE}).items():
-        rows = [f"| `{column.name}` | {column.meaning} |" for column in columns]
-        tables.append("\n".join([f"| {title} | |", "| --- | --- |", *rows]))
-    return "\n\n".join(tables)

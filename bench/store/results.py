@@ -38,7 +38,8 @@ class StoredResult(StoredFile):
         """Return where it comes from, as the footer of a figure takes it."""
         commit = self.commit_info
         row = {"machine": self.machine, "commit": commit.id, "dirty": commit.dirty}
-        return pd.DataFrame([row | {"run": self.datetime}])
+        threads = {"threads": self.threads} if self.threads else {}
+        return pd.DataFrame([row | {"run": self.datetime} | threads])
 
     def store(self, out: Path, *suffix: str) -> Path:
         """Write it to the folder of its machine and return where; an earlier state is replaced."""

@@ -13,7 +13,7 @@ import pandas as pd
 from ..common.errors import UserError, single_line
 from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
 from .files import load_model, store_model
-from .schema import Benchmark, Ceilings, Head, Run
+from .schema import Benchmark, Ceilings, Head, Machine, Run
 
 # What all kernels share that are paired with the same baseline on the same inputs.
 _SHARED = [column.name for column in OF_CASE if column.name not in ("kernel", "role")]
@@ -67,7 +67,7 @@ def runs_frame(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
             )
         frame = typed_frame(_rows(run, path.stem))
         _add_times(frame, run)
-        _add_rooflines(frame, run.machine.ceilings)
+        _add_rooflines(frame, run.machine)
         parts.append(frame)
     # A copy has columns of one type in one block, and rows are taken out of it far quicker.
     return pd.concat(parts[1:] or parts, ignore_index=True).copy()
@@ -87,6 +87,7 @@ def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
     for outcome in run.outcomes:
         size = f"{outcome.batch}x{outcome.in_features}x{outcome.out_features}"
         planned = {column.name: getattr(outcome, column.name) for column in (*OF_CASE, *OF_PLAN)}
+        planned["threads"] = outcome.threads or run.threads or 1
         numbers = _numbers(measured[outcome.fullname]) if outcome.fullname in measured else {}
         yield row | {"fullname": outcome.fullname, "case": size} | planned | numbers
 
@@ -126,7 +127,7 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
         frame[name] *= scale
 
 
-def _add_rooflines(frame: pd.DataFrame, ceilings: Mapping[str, Ceilings]) -> None:
+def _add_rooflines(frame: pd.DataFrame, machine: Machine) -> None:
     """Add the roofline of each measured case: in older runs by the least of all formulas there."""
     names = ["flops", "bytes_moved", "input_bytes"]
     formulas = frame[names].where(frame[names] > 0).groupby([frame[name] for name in _SHARED])
@@ -134,12 +135,14 @@ def _add_rooflines(frame: pd.DataFrame, ceilings: Mapping[str, Ceilings]) -> Non
     work = [
         frame[least].fillna(formulas[name].transform("min")).fillna(0.0) for name, least in stated
     ]
+    where = zip(frame["device"], frame["threads"], strict=True)
+    ceilings = [machine.ceilings_of(device, threads) for device, threads in where]
     bounds = [
-        ceilings.get(device, Ceilings()).roofline(dtype, *each)
-        for device, dtype, *each in zip(frame["device"], frame["dtype"], *work, strict=True)
+        one.roofline(dtype, *each)
+        for one, dtype, *each in zip(ceilings, frame["dtype"], *work, strict=True)
     ]
     columns = ["roofline_s", "roofline_cold_s", "bound"]
-    known = (frame["status"] == "ok") & frame["device"].isin(list(ceilings))
+    known = (frame["status"] == "ok") & np.array([one != Ceilings() for one in ceilings], bool)
     frame[columns] = pd.DataFrame(bounds, frame.index, columns).where(known)
     frame["efficiency"] = frame["roofline_s"] / frame["median_s"]
     frame["efficiency_cold"] = frame["roofline_cold_s"] / frame["cold_s"]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
+from ..common.units import counted
 from . import columns
 from .columns import SIZES, Above, Amount, Count, Name, Role, Size, Slug
 
@@ -38,10 +39,11 @@ class Case(_with_columns(Record, columns.OF_CASE)):  # type: ignore[misc]
     """What was to be measured: one kernel at one size."""
 
     role: Role = "kernel"
+    threads: Size | None = None  # of older runs that of their settings
 
     def key(self) -> tuple[str | int, ...]:
         """Return what the entry of a benchmark and its outcome must share."""
-        names = ("operation", "kernel", "baseline", "device", "dtype", *SIZES)
+        names = ("operation", "kernel", "baseline", "device", "dtype", *SIZES, "threads")
         return tuple(getattr(self, name) for name in names)
 
 
@@ -121,12 +123,13 @@ class Roofline(NamedTuple):
 
 
 class Ceilings(Record):
-    """What a device reached in the suite's own probes."""
+    """What a device reached in the suite's own probes: the best of all processes."""
 
     dispatch_s: Above | None = None
     # Pairs of a working set in bytes and the rate over it.
     bandwidth_bytes_per_s: list[Annotated[list[Above], Field(min_length=2, max_length=2)]] = []
     flops_per_s: dict[str, Above] = {}
+    worst: "Ceilings | None" = None  # what every process reached at least; older runs measured once
     last_cache_bytes: Size = 2**25  # of the machine whose first runs do not say it
 
     def roofline(self, dtype: str, flops: float, moved: float, inputs: float = 0) -> Roofline:
@@ -157,7 +160,17 @@ class Machine(Record):
     cores: Size | None = None
     memory_bytes: Size | None = None
     gpu: str | None = None
-    ceilings: dict[str, Ceilings] = {}
+    ceilings: dict[str, Ceilings] = {}  # see `ceilings_key`; in older runs by device
+
+    def ceilings_of(self, device: str, threads: int) -> Ceilings:
+        """Return what a device reached with so many threads; nothing where that is not known."""
+        found = self.ceilings.get(ceilings_key(device, threads), self.ceilings.get(device))
+        return found or Ceilings()
+
+
+def ceilings_key(device: str, threads: int) -> str:
+    """Return the name of a device's ceilings with so many threads: `cpu, 2 threads`."""
+    return f"{device}, {counted(threads, 'thread')}"
 
 
 class Cost(Record):
@@ -186,6 +199,12 @@ class StoredFile(Record):
     settings: dict[str, Any]
     commit_info: Commit
     packages: dict[str, str]
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads every process had; None where that is not known, or not the same."""
+        found = self.settings.get("threads")
+        return found if isinstance(found, int) and 0 < found < 10**6 else None
 
     @field_validator("datetime")
     @classmethod

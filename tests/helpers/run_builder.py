@@ -75,7 +75,7 @@ def build_run(
     }
     gpu = None if device == "cpu" else "NVIDIA H200"
     machine = {"slug": slug, "cpu": "AMD EPYC", "cores": 2, "memory_bytes": MEMORY, "gpu": gpu}
-    settings = {"grid": "quick", "processes": processes, "threads": 2, "omp_wait_policy": None}
+    settings = {"grid": "quick", "processes": processes, "threads": 1, "omp_wait_policy": None}
     commit = "0123456789abcdef0123456789abcdef01234567"
     run: dict[str, Any] = {
         "machine_info": {"node": "somewhere", "processor": "x86_64"},

@@ -8,6 +8,7 @@ from traceback import extract_tb
 
 from ...common.errors import UserError, in_one_line
 from ...common.paths import ROOT
+from ...common.units import counted
 from ...gate.blocks import BASE, HEAD
 from ...gate.config import Thresholds, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
@@ -64,7 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
     require_writable("the folder of the verdict", arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
-    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel)
+    (threads,) = axes.threads
+    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads)
+    notes.append(f"every process has {counted(threads, 'thread')}")
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with TemporaryDirectory(prefix="mlr-gate-") as folder, doing() as show:
         base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, file)

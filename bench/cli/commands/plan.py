@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from rich.console import Console
 
 from ...common.paths import RESULTS
@@ -13,7 +14,7 @@ from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
 from ...plan.benchmark import Benchmark, planned, predict
-from ...plan.grid import LONGEST_CALL_S, PROCESSES
+from ...plan.grid import GRIDS
 from ...plan.selection import Selection, add_axes
 from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
@@ -38,23 +39,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    axes = Selection.from_args(arguments)
+    axes = Selection.from_args(arguments, several_threads=True)
     plan = planned(axes)
-    devices = {entry.case.device for entry in plan}
-    ceilings = {d: measure_ceilings(d) for d in devices if unavailable_reason(d) is None}
-    frame = predict_all(plan, ceilings, LONGEST_CALL_S[axes.grid])
-    processes = arguments.processes or PROCESSES[axes.grid]
+    ceilings: dict[tuple[str, int], Ceilings] = {}
+    for device, threads in {(entry.case.device, entry.threads) for entry in plan}:
+        if unavailable_reason(device) is None:
+            torch.set_num_threads(threads)
+            ceilings[device, threads] = measure_ceilings(device)
+    frame = predict_all(plan, ceilings, GRIDS[axes.grid].longest_call_s)
+    processes = arguments.processes or GRIDS[axes.grid].processes
     print_plan(frame, processes, seconds_per_sample(RESULTS / "runs", machine_slug()))
     return 0
 
 
 def predict_all(
-    plan: Sequence[Benchmark], ceilings: Mapping[str, Ceilings], longest_s: float
+    plan: Sequence[Benchmark], ceilings: Mapping[tuple[str, int], Ceilings], longest_s: float
 ) -> pd.DataFrame:
-    """Return a row of each benchmark, with its predicted memory and least time."""
+    """Return a row of each benchmark, with its predicted memory and least time.
+
+    `ceilings` are those of each device and number of threads.
+    """
     rows = []
     for entry in plan:
-        known, least_s = ceilings.get(entry.case.device), np.nan
+        known, least_s = ceilings.get((entry.case.device, entry.threads)), np.nan
         outcome = predict(entry, known, longest_s)
         if known is not None and outcome.status != "unsupported":
             work = entry.case.dtype, outcome.flops, outcome.bytes_moved

@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from ...analysis import compare
+from ...analysis.frame import threads_of
 from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
 from ...common.units import counted, format_ratio
@@ -176,9 +177,10 @@ COMPARED = (
 def print_compared(table: pd.DataFrame) -> None:
     """Print the cases that changed, what was counted, and how to take it."""
     console = Console(highlight=False)
-    parts = ["operation", "device", "dtype"]
+    parts = ["operation", "device", "dtype", "threads"]
     for part, rows in table[compare.has_changed(table)].groupby(parts, sort=False):
-        console.print(" ".join(map(str, part)), style="italic", markup=False)
+        title = " ".join([*map(str, part[:3]), threads_of(rows)])
+        console.print(title, style="italic", markup=False)
         console.print(render(rows, COMPARED, to="console"))
     compared = table["why"] == ""
     console.print(_counts(table.loc[compared, "verdict"]) or "No case can be compared.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
 from ...plan.benchmark import planned, predict, require_tried
-from ...plan.grid import PROCESSES
+from ...plan.grid import GRIDS
 from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
 from ...store.runs import load_run, runs_frame
@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    axes = Selection.from_args(arguments)
+    axes = Selection.from_args(arguments, several_threads=True)
     plan = planned(axes)
-    processes = arguments.processes or PROCESSES[axes.grid]
+    processes = arguments.processes or GRIDS[axes.grid].processes
     require_tried([predict(entry).columns() for entry in plan])  # before anything starts
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...common.errors import UserError
 from ...common.paths import RESULTS
-from ...machine.environment import PINNED_ENV, pinned_environment
-from ...plan.selection import Selection, add_axes
+from ...machine.environment import pinned_environment
+from ...plan.selection import Selection, add_axes, thread_counts
 from ..types import count, duration, say
 
 GRID = "scaling"
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    if "RANK" in os.environ and PINNED_ENV.keys() - os.environ.keys():
+    wanted = pinned_environment(os.environ, thread_counts(arguments.threads)[0])
+    if "RANK" in os.environ and wanted.items() - os.environ.items():
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
-        # the allocator reads it at start
-        os.execve(sys.executable, again, pinned_environment(os.environ))
+        os.execve(sys.executable, again, wanted)  # libraries and the allocator read it at start
 
     from mlr.distributed import WorkerError, init
 

@@ -19,6 +19,7 @@ from ...analysis.frame import SIZES
 from ...analysis.ranking import fastest
 from ...common.errors import UserError
 from ...common.paths import RESULTS
+from ...common.units import counted
 from ...machine.info import machine_slug
 from ...measure.paired import paired_ratio
 from ...store.files import atomic_write, writing
@@ -71,8 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def make_table(runs: Sequence[Path]) -> tuple[str, str]:
     """Make the tuning table of this machine from stored runs; return its text, and what it says."""
-    frame, slug = load_frame(runs), machine_slug()
-    rows = fastest_rows(frame[frame["machine"] == slug])
+    frame, slug, here = load_frame(runs), machine_slug(), torch.get_num_threads()
+    frame = frame[frame["machine"] == slug]
+    used = min(frame["threads"].unique(), key=lambda count: abs(count - here), default=here)
+    rows = fastest_rows(frame[frame["threads"] == used])
     if not len(rows):
         raise UserError(
             f"a tuning table needs a run of this machine, {slug}; found none among {len(runs)}; "
@@ -84,7 +87,7 @@ def make_table(runs: Sequence[Path]) -> tuple[str, str]:
         threads = f"another thread pays from {part_flops:,} operations on"
     lines = rows.to_json(orient="values").replace("],[", "],\n[")  # a line of each case
     head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
-    told = f"the fastest kernel of {len(rows)} cases; {threads}"
+    told = f"the fastest kernel of {len(rows)} cases with {counted(used, 'thread')}; {threads}"
     return f'{head}"fastest": {lines}}}\n', told
 
 

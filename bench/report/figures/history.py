@@ -1,6 +1,7 @@
 """The speedup of each kernel from run to run of the same grid and settings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -8,11 +9,11 @@ from ...analysis.compare import History
 from ...common.units import format_ratio
 from .. import style
 
-PART = ["operation", "device", "dtype"]  # what the figure of a history is of
+PART = ["operation", "device", "dtype", "threads"]  # what the figure of a history is of
 
 
-def history_figure(history: History, part: Sequence[str]) -> Figure:
-    """Draw each run's speedup with its 95 % interval, of an operation, a device and a dtype."""
+def history_figure(history: History, part: Sequence[Any]) -> Figure:
+    """Draw each run's speedup with its 95 % interval, of the values of `PART`."""
     points, rows = (
         frame[(frame[PART] == list(part)).all(axis=1)] for frame in (history.points, history.frame)
     )
@@ -35,7 +36,7 @@ def history_figure(history: History, part: Sequence[str]) -> Figure:
     axes.set_xticks(range(len(shown)), shown)
     axes.set_xlabel("commit and day, in the order of the runs")
     entries = style.kernel_entries(rows[rows["kernel"].isin(points["kernel"])], looks)
-    where = ", ".join(map(style.label, (*part, f"grid {history.grid}")))
+    where = ", ".join(map(style.label, (*part[:3], f"grid {history.grid}")))
     newest = rows[rows["run"] == rows["run"].iloc[-1]]
     style.finish(figure, f"Did the code change it? ({where})", newest, entries)
     return figure

@@ -50,7 +50,7 @@ def draw(view: View) -> Figure | None:
 
     None where there is no case, or neither a peak of this dtype nor a bandwidth.
     """
-    ceilings = view.run.machine.ceilings.get(view.part.device, Ceilings())
+    ceilings = view.run.machine.ceilings_of(view.part.device, view.part.threads)
     shown, over = points(view.rows), roofs(ceilings)
     peak = ceilings.flops_per_s.get(view.part.dtype)
     if shown.empty or not (peak or over):

@@ -23,9 +23,7 @@ from PIL import Image
 from ...analysis.frame import facets, in_order
 from ..markdown import RULES
 from ..subject import Section
-from ..tables import ALL_RESULTS, DEVICE, DTYPE, KERNEL, MACHINE, OPERATION, RUN, STATUS, render
-
-_FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, KERNEL, STATUS)
+from ..tables import ALL_RESULTS, FILTERS, render
 
 
 def write_page(frame: pd.DataFrame, sections: Sequence[Section], out: Path) -> None:
@@ -42,7 +40,7 @@ def write_page(frame: pd.DataFrame, sections: Sequence[Section], out: Path) -> N
     text = environment.get_template("template.html").render(
         html=html,
         sections=sections,
-        filters=[(column, sorted(set(column.write(results)))) for column in _FILTERS],
+        filters=[(column, sorted(set(column.write(results)))) for column in FILTERS],
         count=len(frame),
         results=render(results, ALL_RESULTS, to="html"),
         library=base64.b64encode(library).decode(),

@@ -64,7 +64,7 @@ def test_what_only_one_run_has_is_not_comparable() -> None:
     ("changed", "said"),
     [
         ({"machine": {"slug": "elsewhere"}}, "on one machine"),
-        ({"settings": {"threads": 7}}, "threads is 2 in a.json and 7 in b.json"),
+        ({"settings": {"tf32": True}}, "tf32 is false in a.json and true in b.json"),
         ({"settings": {"allocator": {"MALLOC_MMAP_THRESHOLD_": "1"}}}, "allocator.MALLOC"),
     ],
 )
@@ -129,7 +129,7 @@ def test_the_counts_say_why_a_case_is_not_compared(capsys: pytest.CaptureFixture
         if status != "ok":
             fail(run, wrong, status, "error 3")
     lines = shown(first, second, capsys)
-    assert lines[0] == "step cpu float64"
+    assert lines[0] == "step cpu float64 1 thread"
     assert lines[2] == "matmul_update 1,000 × 6 → 3 ok → wrong"
     assert lines[3] == "4 no significant change"
     assert lines[4] == "not compared: 2 baseline, 1 infeasible, 1 ok → wrong"

@@ -23,7 +23,7 @@ def frame_of(
             rows.append(
                 {
                     **{"machine": "a", "run": "a", "operation": "gradient", "device": "cpu"},
-                    **{"dtype": "float64", "kernel": kernel, "baseline": "base"},
+                    **{"dtype": "float64", "kernel": kernel, "baseline": "base", "threads": 1},
                     **held,
                     "role": "auto" if kernel == "auto" else "kernel",
                     "status": "ok" if speedup else "oom",

@@ -280,6 +280,18 @@ def test_an_interpreter_that_does_no_work_is_one_clear_line(
         run_block(spec, "mlr", python="/no/such/python")
 
 
+@pytest.mark.parametrize(("threads", "expected"), [(None, "3"), (2, "2")])
+def test_a_process_has_the_threads_that_are_asked_for(
+    threads: int | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("PJRT_NPROC", "5")
+    told = '{"event": "kernels", "omp": "$OMP_NUM_THREADS", "jax": "$PJRT_NPROC"}'
+    tells = program(tmp_path, f"read a; cat <<END\n{told}\nEND")
+    with started(Spec({}, [], threads=threads), "mlr", python=tells) as own:
+        assert own.kernels == {"event": "kernels", "omp": expected, "jax": expected}
+
+
 def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
     """Whether it was at a case or between two."""
     start = '{"event": "start", "case": "a"}'

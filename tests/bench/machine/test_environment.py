@@ -10,7 +10,7 @@ from bench.machine.environment import pinned_environment
     [
         ({}, "1", "1"),
         ({"OMP_NUM_THREADS": "3"}, "3", "3"),
-        ({"OMP_NUM_THREADS": "3", "PJRT_NPROC": "2"}, "3", "2"),
+        ({"OMP_NUM_THREADS": "3", "PJRT_NPROC": "2"}, "3", "3"),
     ],
 )
 def test_one_thread_for_every_library_unless_the_user_says_otherwise(

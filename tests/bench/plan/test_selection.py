@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from bench.common.errors import UserError
 from bench.machine.devices import unavailable_reason
-from bench.plan.benchmark import cases, planned, predict, require_tried
+from bench.plan import selection
+from bench.plan.benchmark import cases, full_name, planned, predict, require_tried
 from bench.plan.grid import GRIDS
-from bench.plan.selection import Selection, add_axes, sizes
+from bench.plan.selection import Selection, add_axes, sizes, thread_counts
 
 PARSER = argparse.ArgumentParser()
 add_axes(PARSER.add_argument)
@@ -87,6 +88,68 @@ def test_a_range_holds_every_power_up_to_its_end(first: int, factor: int, steps:
 def test_a_bad_axis_is_one_line(option: str, value: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         axes(**{option: value})
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may use four cores of two processors each; nothing is set outside."""
+    monkeypatch.setattr(selection, "usable", lambda: (4, 8))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(
+    ("text", "outside", "expected"),
+    [
+        (None, None, (1,)),
+        (None, "3", (3,)),
+        (None, "", (1,)),
+        (None, "2,1", (2,)),  # OpenMP's own form, by level of nesting
+        ("2", "3", (2,)),
+        ("all", None, (4,)),
+        ("1, 2,all,4,1", None, (1, 2, 4)),
+        ("8", None, (8,)),
+    ],
+)
+def test_numbers_of_threads(
+    text: str | None, outside: str | None, expected: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if outside is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", outside)
+    assert thread_counts(text) == expected
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize("text", ["0", "9", "-1", "1.0", "ALL", "two", "9" * 5_000, "٣", " ,1"])
+def test_what_is_no_number_of_threads_is_one_line(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"^--threads takes numbers from 1 to 8, .*, or all; got "):
+        thread_counts(text)
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    with pytest.raises(UserError, match=r"^OMP_NUM_THREADS takes numbers from 1 to 8, ") as caught:
+        thread_counts(None)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_threads_are_an_axis_of_the_processor() -> None:
+    """A process has one number of threads; the cases of an accelerator are not measured twice."""
+    given = argparse.Namespace(
+        **DEFAULTS | {"threads": "2,1", "kernel": "matmul", "batch": "7,9", "device": "cpu,cuda"}
+    )
+    with pytest.raises(UserError, match=r"--threads takes one number here; got 2,1; see `run`"):
+        Selection.from_args(given)
+    several = Selection.from_args(given, several_threads=True)
+    plan = [(one.case.device, one.case.batch, one.threads) for one in planned(several)]
+    assert sorted(plan) == [
+        *(("cpu", batch, threads) for batch in (7, 9) for threads in (1, 2)),
+        *(("cuda", batch, 2) for batch in (7, 9)),
+    ]
+    names = {one.threads: full_name(one) for one in planned(several) if one.case.device == "cpu"}
+    assert names[2] == f"{names[1].removesuffix(']')}-2threads]"  # stored ids stay as they are
+    assert "--threads=2,1" in several.as_arguments()
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -83,7 +83,7 @@ def test_speedups_are_compared_over_the_same_cases(tmp_path: Path) -> None:
 
 
 def test_machines_settings_and_grids_are_never_joined(tmp_path: Path) -> None:
-    assert histories(tmp_path, run_of(1), run_of(2, slug="there"), run_of(3, threads=7)) == []
+    assert histories(tmp_path, run_of(1), run_of(2, slug="there"), run_of(3, tf32=True)) == []
     apart = histories(tmp_path / "more", run_of(1), run_of(2), run_of(3, slug="there"),
                       run_of(4, slug="there"), run_of(5, grid="full"))  # fmt: skip
     assert [(one.machine, len(one.runs)) for one in apart] == [("here", 2), ("there", 2)]
@@ -97,5 +97,5 @@ def test_it_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "## History on here, grid quick, 2 runs" in text
     assert "2.00×" in text.split("## History")[1]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert 'alt="Gradient on cpu in float64 on here: speedup from run to run"' in page
+    assert 'alt="Gradient on cpu in float64 with 1 thread on here: speedup from run to run"' in page
     assert (tmp_path / "out" / "figures" / "here-history-1-1.png").is_file()

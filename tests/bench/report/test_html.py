@@ -149,7 +149,7 @@ def test_the_table_filters_and_sorts(page: Path) -> None:
         expect(rows).to_have_count(4)
         seen.page.get_by_role("button", name="Show all").click()
 
-        times = seen.page.locator("#cases tbody td:nth-child(8)")
+        times = seen.page.locator("#cases tbody td:nth-child(9)")
         head = seen.page.locator("#cases thead th", has_text="time: median")
         head.get_by_role("button").press("Enter")
         expect(head).to_have_attribute("aria-sort", "ascending")

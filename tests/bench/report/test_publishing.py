@@ -177,7 +177,11 @@ def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> list[RunAnal
     loaded = {path: load_run(path) for path in paths}
     frame = runs_frame(loaded.items())
     stems = facet_stems(frame)
-    return [RunAnalysis(frame, run, path.stem, stems) for path, run in loaded.items()]
+    analyses = []
+    for path, run in loaded.items():
+        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
+        analyses.append(RunAnalysis(rows, run, path.stem, stems))
+    return analyses
 
 
 def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:

@@ -140,12 +140,13 @@ def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> Non
     write_report([other, again, stored], tmp_path / "out", page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text()
     titles = re.findall(r"^## (.*, run .*)$", text, re.MULTILINE)
-    assert titles == ["amd-epyc-2-core, run a", "amd-epyc-2-core, run b", "zen, run a"]
+    names = ["amd-epyc-2-core, run a", "amd-epyc-2-core, run b", "zen, run a"]
+    assert titles == [f"{name}, 1 thread" for name in names]
     assert set(links(text)) <= set(snapshot(tmp_path / "out"))
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert "amd-epyc-2-core-b-gradient-cpu-float64-time.png" in figures
     assert "zen-gradient-cuda-0-float64-time.png" in figures
-    section = text.split("\n## zen, run a\n")[1]
+    section = text.split("\n## zen, run a, 1 thread\n")[1]
     assert section.split("\n\n| ")[1].split("\n\n")[0].count("\n") == 1 + 3
 
 
@@ -194,12 +195,13 @@ def test_which_kernel_at_which_size_stands_before_the_runs(tmp_path: Path) -> No
     paths = [save(run, tmp_path / f"{name}.json") for name, run in zip("abc", runs, strict=True)]
     text = reported(tmp_path / "out", *paths)
     titles, which = re.findall(r"^## (.*)$", text, re.MULTILINE), "Fastest kernel at each size"
-    assert titles[:4] == ["Summary", which, "How to read it", "amd-epyc-2-core, run a"]
+    assert titles[:4] == ["Summary", which, "How to read it", "amd-epyc-2-core, run a, 1 thread"]
     assert titles[-3:] == [f"How {name} was measured" for name in "abc"]
     section = text.split(f"## {which}")[1].split("\n## ")[0]
     found = re.findall(r"^(Gradient|Step) (.*):$", section, re.MULTILINE)
-    assert found == [("Gradient", "on cpu in float32"), ("Gradient", "in float64"),
-                     ("Step", "on cpu in float32")]  # fmt: skip
+    assert found == [("Gradient", "on cpu in float32 with 1 thread"),
+                     ("Gradient", "in float64 with 1 thread"),
+                     ("Step", "on cpu in float32 with 1 thread")]  # fmt: skip
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()
             if re.match(r"\| \d", line)]  # fmt: skip
     sizes = ("100 × 6 → 3", "100 × 6 → 30")
@@ -328,9 +330,9 @@ def test_a_template_escapes_what_is_not_markdown_already() -> None:
 @pytest.mark.usefixtures("quick")
 def test_runs_of_one_machine_that_differ_in_a_setting_are_not_summed_up(tmp_path: Path) -> None:
     runs = [build_run(["step"], ((33, 6, 3),)) for _ in range(2)]
-    runs[0]["settings"]["threads"], runs[1]["settings"]["threads"] = 1, 7
+    runs[0]["settings"]["tf32"], runs[1]["settings"]["tf32"] = 1, 7
     paths = [save(run, tmp_path / f"{name}.json") for run, name in zip(runs, "ab", strict=True)]
-    with pytest.raises(UserError, match=r"threads is 1 in a\.json and 7 in b\.json"):
+    with pytest.raises(UserError, match=r"tf32 is 1 in a\.json and 7 in b\.json"):
         write_report(paths, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     runs[1]["machine"]["slug"] = "other"

@@ -154,9 +154,9 @@ def test_a_run_of_another_commit_or_plan_is_not_mixed_in(
 ) -> None:
     (tmp_path / "unfinished").mkdir()
     state = RunState(tmp_path / "unfinished" / "20260101T000000-9.jsonl")
-    names = [full_name(entry) for entry in planned(TINY)]
+    names = {full_name(entry): entry.threads for entry in planned(TINY)}
     plan = {"wanted": names, "arguments": TINY.as_arguments(), "processes": 2}
-    others = {"processes": 3, "wanted": names[:1]}
+    others = {"processes": 3, "wanted": dict([*names.items()][:1])}
     state.note(Plan(**plan | {k: v for k, v in others.items() if k == differs}))
     state.note(Session(head={"commit_info": {"id": "another"}}))
     before = state.path.read_bytes()

@@ -28,7 +28,7 @@ CASE = {"device": "cpu", "dtype": "float64", "batch": 33, "in_features": 6, "out
 def verified(path: Path, processes: int = 5) -> RunState:
     """Return a run whose two benchmarks were verified."""
     state = RunState(path)
-    state.note(Plan(wanted=[QUICK, LONG], arguments=[], processes=processes))
+    state.note(Plan(wanted={QUICK: 1, LONG: 1}, arguments=[], processes=processes))
     for name, roofline_s in ((QUICK, 0.9 * LONG_CALL_S), (LONG, LONG_CALL_S)):
         assert state.processes_of(name) == processes
         done(state, 0, name, roofline_s)
@@ -62,7 +62,7 @@ def test_every_process_takes_what_it_should_and_no_more(
 ) -> None:
     state, taken = verified(tmp_path / "a.jsonl"), []
 
-    def take(of: runner.Runner, number: int) -> None:
+    def take(of: runner.Runner, number: int, threads: int) -> None:
         taken.append((number, state.left(number)))
         for name in state.left(number):
             done(state, number, name, 1.0)
@@ -76,6 +76,23 @@ def test_every_process_takes_what_it_should_and_no_more(
     assert found.done == found.total == 2 + 5 + 2
 
 
+def test_a_process_takes_what_has_its_number_of_threads(tmp_path: Path) -> None:
+    state, taken = RunState(tmp_path / "a.jsonl"), []
+    state.note(Plan(wanted={QUICK: 1, LONG: 2, "quick-2": 2}, arguments=[], processes=1))
+
+    class Recording(runner.Runner):
+        def run_process(self, number: int, threads: int) -> None:
+            taken.append((number, threads, state.left(number, threads)))
+            for name in state.left(number, threads):
+                done(state, number, name, 0.1)
+
+    Recording(state, {}, lambda progress: None).run()
+    of_two = [LONG, "quick-2"]
+    assert taken[:4] == [(0, 1, [QUICK]), (0, 2, of_two), (1, 1, [QUICK]), (1, 2, of_two)]
+    assert not any(names for *_, names in taken[4:])
+    assert state.left(0) == state.left(1) == []
+
+
 @pytest.mark.parametrize(("worked_s", "again"), [(0.0, []), (100.0, [[QUICK], [QUICK]])])
 def test_what_was_contended_is_taken_again_where_that_takes_little(
     worked_s: float, again: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,7 +103,7 @@ def test_what_was_contended_is_taken_again_where_that_takes_little(
         done(state, 1, name, 1.0, contended=name == QUICK)
     state.wall_s += worked_s
     monkeypatch.setattr(
-        runner.Runner, "run_process", lambda of, number: taken.append(state.left(number))
+        runner.Runner, "run_process", lambda of, number, _: taken.append(state.left(number))
     )
     runner_of(state).run()
     assert taken == [[], [], *again]
@@ -115,7 +132,7 @@ def test_a_benchmark_is_none_the_worse_for_a_full_disk(
     state.note(Start(process=1, fullname=QUICK, outcome={"status": "ok"}))
     monkeypatch.setattr(runner.Runner, "_run_child", lambda *_: Exit(JOURNAL_LOST, False, ""))
     with pytest.raises(UserError, match="cannot be written"):
-        runner_of(state).run_process(1)
+        runner_of(state).run_process(1, 1)
     assert state.current is not None
     assert QUICK in state.left(1)
     state.note(state.plan)

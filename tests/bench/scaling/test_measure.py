@@ -9,6 +9,7 @@ import pytest
 from workers import reasons, torchrun
 
 from bench.cli.main import main
+from bench.machine.cores import usable
 from bench.scaling import measure
 from bench.scaling.records import ScalingRun
 
@@ -44,8 +45,10 @@ def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
     chosen = (f"--kernel-file={kernel_file}", "--kernel=matmul,half", "--weak", "--features=6")
-    done = scale(tmp_path, *chosen)
+    threads = min(2, usable()[1])  # of each worker: torchrun itself would give it one
+    done = scale(tmp_path, *chosen, f"--threads={threads}")
     assert done.returncode == 0, done.stderr[-2000:]
+    assert [one.threads for one in ScalingRun.latest(tmp_path)[0].ranks] == [threads] * 2
     assert done.stdout.split() == [str(path) for path in tmp_path.rglob("*.json")]
     (run,) = ScalingRun.latest(tmp_path)
     assert (run.mode, run.world, run.settings["complete"]) == ("weak", 2, True)

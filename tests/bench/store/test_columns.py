@@ -1,10 +1,11 @@
 """The columns of a run: what follows from their one list."""
 
 import pytest
+from column_tables import column_tables
 from paths import ROOT
 
 from bench.store import columns
-from bench.store.columns import FRAME, documentation, reduce_samples
+from bench.store.columns import FRAME, reduce_samples
 
 
 def test_no_column_is_declared_twice() -> None:
@@ -30,5 +31,5 @@ def test_samples_become_one_value_as_their_column_says() -> None:
 def test_the_documentation_lists_the_columns() -> None:
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     shown = text.split("<!-- columns -->\n")[1].split("\n<!-- /columns -->")[0]
-    renew = "python -c 'from bench.store.columns import documentation; print(documentation())'"
-    assert shown == documentation(), f"put the output of {renew} between the markers"
+    renew = "`PYTHONPATH=. python tests/helpers/column_tables.py`"
+    assert shown == column_tables(), f"put the output of {renew} between the markers"
