@@ -23,6 +23,7 @@ from ..measure.timing import TimedBatch
 from ..run.process import Event, WorkerProcess
 
 BASE, HEAD = "base", "head"
+CONTROL = "control"  # another copy of the base
 WORKER = f"{__package__}.worker"
 CASE_TIMEOUT_S = 60.0  # of one case in one block
 KernelTables = dict[str, dict[str, str]]  # by version: the operation of each kernel by its name
@@ -46,10 +47,10 @@ class KernelCase:
 class Spec:
     """What a process is to do, as JSON on its standard input."""
 
-    folders: Mapping[str, str]  # of the versions to load, by `base` or `head`
+    folders: Mapping[str, str]  # of the versions to load, by `base`, `head` or `control`
     cases: Sequence[KernelCase]  # in their order
     seed: int = 0  # of the inputs and of the order of slices
-    control: str | None = None  # the case whose base is also timed against itself
+    control: str | None = None  # the case whose base is also timed against a copy of it
     threads: int | None = None  # that the process has; None for those of the environment
 
 
@@ -65,7 +66,7 @@ class Worker(WorkerProcess):
 
     kernels: KernelTables  # of the versions that it has loaded
     case: str | None = None  # that it is at
-    about_s, calls = 0.0, 0  # of its call
+    about_s, calls, first_call_s = 0.0, 0, 0.0  # of its call
 
     def read(self) -> Event | None:
         """Return the next event; None after a good end.
@@ -91,7 +92,7 @@ class Worker(WorkerProcess):
         """Wait until it stands before its next case; raises as `read`, or a CrashError."""
         for event in self.events():
             if event["event"] == "ready":
-                self.about_s, self.calls = event["about_s"], event["calls"]
+                self.about_s, self.calls, self.first_call_s = event["of_call"]
                 return
         raise CrashError("it ended early")
 
@@ -132,13 +133,16 @@ def run_block(spec: Spec, *module: str, python: str | None = None) -> tuple[Kern
                 found[str(worker.case)] = {"crashed": str(error)}
 
 
-def interleave_processes(spec: Spec, pythons: Mapping[str, str]) -> Found:
-    """Measure in processes of each version's Python, as `run_block` and `compare` do in one."""
+def measure_block(spec: Spec, pythons: Mapping[str, str]) -> Found:
+    """Time the versions in turns, in one process or, where they are given, in each one's Python."""
+    if not pythons:
+        return run_block(spec, WORKER, "compare")[1]
 
     def serving(name: str, *cases: KernelCase) -> AbstractContextManager[Worker]:
         own = replace(spec, folders={name: spec.folders[name]}, cases=cases)
         # Each also waits for the two others, to start or to get ready.
-        return started(own, WORKER, "serve", python=pythons[name], timeout_s=3 * CASE_TIMEOUT_S)
+        python = pythons.get(name, pythons[BASE])
+        return started(own, WORKER, "serve", python=python, timeout_s=3 * CASE_TIMEOUT_S)
 
     found: Found = {}
     while left := [one for one in spec.cases if one.name not in found]:
@@ -147,9 +151,10 @@ def interleave_processes(spec: Spec, pythons: Mapping[str, str]) -> Found:
                 for one in left:
                     base.get_ready()
                     head.get_ready()
-                    event = ratio_event(interleave(head, base, seed=spec.seed))
+                    first_s = {BASE: base.first_call_s, HEAD: head.first_call_s}
+                    event = ratio_event(interleave(head, base, seed=spec.seed), first_s)
                     if one.name == spec.control:
-                        with serving(BASE, one) as again:
+                        with serving(CONTROL, one) as again:
                             again.get_ready()
                             event["control"] = interleave(again, base, seed=spec.seed).log_ratio
                     base.ask({"do": "next"})
@@ -160,6 +165,7 @@ def interleave_processes(spec: Spec, pythons: Mapping[str, str]) -> Found:
     return found
 
 
-def ratio_event(pair: PairedRatio) -> dict[str, Any]:
+def ratio_event(pair: PairedRatio, first_call_s: Mapping[str, float]) -> dict[str, Any]:
     """Return what a block says of the head's call against the base's."""
-    return {"log_ratio": pair.log_ratio, "head_s": pair.f_median_s, "base_s": pair.g_median_s}
+    times = {"head_s": pair.f_median_s, "base_s": pair.g_median_s, "first_call_s": first_call_s}
+    return {"log_ratio": pair.log_ratio, **times}

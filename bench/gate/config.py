@@ -30,6 +30,9 @@ class Thresholds(_Strict):
 
     threshold: Share = Field(default=0.02, description="a slow-down that is let pass")
     equivalence_margin: Share = Field(default=0.05, description="a slow-down that must be found")
+    slow_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.33, description="an excess of processes with such a slow-down that must be found"
+    )
 
     @model_validator(mode="after")
     def _margin_above_threshold(self) -> Self:

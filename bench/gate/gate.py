@@ -1,6 +1,7 @@
 """Base against head: verify both, measure blocks until all cases are decided, and judge."""
 
 import random
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,9 +11,9 @@ from ..machine.environment import THREADS
 from ..measure.timing import wall_clock
 from ..plan.benchmark import planned, predict
 from ..plan.selection import Selection
-from .blocks import BASE, HEAD, WORKER, Found, KernelCase, Spec, interleave_processes, run_block
+from .blocks import BASE, CONTROL, HEAD, WORKER, Found, KernelCase, Spec, measure_block, run_block
 from .config import GateConfig
-from .sequential import CaseState, SequentialTest, estimate, explain_timeout, is_noisy
+from .sequential import MIN_SCREENING, CaseState, SequentialTest, explain_timeout, is_noisy
 from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly, compare_work
 from .versions import Version
 
@@ -66,8 +67,10 @@ def run_gate(
     """
     start, config = wall_clock(), options.config
     show(f"verifying {counted(len(cases), 'case')}")
-    folders = {BASE: str(base.folder), HEAD: str(head.folder)}
-    spec = Spec(folders, cases, threads=options.threads)
+    again = shutil.copytree(base.folder, base.folder.with_name(CONTROL), dirs_exist_ok=True)
+    folders = {BASE: base.folder, HEAD: head.folder, CONTROL: again}
+    paths = {name: str(folder) for name, folder in folders.items()}
+    spec = Spec(paths, cases, threads=options.threads)
     # One after the other: at the same time they could need more memory than there is.
     (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
     verified = {name: (old[name], new[name]) for name in old if name in new}
@@ -87,15 +90,17 @@ def run_gate(
     own = {one.name: config.by_kernel.get(one.kernel, config.thresholds) for one in right}
     test = SequentialTest(own)
     blocks, notes = _measure_blocks(replace(spec, cases=right), test, options, start, show)
+    if not all(one.judged_by_base for one in old.values()):
+        notes.append("The base cannot judge results: the oracle of this checkout does.")
     controls = [one["control"] for block in blocks for one in block.values() if "control" in one]
-    control = estimate(controls, config.thresholds)
+    control = CaseState(config.thresholds, controls).estimate()
     if control is not None:
         notes.insert(0, f"A/A control: {control} in {counted(control.blocks, 'block')}")
     judged = []
     for one in common:
         timed = test.cases.get(one.name, CaseState(config.thresholds))
-        timing = timed.decision, estimate(timed.values, timed.thresholds)
-        exact = compare_exactly(one.case, *verified[one.name])
+        timing = timed.decision, timed.estimate()
+        exact = compare_exactly(one.case, *verified[one.name], _first_call(one.name, blocks))
         allowed = one.kernel in config.allow_regression
         crash = next(reversed(_crashes(blocks, one.name)), None)
         work = compare_work(*verified[one.name])
@@ -114,7 +119,8 @@ def run_gate(
 
 def _verify(name: str, spec: Spec, options: Options) -> tuple[dict[str, str], dict[str, Verified]]:
     """Return the operations of a version's kernels, and what its verification found by case."""
-    own, python = replace(spec, folders={name: spec.folders[name]}), options.pythons.get(name)
+    folders = {each: spec.folders[each] for each in (BASE, name)}
+    own, python = replace(spec, folders=folders), options.pythons.get(name)
     kernels, found = run_block(own, WORKER, "verify", python=python)
     return kernels[name], {
         case: Verified(f"crashed: {one['crashed']}") if "crashed" in one else Verified(**one)
@@ -138,16 +144,21 @@ def _measure_blocks(
             test.leave_open(names)
             return blocks, [explain_timeout(options.max_time_s, reached_s)]
         chance.shuffle(names)
-        seed, control = chance.randrange(2**31), chance.choice(names)
+        seed = 2 * chance.randrange(2**30) + len(blocks) % 2  # odd and even in turns
+        control = chance.choice(names)
         own = replace(spec, cases=[cases[name] for name in names], seed=seed, control=control)
-        if options.pythons:
-            found = interleave_processes(own, options.pythons)
-        else:
-            _, found = run_block(own, WORKER, "compare")
+        found = measure_block(own, options.pythons)
         blocks.append(found)
         test.leave_open(n for n in names if len(_crashes(blocks, n)) == MAX_CRASHES)
         test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
     return blocks, []
+
+
+def _first_call(name: str, blocks: Sequence[Found]) -> dict[str, float]:
+    """Return the seconds of each version's first call, the least of enough of its processes."""
+    found = [one["first_call_s"] for block in blocks if "log_ratio" in (one := block.get(name, {}))]
+    sides = (BASE, HEAD) if len(found) >= MIN_SCREENING else ()
+    return {side: min(seconds[side] for seconds in found) for side in sides}
 
 
 def _crashes(blocks: Sequence[Found], name: str) -> list[str]:

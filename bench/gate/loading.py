@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import mlr
 from mlr import OPERATIONS, Case, Gradient, Problem
 from mlr.registry import ENTRY_POINT_GROUP
 
@@ -29,11 +30,24 @@ class VersionKernel:
         self._bind, self._unsupported = kernel.bind, kernel.unsupported
         self.operation: str = kernel.operation
         self._assembly = getattr(kernel, "generated_assembly", lambda case: None)  # as older ones
+        self._flops = getattr(kernel, "predicted_flops", lambda case: None)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
         reason: str | None = self._unsupported(self._version.Case(*astuple(case)))
         return reason
+
+    def declared_flops(self, case: Case) -> int | None:
+        """Return the operations of a call by the kernel's formula, or None if it cannot say."""
+        flops: int | None = self._flops(self._version.Case(*astuple(case)))
+        return flops
+
+    @property
+    def oracle(self) -> ModuleType:
+        """The version itself; or the harness's own `mlr`, where it is of another make."""
+        used = mlr.check, mlr.check_on_other_inputs, Problem.share_inputs
+        known = {**vars(self._version), **vars(self._version.Problem)}
+        return self._version if all(one.__name__ in known for one in used) else mlr
 
     def assembly(self, case: Case) -> str | None:
         """Return the assembly that it generates for a case, or None if it cannot say."""

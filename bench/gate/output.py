@@ -25,8 +25,9 @@ COLOURS = {REGRESSION: "red", FAILED: "red", IMPROVEMENT: "green", INCONCLUSIVE:
 JUNIT = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
 GITHUB = {REGRESSION: "error", FAILED: "error", INCONCLUSIVE: "warning"}
 COLUMNS = (
-    *(Column("case", "name"), Column("verdict", "verdict"), Column("head ÷ base (95 %)", "ratio")),
-    *(Column("MDE", "effect"), Column("blocks", "blocks"), Column("remarks", "remarks")),
+    *(Column("case", "name"), Column("verdict", "words")),
+    *(Column("head ÷ base (95 %)", "ratio"), Column("MDE", "effect"), Column("blocks", "blocks")),
+    *(Column("slow − fast", "slow"), Column("remarks", "remarks")),
 )
 
 
@@ -35,16 +36,19 @@ class Row(NamedTuple):
 
     name: str
     verdict: str
+    words: str  # it, and the slow-down that it excludes
     remarks: str = ""
     outcome: str | None = None  # JUnit's word for it; None where nothing is wrong
     ratio: str = ""
     effect: str = ""
     blocks: str = ""
+    slow: str = ""
 
     @property
     def message(self) -> str:
         """What came out, in one line."""
-        return " ".join(filter(None, (f"{self.verdict}:", self.ratio, self.remarks)))
+        slow = self.slow and f"slow − fast processes: {self.slow};"
+        return " ".join(filter(None, (f"{self.verdict}:", self.ratio, slow, self.remarks)))
 
 
 def _rows(verdict: Verdict) -> list[Row]:
@@ -53,23 +57,27 @@ def _rows(verdict: Verdict) -> list[Row]:
     for case in sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict)):
         skipped = case.is_allowed and case.verdict == UNTIMED
         outcome = "skipped" if skipped else JUNIT.get(case.verdict)
-        row = Row(case.benchmark.name, case.verdict, "; ".join(case.remarks), outcome)
+        row = Row(case.benchmark.name, case.verdict, case.words, "; ".join(case.remarks), outcome)
         if (found := case.estimate) is not None:
             effect = found.minimum_detectable_effect
             shown = "" if effect is None else f"{effect:+.1%}"
-            row = row._replace(ratio=str(found), effect=shown, blocks=str(found.blocks))
+            slow = f"{found.slow} − {found.fast} of {found.processes}"
+            slow = f"{slow} (≤ {max(0.0, found.excess_bound):.0%})"
+            blocks = str(found.blocks)
+            row = row._replace(ratio=str(found), effect=shown, blocks=blocks, slow=slow)
         rows.append(row)
     return [
         *rows,
-        *(Row(name, FAILED, "this kernel was removed", "failure") for name in verdict.removed),
-        *(Row(name, "new", "nothing to compare it with") for name in verdict.added),
+        *(Row(n, FAILED, FAILED, "this kernel was removed", "failure") for n in verdict.removed),
+        *(Row(name, "new", "new", "nothing to compare it with") for name in verdict.added),
     ]
 
 
 def headline(verdict: Verdict) -> str:
     """Say in one line what came out, the worst first."""
-    counts = Counter(case.verdict for case in verdict.cases)
-    said = [f"{name} in {counts[name]}" for name in WORST_FIRST if counts[name]]
+    ordered = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict))
+    counts = Counter(case.words for case in ordered)
+    said = [f"{words} in {count}" for words, count in counts.items()]
     if said:
         said[0] += f" of {counted(len(verdict.cases), 'case')}"
     if verdict.removed:
@@ -120,6 +128,7 @@ def as_junit(verdict: Verdict) -> str:
     environment = Environment(loader=PackageLoader(__package__, ""), autoescape=True, **RULES)
     return environment.get_template("junit.xml.j2").render(
         rows=rows,
+        headline=headline(verdict),
         counts=Counter(row.outcome for row in rows),
         seconds=verdict.wall_s,
         line=lambda text: single_line(text, 2_000),  # XML cannot hold control characters

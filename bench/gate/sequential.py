@@ -5,6 +5,9 @@ screened; nothing fails there. What screening leaves open is confirmed on blocks
 the chance that made a case suspect cannot make it fail too. A case is a *regression* when the lower
 bound of its ratio lies above the threshold, *no regression* when the upper bound lies under the
 equivalence margin, and *inconclusive* otherwise: that nothing was found is no pass.
+
+These bounds are of the typical process: the centre does not move for code that is slower in a few
+processes only. So a case passes only if the share of such processes is bounded too.
 """
 
 import math
@@ -13,16 +16,18 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ..common.units import counted, format_time
-from ..stats.estimators import hodges_lehmann, lower_bound, p_value, upper_bound
+from ..stats.estimators import hodges_lehmann, lower_bound, p_value, share_bound, upper_bound
 from .config import Thresholds
 
 REGRESSION, NO_REGRESSION = "regression", "no regression"
 IMPROVEMENT, INCONCLUSIVE = "improvement", "inconclusive"
 
 ALPHA = 0.01  # the probability that a suite without a regression fails
-BETA = 0.02  # the probability that one look passes a case slower by the equivalence margin
-MIN_SCREENING = 6  # blocks of screening before anything is decided; five cannot bound at 2 %
-MAX_SCREENING = 12  # what is then open is confirmed
+BETA = 0.05  # the probability that a case slower by the equivalence margin passes at any look
+SLOW_ERROR = 0.1  # the probability that a bound of the share of slow processes does not hold
+# Looks of screening, where a case can pass: after how many blocks, and per cent of beta each.
+SCREENING = {6: 32, 9: 12, 12: 12}
+MIN_SCREENING, MAX_SCREENING = min(SCREENING), max(SCREENING)  # what is then open is confirmed
 
 
 class ExitStatus(IntEnum):
@@ -35,8 +40,8 @@ class ExitStatus(IntEnum):
     TOO_NOISY = 4
 
 
-# The looks at what is confirmed: after how many blocks, and the share of alpha that each may spend.
-LOOKS = ((8, 0.4), (12, 0.15), (18, 0.15), (26, 0.1), (40, 0.1), (60, 0.1))
+# Looks at what is confirmed: after how many blocks, and per cent of alpha and of beta each.
+LOOKS = ((8, 40, 16), (12, 15, 8), (18, 15, 6), (26, 10, 6), (40, 10, 4), (60, 10, 4))
 MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]  # the fewest blocks that find a regression
 
 
@@ -54,12 +59,38 @@ class CaseState:
         """The blocks that its decision rests on."""
         return self.confirmed or self.screened
 
-    def passes(self) -> str | None:
-        """Return `no regression` or `improvement` where the upper bound says so, or None."""
-        high = upper_bound(self.values, BETA)
+    def passes(self, per_cent: int) -> str | None:
+        """Return `no regression` or `improvement` where the bounds say so, at so much of beta."""
+        if self.slow_processes()[-1] > self.thresholds.slow_share:
+            return None
+        high = upper_bound(self.values, per_cent / 100 * BETA)
         if high < -math.log1p(self.thresholds.threshold):
             return IMPROVEMENT
         return NO_REGRESSION if high < math.log1p(self.thresholds.equivalence_margin) else None
+
+    def slow_processes(self) -> tuple[int, int, int, float]:
+        """Count processes slower by the margin or more, as much faster, and all; bound the excess.
+
+        The excess is the share of the slow less that of the fast, which chance makes alike; it is
+        bounded by the upper bound of the one and the lower bound of the other.
+        """
+        every = [*self.screened, *self.confirmed]
+        margin, count = math.log1p(self.thresholds.equivalence_margin), len(every)
+        slow, fast = sum(one >= margin for one in every), sum(one <= -margin for one in every)
+        bounds = (share_bound(some, count, SLOW_ERROR) for some in (slow, count - fast))
+        return slow, fast, count, sum(bounds) - 1
+
+    def estimate(self) -> "Estimate | None":
+        """Estimate its ratio from what its decision rests on; None without a block."""
+        if not self.values:
+            return None
+        centre = hodges_lehmann(self.values)
+        reach = math.log1p(self.thresholds.threshold) + centre - lower_bound(self.values, ALPHA)
+        ends = (lower_bound(self.values, 0.025), upper_bound(self.values, 0.025))
+        low, high = (math.exp(end) if math.isfinite(end) else None for end in ends)
+        effect = math.expm1(reach) if math.isfinite(reach) else None
+        shown = math.exp(centre), low, high, effect, len(self.values)
+        return Estimate(*shown, self.thresholds.equivalence_margin, *self.slow_processes())
 
     @property
     def is_suspect(self) -> bool:
@@ -92,8 +123,8 @@ class SequentialTest:
             self._confirm()
             return
         for case in self.open_cases().values():
-            if len(case.screened) >= MIN_SCREENING:
-                case.decision = case.passes()
+            if per_cent := SCREENING.get(len(case.screened)):
+                case.decision = case.passes(per_cent)
         left = list(self.open_cases().values())
         if all(case.is_suspect for case in left):
             self.suspects = left
@@ -103,19 +134,19 @@ class SequentialTest:
 
         Regressions are found by Holm's procedure over the suspects, at the look's share of alpha.
         """
-        cases, (needed, share) = list(self.open_cases().values()), self._looks[0]
+        cases, (needed, of_alpha, of_beta) = list(self.open_cases().values()), self._looks[0]
         if min((len(case.confirmed) for case in cases), default=0) < needed:
             return
         del self._looks[0]
         left = sum(case.decision != REGRESSION for case in self.suspects or ())
         chances = [p_value(one.confirmed, math.log1p(one.thresholds.threshold)) for one in cases]
         for chance, case in sorted(zip(chances, cases, strict=True), key=lambda pair: pair[0]):
-            if chance > share * ALPHA / left:
+            if chance > of_alpha / 100 * ALPHA / left:
                 break
             case.decision = REGRESSION
             left -= 1
         for case in self.open_cases().values():
-            case.decision = case.passes()
+            case.decision = case.passes(of_beta)
         if not self._looks:
             self.leave_open(self.open_cases())
 
@@ -134,23 +165,16 @@ class Estimate:
     high: float | None
     minimum_detectable_effect: float | None  # the smallest slow-down that they could have shown
     blocks: int
+    margin: float  # the slow-down that must be found
+    slow: int  # how many processes were slower by that or more
+    fast: int  # how many were as much faster
+    processes: int  # of all, also of the screening where the ratio is of the confirmation
+    excess_bound: float  # the upper bound of the share of slow ones beyond that of fast ones
 
     def __str__(self) -> str:
         """Write the ratio with its interval: `1.052 (1.041-1.063)`."""
         ends = "" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})"
         return f"{self.ratio:.3f}{ends}"
-
-
-def estimate(values: Sequence[float], thresholds: Thresholds) -> Estimate | None:
-    """Estimate a ratio from the log-ratios of some blocks; None without a block."""
-    if not values:
-        return None
-    centre = hodges_lehmann(values)
-    reach = math.log1p(thresholds.threshold) + centre - lower_bound(values, ALPHA)
-    ends = (lower_bound(values, 0.025), upper_bound(values, 0.025))
-    low, high = (math.exp(end) if math.isfinite(end) else None for end in ends)
-    effect = math.expm1(reach) if math.isfinite(reach) else None
-    return Estimate(math.exp(centre), low, high, effect, len(values))
 
 
 def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
@@ -159,7 +183,8 @@ def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
         return False
     reach = math.log1p(thresholds.threshold)
     differs = lower_bound(control, ALPHA / 2) > reach or upper_bound(control, ALPHA / 2) < -reach
-    return differs or upper_bound(control, BETA) > math.log1p(thresholds.equivalence_margin)
+    high = upper_bound(control, SCREENING[MIN_SCREENING] / 100 * BETA)
+    return differs or high > math.log1p(thresholds.equivalence_margin)
 
 
 def explain_timeout(max_time_s: float, reached_s: Sequence[float]) -> str:
@@ -171,7 +196,7 @@ def explain_timeout(max_time_s: float, reached_s: Sequence[float]) -> str:
     """
     count, verified_s = len(reached_s) - 1, reached_s[0]
     block_s = (reached_s[-1] - verified_s) / count if count else verified_s
-    first, *_, last = (MAX_SCREENING + done for done, _ in LOOKS)
+    first, *_, last = (MAX_SCREENING + done for done, *_ in LOOKS)
     enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
     return (
         f"The time limit of {max_time_s:g} s ended after {counted(count, 'block')} of about "

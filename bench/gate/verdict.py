@@ -1,48 +1,64 @@
 """What a gate found, as data: of each case what failed and what its times say, and of the whole."""
 
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
+from torch import finfo
+
 from mlr import Case
+from mlr.case import DTYPES
 
 from ..machine.devices import device_of
 from ..measure.witness import CALL_COUNTS
-from .blocks import Found, KernelCase
+from .blocks import BASE, HEAD, Found, KernelCase
 from .sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
 
 OK, STATUS = "ok", "status"
 FAILED, UNTIMED = "failed", "not timed"
 WORST_FIRST = (FAILED, REGRESSION, INCONCLUSIVE, UNTIMED, IMPROVEMENT, NO_REGRESSION)
-FLOPS = "flops"
-# What does not vary from call to call and is compared exactly, by its key in stored verdicts.
-EXACT_METRICS = {
-    "peak_bytes": "bytes at peak",
-    "leak_bytes": "bytes leaked by a call",
-    FLOPS: "operations of a call",
-}
+
+
+class ExactMetric(NamedTuple):
+    """A metric of the file `metrics.toml`, which explains its parts."""
+
+    words: str
+    factor: float = 1
+    noted: float = 1
+    roundings: int = 0
+    slack: float = 0
+    peak_share: float = 0
+    in_blocks: bool = False
+
+
+_DECLARED = tomllib.loads(Path(__file__).with_name("metrics.toml").read_text(encoding="utf-8"))
+EXACT_METRICS = {name: ExactMetric(**one) for name, one in _DECLARED.items()}
 
 
 class Verified(NamedTuple):
     """What the verification of one version found on a case."""
 
     failure: str | None = None  # begins with `wrong`, `unsupported`, `oom` or `crashed`
-    metrics: Mapping[str, int] = {}  # the exact metrics by name, where it has not failed
+    # The exact metrics by name, where it has not failed; None for what it cannot count.
+    metrics: Mapping[str, float | None] = {}
     work: Mapping[str, int] = {}  # the counts of `count_work` that could be had
+    judged_by_base: bool = True  # and not by the oracle of the harness's own `mlr`
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What is exact and differs between the versions."""
+    """What differs between the versions beside their times."""
 
     metric: str  # the name of an exact metric, or `status`
-    base: int | str
-    head: int | str
+    base: float | str
+    head: float | str
     text: str  # the difference in words
 
 
 def compare_exactly(
-    case: Case, base: Verified, head: Verified
+    case: Case, base: Verified, head: Verified, first_call_s: Mapping[str, float]
 ) -> tuple[list[Difference], list[Difference]]:
     """Return the differences that fail a case, and those that are worth a note."""
     if base.failure is not None:
@@ -51,14 +67,20 @@ def compare_exactly(
     if head.failure is not None:
         return [Difference(STATUS, OK, head.failure, head.failure)], []
     failures, changes = [], []
-    for name, words in EXACT_METRICS.items():
-        old, new = base.metrics[name], head.metrics[name]
-        difference = Difference(name, old, new, f"{words}: {new:,} instead of {old:,}")
-        # A caching allocator rounds each block up.
-        slack = 0 if name == FLOPS else device_of(case.device).block_slack_bytes
-        if new > old + slack:
+    blocks, unit = device_of(case.device).block_slack_bytes, finfo(DTYPES[case.dtype]).eps / 2
+    before = {**base.metrics, "first_call_s": first_call_s.get(BASE)}
+    after = {**head.metrics, "first_call_s": first_call_s.get(HEAD)}
+    for name, metric in EXACT_METRICS.items():
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None:
+            continue
+        texts = [f"{one:,}" if isinstance(one, int) else f"{one:.2g}" for one in (new, old)]
+        difference = Difference(name, old, new, f"{metric.words}: {' instead of '.join(texts)}")
+        slack = metric.slack + metric.peak_share * (before.get("peak_bytes") or 0)
+        slack += blocks * metric.in_blocks
+        if new > max(metric.factor * old, metric.roundings * unit) + slack:
             failures.append(difference)
-        elif new < old:
+        elif max(new, old) > metric.noted * min(new, old) + slack:
             changes.append(difference)
     return failures, changes
 
@@ -85,6 +107,13 @@ class CaseVerdict:
     def verdict(self) -> str:
         """The worst that is known of it."""
         return FAILED if self.failures and not self.is_allowed else self.timing or UNTIMED
+
+    @property
+    def words(self) -> str:
+        """Its verdict, with the slow-down that it excludes."""
+        if self.verdict != NO_REGRESSION or self.estimate is None:
+            return self.verdict
+        return f"{NO_REGRESSION} of {100 * self.estimate.margin:g} % or more (typical process)"
 
     @property
     def remarks(self) -> list[str]:

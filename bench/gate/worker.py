@@ -6,25 +6,26 @@ cannot be used, or `kernels`, what each version has; then `start` before a case 
 
 import json
 import math
-import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlr import Problem, check, check_on_other_inputs
+import mlr
+from mlr import Problem
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
+from ..machine.devices import Call, device_of
 from ..measure.memory import is_out_of_memory, measure_memory
 from ..measure.paired import LocalTarget, paired_ratio, refresher
 from ..measure.witness import count_work
-from .blocks import BASE, HEAD, SPEC, KernelCase, Spec, ratio_event
+from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, ratio_event
 from .loading import VersionKernel, load_kernels
-from .verdict import FLOPS
 
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
 Measure = Callable[[KernelCase, Kernels, Spec], dict[str, Any]]
@@ -39,44 +40,61 @@ IN_PLACE: dict[Any, Any] = {torch.ops.aten.addmm_: _product, torch.ops.aten.badd
 
 
 def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
-    """Check a kernel against the oracle, and measure what is compared exactly: a `Verified`."""
-    kernel: Any = next(iter(kernels.values()))
+    """Hold the head's kernel, or else the base's, against the base's oracle: a `Verified`."""
+    kernel: Any = kernels.get(HEAD, kernels[BASE])
+    oracle = kernels[BASE].oracle
     if (reason := kernel.unsupported(one.case)) is not None:
         return {"failure": f"unsupported: {reason}"}
     try:
-        problem = Problem(one.case)
+        problem = oracle.Problem(oracle.Case(*astuple(one.case)))
         call = kernel.bind(problem)
-        result = check(kernel, problem, call)
+        first = result = oracle.check(kernel, problem, call)
         if result.reason is None:
-            result = check_on_other_inputs(kernel, problem, call, one.case.seed + 1)
+            result = oracle.check_on_other_inputs(kernel, problem, call, one.case.seed + 1)
         if result.reason is not None:
             return {"failure": f"wrong: {result.reason}"}
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
-        memory = measure_memory(kernel, one.case)
+        found = {
+            "max_rel_error": max(first.error, result.error),
+            "flops": int(counter.get_total_flops()),
+            "declared_flops": kernel.declared_flops(one.case),
+            "python_bytes": device_of(one.case.device).python_bytes(call),
+            **measure_memory(kernel, one.case)._asdict(),
+        }
         work = count_work(call, kernel.assembly(one.case))
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
         status = "oom" if is_out_of_memory(error) else "crashed"
         return {"failure": f"{status}: {in_one_line(error)}"}
-    found = {"peak_bytes": memory.peak_bytes, "leak_bytes": memory.leak_bytes}
-    return {"metrics": found | {FLOPS: int(counter.get_total_flops())}, "work": work}
+    return {"metrics": found, "work": work, "judged_by_base": oracle is not mlr}
+
+
+def first_call(kernel: VersionKernel, problem: Problem) -> tuple[Call, float]:
+    """Bind a kernel and call it once; return the call, and the seconds that both took."""
+    own, clock = problem.share_inputs(), device_of(problem.case.device).clock
+    start = clock()
+    call = kernel.bind(own)
+    call()
+    return call, clock() - start
 
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
-    """Time the head's call against the base's; where asked, also the base's against its own."""
+    """Time the head's call against the base's; where asked, also that of a copy of the base."""
     problem = Problem(one.case)
     problem.seed = spec.seed
-    order = [BASE, HEAD]
-    random.Random(spec.seed).shuffle(order)  # whose tensors come first in memory is chance
-    calls = {name: kernels[name].bind(problem.share_inputs()) for name in order}
+    order = [BASE, HEAD, *([CONTROL] if spec.control == one.name else [])]
+    # In turns: the first has its tensors first in memory, and imports what the others then find.
+    order = order[::-1] if spec.seed % 2 else order
+    ready = {name: first_call(kernels[name], problem) for name in order}
+    calls = {name: call for name, (call, _) in ready.items()}
     refresh = refresher(problem) if one.case.operation == "gradient" else None
     options: dict[str, Any] = {"seed": spec.seed, "refresh": refresh}
-    found = ratio_event(paired_ratio(calls[HEAD], calls[BASE], one.case.device, **options))
-    if spec.control == one.name:
-        same = kernels[BASE].bind(problem.share_inputs())
-        control = paired_ratio(same, calls[BASE], one.case.device, **options)
+    pair = paired_ratio(calls[HEAD], calls[BASE], one.case.device, **options)
+    found = ratio_event(pair, {name: ready[name][1] for name in (BASE, HEAD)})
+    if CONTROL in calls:
+        control = paired_ratio(calls[CONTROL], calls[BASE], one.case.device, **options)
         found["control"] = control.log_ratio
     return found
 
@@ -86,8 +104,9 @@ def serve(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     (kernel,) = kernels.values()
     problem = Problem(one.case)
     problem.seed = spec.seed
-    ready = LocalTarget(kernel.bind(problem), one.case.device)
-    _say("ready", about_s=ready.about_s, calls=ready.calls)
+    call, first_call_s = first_call(kernel, problem)
+    ready = LocalTarget(call, one.case.device)
+    _say("ready", of_call=(ready.about_s, ready.calls, first_call_s))
     for line in sys.stdin:
         if json.loads(line)["do"] == "next":
             break

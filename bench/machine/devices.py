@@ -82,17 +82,20 @@ class Device:
         Python's tracemalloc sees NumPy and all of Python, the growth of the resident set C and
         Numba, from about 4 MiB on.
         """
-        tracemalloc.start()
-        try:
-            call()
-            traced = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        resident = _resident_growth(call) - tracked
+        traced, resident = self.python_bytes(call), _resident_growth(call) - tracked
         return max(
             traced if traced > OBJECTS_BYTES else 0,
             resident if resident > RESIDENT_BYTES + tracked // 10 else 0,
         )
+
+    def python_bytes(self, call: Call) -> int:
+        """Return the most bytes that a call holds of Python's allocators and NumPy's."""
+        tracemalloc.start()
+        try:
+            call()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
     def device_time(self, call: Call, wall_s: float) -> dict[str, float]:
         """Return the columns that a warm call's time by the device's own events has, if any."""

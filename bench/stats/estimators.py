@@ -118,6 +118,11 @@ def upper_bound(values: Sequence[float], alpha: float) -> float:
     return -lower_bound([-value for value in values], alpha)
 
 
+def share_bound(count: int, of: int, error: float) -> float:
+    """Return Clopper and Pearson's exact upper bound of a share, from `count` found among `of`."""
+    return float(special.betaincinv(count + 1, of - count, 1 - error)) if count < of else 1.0
+
+
 def p_value(values: Sequence[float], centre: float) -> float:
     """Return the exact probability of values so high if their centre were at most `centre`."""
     if not values:

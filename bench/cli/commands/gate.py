@@ -28,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("base", metavar="BASE", help="the old version: a revision, wheel or directory")
     add("head", metavar="HEAD", nargs="?", help="the new version (default: the working tree)")
     parser.epilog = (
-        "Exit status: 0 no regression; 1 regression: slower, more memory or operations, wrong, or "
-        "removed; 2 could not measure, one line says why; 3 inconclusive; 4 the machine is too "
-        "noisy. Python itself ends with 1 too where it finds no module bench: run it from the "
-        "checkout."
+        "Exit status: 0 no regression of --equivalence-margin or more in any case's typical "
+        "process; 1 regression: slower, a larger error, more memory or operations, a far longer "
+        "first call, wrong, or removed; 2 could not measure, one line says why; 3 inconclusive; 4 "
+        "the machine is too noisy. Python itself ends with 1 too where it finds no module bench: "
+        "run it from the checkout."
     )
     add_axes(add, GRID)
     parser.set_defaults(device="cpu")

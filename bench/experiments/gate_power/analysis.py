@@ -48,7 +48,7 @@ class CaseRecord(BaseModel):
     """What a trial found of one case; of each exact failure the metric, base and head."""
 
     timing: str | None
-    failures: list[tuple[str, int | str, int | str]]
+    failures: list[tuple[str, int | float | str, int | float | str]]
     log_ratios: list[float]
 
     @property

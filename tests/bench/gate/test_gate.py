@@ -20,11 +20,13 @@ import pytest
 from paths import ROOT
 from versions import commit, copy_package, forgetting_versions
 
+import mlr
 from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.gate import worker
 from bench.gate.blocks import (
     BASE,
+    CONTROL,
     HEAD,
     SPEC,
     CrashError,
@@ -32,7 +34,7 @@ from bench.gate.blocks import (
     KernelCase,
     KernelTables,
     Spec,
-    interleave_processes,
+    measure_block,
     run_block,
     started,
 )
@@ -211,18 +213,19 @@ def test_unchanged_code_takes_no_other_memory_and_does_no_other_work(tmp_path: P
 def test_two_environments_take_turns(tmp_path: Path) -> None:
     """One interpreter is two environments of the same version; a crash costs the case it is at."""
     folders = {}
-    for name, text in ((BASE, MINE), (HEAD, WORSE)):
+    for name, text in ((BASE, MINE), (HEAD, WORSE), (CONTROL, MINE)):
         folders[name] = str(copy_package(tmp_path / name))
         (tmp_path / name / "kernel-file").mkdir()
         (tmp_path / name / "kernel-file" / "mine.py").write_text(text)
     cases = [KernelCase(kernel, CASE) for kernel in ("einsum", "dying", "mine")]
     spec = Spec(folders, cases, seed=3, control=cases[0].name)
-    found = interleave_processes(spec, dict.fromkeys((BASE, HEAD), sys.executable))
+    found = measure_block(spec, dict.fromkeys((BASE, HEAD), sys.executable))
     assert list(found) == [one.name for one in cases]
     assert math.isfinite(found[cases[2].name]["log_ratio"])  # in processes after those that ended
     for value in ("log_ratio", "control"):
         assert abs(found[cases[0].name][value]) < math.log(3)
     assert found[cases[0].name]["base_s"] > 0
+    assert min(found[cases[0].name]["first_call_s"][name] for name in (BASE, HEAD)) > 0
     assert "aborted" in found[cases[1].name]["crashed"]
 
 
@@ -322,7 +325,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {BASE: {}, HEAD: {}}
 
     def run_block(spec: Spec, *_: object, **__: object) -> tuple[KernelTables, Found]:
-        (name,) = spec.folders
+        *_, name = spec.folders
         own = {one.name: one for one in spec.cases if one.kernel in found[name]}
         verified = {case: found[name][one.kernel]._asdict() for case, one in own.items()}
         return {name: dict.fromkeys(found[name], "gradient")}, verified
@@ -453,6 +456,8 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(device: str) -> None:
     class Failing:
+        oracle = mlr
+
         def unsupported(self, case: Case) -> None: ...
 
         def bind(self, problem: object) -> None:
@@ -460,20 +465,21 @@ def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(devic
 
     one = KernelCase("failing", replace(CASE, device=device))
     if device == "cpu":
-        found = worker.verify(one, {HEAD: Failing()}, Spec({}, [one]))
+        found = worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
         assert found["failure"].startswith("crashed: ")
     else:
         with pytest.raises(RuntimeError, match="illegal memory"):
-            worker.verify(one, {HEAD: Failing()}, Spec({}, [one]))
+            worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
 
 
 def test_what_is_exact_fails_by_more_than_its_slack() -> None:
     more = FINE._replace(metrics=FINE.metrics | {"peak_bytes": 2, "flops": 0})
-    failures, changes = compare_exactly(CASE, FINE, more)
+    failures, changes = compare_exactly(CASE, FINE, more, {})
     assert failures == [Difference("peak_bytes", 1, 2, "bytes at peak: 2 instead of 1")]
-    assert changes == [Difference("flops", 1, 0, "operations of a call: 0 instead of 1")]
+    words = "operations of a call in torch's matrix products: 0 instead of 1"
+    assert changes == [Difference("flops", 1, 0, words)]
     on_cuda = Case("gradient", "cuda", "float64", 40, 5, 4)
-    assert compare_exactly(on_cuda, FINE, more)[0] == []
+    assert compare_exactly(on_cuda, FINE, more, {})[0] == []
 
 
 @pytest.mark.parametrize(
@@ -489,7 +495,7 @@ def test_what_is_exact_fails_by_more_than_its_slack() -> None:
 def test_what_only_the_base_could_do_is_a_failure(
     base: Verified, head: Verified, failures: list[str], changes: list[str]
 ) -> None:
-    found = compare_exactly(CASE, base, head)
+    found = compare_exactly(CASE, base, head, {})
     assert [[one.text for one in some] for some in found] == [failures, changes]
 
 

@@ -26,9 +26,10 @@ CASES = [
     KernelCase(kernel, Case("gradient", "cpu", "float64", 100, 64, 32))
     for kernel in ("matmul", "einsum", "outer_sum", "autograd")
 ]
-SLOW = REGRESSION, Estimate(1.1, 1.08, 1.12, 0.03, 14)
-OPEN = INCONCLUSIVE, Estimate(1.01, None, None, None, 3)
-FINE = NO_REGRESSION, Estimate(1.0, 0.99, 1.01, 0.03, 6)
+SLOW = REGRESSION, Estimate(1.1, 1.08, 1.12, 0.03, 14, 0.05, 14, 0, 14, 1.0)
+OPEN = INCONCLUSIVE, Estimate(1.01, None, None, None, 3, 0.05, 1, 1, 3, 0.77)
+FINE = NO_REGRESSION, Estimate(1.0, 0.99, 1.01, 0.03, 6, 0.05, 0, 0, 6, 0.32)
+PASSED = "no regression of 5 % or more (typical process)"
 MORE = Difference("peak_bytes", 1, 2, "bytes at peak: 2 instead of 1")
 WRONG = Difference("status", "ok", "wrong: error 3", "wrong: error 3")
 
@@ -75,7 +76,7 @@ def test_the_outputs_say_what_failed_and_what_is_open(
     text = (tmp_path / "gate.md").read_text()
     assert (tmp_path / "summary.md").read_text() == f"before\n{text}"
     assert "<script>" not in text
-    lead = "### Gate: regression in 1 of 3 cases, inconclusive in 1, no regression in 1; 3 blocks"
+    lead = f"### Gate: regression in 1 of 3 cases, inconclusive in 1, {PASSED} in 1; 3 blocks"
     assert lead in text
     header = next(line for line in text.splitlines() if line.startswith("| case"))
     assert [cell.strip() for cell in header.split("|")[1:-1]] == [one.heading for one in COLUMNS]
@@ -108,7 +109,9 @@ def test_what_was_not_decided_or_not_timed_is_green_nowhere() -> None:
     ]
     suite = ElementTree.fromstring(as_junit(verdict_on(*cases)))
     said = {case.get("name"): [(one.tag, one.get("message")) for one in case] for case in suite}
-    assert said[CASES[0].name] == [("error", "inconclusive: 1.010")]
+    assert said[CASES[0].name] == [
+        ("error", "inconclusive: 1.010 slow − fast processes: 1 − 1 of 3 (≤ 77%);")
+    ]
     assert said[CASES[1].name] == [("error", "not timed: was wrong: error 3")]
     assert said[CASES[2].name] == [("skipped", "not timed: allowed: wrong: error 3")]
     assert said[CASES[3].name] == []
@@ -118,9 +121,33 @@ def test_what_was_not_decided_or_not_timed_is_green_nowhere() -> None:
 
 def test_the_headline_does_not_stutter_and_counts_in_plain_english() -> None:
     assert headline(verdict_of(OPEN, OPEN)) == "inconclusive in 2 of 2 cases; 3 blocks, 12 s"
-    assert headline(verdict_of(FINE)) == "no regression in 1 of 1 case; 3 blocks, 12 s"
+    assert headline(verdict_of(FINE)) == f"{PASSED} in 1 of 1 case; 3 blocks, 12 s"
     removed = replace(verdict_of(FINE, SLOW), removed=["matmul"])
-    said = "1 kernel removed, regression in 1 of 2 cases, no regression in 1; 3 blocks, 12 s"
+    said = f"1 kernel removed, regression in 1 of 2 cases, {PASSED} in 1; 3 blocks, 12 s"
     assert headline(removed) == said
     noisy = replace(verdict_of(SLOW), noisy=True)
     assert headline(noisy).startswith("the machine is too noisy for a verdict: regression in 1 of")
+
+
+def test_a_pass_says_everywhere_what_it_excludes_and_how_many_processes_were_slow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the margin that the case was held against, which may be its kernel's own."""
+    own = (
+        NO_REGRESSION,
+        replace(FINE[1], margin=0.075, slow=2, fast=1, processes=18, excess_bound=0.27),
+    )
+    verdict = verdict_of(FINE, own)
+    texts = PASSED, PASSED.replace("5 %", "7.5 %")
+    said = f"{texts[0]} in 1 of 2 cases, {texts[1]} in 1; 3 blocks"
+    monkeypatch.setenv("COLUMNS", "160")
+    print_verdict(verdict)
+    write_verdict(verdict, VERSION, VERSION, tmp_path)
+    shown = capsys.readouterr().out
+    for text in (shown, (tmp_path / "gate.md").read_text()):
+        assert all(
+            one in text for one in (*texts, said, "0 − 0 of 6 (≤ 32%)", "2 − 1 of 18 (≤ 27%)")
+        )
+    assert said in (tmp_path / "gate.xml").read_text()
+    (case, _) = json.loads((tmp_path / "gate.json").read_text())["cases"]
+    assert (case["verdict"], case["estimate"]["margin"]) == (NO_REGRESSION, 0.05)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from bench.gate.config import Thresholds
 from bench.gate.sequential import (
+    BETA,
     IMPROVEMENT,
     INCONCLUSIVE,
     LOOKS,
@@ -17,11 +18,12 @@ from bench.gate.sequential import (
     MIN_TO_FAIL,
     NO_REGRESSION,
     REGRESSION,
+    SCREENING,
+    CaseState,
     SequentialTest,
-    estimate,
     explain_timeout,
 )
-from bench.stats.estimators import lower_bound, p_value, upper_bound
+from bench.stats.estimators import lower_bound, p_value, share_bound, upper_bound
 
 CASES = [f"case{number}" for number in range(10)]
 
@@ -119,7 +121,7 @@ def test_when_time_is_up_the_rest_is_undecided() -> None:
     test.leave_open(test.open_cases())
     case = test.cases["a"]
     assert case.decision == INCONCLUSIVE
-    assert estimate(case.values, case.thresholds).blocks == MIN_SCREENING - 1
+    assert case.estimate().blocks == MIN_SCREENING - 1
 
 
 def blocks_of(values: Iterable[float]) -> tuple[str | None, int]:
@@ -191,8 +193,99 @@ def test_a_crash_does_not_let_a_look_spend_its_share_of_the_error_again(crashes:
 
 
 def test_an_estimate_says_what_it_could_have_seen() -> None:
-    found = estimate([0.001, -0.002, 0.0, 0.003, -0.001, 0.002, 0.0, 0.001], Thresholds())
+    values = [0.001, -0.002, 0.0, 0.003, -0.001, 0.002, 0.0, 0.001]
+    found = CaseState(Thresholds(), values).estimate()
     assert found.ratio == pytest.approx(1.0005, abs=1e-3)
     assert found.low is not None
     assert found.minimum_detectable_effect is not None
     assert 0.02 < found.minimum_detectable_effect < 0.03
+
+
+def one_case(
+    random: np.random.Generator,
+    thresholds: Thresholds,
+    ratio: float = 1.0,
+    slow_share: float = 0.0,
+    slow_ratio: float = 1.15,
+) -> CaseState:
+    """Take one case, of which some processes are slower, through its blocks."""
+    test = SequentialTest({"a": thresholds})
+    while test.open_cases():
+        slow = math.log(slow_ratio) * (random.random() < slow_share)
+        test.add({"a": math.log(ratio) + slow + random.normal(0.0, 0.02)})
+    return test.cases["a"]
+
+
+def passes(count: int, seed: int, thresholds: Thresholds, **truth: float) -> int:
+    """Count the passes of so many cases."""
+    random = np.random.default_rng(seed)
+    cases = [one_case(random, thresholds, **truth) for _ in range(count)]
+    return sum(case.decision in (NO_REGRESSION, IMPROVEMENT) for case in cases)
+
+
+def test_all_looks_together_spend_what_is_stated_and_no_more() -> None:
+    assert sum(of_alpha for _, of_alpha, _ in LOOKS) == 100
+    assert sum(SCREENING.values()) + sum(of_beta for *_, of_beta in LOOKS) == 100
+    for count, share in (*SCREENING.items(), *((count, share) for count, _, share in LOOKS)):
+        assert math.isfinite(upper_bound([0.0] * count, share / 100 * BETA)), (
+            count
+        )  # it can pass there
+
+
+def test_a_case_slower_by_the_margin_passes_as_rarely_as_is_stated() -> None:
+    """Of 200 at most 5 % on average, over all looks; more than 19 has a chance of 0.2 %."""
+    assert passes(200, 11, Thresholds(), ratio=1.05) <= 19
+
+
+@pytest.mark.parametrize(("slow_ratio", "seed"), [(1.15, 21), (1.5, 22)])
+def test_a_slow_mode_that_must_be_found_is_no_pass(slow_ratio: float, seed: int) -> None:
+    """It does not move the centre: the typical process of most such cases is not slower."""
+    third = {"slow_share": 0.36, "slow_ratio": slow_ratio}
+    assert passes(60, seed, Thresholds(), **third) <= 12  # of 6 expected
+    fifth = third | {"slow_share": 0.22}
+    assert passes(60, seed, Thresholds(slow_share=0.2), **fifth) <= 12
+
+
+def test_a_slow_mode_fails_only_by_the_evidence_that_any_slow_down_needs() -> None:
+    random = np.random.default_rng(23)
+    cases = [one_case(random, Thresholds(), slow_share=0.3) for _ in range(60)]
+    assert sum(case.decision == REGRESSION for case in cases) <= 2
+    assert sum(case.decision == INCONCLUSIVE for case in cases) >= 40
+
+
+def test_unchanged_code_passes_whose_processes_are_slow_by_chance() -> None:
+    """One process in twenty, a few of a hundred cases in each suite; and under load."""
+    chance = {"slow_share": 0.05, "slow_ratio": 1.08}
+    assert passes(100, 24, Thresholds(), **chance) >= 98
+    assert passes(60, 25, Thresholds(slow_share=0.2), **chance) >= 57
+
+
+def test_the_bound_of_a_share_is_the_exact_one() -> None:
+    for count, of in ((0, 6), (1, 12), (5, 40)):
+        bound = share_bound(count, of, 0.1)
+        assert stats.binom.cdf(count, of, bound) == pytest.approx(0.1)
+    assert share_bound(3, 3, 0.1) == share_bound(0, 0, 0.1) == 1.0
+
+
+def test_slow_processes_of_screening_and_of_confirmation_count_together() -> None:
+    case = CaseState(Thresholds(), [0.0] * 5 + [0.3], [0.0] * 6 + [0.3, 0.0489])
+    found = case.estimate()
+    assert found is not None
+    assert (found.blocks, found.slow, found.fast, found.processes) == (8, 3, 0, 14)
+    assert found.excess_bound == pytest.approx(0.417, abs=1e-3)
+
+
+def test_as_many_fast_processes_explain_slow_ones() -> None:
+    """A noisy case, as a whole training is, passes as it would by its centre alone."""
+    symmetric = CaseState(Thresholds(), [0.1, -0.1] * 6 + [0.0] * 12)
+    one_sided = CaseState(Thresholds(), [0.1] * 6 + [0.0] * 18)
+    bounds = [case.slow_processes()[-1] for case in (symmetric, one_sided)]
+    assert bounds[0] < 0.33 < bounds[1]
+    random, noisy = np.random.default_rng(26), []
+    for _ in range(30):
+        test = SequentialTest({"a": Thresholds()})
+        while test.open_cases():
+            test.add({"a": random.normal(0.0, 0.08)})
+        noisy.append(test.cases["a"].decision)
+    assert noisy.count(REGRESSION) == 0
+    assert noisy.count(INCONCLUSIVE) <= 6

@@ -86,7 +86,7 @@ def test_a_base_that_cannot_say_what_it_generates_is_compared_without(tmp_path: 
 
 
 def verdict(timing: str | None, work: Mapping[str, tuple[int, int]]) -> Verdict:
-    found = Estimate(1.1, 1.08, 1.12, 0.03, 14)
+    found = Estimate(1.1, 1.08, 1.12, 0.03, 14, 0.05, 14, 0, 14, 1.0)
     return Verdict([CaseVerdict(CASE, timing, found, work=work)], [], [], None, False, 1.0, [])
 
 
