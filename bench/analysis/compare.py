@@ -14,7 +14,8 @@ import pandas as pd
 from ..common.errors import UserError, single_line
 from ..store.runs import by_time
 from ..store.schema import Head, Run, flatten_settings
-from .frame import AUTO, SIZES
+from .between import Z, between_runs
+from .frame import AUTO, SIZES, is_flagged
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often. Threads
@@ -85,7 +86,7 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
     return speed | memory | status
 
 
-_KEYS = ["operation", "device", "dtype", "threads", "kernel"]
+_KEYS = ["operation", "device", "dtype", "threads", "bound", "kernel"]
 MAX_RUNS = 12  # of a history: the newest
 
 
@@ -99,6 +100,12 @@ class History(NamedTuple):
     points: pd.DataFrame  # the speedup of each kernel in each run, see `history_of`
 
 
+def kind_of(head: Head) -> str:
+    """Return what runs must share to be comparable: the machine, and all settings that matter."""
+    ignored = dict.fromkeys(IGNORED_SETTINGS, "")
+    return json.dumps([head.machine.slug, flatten_settings(head.settings) | ignored])
+
+
 def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     """Return the runs of each machine, grid and way of measuring that has two at least.
 
@@ -106,23 +113,26 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
     """
     found: dict[tuple[str, str], list[Path]] = {}
     for path in by_time(heads):
-        settings = flatten_settings(heads[path].settings)
-        settings |= dict.fromkeys(IGNORED_SETTINGS - {"grid"}, "")
-        found.setdefault((heads[path].machine.slug, json.dumps(settings)), []).append(path)
+        grid = str(heads[path].settings.get("grid"))
+        found.setdefault((kind_of(heads[path]), grid), []).append(path)
     return [runs[-MAX_RUNS:] for _, runs in sorted(found.items()) if len(runs) > 1]
 
 
 def history_of(frame: pd.DataFrame, grid: str) -> History | None:
     """Return what comparable runs, in order, tell; None where no kernel has two.
 
-    A point is of a run that has all cases of the kernel's newest one. Its `speedup` is the
-    geometric mean over these cases, from `low` to `high` its 95 % interval, over `cases`. `change`
-    is the quotient to the kernel's `previous` run, from `change_low` to `change_high`; NaN in its
-    first. A kernel that one run alone has is left out.
+    A point is of a run that has all cases of the kernel's newest one with the same `bound`, none of
+    them with a warning. Its `speedup` is the geometric mean over these cases, from `low` to `high`
+    its 95 % interval, over `cases`. What differs `between` runs is taken to move all of them at
+    once. `change` is the quotient to the kernel's `previous` run, from `change_low` to
+    `change_high`; NaN in its first. A kernel that one run alone has is left out.
     """
     runs = list(frame["run"].unique())
+    case = [frame[key] for key in (*_KEYS[:3], "case")]
+    frame = frame.assign(bound=frame["bound"].groupby(case).transform("last"))
     known = (frame["status"] == "ok") & frame["speedup"].gt(0) & (frame["role"] != AUTO)
-    rows = with_intervals(frame[known & (frame["kernel"] != frame["baseline"])])
+    known &= (frame["kernel"] != frame["baseline"]) & ~is_flagged(frame)
+    rows = with_intervals(frame[known])
     rows = rows.assign(
         place=rows["run"].map(runs.index),
         log=np.log(rows["speedup"]),
@@ -137,7 +147,8 @@ def history_of(frame: pd.DataFrame, grid: str) -> History | None:
     points = points[points.groupby(_KEYS)["place"].transform("size") > 1]
     if points.empty:
         return None
-    half = np.sqrt(points["square"]) / points["cases"]
+    between = points["operation"].map(between_runs(frame).set_index("operation")["between_sd"])
+    half = np.hypot(np.sqrt(points["square"]) / points["cases"], Z * between.fillna(0.0))
     each = points.assign(half=half).groupby(_KEYS)
     change, reach = each["log"].diff(), np.hypot(half, each["half"].shift())
     ends = {

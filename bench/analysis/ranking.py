@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import gmean
 
 from ..store.columns import BOUNDS
-from .frame import AUTO, FACET, PEER, SIZES, WITH_JACOBIAN, WITHOUT_JACOBIAN
+from .frame import AUTO, FACET, PEER, SIZES, WITH_JACOBIAN, WITHOUT_JACOBIAN, is_flagged
 
 
 def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,25 +72,31 @@ def with_intervals(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def fastest(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the kernel with the highest paired speedup of each slice and size.
+    """Return the kernel with the highest paired speedup of each slice and size, and what it has.
 
-    `auto` is none of them, as it is one of the others. `ties` lists the kernels whose interval
-    reaches into the winner's, see `with_intervals`.
+    `auto` is none of them, as it is one of the others, and no result with a warning is: `doubtful`
+    lists those that seem faster than the winner. `ties` lists the kernels whose interval reaches
+    into the winner's, see `with_intervals`.
     """
     keys = [*FACET, "case", *SIZES]
     measured = (frame["status"] == "ok") & (frame["role"] != AUTO)
     order = [*FACET, *SIZES, "speedup", "median_s", "kernel"]
     upwards = [key != "speedup" for key in order]
-    ranked = with_intervals(frame[measured].sort_values(order, ascending=upwards))
-    shown = ["commit", "kernel", "median_s", "q1_s", "q3_s", "baseline"]
-    shown += ["speedup", "speedup_low", "speedup_high"]
-    winners = ranked.groupby(keys, sort=False)["low"].transform("first")
-    near = ranked[(ranked["high"] >= winners) & ranked.duplicated(keys)]
-    ties = near.groupby(keys)["kernel"].agg(list).to_dict()
-    base = ranked[ranked["kernel"] == ranked["baseline"]]
-    best = ranked.drop_duplicates(keys).set_index(keys)[shown]
-    best["baseline_s"] = base.groupby(keys)["median_s"].min()
-    best["ties"] = pd.Series([ties.get(key, []) for key in best.index], best.index, dtype=object)
+    every = with_intervals(frame[measured].sort_values(order, ascending=upwards))
+    best = every[~is_flagged(every)].drop_duplicates(keys)
+    beside = every.merge(best[[*keys, "kernel", "low", "speedup"]], on=keys, suffixes=("", "_best"))
+    beside = beside[beside["kernel"] != beside["kernel_best"]]
+    doubtful, base = is_flagged(beside), every[every["kernel"] == every["baseline"]]
+    others = {
+        "ties": ~doubtful & (beside["high"] >= beside["low_best"]),
+        "doubtful": doubtful & (beside["speedup"] > beside["speedup_best"]),
+    }
+    best = best.set_index(keys).drop(columns=["status", "datetime"])
+    best["baseline_s"] = base.groupby(keys)["median_s"].min().reindex(best.index)
+    for name, chosen in others.items():
+        listed = beside[chosen].groupby(keys)["kernel"].agg(list).to_dict()
+        lists = [listed.get(key, []) for key in best.index]
+        best[name] = pd.Series(lists, best.index, dtype=object)
     return best.reset_index()
 
 
@@ -114,6 +120,8 @@ def spread(group: pd.DataFrame) -> pd.DataFrame:
 MIN_ROOFLINE_S = 20e-6  # most of a shorter time is the dispatch, whatever sets the bound
 SLOW_FIRST_CALL_S = 0.02  # nothing but a compiler takes so long to get one call ready
 _CASE = [*FACET, *SIZES, "case"]
+# An `auto` that returns the callable of the kernel that it takes.
+SAME_CALLABLE = {"auto_step": "one_pass_step"}
 RATIOS = {
     "fastest kernel ÷ torch.nn": "speedup",
     "fastest kernel ÷ fastest peer": "speedup_vs_peer",
@@ -126,32 +134,46 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     """Return, of each case: its fastest kernel, the fastest peer, `auto`, and the ratios of them.
 
     Each is the quotient of two ratios to the baseline, so above 1 where the first is faster; NaN
-    where a case has no peer or no `auto`.
+    where a case has no peer or no `auto`. A result with a warning is none of these, nor is another
+    in its place: a case has no row where the fastest kernel is doubtful. Where `auto` is the very
+    callable of the fastest kernel (of `SAME_CALLABLE` and with the same memory) the quotient is no
+    result but an A/A: `a_a` instead of `auto_vs_best`.
     """
     rows = frame[(frame["status"] == "ok") & frame["roofline_s"].notna()]
     rows = rows.assign(speedup=rows["speedup"].where(rows["kernel"] != rows["baseline"], 1.0))
     rows = rows.dropna(subset="speedup").sort_values(["speedup", "kernel"], ascending=[False, True])
     best = rows.drop_duplicates([*_CASE, "role"]).set_index(_CASE).sort_index()
-    shown = ["kernel", "speedup", "efficiency", "bound", "roofline_s"]
+    best = best[~is_flagged(best)]
+    shown = ["kernel", "speedup", "peak_bytes", "efficiency", "bound", "roofline_s"]
     table = best.loc[best["role"] == "kernel", shown]
     for role in (PEER, AUTO):
-        others = best.loc[best["role"] == role, shown[:2]]
+        others = best.loc[best["role"] == role, shown[:3]]
         table = table.join(others.add_prefix(f"{role}_"))
+    auto = table["auto_speedup"] / table["speedup"]
+    same = table["auto_kernel"].map(SAME_CALLABLE) == table["kernel"]
+    same &= table["auto_peak_bytes"] == table["peak_bytes"]
     return table.assign(
         speedup_vs_peer=table["speedup"] / table["peer_speedup"],
-        auto_vs_best=table["auto_speedup"] / table["speedup"],
+        auto_vs_best=auto.where(~same),
+        a_a=auto.where(same),
         auto_vs_peer=table["auto_speedup"] / table["peer_speedup"],
     ).reset_index()
 
 
 def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """Sum up `relative_performance`: of each of `RATIOS` its geometric mean, and the least case."""
+    """Sum up `relative_performance`: of each of `RATIOS` its geometric mean, and the least case.
+
+    Cases with another kind of bound are never in one mean: where a call's dispatch decides, ratios
+    are of overheads.
+    """
     found = [
-        {"ratio": name, "column": column, "mean": gmean(rows[column]), **_least(rows, column)}
+        {"ratio": name, "column": column, "bound": bound, "mean": gmean(rows[column]),
+         "most": rows[column].max(), **_least(rows, column)}
         for name, column in RATIOS.items()
-        if len(rows := table.dropna(subset=column))
-    ]
-    return pd.DataFrame(found, columns=["ratio", "column", "mean", *_LEAST])
+        for bound in BOUNDS
+        if len(rows := table[table["bound"] == bound].dropna(subset=column))
+    ]  # fmt: skip
+    return pd.DataFrame(found, columns=["ratio", "column", "bound", "mean", "most", *_LEAST])
 
 
 def roofline_efficiency(table: pd.DataFrame) -> pd.DataFrame:

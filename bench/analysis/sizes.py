@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from .frame import AUTO, FACET, FITTED, NO_REGIME, SIZES, UNKNOWN, longest_line
+from .frame import AUTO, FACET, FITTED, NO_REGIME, SIZES, UNKNOWN, is_flagged, longest_line
 from .ranking import with_intervals
 
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
@@ -71,10 +71,11 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     One row per crossover: `faster_below` is faster up to the measured size `last_size`,
     `faster_above` from the measured size `first_size` on; `crossover` lies between them, on the
     straight line between both leads on log axes. At both ends the intervals of the speedups are
-    apart, and at one of them one of the two is the fastest. `auto` is one of the others.
+    apart, and at one of them one of the two is the fastest. `auto` is one of the others, and what
+    has a warning is left out.
     """
     known = (frame["status"] == "ok") & frame["speedup"].notna() & (frame["role"] != AUTO)
-    rows = with_intervals(frame[known])
+    rows = with_intervals(frame[known & ~is_flagged(frame)])
     rows["best"] = rows.groupby([*FACET, *SIZES])["speedup"].transform("max")
     found = []
     for axis in SIZES:

@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow.csv import write_csv as write_arrow
 
-from ..analysis.compare import comparable_runs, history_of, require_same_settings
+from ..analysis.between import widened
+from ..analysis.compare import comparable_runs, history_of, kind_of, require_same_settings
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, writing
 from ..store.runs import load_run, runs_frame
@@ -60,8 +61,9 @@ def write_report(
             "`python -m bench run`"
         )
     require_same_settings(read)
+    frame, groups = with_history(read, history or read)
     with replaced(out, _PIECES) as new:
-        frame = keep(runs_frame(read.items()))
+        frame = keep(frame)
         stems = facet_stems(frame)
         ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
         analyses: list[RunAnalysis] = []
@@ -69,16 +71,33 @@ def write_report(
             rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
             parts = [part for _, part in rows.groupby("threads")] or [rows]
             analyses += [RunAnalysis(part, run, path.stem, stems) for part in parts]
-        _write(frame, analyses, [*others, *_histories(history or {}, read)], new, page)
+        _write(frame, analyses, [*others, *_histories(groups if history else [])], new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir()])
 
 
-def _histories(heads: Mapping[Path, Head], read: Mapping[Path, Run]) -> Iterator[Subject]:
-    for number, paths in enumerate(comparable_runs(heads), 1):
-        runs = [(path, read.get(path) or load_run(path)) for path in paths]
-        grid = str(heads[paths[-1]].settings.get("grid"))
-        if (found := history_of(runs_frame(runs), grid)) is not None:
+Group = tuple[Head, pd.DataFrame]
+
+
+def with_history(
+    read: Mapping[Path, Run], heads: Mapping[Path, Head]
+) -> tuple[pd.DataFrame, list[Group]]:
+    """Return the cases of runs, and of each grid those of all comparable runs with a head.
+
+    The intervals of the former also hold for other runs, where comparable ones tell how far.
+    """
+    groups = [
+        (heads[paths[-1]], runs_frame((path, read.get(path) or load_run(path)) for path in paths))
+        for paths in comparable_runs(heads)
+    ]
+    kinds = {kind_of(run) for run in read.values()}
+    alike = [group for head, group in groups if kind_of(head) in kinds]
+    return widened(runs_frame(read.items()), alike), groups
+
+
+def _histories(groups: Sequence[Group]) -> Iterator[Subject]:
+    for number, (head, group) in enumerate(groups, 1):
+        if (found := history_of(group, str(head.settings.get("grid")))) is not None:
             yield history_subject(number, found)
 
 

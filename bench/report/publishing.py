@@ -20,7 +20,7 @@ from ..store.files import atomic_path, swap, writing
 from ..store.runs import runs_frame
 from .figures import OTHERS, kinds
 from .markdown import image, render_blocks
-from .sections import RunAnalysis, name_of, peer_tables, source
+from .sections import RunAnalysis, measured, name_of, peer_tables
 from .subject import Subject
 
 MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
@@ -103,8 +103,8 @@ def readme_blocks(
     blocks = render_blocks(
         "readme",
         steps=_steps(frame),
-        overviews=[(source(rows), gradient_overview(rows)) for rows in with_gradients],
-        runs=[(source(rows), peer_tables(relative_performance(rows))) for rows in runs],
+        overviews=[(measured(rows), gradient_overview(rows)) for rows in with_gradients],
+        runs=[(measured(rows), peer_tables(relative_performance(rows))) for rows in runs],
     )
     for kind in kinds().values():
         if kind.readme:
@@ -145,7 +145,7 @@ def _steps(frame: pd.DataFrame) -> tuple[str, pd.DataFrame] | None:
     part = gradient and gradient._replace(operation="step", dtype="float64")
     if part is None or not (part.of(frame)["status"] == "ok").any():
         part = lead(frame, "step")
-    return part and (source(part.of(frame)), spread(fastest(part.of(frame))))
+    return part and (measured(part.of(frame)), spread(fastest(part.of(frame))))
 
 
 def _read(readme: Path, blocks: Iterable[str]) -> str:

@@ -67,7 +67,8 @@ class RunAnalysis:
             first_calls=ranking.slow_first_calls(rows),
             growth=_by_facet(growth_exponents(rows)),
             crossovers=_by_facet(crossovers(rows)),
-            contended=int(rows["contended_processes"].gt(0).sum()),
+            conditions=conditions(rows),
+            samples=[sample for one in self.run.benchmarks for sample in one.samples],
         )
         return Section(self.title, body)
 
@@ -89,7 +90,10 @@ class RunAnalysis:
             overhead=self.overhead.dropna(subset=["time_ratio"]),
             span=span,
             roofline=ranking.roofline_efficiency(calls),
-            ratios=ranking.mean_ratios(calls).set_index("column").to_dict("index"),
+            means=[
+                (operation, dict(list(ranking.mean_ratios(rows).groupby("column"))))
+                for operation, rows in calls.groupby("operation", sort=False)
+            ],
             statuses=self.missing["status"].value_counts().sort_index(),
             example=None if self.missing.empty else self.missing.iloc[int(often.argmax())],
         )
@@ -127,8 +131,21 @@ def source(frame: pd.DataFrame) -> Markdown:
     )
 
 
-def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Return where others were measured, by operation, device and threads, each with its sums."""
+def conditions(rows: pd.DataFrame) -> Markdown:
+    """Say under what conditions results hold, and what their intervals cover."""
+    return render_template("conditions", rows=rows.dropna(subset="processes"))
+
+
+def measured(rows: pd.DataFrame) -> Markdown:
+    """Say where a run's numbers come from, and under what conditions they hold."""
+    return Markdown(f"{source(rows)}. {conditions(rows)}")
+
+
+def peer_tables(relative: pd.DataFrame) -> list[tuple[str, *tuple[pd.DataFrame, ...]]]:
+    """Return where others were measured, by operation, device and threads, each with its sums.
+
+    These are the ratios, the efficiency, and the cases of an A/A.
+    """
     others = relative[relative[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
     grouped = others.groupby(["operation", "device", "threads"], sort=False)
     return [
@@ -136,6 +153,7 @@ def peer_tables(relative: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.Data
             f"{str(operation).capitalize()} on {device} with {frames.threads_of(rows)}",
             ranking.mean_ratios(rows),
             ranking.roofline_efficiency(rows),
+            rows.dropna(subset="a_a"),
         )
         for (operation, device, _), rows in grouped
     ]
@@ -152,7 +170,8 @@ def fastest_section(frame: pd.DataFrame) -> Section:
         every = f"{str(operation).capitalize()} in {dtype} with {frames.threads_of(rows)}"
         name = name_of(alone) if alone else every
         parts.append((name, rows, [*tables.FASTEST, *apart]))
-    return Section("Fastest kernel at each size", render_template("fastest", parts=parts))
+    body = render_template("fastest", parts=parts, conditions=conditions(best))
+    return Section("Fastest kernel at each size", body)
 
 
 def history_subject(number: int, history: History) -> Subject:
@@ -161,7 +180,10 @@ def history_subject(number: int, history: History) -> Subject:
         f"{safe(history.machine)}-history-{number}-{place}": list(part)
         for place, (part, _) in enumerate(history.points.groupby(PART, sort=False), 1)
     }
-    names = {stem: name_of(Facet(history.machine, "", *part)) for stem, part in parts.items()}
+    names = {
+        stem: f"{name_of(Facet(history.machine, '', *part))}, {bound}-bound"
+        for stem, (*part, bound) in parts.items()
+    }
     where = f"{single_line(history.machine)}, grid {single_line(history.grid)}"
 
     def sections(paths: Paths) -> list[Section]:

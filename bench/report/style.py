@@ -132,6 +132,9 @@ def finish(
     threads = f", {threads_of(rows)}" if "threads" in rows else ""
     text = f"{note}{where}, run {label(first['run'])}{threads}"
     figure.text(0.99, foot / 4, text, ha="right", fontsize=7.5, color=GREY)
+    if "speedup" in rows:  # of a slice of a run
+        said = "inputs in cache where they fit"
+        figure.text(0.01, foot / 4, said, fontsize=7.5, color=GREY)
 
 
 def draw_file(make: Callable[[], Figure | None], path: Path) -> bool:

@@ -88,10 +88,8 @@ def _speedup(ratio: float, low: float, high: float, kernel: str, baseline: str) 
     return units.format_ratio(ratio, low, high)
 
 
-def _status(status: str, contended: float, processes: float) -> str:
-    if not contended > 0:
-        return status
-    return f"{status}, {contended:.0f} of {processes:.0f} processes contended"
+def _status(status: str, disturbed: float) -> str:
+    return f"{status}, disturbed in {disturbed:.0f}" if disturbed > 0 else status
 
 
 def _unless_missing(status: Any, *ratio: float) -> str:
@@ -109,9 +107,10 @@ def with_quartiles(write: Callable[..., str], values: Sequence[float]) -> str:
     return write(middle, low, high)
 
 
-def _fastest(kernel: str, ties: Sequence[str]) -> str:
+def _fastest(kernel: str, ties: Sequence[str], doubtful: Sequence[str]) -> str:
     more = f" and {len(ties) - 2} more" if len(ties) > 2 else ""
-    return " ≈ ".join([kernel, *ties[:2]]) + more
+    unranked = f"; not ranked: {', '.join(doubtful)} {FLAG}" if doubtful else ""
+    return " ≈ ".join([kernel, *ties[:2]]) + more + unranked
 
 
 def _held(*values: Any) -> str:
@@ -162,8 +161,9 @@ SPEEDUP_COLD = _declared(
 EFFICIENCY = _declared(
     "efficiency", fields=("efficiency", "bound"), format=units.format_efficiency, optional=True
 )
+_HOT_AND_COLD = (TIME, SPEEDUP, _declared("cold_s", optional=True), SPEEDUP_COLD)
 _MEASURED = (
-    *(TIME, SPEEDUP, _declared("cold_s", optional=True), SPEEDUP_COLD),
+    *_HOT_AND_COLD,
     *(_declared(f"device_{cache}_s", optional=True) for cache in ("cold", "hot")),
     _declared("launch_gap_s", optional=True),
     EFFICIENCY,
@@ -177,7 +177,7 @@ RESULTS = (
         "kernel", ("kernel", "flagged"), lambda name, flagged: f"{name} {FLAG}" if flagged else name
     ),
     *_MEASURED,
-    STATUS._replace(fields=("status", "contended_processes", "processes"), format=_status),
+    STATUS._replace(fields=("status", "contended_processes"), format=_status),
 )
 # All results, on the page, and what chooses among them.
 FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, THREADS, KERNEL, STATUS)
@@ -187,11 +187,11 @@ ALL_RESULTS = (
     *(*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN),
 )
 FASTEST = (
-    *(SIZE, Column("fastest", ("kernel", "ties"), _fastest), TIME),
-    *(Column("torch.nn", "baseline_s", units.format_time), SPEEDUP),
+    *(SIZE, Column("fastest", ("kernel", "ties", "doubtful"), _fastest), TIME),
+    *(Column("torch.nn", "baseline_s", units.format_time), *_HOT_AND_COLD[1:]),
 )
 # What tells the rows of one table apart that is not the same in all.
-APART = (DEVICE, MACHINE, RUN)
+APART = (DEVICE, MACHINE, RUN, Column("processes", "processes", "{:.0f}".format))
 _JACOBIAN_TIME = ("status", "time_ratio", "time_ratio_low", "time_ratio_high")
 OVERVIEW = (
     *(DEVICE_DTYPE, *FASTEST),
@@ -216,9 +216,11 @@ _WHERE = Column(
     "where", (*SIZES, "dtype"), lambda *case: f"{units.format_case(*case[:3])}, {case[3]}"
 )
 RATIOS = (
-    *(Column("speed", "ratio"), _CASES, Column("geometric mean", "mean", units.format_ratio)),
-    *(Column("least", "least", units.format_ratio), _WHERE),
-)
+    *(Column("speed", "ratio", once=True), Column("bound by", "bound"), _CASES),
+    *(Column(name, key, units.format_ratio)
+      for name, key in (("geometric mean", "mean"), ("most", "most"), ("least", "least"))),
+    _WHERE,
+)  # fmt: skip
 EFFICIENCIES = (
     *(Column("roofline bound by", "bound"), _CASES),
     EFFICIENCY._replace(heading="median efficiency", fields=("median", "bound")),
@@ -259,5 +261,5 @@ MISSING = (
 CHANGES = (
     *(Column("commit", "commit", lambda commit: str(commit)[:10]), KERNEL, OPERATION, DEVICE_DTYPE),
     Column("speedup ÷ the run before", ("change", "change_low", "change_high"), units.format_ratio),
-    *(_CASES, Column("run before", "previous")),
+    *(Column("bound by", "bound"), _CASES, Column("run before", "previous")),
 )

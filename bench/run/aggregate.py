@@ -77,7 +77,7 @@ def summarise(
     return {
         **outcome,
         "processes": len(used),
-        "contended_processes": sum(sample["contended"] for sample in used),
+        "contended_processes": sum(sample["contended"] for sample in samples),
         **_speedup_columns("speedup", speedup or Estimate(0.0, None, None)),
         **(_speedup_columns("speedup_cold", estimate(cold, None)) if cold else {}),
         **reduce_samples(used),

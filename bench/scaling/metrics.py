@@ -99,7 +99,8 @@ def scaling_table(run: ScalingRun) -> pd.DataFrame:
     * `efficiency`: the median over rounds of single / (P · step) if strong, single / step if weak;
     * `predicted`: the efficiency at a step of T₁/P + T(P, s) if strong, T₁ + T(P, s) if weak; T₁ is
       the median of one process's time: the compute is taken to divide without loss;
-    * `ddp`, `ddp_low`, `ddp_high`: how many times as fast as DDP, with its 95 % interval.
+    * `ddp`, `ddp_low`, `ddp_high`: how many times as fast as DDP, with its 95 % interval over
+      launches; of a single launch with the quartiles over its rounds, which tell of no other.
     """
     rows = [one.model_dump() for one in run.results]
     table = pd.DataFrame(rows, columns=[*ScalingResult.model_fields])
@@ -114,15 +115,16 @@ def scaling_table(run: ScalingRun) -> pd.DataFrame:
     sizes = table["message_bytes"]
     all_reduce_s = [link.all_reduce_s(run.world, size) if link else math.nan for size in sizes]
     table["predicted"] = compute_s / (compute_s + all_reduce_s)
-    ratios = [_ddp_speedup(logs) for logs in table["ddp_log_ratios"]]
+    ratios = [_ddp_speedup(logs, run.launches) for logs in table["ddp_log_ratios"]]
     table = table.join(pd.DataFrame(ratios, columns=["ddp", "ddp_low", "ddp_high"]))
     table["work"] = table[SIZES].prod(axis=1)
     return table.sort_values(["work", *SIZES, "dtype", "step_median_s", "kernel"])  # NaN comes last
 
 
-def _ddp_speedup(logs: Sequence[float]) -> tuple[float, float, float]:
-    """Return the speedup and the ends of its interval; NaN where there are too few rounds."""
-    if not logs:
-        return math.nan, math.nan, math.nan
-    centre, low, high = (math.nan if log is None else math.exp(log) for log in estimate(logs, None))
-    return centre, low, high
+def _ddp_speedup(logs: Sequence[float], launches: int) -> Sequence[float]:
+    """Return the speedup and the ends of its interval or quartiles; NaN without any round."""
+    low, centre, high = quartiles(logs)
+    if logs and launches > 1:
+        values = [float(np.median(some)) for some in np.split(np.array(logs), launches)]
+        centre, low, high = (math.nan if log is None else log for log in estimate(values, None))
+    return [math.exp(log) for log in (centre, low, high)]

@@ -5,7 +5,8 @@ and take the same step. *Strong*: the batch stays as it is. *Weak*: each process
 own. Times are in seconds.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -84,15 +85,39 @@ class ScalingRun(StoredResult):
     ranks: list[RankInfo]
     results: list[ScalingResult]
     all_reduces: list[AllReducePoint]
+    launches: Size = 1  # how often they were started; the rounds of one follow those of another
+
+    @classmethod
+    def joined(cls, runs: Sequence[Self]) -> Self:
+        """Return launches of the same cases as one run; a case that one did not do has no times."""
+        cases = zip(*(run.results for run in runs), strict=True)
+        points = zip(*(run.all_reduces for run in runs), strict=True)
+        changed = {
+            "results": [next((one for one in some if one.status != "ok"), None) or _joined(some)
+                        for some in cases],
+            "all_reduces": list(map(_joined, points)),
+            "launches": len(runs),
+        }  # fmt: skip
+        return runs[0].model_copy(update=changed)
 
     @model_validator(mode="after")
     def _has_a_value_each_rank(self) -> Self:
         counts = {len(ranks) for one in self.results for ranks in one.compute_s}
         if {len(self.ranks), *counts} != {self.world}:
             raise ValueError("ranks and each round's compute_s need a value for each of `world`")
+        if any(len(one.step_s) % self.launches for one in self.results):
+            raise ValueError("the rounds of a case need to be as many in each of `launches`")
         return self
 
     @property
     def key(self) -> tuple[str | int, ...]:
         """Its machine, mode and world."""
         return self.machine, self.mode, self.world
+
+
+def _joined(some: Sequence[Any]) -> Any:
+    """Return a record with the lists of all of some, one after another."""
+    lists = [name for name, value in some[0] if isinstance(value, list)]
+    return some[0].model_copy(
+        update={name: [value for one in some for value in getattr(one, name)] for name in lists}
+    )

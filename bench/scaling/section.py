@@ -5,7 +5,6 @@ The figure has the parts of a step, and all-reduces by themselves. Needs no torc
 
 from collections.abc import Sequence
 from functools import partial
-from statistics import geometric_mean
 
 import numpy as np
 import pandas as pd
@@ -43,7 +42,6 @@ def scaling_section(run: ScalingRun, figure: str | None) -> str:
         rows=rows,
         columns=COLUMNS,
         vs_ddp=own.dropna(subset=["ddp"]).sort_values("ddp"),
-        mean=geometric_mean,
         link=fit_link(run),
         errors=(own["predicted"] / own["efficiency"] - 1).abs().dropna(),
         hosts=len({one.host for one in run.ranks}),
@@ -66,7 +64,7 @@ COLUMNS = (
     Column("predicted efficiency", "predicted", format_percent),
     Column("compute", "compute_max_median_s", format_time),
     Column("all-reduce", "allreduce_median_s", format_time),
-    Column("speedup vs. DDP (95 %)", ("kernel", "status", "ddp", "ddp_low", "ddp_high"), _vs_ddp),
+    Column("speedup vs. DDP", ("kernel", "status", "ddp", "ddp_low", "ddp_high"), _vs_ddp),
     OUTCOME,
 )  # fmt: skip
 

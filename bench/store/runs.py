@@ -97,6 +97,8 @@ def _numbers(benchmark: Benchmark) -> dict[str, object]:
     return {
         **{column.name: getattr(stats, column.name.removesuffix("_s")) for column in OF_STATS},
         **{column.name: getattr(extra, column.name) for column in MEASURED},
+        # Runs stored so far count only those whose sample counts.
+        "contended_processes": sum(bool(sample.contended) for sample in benchmark.samples),
         "warnings": "; ".join(extra.warnings or ()) or None,
     }
 

@@ -163,6 +163,15 @@ def doubt(
             benchmark["extra_info"] |= {"warnings": warnings, **columns}
 
 
+def disturb(run: dict[str, Any], outcome: dict[str, Any], count: int) -> None:
+    """Let something disturb the first samples of a case, of which one is taken again."""
+    for benchmark in run["benchmarks"]:
+        if benchmark["fullname"] == outcome["fullname"]:
+            samples = benchmark["samples"]
+            samples.append(samples[-1] | {"process": run["settings"]["processes"] + 1})
+            samples[:count] = [sample | {"contended": True} for sample in samples[:count]]
+
+
 def cases(run: dict[str, Any]) -> list[dict[str, Any]]:
     """Return all that a run says of its cases, twice of those that were measured."""
     return [*run["outcomes"], *(entry["extra_info"] for entry in run["benchmarks"])]

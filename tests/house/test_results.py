@@ -12,9 +12,10 @@ from reports import blank_figures, links
 from run_builder import build_run, save
 
 from bench.cli.commands.report import others
-from bench.report.build import write_report
+from bench.report.build import with_history, write_report
 from bench.report.publishing import MAX_FIGURES, update_readme
-from bench.store.runs import find_runs, load_frame, load_heads
+from bench.store.runs import find_runs, load_frame, load_heads, load_run
+from bench.store.schema import Head
 
 RESULTS = ROOT / "results"
 OTHERS = others(RESULTS)
@@ -34,8 +35,15 @@ def runs() -> list[Path]:
     return runs_named_in(ROOT / "README.md")
 
 
+def known_by(runs: list[Path]) -> dict[Path, Head]:
+    """Those that were stored when some were shown; of later ones the next report tells."""
+    heads = load_heads(find_runs(RESULTS / "runs"))
+    newest = max(heads[path].datetime for path in runs)
+    return {path: head for path, head in heads.items() if head.datetime <= newest}
+
+
 def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
-    frame = load_frame(runs)
+    frame, _ = with_history({path: load_run(path) for path in runs}, known_by(runs))
     fresh = Path(shutil.copy(ROOT / "README.md", tmp_path))
     update_readme(fresh, frame, others=OTHERS)
     assert (ROOT / "README.md").read_text("utf-8") == fresh.read_text("utf-8")
@@ -44,11 +52,7 @@ def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
 def test_the_report_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blank_figures(monkeypatch)  # which of them there are is compared, not what they show
     runs = runs_named_in(RESULTS / "REPORT.md")
-    heads = load_heads(find_runs(RESULTS / "runs"))
-    newest = max(heads[path].datetime for path in runs)
-    # A run that was measured since is shown when the next report is published.
-    history = {path: head for path, head in heads.items() if head.datetime <= newest}
-    write_report(runs, tmp_path / "new", OTHERS, history=history)
+    write_report(runs, tmp_path / "new", OTHERS, history=known_by(runs))
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
     figures = [sorted(path.name for path in (folder / "figures").iterdir())
@@ -121,3 +125,35 @@ def test_a_quick_run_shows_the_jacobians_price_and_its_limit(runs: list[Path]) -
     wide = frame[(frame["case"] == "10000x256x64") & (frame["kernel"] == "kron_einsum")]
     assert set(wide["status"]) <= {"infeasible", "ok"}
     assert wide["reason"].notna().any()
+
+
+# The last commit that changed stored files: it converted them to schema 2.
+CONVERTED = "1422dd0"
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asks git, and this is no checkout")
+def test_stored_files_are_only_ever_added() -> None:
+    known = subprocess.run(["git", "cat-file", "-e", CONVERTED], cwd=ROOT, check=False,
+                           capture_output=True)  # fmt: skip
+    if known.returncode:
+        pytest.skip(f"a shallow clone, without commit {CONVERTED}")
+    folders = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
+    since = ["git", "diff", "--name-status", "--no-renames", "--diff-filter=a", CONVERTED, "--"]
+    changed = subprocess.run([*since, *folders], cwd=ROOT, capture_output=True, text=True,
+                             check=True).stdout  # fmt: skip
+    assert changed == ""
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
+    history = [
+        "git",
+        "log",
+        "--format=",
+        "--name-only",
+        "--no-renames",
+        "--diff-filter=D",
+        CONVERTED,
+    ]
+    gone = subprocess.run([*history, "--", *folders], cwd=ROOT, capture_output=True, text=True,
+                          check=True).stdout.split()  # fmt: skip
+    unsaid = [path for path in gone if path.startswith("results/") and Path(path).stem not in text]
+    assert gone
+    assert unsaid == []

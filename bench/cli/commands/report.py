@@ -20,7 +20,7 @@ from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import analysis as gate_power
 from ...report import publishing
-from ...report.build import Keep, write_report, write_table
+from ...report.build import Keep, with_history, write_report, write_table
 from ...report.subject import Subject
 from ...report.tables import KERNEL, SIZE, Column, render
 from ...scaling import section as scaling
@@ -82,9 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     first = page if page in written else written[0]
     print(f"wrote {counted(len(written), 'file')} under {out}; open {first}")
     if readme is not None:
+        frame, _ = with_history({path: load_run(path) for path in shown}, heads)
         published = publishing.publish(out, results)
         figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
-        changed = publishing.update_readme(readme, load_frame(shown), figures, beside)
+        changed = publishing.update_readme(readme, frame, figures, beside)
         print(
             f"published {published[0]} and {counted(len(published) - 1, 'figure')}; {readme} is "
             f"{'renewed' if changed else 'as it was'}"

@@ -1,11 +1,13 @@
-"""Measure under torchrun what more workers bring."""
+"""Measure what more workers bring: start them several times over, or be one of torchrun's."""
 
 import argparse
 import os
+import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ...common.errors import UserError
 from ...common.paths import RESULTS
@@ -23,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
     mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
+    parser.add_argument("--workers", type=count, default=2, help="to start (default: 2)")
+    launches = "how many times they are started: intervals are over these (default: 5)"
+    parser.add_argument("--launches", type=count, default=5, help=launches)
     parser.add_argument("--rounds", type=count, default=30, help="of each slice (default: 30)")
     parser.add_argument("--timeout", type=duration, default=60.0, help="in a sum (default: 60s)")
     parser.add_argument("--out", type=Path, default=RESULTS / "scaling", help="where to")
@@ -30,8 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    if "RANK" not in os.environ:
+        return _launch(arguments)
     wanted = pinned_environment(os.environ, thread_counts(arguments.threads)[0])
-    if "RANK" in os.environ and wanted.items() - os.environ.items():
+    if wanted.items() - os.environ.items():
         again = [sys.executable, "-m", "bench", *sys.argv[1:]]
         os.execve(sys.executable, again, wanted)  # libraries and the allocator read it at start
 
@@ -63,4 +70,27 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"rank {rank}: {error}; what was measured is stored") from error
     if path is not None:
         print(path)
+    return 0
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    """Start the workers under torchrun, several times over, and store all that they measure."""
+    from ...scaling.records import ScalingRun
+
+    if arguments.workers < 2:
+        raise UserError("scaling compares two workers or more with one; got --workers 1")
+    start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={arguments.workers}"]
+    runs: list[ScalingRun] = []
+    for number in range(1, arguments.launches + 1):
+        say(f"launch {number} of {arguments.launches}")
+        with TemporaryDirectory(prefix="mlr-scaling-") as folder:
+            command = [sys.executable, "-m", *start, "-m", "bench", *sys.argv[1:], "--out", folder]
+            failed = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+            # What a launch that failed has of some cases is kept where there is nothing else.
+            runs += [] if failed and runs else ScalingRun.latest(Path(folder))
+        if runs:
+            path = ScalingRun.joined(runs).store(arguments.out, runs[0].mode)
+        if failed:
+            return 2
+    print(path)
     return 0

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...analysis.frame import SIZES, longest_line
+from ...analysis.frame import PEER, SIZES, longest_line
 from ...common.units import format_bytes, format_error, format_tick
 from .. import style
 from ..tables import LETTERS
@@ -106,7 +106,10 @@ def _apart(values: list[int]) -> list[int]:
     ),
 )
 def draw_time(view: View) -> Figure:
-    """Draw the median with a bar from q1 to q3; a case without a time is a mark at the top."""
+    """Draw the median with a bar from q1 to q3; a case without a time is a mark at the top.
+
+    Hollow beside it is the time with inputs from memory, where it was measured.
+    """
     chart = Chart(view, "time of one call: median, q1–q3", format_tick)
     ok = view.rows["status"] == "ok"
     for axes, (axis, rows) in chart:
@@ -115,6 +118,8 @@ def draw_time(view: View) -> Figure:
     for axes, look, sizes, rows in chart.lines(ok):
         look.draw(axes, sizes, rows["median_s"], line=True)
         axes.vlines(sizes, rows["q1_s"], rows["q3_s"], color=look.colour, linewidth=1.2)
+    for axes, look, sizes, rows in chart.lines(ok & view.rows["cold_s"].notna()):
+        look.draw(axes, sizes, rows["cold_s"], hollow=True)
     failed = sorted(set(chart.shown["kernel"][chart.shown["status"] != "ok"]))
     step = min(0.05, 0.38 / max(len(failed), 1))  # of the height, for each kernel that failed
     for axes, look, sizes, rows in chart.lines(~ok):
@@ -125,6 +130,9 @@ def draw_time(view: View) -> Figure:
                 marker=style.FAILED[status][0], markersize=7, markeredgewidth=1.8, clip_on=False,
             )  # fmt: skip
     notes = []
+    if chart.shown["cold_s"].notna().any():
+        notes += [style.entry("inputs in cache where they fit", "o"),
+                  style.entry("inputs from memory", "o", hollow=True)]  # fmt: skip
     if chart.shown["roofline_s"].notna().any():
         notes.append(style.entry("roofline bound", line=":"))
     for status, (marker, words) in style.FAILED.items():
@@ -140,12 +148,17 @@ def draw_time(view: View) -> Figure:
     slots=(Slot("memory-gradient", 7, "gradient"),),
 )
 def draw_memory(view: View) -> Figure:
-    """Draw what was measured, and hollow what was predicted for a case that was not."""
+    """Draw what was measured, and hollow what was predicted for a case that was not.
+
+    A point is what torch allocated and nothing else: peers, and what took memory elsewhere, have
+    none.
+    """
     write = partial(format_tick, write=format_bytes)
     chart = Chart(view, "peak memory of one call beyond its inputs", write, base=32)
     for axes, look, sizes, rows in chart.lines(view.rows["kernel"].notna()):
         measured, theory = rows["peak_bytes"], rows["predicted_peak_bytes"]
-        known, predicted = measured > 0, theory > 0
+        counted = ~rows["untracked_bytes"].gt(0) & (rows["role"] != PEER)
+        known, predicted = (measured > 0) & counted, theory > 0
         missing = predicted & (rows["status"] != "ok")
         axes.plot(sizes[predicted], theory[predicted], color=look.colour, linestyle=look.line,
                   linewidth=look.width, alpha=0.7)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The Jacobian's overhead over n and o, and the speedup over torch.nn at each size."""
+"""The Jacobian's overhead over n and o."""
 
 import numpy as np
 import pandas as pd
@@ -44,32 +44,6 @@ def draw_jacobian(view: View) -> Figure:
     note = f"{others} more at other sizes (see the tables); " if others else ""
     question = f"What does forming the Jacobian cost at m = {overhead['batch'].iloc[0]:,}?"
     style.finish(figure, f"{question} {view.name}", view.rows, note=note)
-    return figure
-
-
-def _best(rows: pd.DataFrame) -> pd.DataFrame:
-    best = ranking.fastest(rows)
-    return best[best["speedup"].gt(0)]
-
-
-@figure("speedup", title="speedup over m, n and o", when=lambda rows: len(_best(rows)) > 1)
-def draw_speedup(view: View) -> Figure:
-    """Draw a cell for each batch size and pair of n and o."""
-    best = _best(view.rows)
-    ratios = best["speedup"]
-    names = best["kernel"].map(lambda kernel: style.label(kernel, limit=18))
-    cells = best.assign(ratio=ratios, said=ratios.map(lambda ratio: f"{digits(ratio)}×\n") + names)
-    cells["wide"] = best["in_features"] * best["out_features"]
-    order = ["wide", "in_features", "out_features"]
-    table = cells.pivot(index=order, columns="batch", values=["ratio", "said"])
-    width = float(np.clip(3.2 + 1.25 * best["batch"].nunique(), 7, 24))
-    figure = Figure(figsize=(width, 2.1 + 0.52 * len(table)))
-    axes = figure.add_subplot(title="speedup of the fastest kernel")
-    reach = max(ratios.max(), 1 / ratios.min(), 2.0)
-    _draw_cells(axes, table, LogNorm(1 / reach, reach), "PuOr")
-    axes.set_yticks(range(len(table)), [f"{n:,} → {o:,}" for _, n, o in table.index])
-    axes.set(xlabel="batch m", ylabel="features n → outputs o")
-    style.finish(figure, f"How much is there to gain over torch.nn? {view.name}", view.rows)
     return figure
 
 

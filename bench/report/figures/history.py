@@ -9,11 +9,12 @@ from ...analysis.compare import History
 from ...common.units import format_ratio
 from .. import style
 
-PART = ["operation", "device", "dtype", "threads"]  # what the figure of a history is of
+# What the figure of a history is of.
+PART = ["operation", "device", "dtype", "threads", "bound"]
 
 
 def history_figure(history: History, part: Sequence[Any]) -> Figure:
-    """Draw each run's speedup with its 95 % interval, of the values of `PART`."""
+    """Draw each run's speedup with its 95 % interval, of the cases that are alike in `PART`."""
     points, rows = (
         frame[(frame[PART] == list(part)).all(axis=1)] for frame in (history.points, history.frame)
     )
@@ -36,7 +37,7 @@ def history_figure(history: History, part: Sequence[Any]) -> Figure:
     axes.set_xticks(range(len(shown)), shown)
     axes.set_xlabel("commit and day, in the order of the runs")
     entries = style.kernel_entries(rows[rows["kernel"].isin(points["kernel"])], looks)
-    where = ", ".join(map(style.label, (*part[:3], f"grid {history.grid}")))
+    where = ", ".join(map(style.label, (*part[:3], f"{part[-1]}-bound", f"grid {history.grid}")))
     newest = rows[rows["run"] == rows["run"].iloc[-1]]
     style.finish(figure, f"Did the code change it? ({where})", newest, entries)
     return figure

@@ -27,6 +27,7 @@ def frame_of(
                     **held,
                     "role": "auto" if kernel == "auto" else "kernel",
                     "status": "ok" if speedup else "oom",
+                    **{"warnings": None, "untracked_bytes": 0.0},
                     "speedup": speedup or np.nan,
                     "speedup_low": speedup / width if known else np.nan,
                     "speedup_high": speedup * width if known else np.nan,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import SIZES, build_run, doubt, fail, frame_of, rename
+from run_builder import SIZES, build_run, disturb, doubt, fail, frame_of, rename
 
 from bench.analysis.frame import (
     facets,
@@ -234,14 +234,15 @@ def test_results_with_a_warning_are_marked_and_listed() -> None:
     planned = {outcome["kernel"]: outcome for outcome in run["outcomes"]}
     doubt(run, planned["jacrev"], ["few rounds: 3 over all processes", "it sleeps?"])
     doubt(run, planned["einsum"], [], untracked_bytes=2**20)
-    doubt(run, planned["matmul"], [], contended_processes=2, untracked_bytes=0)
+    doubt(run, planned["matmul"], [], untracked_bytes=0)
+    disturb(run, planned["matmul"], 2)
     frame = frame_of(run)
     text = cells(in_order(frame), RESULTS)
     marked = {kernel for kernel in text["kernel"] if FLAG in kernel}
     assert marked == {f"jacrev {FLAG}", f"einsum {FLAG}"}
     assert set(frame.loc[is_flagged(frame), "kernel"]) == {"jacrev", "einsum"}
     status = text.set_index("kernel")["status"]
-    assert status["matmul"] == "ok, 2 of 5 processes contended"
+    assert status["matmul"] == "ok, disturbed in 2"
     assert status["autograd"] == "ok"
     listed = cells(flagged_results(frame), FLAGGED).set_index("kernel")
     assert list(listed.index) == ["einsum", "jacrev"]

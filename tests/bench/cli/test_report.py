@@ -75,9 +75,9 @@ def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
 ) -> None:
     stored(tmp_path, "first")
     report = tmp_path / "report"
-    # Of the eight files four are figures, two more figures the page's, and two the texts.
+    # Of the seven files four are figures, one more figure the page's, and two the texts.
     for formats, files, first in (
-        ("html,md", "8 files", "report.html"),
+        ("html,md", "7 files", "report.html"),
         ("md", "5 files", "REPORT.md"),
         ("csv,md,parquet", "7 files", "REPORT.md"),
         ("parquet", "1 file", "results.parquet"),

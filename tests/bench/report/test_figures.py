@@ -16,7 +16,7 @@ from bench.analysis.ranking import jacobian_overhead, overhead_at_one_batch
 from bench.report import figures
 from bench.report.figures import View, figure, kinds
 from bench.report.figures.along_sizes import panels_of
-from bench.report.style import label, styles
+from bench.report.style import GREY, label, styles
 from bench.store.columns import STATUSES
 from bench.store.schema import Run
 
@@ -71,6 +71,47 @@ def test_memory_figure_marks_predictions_hollow(frame: pd.DataFrame) -> None:
         update={"machine": RUN.machine.model_copy(update={"memory_bytes": None})}
     )
     assert "this machine" not in words(drawn("memory", wide, unknown))
+
+
+def marks(figure: Figure, hollow: bool) -> list[float]:
+    """The values of the markers of a figure, filled or hollow."""
+    lines = [line for axes in figure.axes for line in axes.get_lines()]
+    return [
+        float(value)
+        for line in lines
+        if line.get_marker() not in ("None", "") and line.get_color() != GREY
+        and (line.get_markerfacecolor() == "white") is hollow
+        for value in np.asarray(line.get_ydata(), dtype=float)
+    ]  # fmt: skip
+
+
+def test_time_figure_shows_cold_beside_hot_and_says_where_inputs_are(frame: pd.DataFrame) -> None:
+    assert "inputs in cache where they fit" in words(drawn("time", frame))
+    assert "inputs from memory" not in words(drawn("time", frame))
+    ok = frame[frame["status"] == "ok"]
+    cold = ok.assign(cold_s=ok["median_s"] * 3)
+    figure = drawn("time", cold)
+    assert "inputs from memory" in words(figure)
+    assert marks(figure, hollow=True) == pytest.approx([3 * s for s in marks(figure, False)])
+    some = drawn("time", cold.assign(cold_s=cold["cold_s"].where(cold["kernel"] == "matmul")))
+    assert 0 < len(marks(some, hollow=True)) < len(marks(some, hollow=False))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"peak_bytes": np.nan}, {"untracked_bytes": 2.0**20}, {"role": "peer"}], ids=str
+)
+def test_what_is_not_counted_is_no_point_of_a_memory_figure(
+    changed: dict[str, object], frame: pd.DataFrame
+) -> None:
+    ok = frame[frame["status"] == "ok"].copy()
+    mine = ok["kernel"] == "matmul"
+    bytes_of = set(ok.loc[mine, "peak_bytes"]) - set(ok.loc[~mine, "peak_bytes"])
+    assert bytes_of & set(marks(drawn("memory", ok), hollow=False))
+    for name, value in changed.items():
+        ok.loc[mine, name] = value
+    figure = drawn("memory", ok)
+    assert not bytes_of & set(marks(figure, hollow=False) + marks(figure, hollow=True))
+    assert marks(figure, hollow=False)
 
 
 def test_jacobian_figure_annotates_and_hatches(frame: pd.DataFrame) -> None:
@@ -151,7 +192,3 @@ def test_every_module_declares_figures_under_names_of_their_own() -> None:
     assert declaring == modules - {"__init__", "history"}
     with pytest.raises(ValueError, match="'time' is taken"):
         figure("time", title="again")(lambda view: None)
-
-
-def test_every_case_has_a_cell_with_the_fastest(frame: pd.DataFrame) -> None:
-    assert words(drawn("speedup", frame)).count("matmul") == frame["case"].nunique()

@@ -122,7 +122,7 @@ def test_it_opens_from_a_disk_without_a_message_or_a_request(page: Path) -> None
         ):
             assert said.lower() in shown.lower(), said
         pictures = seen.page.locator("main img")
-        assert pictures.count() >= 10
+        assert pictures.count() >= 9
         wide = "image => image.decode().then(() => image.naturalWidth)"
         for picture in pictures.all():
             picture.scroll_into_view_if_needed()

@@ -5,12 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, build_run, fail, save
 
 from bench.common.errors import UserError
+from bench.common.units import format_ratio, format_time
 from bench.convergence import section as convergence
 from bench.experiments.gate_power import analysis as gate_power
 from bench.report.build import write_report
@@ -145,3 +147,32 @@ def test_the_first_table_is_of_steps_which_do_equal_work(frame: pd.DataFrame) ->
         assert re.search(r"\d (ns|µs|ms|s) +\| [\d.,]+×", row), row
     gradients = readme_blocks(frame[frame["operation"] == "gradient"])["step"]
     assert gradients == "No step is stored yet."
+
+
+def test_hot_and_cold_stand_side_by_side_once_a_run_has_both(frame: pd.DataFrame) -> None:
+    cold = frame.assign(cold_s=frame["median_s"] * 2, speedup_cold=frame["speedup"] / 2,
+                        speedup_cold_low=frame["speedup"] / 2.2,
+                        speedup_cold_high=frame["speedup"] / 1.9)  # fmt: skip
+    for name in ("step", "table"):
+        hot, both = (" ".join(readme_blocks(one)[name].split()) for one in (frame, cold))
+        assert "cold" not in hot
+        assert "| time, cold " in both
+        assert "| speedup, cold " in both
+        assert "Timed in 1 process, with inputs in the processor's caches where they fit." in hot
+        assert "where they fit (hot) and, where *cold* is said, from memory." in both
+    row = frame[(frame["operation"] == "step") & (frame["kernel"] != frame["baseline"])].iloc[0]
+    for written in (format_time(2 * row["median_s"]),
+                    format_ratio(*(row["speedup"] / np.array([2, 2.2, 1.9])))):  # fmt: skip
+        assert f"| {written} " in readme_blocks(cold)["step"]
+
+
+def test_a_caption_says_what_an_interval_covers(frame: pd.DataFrame) -> None:
+    said = readme_blocks(frame)["step"]
+    assert "cover the processes of one run: on another day a speedup may lie outside." in said
+    told = frame.assign(between_sd=0.025, between_runs=3.0, between_hours=50.0)
+    text = " ".join(readme_blocks(told)["step"].split())
+    assert "run to run: step, a standard deviation of 2.50 % in 3 runs within 50.0 hours." in text
+    single = frame.assign(speedup_low=np.nan, speedup_high=np.nan)
+    assert "timed in one process has no interval" in readme_blocks(single)["step"]
+    uneven = frame.assign(processes=np.where(frame["batch"] > 33, 2, 5))
+    assert "Timed in 2 to 5 processes," in readme_blocks(uneven)["step"]

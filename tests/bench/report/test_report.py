@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from reports import blank_figures, links, snapshot
-from run_builder import FEW_KERNELS, KERNELS, build_run, doubt, fail, save, spoil
+from run_builder import FEW_KERNELS, KERNELS, build_run, disturb, doubt, fail, save, spoil
 
 from bench.common.errors import UserError
 from bench.report.build import write_report, write_table
@@ -80,19 +80,21 @@ def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> Non
 def test_warnings_are_marked_told_and_explained(tmp_path: Path, stored: Path) -> None:
     run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, processes=5)
     doubt(run, run["outcomes"][0], [HOSTILE[:60], "few rounds: 3 over all processes"])
-    doubt(run, run["outcomes"][1], [], untracked_bytes=2**20, contended_processes=2)
+    doubt(run, run["outcomes"][1], [], untracked_bytes=2**20)
+    disturb(run, run["outcomes"][1], 2)
     text = reported(tmp_path / "out", save(run, tmp_path / "a.json"))
     section = text.split("### Warnings")[1].split("\n###")[0]
-    for said in ("few rounds: 3 over all processes", "2 of 6 measured", "1.00 MiB", "1 case has"):
+    for said in ("few rounds: 3 over all processes", "2 of 6 measured", "1.00 MiB",
+                 "2 of 31 samples disturbed, 1 taken again"):  # fmt: skip
         assert said in section
     assert "<script>" not in text
     assert "| autograd †" in text
     assert "† This result has a warning: see *Warnings*." in text
     assert "2 of 6 measured cases have a warning; for example autograd" in text
-    assert "ok, 2 of 5 processes contended" in text
+    assert re.search(r"\| ok, disturbed in 2 +\|", text)
     old = reported(tmp_path / "old", stored)
     assert "### Warnings" not in old
-    assert "processes contended" not in old
+    assert "disturbed in" not in old
     assert "This result has a warning" not in old
 
 
@@ -337,3 +339,21 @@ def test_runs_of_one_machine_that_differ_in_a_setting_are_not_summed_up(tmp_path
     assert not (tmp_path / "out").exists()
     runs[1]["machine"]["slug"] = "other"
     write_report([paths[0], save(runs[1], tmp_path / "c.json")], tmp_path / "out")
+
+
+@pytest.mark.usefixtures("quick")
+def test_how_many_processes_a_grid_had_stands_where_they_differ(tmp_path: Path) -> None:
+    paths = []
+    for name, processes in (("a", 5), ("b", 3), ("c", 5)):
+        run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, processes=processes)
+        run["settings"]["grid"] = name
+        paths.append(save(run, tmp_path / f"{name}.json"))
+    text = reported(tmp_path / "out", *paths).split("## Fastest kernel")[1]
+    section, *each = re.split(r"\n## ", text)
+    rows = [line for line in section.splitlines() if "→" in line]
+    assert rows[0].endswith("| processes   |")
+    assert [row.split("|")[-2].strip() for row in rows[1:4]] == ["5", "3", "5"]
+    assert "Timed in 3 to 5 processes," in section
+    assert [one.count("Timed in 3 processes,") for one in each[1:4]] == [0, 1, 0]
+    same = reported(tmp_path / "same", paths[0], paths[2]).split("## Fastest kernel")[1]
+    assert "| processes " not in same.split("\n## ")[0]

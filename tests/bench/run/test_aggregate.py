@@ -95,6 +95,13 @@ def test_a_burst_of_load_in_one_process_moves_a_ratio_less_than_its_interval() -
     assert len(uncontended(hit)) == 4
 
 
+def test_what_was_disturbed_is_counted_where_it_does_not_count() -> None:
+    """Two of five samples, taken again: neither is behind the numbers, and both are told."""
+    samples = [sample(n, contended=n < 3) for n in range(1, 8)]
+    found = summarise(OUTCOME, samples, None)
+    assert (found["processes"], found["contended_processes"]) == (5, 2)
+
+
 def test_where_all_is_contended_all_counts_and_is_said() -> None:
     samples = [sample(1, contended=True), sample(2, contended=True), sample(3)]
     assert len(uncontended(samples)) == 3

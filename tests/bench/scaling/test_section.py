@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from run_builder import FEW_KERNELS, build_run, save
+from scaling_runs import KNOWN, SIZES, TIMES, all_reduces, failed, result, run_of, stored
 
 from bench.common.errors import UserError
 from bench.report.build import write_report
@@ -23,70 +23,6 @@ from bench.scaling.metrics import (
 )
 from bench.scaling.records import ScalingResult, ScalingRun
 from bench.scaling.section import COLUMNS, scaling_figure, scaling_section, subject
-
-KNOWN = LinkModel(11e-6, 1 / 2.5e9)
-SIZES = tuple(64 * 4**power for power in range(9))
-CASES = ((10_000, 6, 3), (100_000, 64, 16))
-TIMES = ("step_s", "single_process_s", "compute_s", "compute_max_s", "allreduce_s",
-         "ddp_log_ratios")  # fmt: skip
-
-
-def all_reduces(link: LinkModel = KNOWN, world: int = 4, noise: float = 0.0) -> list[Any]:
-    """All-reduces of a link in five rounds, off by up to `noise`."""
-    order = random.Random(0)
-    return [
-        {"bytes": size, "seconds": [link.all_reduce_s(world, size)
-                                    * math.exp(noise * order.uniform(-1, 1)) for _ in range(5)]}
-        for size in SIZES
-    ]  # fmt: skip
-
-
-def result(kernel: str, case: tuple[int, int, int] = CASES[0], **changed: Any) -> dict[str, Any]:
-    """One kernel over four ranks in three rounds, whose link is `KNOWN`; some kernels are faster.
-
-    A single process takes four times what the slowest of the ranks computes.
-    """
-    m, n, o = case
-    faster = {"one_pass": 0.5, "ddp": 1.6, "statistics": 0.4}.get(kernel, 1.0)
-    message = 8 * (n * o + o + 1)
-    compute = [1e-9 * faster * m * n * o / 4 * drift for drift in (1.0, 1.1, 0.9)]
-    sent = KNOWN.all_reduce_s(4, message)
-    found = {
-        "kernel": kernel, "dtype": "float64", "batch": m, "in_features": n, "out_features": o,
-        "max_rel_error": 1e-16, "message_bytes": message,
-        "step_s": [one + sent for one in compute],
-        "single_process_s": [4 * one for one in compute],
-        "compute_s": [[one, one / 1.25, one / 1.1, one / 1.2] for one in compute],
-        "compute_max_s": compute,
-        "allreduce_s": [sent] * 3,
-        "ddp_log_ratios": [math.log(1.6 / faster) + shift for shift in (-0.1, 0.0, 0.1)],
-    }  # fmt: skip
-    if kernel == "ddp":
-        found |= {name: [] for name in TIMES[2:]}
-    return found | changed
-
-
-def failed(kernel: str, status: str = "wrong", **changed: Any) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"status": status, "reason": "it is off", "max_rel_error": None}
-    return result(kernel) | nothing | {name: [] for name in TIMES} | changed
-
-
-def stored(**changed: Any) -> dict[str, Any]:
-    """A run of four processes."""
-    ranks = [{"rank": rank, "machine": "here", "host": "h", "cores": 4, "threads": 1}
-             for rank in range(4)]  # fmt: skip
-    kernels = ("matmul", "one_pass", "ddp", "statistics")
-    return {
-        "schema": 2, "datetime": "2026-11-24T05:00:00+00:00", "machine": "here",
-        "commit_info": {"id": "0123456789abcdef", "dirty": False}, "mode": "strong", "world": 4,
-        "settings": {"rounds": 3}, "packages": {}, "ranks": ranks,
-        "results": [*(result(name, case) for case in CASES for name in kernels), failed("mutant")],
-        "all_reduces": all_reduces(),
-    } | changed  # fmt: skip
-
-
-def run_of(**changed: Any) -> ScalingRun:
-    return ScalingRun.model_validate(stored(**changed))
 
 
 def section(run: ScalingRun) -> str:
@@ -172,16 +108,45 @@ def test_the_efficiency_is_predicted_from_the_compute_and_the_link() -> None:
     assert weak.to_list() == [pytest.approx(alone / (alone + sent))]
 
 
-def test_the_speedup_to_ddp_has_an_interval_over_rounds() -> None:
-    three = [result("matmul", ddp_log_ratios=[0.2, 0.4, 0.6]), result("ddp")]
-    found = scaling_table(run_of(results=three)).set_index("kernel")[["ddp", "ddp_low", "ddp_high"]]
+def test_the_speedup_to_ddp_has_an_interval_over_launches() -> None:
+    """Not over rounds: those of a launch lie together, and that of a launch is their median."""
+    logs = [0.1, 0.2, 0.3, 0.3, 0.4, 0.9, 0.5, 0.6, 0.7]
+    launches = [
+        run_of(results=[result("matmul", ddp_log_ratios=logs[3 * n :][:3]), result("ddp")])
+        for n in range(3)
+    ]
+    run = ScalingRun.joined(launches)
+    found = scaling_table(run).set_index("kernel")[["ddp", "ddp_low", "ddp_high"]]
     half = 4.302653 * 0.2 / math.sqrt(3) * math.sqrt(math.pi / 3)  # Student's, two degrees
     ends = np.exp([0.4, 0.4 - half, 0.4 + half])
     assert found.loc["matmul"].to_list() == pytest.approx(ends, rel=1e-5)
     assert found.loc["ddp"].isna().all()
-    single = {name: [1.0] for name in TIMES} | {"compute_s": [[1.0] * 4], "ddp_log_ratios": [0.4]}
-    run = run_of(results=[result("matmul", **single)])
-    assert cells(run)["speedup vs. DDP (95 %)"] == ["1.49×"]
+    assert "95 % interval over 3 launches of the job." in section(run).replace("\n", " ")
+    assert "3 rounds in each of 3 launches" in section(run)
+
+
+def test_of_one_launch_there_are_quartiles_and_no_interval() -> None:
+    run = run_of(results=[result("matmul", ddp_log_ratios=[0.2, 0.4, 0.6])])
+    assert cells(run)["speedup vs. DDP"] == ["1.49× (1.35–1.65)"]  # e^0.4, from e^0.3 to e^0.5
+    said = section(run).replace("\n", " ")
+    assert "launched once: in brackets are the quartiles over its rounds" in said
+    assert "95 %" not in said
+    assert "geometric mean" not in said
+
+
+def test_launches_are_joined_round_by_round_and_a_failure_of_one_is_told() -> None:
+    second = [result("matmul", step_s=[7.0, 8.0, 9.0]), failed("one_pass")]
+    first = [result("matmul"), result("one_pass")]
+    runs = [run_of(results=results) for results in (first, second)]
+    whole = ScalingRun.joined(runs)
+    assert whole.launches == 2
+    ours, other = whole.results
+    assert ours.step_s == [*first[0]["step_s"], 7.0, 8.0, 9.0]
+    assert len(ours.compute_s) == len(ours.ddp_log_ratios) == 6
+    assert (other.status, other.step_s) == ("wrong", [])
+    assert [len(point.seconds) for point in whole.all_reduces] == [10] * len(SIZES)
+    assert ScalingRun.model_validate(whole.model_dump(by_alias=True)) == whole
+    assert ScalingRun.joined(runs[:1]) == runs[0]
 
 
 def test_the_newest_of_each_machine_mode_and_world_is_read(tmp_path: Path) -> None:
@@ -211,6 +176,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "no times": {"results": [failed("matmul", status="ok")]},
     "ranks of a round": {"results": [result("matmul", compute_s=[[1.0] * 3] * 3)]},
     "ranks": {"ranks": []},
+    "launches": {"launches": 2},
     "empty sum": {"all_reduces": [{"bytes": 64, "seconds": []}]},
     "long reason": {"results": [failed("matmul", reason="x" * 1001)]},
 }
