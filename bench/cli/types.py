@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from functools import partial
 
+from ..common.units import duration as duration
+
 FORMATS = ("html", "md", "csv", "parquet")
 
 
@@ -24,14 +26,6 @@ def whole(most: int, text: str) -> int:
 
 count = partial(whole, 100)  # how many times over something is done
 size = partial(whole, 10**8)  # rows or columns
-
-
-def duration(text: str) -> float:
-    """Read a duration in seconds: `90`, `90s`, `10m`, `1.5h`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text, re.ASCII)
-    if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"takes a time such as 90s, 10m or 1h; got {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def share(text: str) -> float:

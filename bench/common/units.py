@@ -1,5 +1,7 @@
 """How the numbers of a report are written: with units, three digits, spread in brackets."""
 
+import argparse
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -111,6 +113,14 @@ def format_percent(part: float) -> str:
     '43.7 %'
     """
     return f"{digits(100 * part)} %" if np.isfinite(part) else UNKNOWN
+
+
+def duration(text: str) -> float:
+    """Read a duration in seconds: `90`, `90s`, `10m`, `1.5h`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text, re.ASCII)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"takes a time such as 90s, 10m or 1h; got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def format_efficiency(part: float, bound: str = "memory") -> str:

@@ -1,6 +1,7 @@
 """Prove the harness: try the gate on what is known, or hold whole runs against each other."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from rich.console import Console
 
 from ..common.errors import UserError
 from ..common.paths import RESULTS
+from ..common.units import duration
 from ..plan.selection import Selection, add_axes
-from .gate_power.analysis import KINDS, read_trials, to_frame, trials_section
+from .gate_power.analysis import KINDS, missing, read_trials, subject
 from .gate_power.experiment import run_trials
 from .repeatability import promises, repeat, write_proof
 
@@ -19,25 +21,36 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m bench.experiments", description=__doc__)
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     trials = experiments.add_parser("gate-power", help="how often the gate is wrong")
-    trials.add_argument("kind", choices=KINDS, metavar="KIND", help="what to try: %(choices)s")
+    kinds = "what to try: %(choices)s (default: each in turn)"
+    trials.add_argument("--kind", choices=KINDS, metavar="KIND", help=kinds)
+    trials.add_argument("--count", type=int, default=math.inf, help="at most (default: all)")
+    trials.add_argument("--max-time", type=duration, default=math.inf, help="after which to end")
+    other = "interpreter of another environment, for kinds with two"
+    trials.add_argument("--head-python", metavar="PYTHON", help=other)
     runs = experiments.add_parser("repeatability", help="whether whole runs agree")
     add_axes(runs.add_argument, "smoke")
     runs.add_argument("--processes", type=int, default=5, help="of each run (default: 5)")
+    runs.add_argument("--count", type=int, default=4, help="runs (default: 4)")
     for one in (trials, runs):
-        one.add_argument("--count", type=int, default=4, help="trials, or runs (default: 4)")
         one.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
     given = parser.parse_args()
     try:
         with Console(stderr=True).status("starting") as status:
             if given.experiment == "gate-power":
-                path = run_trials(given.kind, given.count, given.out / "gate", status.update)
+                wanted, python = [given.kind] if given.kind else KINDS, given.head_python
+                limits, folder = (given.count, given.max_time), given.out / "gate"
+                path = run_trials(wanted, *limits, python, folder, status.update)
             else:
                 axes = Selection.from_args(given, "smoke")
                 found = repeat(axes, given.count, given.processes, status.update)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     if given.experiment == "gate-power":
-        print(trials_section(to_frame(read_trials(path)), None), path, sep="\n\n")
+        stored = read_trials(path)
+        print(*(part.body for part in subject({path.stem: stored}).sections({})), sep="\n\n")
+        for (kind, mutation), number in missing(stored).items():
+            print(f"still wanted: {number} of {mutation or kind}")
+        print(path)
         return 0
     kept = promises(found)
     print(kept.to_markdown(index=False), write_proof(found, given.out), sep="\n\n")

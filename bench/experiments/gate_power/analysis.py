@@ -1,10 +1,12 @@
 """The stored trials of the gate -> error rates of its and others' rules, and what a report tells.
 
-A file has the trials of one machine, one JSON object a line. Needs no torch.
+A file has the trials of one machine, one JSON object a line. Those of one version of the suite are
+counted together, and shown apart from others'. Needs no torch.
 """
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from scipy import special
 
 from ...common.errors import UserError, single_line
+from ...common.units import counted
 from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
 from ...report.markdown import escape, markdown_table, render_template
 from ...report.style import COLOURS, GREY, label
@@ -28,20 +31,27 @@ from ...store.files import first_error
 class Kind(NamedTuple):
     """A kind of trial, as `trials.toml` explains it."""
 
+    wanted: int
     slowed: float = 0.0
     every_case: bool = False
     loaded: bool = False
-    suite: str = "usual"
+    interpreters: bool = False
+    tools: int = 0
 
 
 CONTENT = tomllib.loads(Path(__file__).with_name("trials.toml").read_text(encoding="utf-8"))
+SUITE: int = CONTENT["version"]
 KINDS = {name: Kind(**how) for name, how in CONTENT["kind"].items()}
 MUTATION = "mutation"
 SLOWED = [name for name, kind in KINDS.items() if kind.slowed]
 SLOWED_ONE = [name for name in SLOWED if not KINDS[name].every_case]
 UNCHANGED = [name for name in KINDS if name not in (*SLOWED, MUTATION)]
 LOADED = [name for name in UNCHANGED if KINDS[name].loaded]
+INTERPRETERS = [name for name in UNCHANGED if KINDS[name].interpreters]
 GATE = "this gate"
+RULES = {  # of other tools: the names of their rules, by the names in trials of suite 1
+    old: name for name, old in CONTENT["protocol"][0]["rules"].items()
+}
 
 
 class CaseRecord(BaseModel):
@@ -59,7 +69,7 @@ class CaseRecord(BaseModel):
 
 
 class Trial(BaseModel):
-    """One trial, a whole gate."""
+    """One trial, a whole gate; `suite` is the version of the suite that it is of."""
 
     kind: Literal[*KINDS]  # type: ignore[valid-type]
     at: str
@@ -69,6 +79,7 @@ class Trial(BaseModel):
     blocks: int
     control: float | None
     cases: dict[str, CaseRecord]
+    suite: int = 1
     changed: str | None = None  # the case whose head differs from its base; None for none, or all
     mutation: str | None = None  # the mistake that was put into its kernel
     baselines: dict[str, list[str]] = {}  # the cases that the rule of each other tool fails
@@ -88,11 +99,20 @@ def read_trials(path: Path) -> list[Trial]:
         raise UserError(f"trials are one JSON object a line; {path} is not: {why}") from error
 
 
+def missing(trials: Iterable[Trial]) -> dict[tuple[str, str | None], int]:
+    """Return how many trials of the present suite are wanted still, by kind and mutation."""
+    done = Counter((one.kind, one.mutation) for one in trials if one.suite == SUITE)
+    mutations = [one["name"] for one in CONTENT["mutation"]]
+    units = [(kind, name) for kind in KINDS for name in (mutations if kind == MUTATION else [None])]
+    left = {unit: KINDS[unit[0]].wanted - done[unit] for unit in units}
+    return {unit: count for unit, count in left.items() if count > 0}
+
+
 def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial, case and rule: whether the case was `changed`, and has `failed`."""
     rows = []
     for number, trial in enumerate(trials):
-        of_trial = trial.model_dump(include={"kind", "mutation", "exit_status", "wall_s"})
+        of_trial = trial.model_dump(exclude={"cases", "baselines", "changed"})
         stopped = trial.exit_status == ExitStatus.REGRESSION
         by_gate = [name for name, case in trial.cases.items() if stopped and case.found_by]
         rows += [
@@ -101,7 +121,7 @@ def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
                 **{"trial": number, "case": name, "found_by": case.found_by},
                 **{"timing": case.timing, "log_ratios": case.log_ratios},
                 "changed": KINDS[trial.kind].every_case or name == trial.changed,
-                "rule": f"pytest-benchmark {rule}" if ":" in rule else rule,
+                "rule": RULES.get(rule, rule),
                 "failed": name in failed,
             }
             for rule, failed in ({GATE: by_gate} | trial.baselines).items()
@@ -150,6 +170,7 @@ def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
             "rule": rule,
             "false alarms, unchanged": str(false_alarms(own, *UNCHANGED)),
             "of them under load": str(false_alarms(own, *LOADED)),
+            "of them with two interpreters": str(false_alarms(own, *INTERPRETERS)),
             "false alarms beside a slowed case": str(false_alarms(own, *SLOWED_ONE)),
             **{f"found, {kind}": str(power(own, kind)) for kind in SLOWED},
         }
@@ -191,32 +212,49 @@ def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
-    """Return what a report tells of the gate's trials, by machine; it shows those of the most."""
-    frames = {machine: to_frame(some) for machine, some in trials.items() if some}
-    stems = {machine: f"{safe(machine)}-gate" for machine in frames}  # of the figures
-    most = max(frames, key=lambda machine: len(trials[machine]), default=None)
-    tables = [trials_table(rows, machine) for machine, rows in frames.items()]
+    """Return what a report tells of the gate's trials, by machine and suite, the newest first.
+
+    It publishes the figure of the newest suite, of the machine with the most trials of it.
+    """
+    frames = {
+        f"{machine}, suite {suite}": to_frame([one for one in some if one.suite == suite])
+        for machine, some in trials.items()
+        for suite in sorted({one.suite for one in some}, reverse=True)
+    }
+    stems = {name: f"{safe(name)}-gate" for name in frames}  # of the figures
+    shown = max(frames, key=lambda name: [*frames[name][["suite", "trial"]].max()], default=None)
+    tables = [trials_table(rows, name) for name, rows in frames.items()]
     return Subject(
         sections=lambda paths: [
             Section(
-                f"The gate on {single_line(name)}", trials_section(rows, paths.get(stems[name]))
+                f"The gate on {single_line(name)}",
+                trials_section(rows, paths.get(stems[name]), name),
             )
             for name, rows in frames.items()
         ],
         figures={stems[name]: partial(trials_figure, rows, name) for name, rows in frames.items()},
-        published={} if most is None else {"gate": stems[most]},
+        published={} if shown is None else {"gate": stems[shown]},
         readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
     )
 
 
-def trials_table(rows: pd.DataFrame, machine: str) -> str:
-    """Return the table of a README: what each rule did, and on which machine."""
-    count = rows.loc[rows["kind"] != MUTATION, "trial"].nunique()
-    return f"{markdown_table(rates_table(rows))}\n\n{count} trials on {escape(machine)}."
+def caption(rows: pd.DataFrame, name: str) -> str:
+    """Say how many trials a table is of, from which days, and of which commits."""
+    trials = rows[rows["kind"] != MUTATION].drop_duplicates("trial").sort_values("at")
+    days = [*trials["at"].str[:10].drop_duplicates()]
+    span = " to ".join(days[:1] + days[1:][-1:])
+    commits = ", ".join(trials["commit"].dropna().str[:7].drop_duplicates()) or "unknown"
+    text = f"{counted(len(trials), 'trial')} on {name}, {span}, of commits {commits}."
+    return escape(text, 1_000)
 
 
-def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
-    """Return the report's part on the gate's trials of one machine."""
+def trials_table(rows: pd.DataFrame, name: str) -> str:
+    """Return the table of a README: what each rule did, and of which trials."""
+    return f"{markdown_table(rates_table(rows))}\n\n{caption(rows, name)}"
+
+
+def trials_section(rows: pd.DataFrame, figure: str | None, name: str) -> str:
+    """Return the report's part on the gate's trials of one machine and suite."""
     still = rows[rows["kind"].isin(UNCHANGED)].drop_duplicates("trial")
     mutations = mutations_table(rows)
     return render_template(
@@ -225,6 +263,7 @@ def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
         slowed_all=", ".join(kind for kind in SLOWED if KINDS[kind].every_case),
         figure=figure,
         rates=markdown_table(rates_table(rows)),
+        caption=caption(rows, name),
         wall_s=still["wall_s"],
         undecided=rate(still["exit_status"].isin([ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY])),
         slow_downs=slow_downs(rows),
@@ -232,25 +271,25 @@ def trials_section(rows: pd.DataFrame, figure: str | None) -> str:
     )
 
 
-def trials_figure(rows: pd.DataFrame, machine: str) -> Figure:
+def trials_figure(rows: pd.DataFrame, name: str) -> Figure:
     """Draw the share of trials that each rule fails, by the size of the slow-down."""
-    figure = Figure(figsize=(8, 4.4))
-    figure.set_layout_engine("constrained", rect=(0, 0.05, 1, 0.95))
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for number, (rule, own) in enumerate(rows.groupby("rule", sort=False)):
+    rules = rows.groupby("rule", sort=False)
+    for number, (rule, own) in enumerate(rules):
         rates = [false_alarms(own, *UNCHANGED), *(power(own, kind) for kind in SLOWED_ONE)]
         shares = pd.DataFrame(rates).query("of > 0")
         middle = shares["hits"] / shares["of"]
         axes.errorbar(
-            shares.index + (number - 2.5) * 0.13, middle,
-            yerr=[middle - shares["low"], shares["high"] - middle], label=label(str(rule)),
-            color=("black", *COLOURS)[number % 8], fmt="o", capsize=2,
+            shares.index + 0.8 * ((number + 0.5) / len(rules) - 0.5), middle,
+            yerr=[middle - shares["low"], shares["high"] - middle], label=label(str(rule), 60),
+            color=("black", *COLOURS)[number % 8], fmt="os"[number // 8 % 2], capsize=2,
         )  # fmt: skip
     axes.set_xticks(range(1 + len(SLOWED_ONE)), ["unchanged", *SLOWED_ONE])
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.set(ylim=(-0.03, 1.03), ylabel="trials that fail: 95 % interval")
+    axes.set_xlabel(label(name), loc="right", fontsize=7.5, color=GREY)
     title = "Which rule stops a slow-down of one case, and which raises false alarms?"
     figure.suptitle(title, x=0.01, ha="left")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    figure.text(0.99, 0.005, label(machine), ha="right", fontsize=7.5, color=GREY)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure

@@ -1,14 +1,16 @@
 """Trials of the gate, each a whole gate whose truth is known; `trials.toml` says of which kinds.
 
-In trials without a mistake each version is also run once the way of other tools, one process after
-the other, and judged by their rules. Trials are appended to one file as they end; more can be added
-on any day.
+In trials without a mistake the rules of other tools judge both versions too, timed in one process
+each; in some of them both are also timed by those tools' own protocols. Trials are appended to one
+file as they end, until there are as many as are wanted; more can be added on any day.
 """
 
 import inspect
+import json
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,34 +23,26 @@ from scipy import stats
 
 from mlr import OPERATIONS, Case, get_kernel
 
+from ...common.errors import UserError
 from ...common.paths import ROOT
-from ...gate.blocks import HEAD, Found, KernelCase, Spec, run_block
+from ...gate.blocks import BASE, HEAD, KernelCase, Spec, run_block
 from ...gate.gate import Options, Show, run_gate
 from ...gate.verdict import CaseVerdict
-from ...gate.versions import PACKAGE, checkout_versions
+from ...gate.versions import PACKAGE, Version, checkout_versions
 from ...machine.info import machine_slug
+from ...measure.timing import wall_clock
 from ...run.process import WorkerProcess
 from ...store.files import append_line
-from .analysis import CONTENT, KINDS, MUTATION, CaseRecord, Trial, read_trials
+from .analysis import CONTENT, KINDS, SUITE, CaseRecord, Trial, missing, read_trials
 from .worker import put_delays
 
-Rounds = Sequence[float]  # the seconds of the rounds of one process
-SUITES = {
-    name: [
-        KernelCase(kernel, Case(device="cpu", **group["case"]))
-        for group in groups
-        for kernel in group["kernels"]
-    ]
-    for name, groups in CONTENT["suite"].items()
-}
-LOAD = """
-import random, time
-chance = random.Random({seed})
-while True:
-    until = time.monotonic() + chance.uniform(0.2, 3)
-    while time.monotonic() < until: pass
-    time.sleep(chance.uniform(0.2, 3))
-"""
+Rounds = Mapping[str, Sequence[float]]  # of a version: the seconds of all rounds, by case
+CASES = [
+    KernelCase(kernel, Case(device="cpu", **group["case"]))
+    for group in CONTENT["suite"]
+    for kernel in group["kernels"]
+]
+PROTOCOLS: list[dict[str, Any]] = CONTENT["protocol"]
 
 
 class Mutation(NamedTuple):
@@ -59,44 +53,71 @@ class Mutation(NamedTuple):
     case: Case  # on which it is looked for
     old: str  # the text of the kernel that it changes
     new: str  # what stands there instead
+    file: str | None = None  # of the package, where it is not the kernel's function
 
     def put_into(self, package: Path) -> None:
-        """Change a copy of the package; a ValueError if its kernel does not hold the text once."""
-        path = package / f"{self.case.operation}s.py"
+        """Change a copy of the package; a ValueError if the text to change is not there once."""
+        path = package / (self.file or f"{self.case.operation}s.py")
         text = path.read_text(encoding="utf-8")
-        kernel = inspect.getsource(get_kernel(self.kernel).function)
-        if kernel not in text or kernel.count(self.old) != 1:
+        part = text if self.file else inspect.getsource(get_kernel(self.kernel).function)
+        if part not in text or part.count(self.old) != 1:
             raise ValueError(f"{self.kernel} in {path} must hold {self.old!r} once")
-        changed = text.replace(kernel, kernel.replace(self.old, self.new))
+        changed = text.replace(part, part.replace(self.old, self.new))
         path.write_text(changed, encoding="utf-8")
 
 
-MUTATIONS = [
-    Mutation(**one | {"case": Case(device="cpu", **one["case"])}) for one in CONTENT["mutation"]
-]
+MUTATIONS = {
+    one["name"]: Mutation(**one | {"case": Case(device="cpu", **one["case"])})
+    for one in CONTENT["mutation"]
+}
 
 
-def run_trials(kind: str, count: int, folder: Path, show: Show) -> Path:
-    """Add so many trials of one of `analysis.KINDS`, or of each mutation, and return their file."""
+def run_trials(
+    kinds: Collection[str],
+    count: float,
+    max_time_s: float,
+    python: str | None,
+    folder: Path,
+    show: Show,
+) -> Path:
+    """Add trials of some kinds that are wanted still, and return their file.
+
+    The next is always of what most of its trials are missing of. After `count` of them, or that
+    much time, no further one is begun. `python` is the head's interpreter where there are two.
+
+    Raises:
+        UserError: A kind needs two interpreters, and none is named.
+    """
+    possible = [name for name in kinds if python or not KINDS[name].interpreters]
+    if not possible:
+        raise UserError(
+            f"trials of {', '.join(kinds)} need a second interpreter; got none; give "
+            "--head-python PYTHON, that of another environment"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{machine_slug()}.jsonl"
-    for mutation in (MUTATIONS if kind == MUTATION else [None]) * count:
-        trial = run_trial(kind, len(read_trials(path)), show, mutation)
+    path, start = folder / f"{machine_slug()}.jsonl", wall_clock()
+    while count > 0 and wall_clock() - start < max_time_s:
+        earlier = read_trials(path)
+        left = {unit: n / KINDS[unit[0]].wanted for unit, n in missing(earlier).items()
+                if unit[0] in possible}  # fmt: skip
+        if not left:
+            break
+        kind, mutation = max(left, key=lambda unit: left[unit])
+        trial = run_trial(kind, earlier, python, show, MUTATIONS.get(str(mutation)))
         append_line(path, trial.model_dump_json())
+        count -= 1
     return path
 
 
-def run_trial(name: str, number: int, show: Show, mutation: Mutation | None) -> Trial:
+def run_trial(
+    name: str, earlier: Sequence[Trial], python: str | None, show: Show, mutation: Mutation | None
+) -> Trial:
     """Compare the working tree with a copy of it that is changed as the kind of trial says."""
-    kind = KINDS[name]
-    cases = SUITES[kind.suite]
+    kind, number, cases = KINDS[name], len(earlier), CASES
     changed = [random.Random(number).choice(cases)] if kind.slowed else []
-    baselines = {}
-    load = [sys.executable, "-c", LOAD.format(seed=number)]
-    with (
-        WorkerProcess(load, 3_600, reports=False) if kind.loaded else nullcontext(),
-        TemporaryDirectory() as place,
-    ):
+    baselines: dict[str, list[str]] = {}
+    load = WorkerProcess([sys.executable, "-c", CONTENT["load"]], 36_000, reports=False)
+    with load if kind.loaded else nullcontext(), TemporaryDirectory() as place:
         base, head = checkout_versions(None, None, Path(place), ROOT)
         head = head._replace(text="changed")
         if mutation is not None:
@@ -106,12 +127,21 @@ def run_trial(name: str, number: int, show: Show, mutation: Mutation | None) -> 
             changed = cases[:1]
         else:
             slowed = cases if kind.every_case else changed
-            put_delays(head.folder / PACKAGE, {case.kernel: kind.slowed for case in slowed})
-            specs = [Spec({HEAD: str(version.folder)}, cases) for version in (base, head)]
-            baselines = judge(*(run_block(spec, f"{__package__}.worker")[1] for spec in specs))
-        verdict = run_gate(cases, base, head, Options(seed=number), show)
+            shares = {case.name: kind.slowed for case in slowed}
+            put_delays(head.folder / PACKAGE, CONTENT["delays"], shares)
+            before = sum((one.kind, one.suite) == (name, SUITE) for one in earlier)
+            protocols = PROTOCOLS if before < kind.tools else PROTOCOLS[:1]
+            for protocol in protocols:
+                show(f"timing for {', '.join(protocol['rules'])}")
+                baselines |= judge(protocol["rules"], *time_versions(protocol, cases, base, head))
+        pythons = {BASE: sys.executable, HEAD: python} if python and kind.interpreters else {}
+        options = Options(seed=number, pythons=pythons)
+        verdict = run_gate(cases, base, head, options, show)
+        if kind.loaded and load.wait(0):
+            raise UserError(f"a load must last as long as its trial; {load.end().reason}")
     return Trial(
         kind=name,
+        suite=SUITE,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=get_commit_info().get("id"),
         exit_status=verdict.exit_status,
@@ -135,7 +165,7 @@ def _record(case: CaseVerdict, blocks: Sequence[Mapping[str, Any]]) -> CaseRecor
 
 
 # When the rule of another tool fails a case, given the rounds of its base and of its head.
-BASELINE_DETECTORS: dict[str, Callable[[Rounds, Rounds], Any]] = {
+DETECTORS: dict[str, Callable[[Sequence[float], Sequence[float]], Any]] = {
     "min:5%": lambda base, head: np.min(head) > 1.05 * np.min(base),
     "mean:5%": lambda base, head: np.mean(head) > 1.05 * np.mean(base),
     "median:10%": lambda base, head: np.median(head) > 1.1 * np.median(base),
@@ -148,9 +178,23 @@ BASELINE_DETECTORS: dict[str, Callable[[Rounds, Rounds], Any]] = {
 }
 
 
-def judge(base: Found, head: Found) -> dict[str, list[str]]:
-    """Return for each rule the cases that it fails; of each case the `rounds` are given."""
+def time_versions(
+    protocol: Mapping[str, Any], cases: Sequence[KernelCase], *versions: Version
+) -> list[Rounds]:
+    """Time versions in processes of their own, as a protocol of `trials.toml` says."""
+    found = [defaultdict[str, list[float]](list) for _ in versions]
+    order = [*range(len(versions))] * protocol["processes"]
+    for number in order if protocol["interleaved"] else sorted(order):
+        spec = Spec({HEAD: str(versions[number].folder)}, cases)
+        _, block = run_block(spec, f"{__package__}.worker", json.dumps(protocol))
+        for name, event in block.items():
+            found[number][name] += event["rounds"]
+    return [*found]
+
+
+def judge(rules: Mapping[str, str], base: Rounds, head: Rounds) -> dict[str, list[str]]:
+    """Return the cases that each rule fails; a rule is one of `DETECTORS`, by what it is called."""
     return {
-        rule: [name for name in base if fails(base[name]["rounds"], head[name]["rounds"])]
-        for rule, fails in BASELINE_DETECTORS.items()
+        rule: [name for name in base if DETECTORS[detector](base[name], head[name])]
+        for rule, detector in rules.items()
     }

@@ -1,26 +1,34 @@
 """Trials add up over days: what a kill leaves is cut off, and the added work stays what it was."""
 
+import itertools
+import math
+import os
 import sys
+import time
+from dataclasses import replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from versions import copy_package, forgetting_versions
 
+from bench.common.errors import UserError
 from bench.experiments.gate_power import analysis, worker
 from bench.experiments.gate_power import experiment as trials
 from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
-from bench.gate.blocks import HEAD, Spec
+from bench.experiments.gate_power.worker import COMPILED
+from bench.gate.blocks import BASE, HEAD, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
+from bench.gate.versions import Version
 from bench.measure.memory import measure_memory
 from bench.measure.paired import LocalTarget
 from bench.measure.timing import TimedBatch
-from mlr import Problem, check, get_kernel
+from mlr import Case, Problem, check, get_kernel
+from mlr.one_pass import codegen as usual_codegen
 
-SUITE = trials.SUITES["usual"]
 EMPTY = {"at": "", "commit": None, "exit_status": 0, "wall_s": 1.0, "blocks": 0, "control": None}
 
 
@@ -28,45 +36,142 @@ def show(text: str) -> None:
     """Show nothing."""
 
 
-def test_trials_are_added_to_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_added_to_what_is_there_until_there_are_as_many_as_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = []
 
-    def run_trial(kind: str, number: int, *_: Any) -> analysis.Trial:
-        given.append(number)
-        return analysis.Trial(kind=kind, cases={}, **EMPTY)
+    def run_trial(kind: str, earlier: list[analysis.Trial], *_: Any) -> analysis.Trial:
+        given.append(len(earlier))
+        return analysis.Trial(kind=kind, suite=analysis.SUITE, cases={}, **EMPTY)
 
+    wanted = {"a_a": analysis.Kind(2), "slowdown-5": analysis.Kind(4, slowed=0.05)}
     monkeypatch.setattr(trials, "run_trial", run_trial)
-    path = trials.run_trials("a_a", 2, tmp_path, show)
+    monkeypatch.setattr(trials, "KINDS", wanted)
+    monkeypatch.setattr(analysis, "KINDS", wanted)
+    path = trials.run_trials(["a_a"], 1, math.inf, None, tmp_path, show)
     with path.open("a") as file:
         file.write('{"kind": "slow')  # of a trial that was killed
-    assert trials.run_trials("slowdown-5", 1, tmp_path, show) == path
-    assert [trial.kind for trial in analysis.read_trials(path)] == ["a_a", "a_a", "slowdown-5"]
+    assert trials.run_trials(wanted, 2, math.inf, None, tmp_path, show) == path
+    # The kind of which most is missing comes first.
+    kinds = ["a_a", "slowdown-5", "slowdown-5"]
+    assert [trial.kind for trial in analysis.read_trials(path)] == kinds
+    assert trials.run_trials(wanted, 9, 0.0, None, tmp_path, show) == path
     assert given == [0, 1, 2]
+    trials.run_trials(wanted, math.inf, math.inf, None, tmp_path, show)
+    assert given == [*range(6)]
+    assert not analysis.missing(analysis.read_trials(path))
 
 
-def test_a_suite_has_each_kernel_once_for_a_delay_is_a_kernels() -> None:
-    for suite in trials.SUITES.values():
-        assert len({one.kernel for one in suite}) == len(suite)
+def test_two_interpreters_are_for_the_kinds_that_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kind,) = analysis.INTERPRETERS
+    with pytest.raises(UserError, match="--head-python"):
+        trials.run_trials([kind], 1, math.inf, None, tmp_path, show)
+    given: list[Options] = []
+
+    def fails(*gate: Any) -> None:
+        given.append(gate[3])
+        raise InterruptedError
+
+    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
+    monkeypatch.setattr(trials, "run_gate", fails)
+    for one in (kind, "a_a"):
+        with pytest.raises(InterruptedError):
+            trials.run_trial(one, [], "other/python", show, None)
+    assert [dict(options.pythons) for options in given] == [
+        {BASE: sys.executable, HEAD: "other/python"},
+        {},
+    ]
+
+
+def test_the_suite_has_what_the_gate_gates() -> None:
+    names = {one.kernel for one in trials.CASES}
+    assert set(COMPILED) <= names
+    assert {one.case.dtype for one in trials.CASES} == {"float32", "float64"}
+    assert {one.case.operation for one in trials.CASES} == {"gradient", "step", "fit"}
+    assert len({one.name for one in trials.CASES}) == len(trials.CASES)  # a delay is a case's
+
+
+def test_enough_trials_are_wanted() -> None:
+    kinds = analysis.KINDS
+    assert sum(kinds[name].wanted for name in analysis.UNCHANGED) >= 120
+    assert sum(kinds[name].wanted for name in analysis.LOADED) >= 30
+    assert sum(kinds[name].wanted for name in analysis.INTERPRETERS) >= 20
+    for share in (0.05, 0.10):
+        one = [k for n, k in kinds.items() if k.slowed == share and not k.every_case]
+        assert sum(kind.wanted for kind in one) >= 30
+    assert kinds[analysis.MUTATION].wanted >= 10
+    for names in (analysis.UNCHANGED, analysis.SLOWED_ONE):
+        assert sum(kinds[name].tools for name in names) >= 20
 
 
 @pytest.mark.parametrize(
     ("kind", "delayed"),
-    [("a_a", 0), ("a_a_loaded", 0), ("slowdown-10", 1), ("slowdown-all-10", len(SUITE))],
+    [
+        ("a_a", 0),
+        ("a_a_loaded", 0),
+        ("slowdown-10", 1),
+        ("slowdown-all-10", len(trials.CASES)),
+    ],
 )
 def test_a_trial_slows_what_its_kind_says(
     kind: str, delayed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
+    timed: list[str] = []
 
     def fails(*_: Any) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(trials, "put_delays", lambda package, added: asked.append(added))
-    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
+    def run_block(spec: Spec, module: str, protocol: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        timed.append(protocol)
+        return {}, {}
+
+    monkeypatch.setattr(trials, "put_delays", lambda package, code, added: asked.append(added))
+    monkeypatch.setattr(trials, "run_block", run_block)
     monkeypatch.setattr(trials, "run_gate", fails)
+    done = analysis.Trial(kind=kind, suite=analysis.SUITE, cases={}, **EMPTY)
+    how = analysis.KINDS[kind]
+    for earlier in ([], [done] * how.tools, [done.model_copy(update={"suite": 1})] * 99):
+        with pytest.raises(InterruptedError):
+            trials.run_trial(kind, earlier, None, show, None)
+    assert [list(added.values()) for added in asked] == [[how.slowed] * delayed] * 3
+    of_all = 2 * sum(one["processes"] for one in trials.PROTOCOLS)
+    assert len(timed) == (2 * of_all + 2 if how.tools else 6)
+
+
+def test_a_loaded_trial_has_a_process_on_each_core_and_one_that_copies_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, cores = psutil.Process(), len(os.sched_getaffinity(0))
+    before = set(ours.children(recursive=True))
+
+    def look(*_: Any) -> None:
+        until = time.monotonic() + 20
+        busy: list[psutil.Process] = []
+        while len(busy) <= cores and time.monotonic() < until:
+            time.sleep(0.1)
+            some = set(ours.children(recursive=True)) - before
+            busy = [one for one in some if one.cpu_times().user > 0.05]
+        assert len(busy) == cores + 1
+        assert max(one.memory_info().rss for one in busy) > 2**28
+        raise InterruptedError
+
+    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
+    monkeypatch.setattr(trials, "run_gate", look)
     with pytest.raises(InterruptedError):
-        trials.run_trial(kind, 0, show, None)
-    assert [list(added.values()) for added in asked] == [[analysis.KINDS[kind].slowed] * delayed]
+        trials.run_trial("a_a_loaded", [], None, show, None)
+    assert not set(ours.children(recursive=True)) - before
+
+
+def test_a_load_that_ends_by_itself_makes_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trials.CONTENT, "load", "raise SystemExit(3)")
+    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
+    monkeypatch.setattr(trials, "run_gate", lambda *_: time.sleep(5))
+    with pytest.raises(UserError, match="as long as its trial"):
+        trials.run_trial("a_a_loaded", [], None, show, None)
 
 
 def loaded(folder: Path) -> dict[str, VersionKernel]:
@@ -75,30 +180,113 @@ def loaded(folder: Path) -> dict[str, VersionKernel]:
         return load_kernels(folder, "mlr_test_copy")
 
 
-def test_a_delay_is_in_every_call_of_its_kernel_and_in_no_other(
+def put_delays(folder: Path, shares: dict[str, float]) -> None:
+    """Put delays into a copy of the package in a folder."""
+    worker.put_delays(copy_package(folder) / "mlr", trials.CONTENT["delays"], shares)
+
+
+def test_a_delay_is_in_every_call_of_its_case_and_in_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls of 4 s that shall be slower by a half wait for 2 s, on a clock that ticks when read."""
-    reads = count()
+    reads = itertools.count()
     monkeypatch.setattr(worker, "wall_clock", lambda: float(next(reads)))
     monkeypatch.setattr(LocalTarget, "time_batch", lambda ready: TimedBatch(4.0, 4.0))
-    worker.put_delays(copy_package(tmp_path) / "mlr", {"matmul": 0.5, "fused_addmm": 0.5})
+    by_kernel = {one.kernel: one for one in trials.CASES}
+    slowed, other = by_kernel["outer_sum"], by_kernel["autograd"]
+    same_kernel = replace(slowed, case=replace(slowed.case, batch=33))
+    put_delays(tmp_path, {slowed.name: 0.5})
     kernels = loaded(tmp_path)
-    for one, waited in zip(SUITE[:7:3], (3, 0, 3), strict=True):
+    for one, waited in ((slowed, 3), (other, 0), (same_kernel, 0)):
         call, before = kernels[one.kernel].bind(Problem(one.case)), next(reads)
         call()
         assert next(reads) - before - 1 == waited
 
 
-def test_rounds_are_those_of_one_version() -> None:
-    one = SUITE[0]
+def test_a_slow_sweep_is_right_and_reads_more_and_only_that_of_its_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a call's time, where reading all of X takes one call's time, is reading half of X."""
+    case = Case("gradient", "cpu", "float32", 100, 16, 8)
+
+    def time_batch(ready: LocalTarget) -> TimedBatch:
+        return TimedBatch(8.0 if worker.EXTRA.value else 4.0, 4.0)
+
+    monkeypatch.setattr(LocalTarget, "time_batch", time_batch)
+    put_delays(tmp_path, {f"one_pass-{case.id}": 0.5})
+    with forgetting_versions():
+        kernels, problem = load_kernels(tmp_path, "mlr_test_copy"), Problem(case)
+        codegen = sys.modules["mlr_test_copy.one_pass.codegen"]
+    call = kernels["one_pass"].bind(problem)
+    assert worker.EXTRA.value == 100 * 16 * 4 // 8 // 2
+    assert check(get_kernel("one_pass"), problem, call).reason is None
+    texts = {}
+    for operation in ("gradient", "step"):
+        own, usual = (
+            one.Source(operation, one.layout(100, 16, 8, "float32", 64), "float32").text()
+            for one in (codegen, usual_codegen)
+        )
+        texts[operation] = own != usual
+    assert texts == {"gradient": True, "step": False}
+    kernels["one_pass_step"].bind(Problem(Case("step", "cpu", "float32", 100, 16, 8)))
+    assert worker.EXTRA.value == 0
+
+
+def test_more_is_never_read_than_x_has(tmp_path: Path) -> None:
+    """A count beyond any memory would end the process."""
+    case = Case("step", "cpu", "float64", 33, 6, 3)
+    put_delays(tmp_path, {f"one_pass_step-{case.id}": 0.1})
+    call = loaded(tmp_path)["one_pass_step"].bind(Problem(case))
+    worker.EXTRA.value = 2**60
+    call()
+
+
+@pytest.mark.parametrize("protocol", trials.PROTOCOLS, ids=lambda one: next(iter(one["rules"])))
+def test_rounds_are_those_of_a_protocol(
+    protocol: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that take 1 ms: rounds of as many calls as a round has time for, as many as it says."""
+    one, made = trials.CASES[0], []
+
+    def time_batch(call: Any, repeats: int, device: str) -> TimedBatch:
+        made.append(repeats)
+        return TimedBatch(0.001, 0.001)
+
+    monkeypatch.setattr(worker, "warm_up", lambda *_: 0.001)
+    monkeypatch.setattr(worker, "time_batch", time_batch)
     kernels = {HEAD: VersionKernel(sys.modules["mlr"], get_kernel(one.kernel))}
-    rounds = worker.time_rounds(one, kernels, Spec({}, [one]))["rounds"]
-    assert len(rounds) == worker.ROUNDS
-    assert min(rounds) > 0
+    found = worker.time_rounds(protocol, one, kernels, Spec({}, [one]))["rounds"]
+    of_a_round = max(1, int(protocol["round_s"] * 1_000))
+    assert made == [of_a_round] * max(protocol["rounds"], int(protocol["rounds_s"] * 1_000))
+    assert found == [0.001] * len(made)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_versions_take_turns_where_their_protocol_interleaves_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run_block(spec: Spec, module: str, protocol: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        ran.append(spec.folders[HEAD])
+        return {}, {"a": {"rounds": [float(len(ran))]}}
+
+    monkeypatch.setattr(trials, "run_block", run_block)
+    versions = [Version(name, Path(name), None, None) for name in "bh"]
+    how = {"processes": 2, "interleaved": True}
+    assert trials.time_versions(how, [], *versions) == [{"a": [1.0, 3.0]}, {"a": [2.0, 4.0]}]
+    assert trials.time_versions(how | {"interleaved": False}, [], *versions)
+    assert ran == [*"bhbh", *"bbhh"]
+
+
+def test_a_protocol_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    version = Version("here", copy_package(tmp_path), None, None)
+    one = trials.CASES[0]
+    (found,) = trials.time_versions(trials.PROTOCOLS[0], [one], version)
+    assert len(found[one.name]) == trials.PROTOCOLS[0]["rounds"]
+    assert min(found[one.name]) > 0
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=lambda mutation: mutation.name)
 def test_a_mutations_result_is_right_and_only_its_cost_is_another(
     mutation: Mutation, tmp_path: Path
 ) -> None:
@@ -106,9 +294,14 @@ def test_a_mutations_result_is_right_and_only_its_cost_is_another(
     kernel: Any = loaded(tmp_path)[mutation.kernel]
     problem, original = Problem(mutation.case), get_kernel(mutation.kernel)
     assert check(original, problem, kernel.bind(problem)).reason is None
-    if mutation.name == "a Python loop over rows":
-        return  # it costs time alone, which decides no test
-    before = measure_memory(original, mutation.case).peak_bytes
+
+
+@pytest.mark.parametrize("name", ["an extra .contiguous()", "the Kronecker way", "a lost in-place"])
+def test_a_mutation_that_allocates_more_holds_more(name: str, tmp_path: Path) -> None:
+    mutation = MUTATIONS[name]
+    mutation.put_into(copy_package(tmp_path) / "mlr")
+    kernel: Any = loaded(tmp_path)[mutation.kernel]
+    before = measure_memory(get_kernel(mutation.kernel), mutation.case).peak_bytes
     assert measure_memory(kernel, mutation.case).peak_bytes > before
 
 
@@ -116,17 +309,17 @@ def test_a_mutation_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mlr").mkdir()
     (tmp_path / "mlr" / "gradients.py").write_text("def matmul(): pass\n@kernel(x.T @ delta)")
     with pytest.raises(ValueError, match="must hold"):
-        MUTATIONS[0].put_into(tmp_path / "mlr")
+        MUTATIONS["an extra .contiguous()"].put_into(tmp_path / "mlr")
 
 
 def test_a_mutation_is_a_trial_of_its_own_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole trial, which has no time for blocks."""
-    one = next(mutation for mutation in MUTATIONS if mutation.name == "the Kronecker way")
-    monkeypatch.setattr(trials, "MUTATIONS", (one,))
+    name = "the Kronecker way"
     monkeypatch.setattr(trials, "Options", partial(Options, max_time_s=1.0))
-    path = trials.run_trials(analysis.MUTATION, 1, tmp_path, show)
+    monkeypatch.setattr(trials, "missing", lambda earlier: {(analysis.MUTATION, name): 1})
+    path = trials.run_trials([analysis.MUTATION], 1, math.inf, None, tmp_path, show)
     row = analysis.mutations_table(analysis.to_frame(analysis.read_trials(path))).iloc[0]
     assert row["found"] == "1 of 1"
     assert row["by"].startswith("flops, peak_bytes")

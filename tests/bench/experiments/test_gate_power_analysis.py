@@ -2,20 +2,22 @@
 
 import json
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from paths import ROOT
 
 from bench.common.errors import UserError
 from bench.experiments.gate_power import analysis as gate
-from bench.experiments.gate_power.experiment import BASELINE_DETECTORS, judge
+from bench.experiments.gate_power.experiment import DETECTORS, PROTOCOLS, judge
 from bench.gate.sequential import INCONCLUSIVE, NO_REGRESSION, REGRESSION
 from bench.store.files import append_line
 
-RULE = "pytest-benchmark min:5%"
+RULE = "rule of pytest-benchmark min:5% on one process"
 
 
 def case(timing: str, *metrics: str, ratio: float = 1.0) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def test_the_section_and_the_figure_show_every_rule() -> None:
     assert table.loc[0, "found, slowdown-5"] == str(
         gate.power(of(gate.GATE, TRIALS[20:]), *gate.KINDS)
     )
-    said = gate.trials_section(ROWS, "figures/a.png")
+    said = gate.trials_section(ROWS, "figures/a.png", "a<b>")
     assert "5% was meant, 6.0% measured" in said
     assert "the gate was inconclusive" in said
     assert f"{len(TRIALS)} trials on a&lt;b&gt;" in gate.trials_table(ROWS, "a<b>")
@@ -113,12 +115,63 @@ def test_a_torn_trial_does_not_count_and_a_foreign_file_is_refused(tmp_path: Pat
 def test_the_rules_of_others_fail_what_is_slower_and_pass_what_is_the_same() -> None:
     """Rounds of one process mislead them: one that is 12 % slower throughout makes them certain."""
     random = np.random.default_rng(0)
-    old = {"rounds": list(1e-5 * (1 + 0.01 * random.random(30)))}
-    for share in (1.12, 1.2):
-        new = {"rounds": list(share * 1e-5 * (1 + 0.01 * random.random(30)))}
-        found = judge({"a": old, "b": old}, {"a": new, "b": old})
-        assert set(found) == set(BASELINE_DETECTORS)
+    old = list(1e-5 * (1 + 0.01 * random.random(30)))
+    for share, protocol in product((1.12, 1.2), PROTOCOLS):
+        new = list(share * 1e-5 * (1 + 0.01 * random.random(30)))
+        found = judge(protocol["rules"], {"a": old, "b": old}, {"a": new, "b": old})
+        assert set(found) == set(protocol["rules"])
         assert all(cases == ["a"] for cases in found.values()), found
+    assert {rule for one in PROTOCOLS for rule in one["rules"].values()} == set(DETECTORS)
+
+
+def test_the_rules_of_suite_1_are_named_as_those_of_one_process() -> None:
+    stored = gate.read_trials(next((ROOT / "results" / "gate").glob("*.jsonl")))
+    old = [one for one in stored if one.suite == 1]
+    assert len(old) == 163
+    rules = gate.to_frame(old)["rule"].drop_duplicates()
+    assert list(rules) == [gate.GATE, *PROTOCOLS[0]["rules"]]
+
+
+def test_suites_are_told_apart_the_newest_first_and_each_with_its_days_and_commits() -> None:
+    new = trial("a_a_interpreters", suite=2, at="2026-02-03T04:05:06+00:00", commit="b" * 40)
+    older = trial("a_a", suite=2, at="2026-02-01T04:05:06+00:00", commit="c" * 40)
+    last = trial("a_a", suite=2, at="2026-02-03T05:05:06+00:00", commit="b" * 40)
+    told = gate.subject({"a": [*TRIALS, new, older, last], "b": TRIALS, "empty": []})
+    titles = [section.title for section in told.sections({})]
+    assert titles == ["The gate on a, suite 2", "The gate on a, suite 1", "The gate on b, suite 1"]
+    assert told.published == {"gate": "a-suite-2-gate"}
+    assert "a-suite-2-gate" in told.figures
+    first, caption, *_ = told.readme["gate"].split("\n\n")
+    two = "3 trials on a, suite 2, 2026-02-01 to 2026-02-03, of commits ccccccc, bbbbbbb."
+    assert caption == two
+    assert "25 trials on a, suite 1, 2026-01-01, of commits unknown." in told.readme["gate"]
+    assert two in told.sections({})[0].body
+    assert "| 0 of 3 (0.0%–70.8%) " in first
+    assert "| 0 of 1 (0.0%–97.5%) " in first
+    assert gate.subject({}).published == {}
+
+
+def test_a_suite_of_which_there_are_but_mutations_is_told() -> None:
+    told = gate.subject({"a": [mutation("addmm undone", REGRESSION)]})
+    (section,) = told.sections({})
+    assert "addmm undone" in section.body
+    assert "0 trials on a, suite 1" in told.readme["gate"]
+
+
+def test_trials_that_are_wanted_still_are_those_of_the_present_suite() -> None:
+    def wanted(trials: list[gate.Trial]) -> dict[tuple[str, str | None], int]:
+        return gate.missing(trials)
+
+    nothing, kind = wanted([]), gate.KINDS["a_a"]
+    assert nothing["a_a", None] == kind.wanted
+    assert wanted([trial("a_a")]) == nothing
+    new = trial("a_a", suite=gate.SUITE)
+    assert wanted([new])["a_a", None] == kind.wanted - 1
+    assert ("a_a", None) not in wanted([new] * kind.wanted)
+    one = mutation("addmm undone", REGRESSION).model_copy(update={"suite": gate.SUITE})
+    left = wanted([one])
+    assert left[gate.MUTATION, "addmm undone"] == gate.KINDS[gate.MUTATION].wanted - 1
+    assert left[gate.MUTATION, "the Kronecker way"] == gate.KINDS[gate.MUTATION].wanted
 
 
 def test_where_all_is_slowed_each_case_counts_and_none_stands_beside() -> None:
@@ -155,5 +208,5 @@ def test_a_mutation_is_found_by_what_it_costs_and_by_nothing_else() -> None:
 def test_mutations_are_no_trials_of_the_rates() -> None:
     mixed = gate.to_frame([*TRIALS, mutation("<b>loops</b>", REGRESSION)])
     assert gate.trials_table(mixed, "here") == gate.trials_table(ROWS, "here")
-    assert "&lt;b&gt;loops" in gate.trials_section(mixed, "f.png")
-    assert "Mistakes" not in gate.trials_section(ROWS, "f.png")
+    assert "&lt;b&gt;loops" in gate.trials_section(mixed, "f.png", "here")
+    assert "Mistakes" not in gate.trials_section(ROWS, "f.png", "here")

@@ -1,0 +1,139 @@
+"""Measure speedups with none of the suite's timing code, and compare them with a stored run's."""
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pytest_benchmark.utils import get_commit_info
+from torch.utils.benchmark import Timer
+
+from mlr import KERNELS, Case, Problem, get_kernel
+
+from ..common.errors import UserError
+from ..common.paths import RESULTS
+from ..machine.environment import pinned_environment
+from ..machine.info import machine_slug
+from ..report.markdown import markdown_table, render_template
+from ..store.files import atomic_write
+from ..store.runs import load_frame, load_run
+
+CASES = 12
+PROCESSES = 3  # fresh ones, one after the other
+ROUNDS = 11  # of the baseline and the kernel in turns
+ROUND_S = 0.01
+BEYOND_CACHES = 2**27  # bytes of all copies of the inputs
+MOST_COPIES = 2_048  # of inputs of 64 KiB; smaller ones are not measured cold
+MEAN, WORST = 0.05, 0.10  # how far speedups may be apart: the geometric mean of all, and each
+COMPARABLE = (
+    "kernel in @KERNELS and kernel != baseline and role == 'kernel' and device == 'cpu' and "
+    "operation in ('gradient', 'step') and speedup > 0 and median_s < 0.02"
+)
+Calls = Sequence[Callable[[], Any]]
+
+
+def choose(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return so many results of a run, evenly over their times, with `hot` and `cold` speedups."""
+    frame = frame.query(COMPARABLE, local_dict={"KERNELS": [*KERNELS]}).sort_values("median_s")
+    places = np.linspace(0, len(frame) - 1, min(CASES, len(frame))).round().astype(int)
+    return frame.iloc[places].rename(columns={"speedup": "hot", "speedup_cold": "cold"})
+
+
+def measure(chosen: pd.DataFrame) -> pd.DataFrame:
+    """Return the speedups of results in this process: a row for each and `inputs`, by way."""
+    found = []
+    for row in chosen.itertuples():
+        sizes: Any = row.batch, row.in_features, row.out_features
+        case = Case(str(row.operation), str(row.device), str(row.dtype), *sizes)
+        kernels = get_kernel(str(row.baseline)), get_kernel(str(row.kernel))
+        for inputs, count in (("hot", 1), ("cold", -(-BEYOND_CACHES // case.input_bytes))):
+            if count > MOST_COPIES or not (stored := getattr(row, inputs)) > 0:
+                continue
+            problems = [Problem(case) for _ in range(count)]
+            calls = [[one.bind(p.share_inputs()) for p in problems] for one in kernels]
+            if inputs == "hot":
+                calls = [own * max(1, int(ROUND_S / loop_s(own))) for own in calls]
+            ratios = {"timer": _speedup(timer_s, *calls), "loop": _speedup(loop_s, *calls)}
+            name = f"{row.kernel}-{case.id}"
+            found.append({"name": name, "inputs": inputs, "stored": stored} | ratios)
+    return pd.DataFrame(found)
+
+
+def _speedup(seconds: Callable[[Calls], float], baseline: Calls, kernel: Calls) -> float:
+    return statistics.median(seconds(baseline) / seconds(kernel) for _ in range(ROUNDS))
+
+
+def timer_s(calls: Calls) -> float:
+    """Return the seconds of a call by torch's Timer, which makes all of them twice before."""
+    threads = torch.get_num_threads()
+    timer = Timer("for call in calls: call()", globals={"calls": calls}, num_threads=threads)
+    return float(timer.timeit(1).mean) / len(calls)
+
+
+def loop_s(calls: Calls) -> float:
+    """Return the seconds of a call in the second of two rounds of a plain loop."""
+    for _ in range(2):
+        start = perf_counter()
+        for call in calls:
+            call()
+    return (perf_counter() - start) / len(calls)
+
+
+def agreement(found: pd.DataFrame) -> pd.DataFrame:
+    """Return how far speedups are from the stored ones by inputs and way, and if that is `kept`."""
+    ways = found.melt(["name", "inputs", "stored"], ["timer", "loop"], "way", "speedup")
+    ways["log"] = np.log(ways["speedup"] / ways["stored"])
+    logs = ways.groupby(["inputs", "way"])["log"]
+    mean, worst = np.expm1(logs.mean()), np.expm1(logs.agg(lambda some: some.abs().max()))
+    table = pd.DataFrame({"cases": logs.size(), "mean": mean, "worst": worst}).reset_index()
+    return table.assign(kept=table["mean"].abs().le(MEAN) & table["worst"].le(WORST))
+
+
+def compare(path: Path) -> pd.DataFrame:
+    """Measure again what a run of this machine, with as many threads, has measured."""
+    run, threads, chosen = load_run(path), torch.get_num_threads(), choose(load_frame([path]))
+    came = run.machine.slug, run.settings.get("threads")
+    if came != (machine_slug(), threads) or chosen.empty:
+        raise UserError(
+            f"a run must be of {machine_slug()}, with {threads} thread(s), and have speedups of "
+            f"mlr's kernels; {path} is of {came[0]}, with {came[1]}, and has {len(chosen)} such; "
+            "give another, or set OMP_NUM_THREADS"
+        )
+    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        found = pd.concat(pool.map(measure, [chosen] * PROCESSES, chunksize=1))
+    return found.groupby(["name", "inputs"], sort=False, as_index=False).median()
+
+
+def main() -> int:
+    """Write what was found as this machine's Markdown file; return 1 where it does not agree."""
+    environment = pinned_environment(os.environ)
+    if environment != dict(os.environ):
+        command = [sys.executable, "-m", f"{__package__}.independent", *sys.argv[1:]]
+        os.execve(sys.executable, command, environment)
+    parser = argparse.ArgumentParser(f"python -m {__package__}.independent", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run file to compare with")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
+    given = parser.parse_args()
+    try:
+        found = compare(given.run)
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
+    agreed, machine = agreement(found), machine_slug()
+    rows, head = markdown_table(found.round(2).astype(str)), {"run": given.run.stem}
+    head |= {"machine": machine, "commit": get_commit_info()}
+    text = render_template("independent", found=agreed, rows=rows, **head)
+    atomic_write(path := given.out / "independent" / f"{machine}.md", text + "\n")
+    print(text, path, sep="\n\n")
+    return 0 if agreed["kept"].all() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
