@@ -6,7 +6,7 @@ from .data import Dataset, load_dataset, make_dataset
 from .functional import bind_step, gradient, step
 from .metrics import mape
 from .models import EinsumLinearRegression, History, LinearRegression, TorchLinearRegression
-from .oracle import Check, check, check_on_other_inputs, tolerance
+from .oracle import Check, check, check_on_other_inputs, check_result, tolerance
 from .registry import (
     KERNELS,
     Kernel,
@@ -38,6 +38,7 @@ __all__ = [
     "bind_step",
     "check",
     "check_on_other_inputs",
+    "check_result",
     "get_kernel",
     "gradient",
     "gradients",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -230,6 +230,11 @@ class Problem:
         self.__dict__[name] = inputs[name](self)
         return self.__dict__[name]
 
+    def draw(self) -> dict[str, Any]:
+        """Draw each input of the seed that is in use, by its name."""
+        inputs = OPERATIONS[self.case.operation].inputs
+        return {name: draw(self) for name, draw in inputs.items() if name in self.__dict__}
+
     def draw_normal(self, stream: int, *shape: int, scale: float = 1.0) -> Tensor:
         """Draw normal numbers of a deviation; each stream, 0 to 7, is independent of the others."""
         generator = torch.Generator().manual_seed(8 * self.seed + stream)
@@ -284,8 +289,7 @@ class Problem:
         if self._accessors:
             self._accessors[1](self.start)
             return
-        self.weight.copy_(self.start.weight)
-        self.bias.copy_(self.start.bias)
+        overwrite((self.weight, self.bias), self.start)
 
     def resample(self, seed: int) -> None:
         """Draw other inputs into the very same tensors, and reset the parameters.
@@ -293,18 +297,20 @@ class Problem:
         A kernel that was right only for the inputs it was first checked on is so found out.
         """
         self.seed = seed
-        inputs = OPERATIONS[self.case.operation].inputs
-        self.set_inputs(
-            {name: draw(self) for name, draw in inputs.items() if name in self.__dict__}
-        )
+        self.set_inputs(self.draw())
 
     def set_inputs(self, values: Mapping[str, Any]) -> None:
         """Copy other inputs into the very same tensors, and reset the parameters."""
         for name, value in values.items():
-            for held, given in zip(tensors_of(getattr(self, name)), tensors_of(value), strict=True):
-                held.copy_(given)
+            overwrite(tensors_of(getattr(self, name)), tensors_of(value))
         if OPERATIONS[self.case.operation].trains:
             self.reset()
+
+
+def overwrite(held: Iterable[Tensor], given: Iterable[Tensor]) -> None:
+    """Copy values into tensors past torch's count of writes, which a kernel could look at."""
+    for into, value in zip(held, given, strict=True):
+        into.data.copy_(value)
 
 
 def tensors_of(value: Any) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .case import DTYPES, OPERATIONS, Case, Probe, Problem, tensors_of
+from .case import DTYPES, OPERATIONS, Case, Probe, Problem
 from .registry import Kernel
 
 FAILURE_PROBABILITY = 1e-12
@@ -25,6 +25,9 @@ CHECKED_CALLS = 3  # what is wrong in a second step, or a third, shows in one at
 SMALL_BATCH = 100  # of which no error of a row or a factor hides among the roundings of the sum
 LARGE_FLOPS = 2e10  # of a call: it is checked once, or its oracle takes far longer than its timing
 ORDINARY = Probe("ordinary inputs", lambda problem: {})
+# Bound to no result: a tensor can carry methods of its own, which compute when they are asked.
+PLAIN = (Tensor, torch.nn.Parameter)
+in_float64, copy = Tensor.double, Tensor.clone
 
 
 class Check(NamedTuple):
@@ -129,18 +132,37 @@ def _probe(kernel: Kernel, problem: Problem, call: Callable[[], Any], probe: Pro
     return found.on(f"{probe.name} (seed {problem.seed}, {case.batch:,} rows)")
 
 
+def check_result(problem: Problem, found: Any) -> Check:
+    """Hold the result of a call that was made before against the oracle.
+
+    The call's inputs, and where a training starts, are those that the problem holds now. One number
+    may be larger than all others together: the roundings of a sum with it are relative to it.
+    """
+    case, declared = problem.case, OPERATIONS[problem.case.operation]
+    roundings = declared.roundings(1) + math.sqrt(case.batch + case.in_features)
+    return _hold(problem, found, 1, _tolerance(case, roundings))
+
+
 def _check(
     kernel: Kernel, problem: Problem, call: Callable[[], Any], calls: int, limit: float
 ) -> Check:
-    case, declared = problem.case, OPERATIONS[kernel.operation]
-    names = tuple(declared.results(*case.sizes))
-    if declared.trains:
+    if OPERATIONS[kernel.operation].trains:
         problem.reset()
     for _ in range(calls):
         found = call()
+    return _hold(problem, found, calls, limit)
+
+
+def _hold(problem: Problem, found: Any, calls: int, limit: float) -> Check:
+    case, declared = problem.case, OPERATIONS[problem.case.operation]
+    names = tuple(declared.results(*case.sizes))
     if declared.trains:
         found = problem.parameters()
-    got = tensors_of(found) if isinstance(found, tuple | Tensor) else ()
+    held: tuple[Any, ...] = (found,) if isinstance(found, Tensor) else ()
+    if isinstance(found, tuple):
+        held = tuple(tuple.__iter__(found))  # what it holds, not what it says that it holds
+    # As they are now: what a thread writes while the oracle computes comes too late.
+    got = [copy(value) if type(value) in PLAIN else value for value in held]
     if len(got) != len(names):
         return _wrong(f"returned {type(found).__name__} instead of tensors ({', '.join(names)})")
     expected = declared.oracle(problem, calls)
@@ -158,15 +180,17 @@ def _compare(
 ) -> Check:
     worst = 0.0
     for name, value, true, size in zip(names, got, expected, scale, strict=True):
-        if not isinstance(value, Tensor) or value.shape != true.shape:
-            came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            return _wrong(f"{name} must have shape {tuple(true.shape)}; got {came}", limit)
+        if type(value) not in PLAIN:
+            return _wrong(f"{name} must be a plain tensor; got {type(value).__name__}", limit)
+        if value.shape != true.shape:
+            came, wanted = tuple(value.shape), tuple(true.shape)
+            return _wrong(f"{name} must have shape {wanted}; got {came}", limit)
         if value.dtype != DTYPES[case.dtype] or value.device.type != true.device.type:
             return _wrong(f"{name} must be {case.dtype} on {true.device.type}; got "
                           f"{value.dtype} on {value.device.type}", limit)  # fmt: skip
         if not bool(torch.isfinite(value).all()):
             return _wrong(f"{name} holds NaN or infinity", limit)
-        error = (value.double() - true).abs() / size.clamp_min(torch.finfo(torch.float64).tiny)
+        error = (in_float64(value) - true).abs() / size.clamp_min(torch.finfo(torch.float64).tiny)
         worst = max(worst, float(error.max()))
     if worst > limit:
         return Check(worst, limit, f"error {worst:.2e} against the oracle, {limit:.2e} allowed")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from .case import DTYPES, OPERATIONS, Case, Formula, Problem, unknown
 from .checks import DEVICE_TYPES
+from .originals import ReplacedError, nothing_replaced
 
 ENTRY_POINT_GROUP = "mlr.kernels"
 
@@ -195,8 +196,8 @@ def load_kernels(path: str | Path) -> tuple[str, ...]:
     """Run a user's kernel file and return the names of the kernels that it registered.
 
     Raises:
-        KernelFileError: If there is no such file, it is no Python file, raises, or registers no
-            kernel.
+        KernelFileError: If there is no such file, it is no Python file, raises, registers no
+            kernel, or replaces what is not its own (see `originals`).
     """
     path = Path(path)
     _require_file(path)
@@ -208,8 +209,10 @@ def load_kernels(path: str | Path) -> tuple[str, ...]:
             "another"
         )
     try:
-        with _undone_on_error():
+        with _undone_on_error(), nothing_replaced():
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except ReplacedError as error:
+        raise KernelFileError(f"{path} {error}") from error
     except Exception as error:
         raise KernelFileError(f"{_where(error, path)}: {_shortly(error)}") from error
     added = tuple(name for name in KERNELS if name not in before)
@@ -227,7 +230,7 @@ def load_installed() -> tuple[str, ...]:
     before = set(KERNELS)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            with _undone_on_error():
+            with _undone_on_error(), nothing_replaced():
                 point.load()
         except Exception as error:
             raise KernelFileError(f"entry point {point.name!r}: {_shortly(error)}") from error

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
-
 from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, check_on_other_inputs, get_kernel
+from mlr.originals import ReplacedError, nothing_replaced
 
 from ..common.errors import in_one_line
 from ..common.units import format_bytes
@@ -16,6 +15,7 @@ from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark, Outcome
 from ..store.schema import Ceilings
 from . import side_effects
+from .avoided_work import LONG_CALL_S, require_one_time, require_work
 from .cold import ColdTarget, can_evict
 from .memory import Memory, is_out_of_memory, measure_memory
 from .paired import interleave, paired_ratio, refresher
@@ -24,8 +24,8 @@ from .system_load import LoadSnapshot
 from .timing import PhaseTimer, fastest_call
 
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own
-LONG_CALL_S = 0.5  # not called once more to see whether it works on after it returned
 Sample = dict[str, Any]  # the columns that one process measured of a benchmark
+Seconds = tuple[float, float]  # of a warm call, and of binding and the first one
 # Of a call, and about how long it takes: the columns median_s and rounds; none where it is off.
 Timer = Callable[[Call, float], dict[str, Any]]
 
@@ -34,8 +34,9 @@ Timer = Callable[[Call, float], dict[str, Any]]
 def kept_reason(outcome: Outcome) -> Iterator[None]:
     """End a benchmark where an exception is raised, which becomes its status and the reason."""
     try:
-        yield
-    except WrongResultError as error:
+        with nothing_replaced():
+            yield
+    except (WrongResultError, ReplacedError) as error:
         outcome.status, outcome.reason = "wrong", str(error)
     except Exception as error:
         outcome.status = "oom" if is_out_of_memory(error) else "crashed"
@@ -51,8 +52,8 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
         outcome.max_rel_error = _check_twice(kernel, problem, call, outcome)
     with phases.on("warm_up"):
         if call.seconds < LONG_CALL_S:
-            outcome.warnings += side_effects.detect_background_work(call.call)
-        outcome.warnings += side_effects.detect_result_caching(problem, call.call, call.seconds)
+            side_effects.require_no_background_work(call.call)
+            require_work(problem, call.call, call.seconds)
     with phases.on("memory"):
         del problem, call
         memory = measure_memory(kernel, case)
@@ -85,18 +86,9 @@ def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome:
     outcome.warnings += seen
     side_effects.require_own_memory(problem, call.result)
     _require_right(first)
-    before = call.result
     again = check_on_other_inputs(kernel, problem, call, secrets.randbelow(2**31))
-    remembered = not again.ok and _are_equal(before, call.result)
-    _require_right(again, "returns what it returned for the first inputs; " * remembered)
+    _require_right(again)
     return max(float(first.error), again.error)
-
-
-def _are_equal(one: object, other: object) -> bool:
-    if not (isinstance(one, tuple) and isinstance(other, tuple)):
-        return False
-    pairs = zip(one, other, strict=False)
-    return all(isinstance(a, Tensor) and isinstance(b, Tensor) and a.equal(b) for a, b in pairs)
 
 
 def _require_right(result: Check, when: str = "") -> None:
@@ -139,37 +131,43 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
         call()
         first_call_s = clock() - start
         about_s = fastest_call(call, case.device)
-    with phases.on("timing"):
-        measured = _time(kernel, problem, call, about_s, first_call_s, timer)
+    measured = _time(kernel, problem, call, (about_s, first_call_s), timer, phases)
     load = LoadSnapshot(case.device).delta(before)
     with phases.on("checking"):
-        problem.resample(problem.seed + 1)
-        _require_right(check(kernel, problem, call), "on other inputs, after timing: ")
+        require_one_time(call, case.device, measured, about_s)
+        if about_s < LONG_CALL_S:
+            problem.resample(problem.seed + 1)
+            _require_right(check(kernel, problem, call), "on other inputs, after timing: ")
     if not measured:
         return {}
     return {"process": number, **measured, "first_call_s": first_call_s, **load}
 
 
 def _time(
-    kernel: Kernel, problem: Problem, call: Call, about_s: float, first_call_s: float, timer: Timer
+    kernel: Kernel, problem: Problem, call: Call, known: Seconds, timer: Timer, phases: PhaseTimer
 ) -> Sample:
-    if not (sample := timer(call, about_s)):
-        return {}
+    about_s, first_call_s = known
     device, is_baseline = device_of(problem.case.device), kernel.name == kernel.baseline
-    baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
-    base_call = baseline.bind(theirs)
-    options = {"seed": problem.seed, "refresh": refresher(problem)}
-    pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)
-    sample |= {
-        "paired_s": pair.f_median_s,
-        "log_speedup": None if is_baseline else -pair.log_ratio,
-        "abba_blocks": len(pair.log_ratios),
-        "cpu_utilisation": pair.cpu_utilisation if device.is_host else None,
-    }
-    if can_evict(problem):
-        own = ColdTarget(kernel, problem, call, about_s, first_call_s)
-        base = ColdTarget(baseline, theirs, base_call, pair.g_median_s, 0.0)
-        cold = interleave(own, base, seed=problem.seed)
-        sample["cold_s"] = cold.f_median_s
-        sample["log_speedup_cold"] = None if is_baseline else -cold.log_ratio
-    return sample | device.device_time(call, pair.f_median_s)
+    with phases.on("timing"):
+        if not (sample := timer(call, about_s)):
+            return {}
+        baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
+        base_call = baseline.bind(theirs)
+        options = {"seed": problem.seed, "refresh": refresher(problem)}
+        pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)
+        sample |= {
+            "paired_s": pair.f_median_s,
+            "log_speedup": None if is_baseline else -pair.log_ratio,
+            "abba_blocks": len(pair.log_ratios),
+            "cpu_utilisation": pair.cpu_utilisation if device.is_host else None,
+        }
+    with phases.on("checking"):
+        require_work(problem, call, min(sample["median_s"], pair.f_median_s))
+    with phases.on("timing"):
+        if can_evict(problem):
+            own = ColdTarget(kernel, problem, call, about_s, first_call_s)
+            base = ColdTarget(baseline, theirs, base_call, pair.g_median_s, 0.0)
+            cold = interleave(own, base, seed=problem.seed)
+            sample["cold_s"] = cold.f_median_s
+            sample["log_speedup_cold"] = None if is_baseline else -cold.log_ratio
+        return sample | device.device_time(call, pair.f_median_s)

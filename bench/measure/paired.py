@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from mlr import Problem
+from mlr.alteration import swap_numbers
 
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
@@ -114,9 +115,9 @@ def interleave(
     return PairedRatio(log_ratios, log_ratio, f_s, g_s, cpu_s / max(sum(of_f), 1e-12))
 
 
-def refresher(problem: Problem) -> Callable[[int], None] | None:
-    """Return what gives calls on a problem other inputs before a block; None for large inputs."""
-    if problem.case.input_bytes > REFRESHED_BYTES:
-        return None
+def refresher(problem: Problem) -> Callable[[int], None]:
+    """Return what changes the inputs of calls before a block: all numbers, or two if large."""
     seed = problem.seed
+    if problem.case.input_bytes > REFRESHED_BYTES:
+        return lambda block: swap_numbers(problem, random.SystemRandom())
     return lambda block: problem.resample(seed + block + 1)

@@ -1,12 +1,10 @@
 """What a call does beside its result: writes to its input, prints, works on afterwards.
 
-Each warning is a sentence. Only a write to an input, and a result that lies in the input's memory,
-make a result wrong.
+Printing and starting a process is a warning, a sentence; all else makes a result wrong.
 """
 
 import ctypes
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,16 +16,12 @@ from torch import Tensor
 
 from mlr import OPERATIONS, Problem
 
-from ..common.garbage import gc_paused
-from ..machine.devices import Call, device_of
+from ..machine.devices import Call
 from .timing import background_cpu_usage
 
 BUSY = 0.2  # CPU seconds per second of sleep that no honest thread takes
 QUIET = 0.02  # what even a thread that waits for a core most of the time takes more of
 MAX_CALLS = 5  # to tell quiet from work that waits for a core
-MAX_SLOWDOWN = 3.0  # a changed input costs an honest call little more than the processor's caches
-CHANGED_PAIRS = 15
-LONGEST_CHANGED_S = 0.005  # a longer call is not tried on changed inputs: too dear
 
 
 class WrongResultError(Exception):
@@ -89,8 +83,8 @@ def observe_side_effects(call: Call) -> tuple[Any, list[str]]:
     return result, seen
 
 
-def detect_background_work(call: Call) -> list[str]:
-    """Say so if a call leaves work behind that goes on when it has returned.
+def require_no_background_work(call: Call) -> None:
+    """Raise `WrongResultError` if a call leaves work behind that goes on when it has returned.
 
     Twice in a row, for some threads wait awake a little while for more work. Where neither that nor
     quiet was seen, as on a loaded machine that leaves such work no core, it is called again.
@@ -102,36 +96,7 @@ def detect_background_work(call: Call) -> list[str]:
             break
         if cores > BUSY and background_cpu_usage() > BUSY:
             busy = f"{cores:.1f} cores busy while nothing was called"
-            return [f"works on after it has returned: {busy}"]
-    return []
-
-
-def detect_result_caching(problem: Problem, call: Call, about_s: float) -> list[str]:
-    """Say so if a call is far faster on inputs that it has seen before.
-
-    Pairs of single calls are timed, in each order in turn: one after its input was changed, one
-    after as much work on other memory. An honest call takes as long in both.
-    """
-    if OPERATIONS[problem.case.operation].iterative or about_s > LONGEST_CHANGED_S:
-        return []
-    clock = device_of(problem.case.device).clock
-    x = inputs_of(problem)[0][1][:1]
-    written = {"input": x, "other": x.clone()}
-    ratios = []
-    with gc_paused():
-        for pair in range(CHANGED_PAIRS):
-            seconds = {}
-            for name in written if pair % 2 else reversed(written):
-                call()
-                written[name].neg_()
-                start = clock()
-                call()
-                seconds[name] = clock() - start
-            ratios.append(seconds["input"] / max(seconds["other"], 1e-9))
-    ratio = statistics.median(ratios)
-    if ratio > MAX_SLOWDOWN:
-        return [f"keeps results for inputs it has seen: {ratio:.1f} times slower on a changed one"]
-    return []
+            raise WrongResultError(f"works on after it has returned: {busy}")
 
 
 @contextmanager

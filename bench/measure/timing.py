@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from time import perf_counter, process_time, sleep
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..common.garbage import gc_paused
 from ..machine.devices import Call, device_of
@@ -76,14 +76,20 @@ class TimedBatch(NamedTuple):
     cpu_seconds: float
 
 
-def time_batch(call: Call, repeats: int, device: str, warmup_calls: int = 0) -> TimedBatch:
-    """Time so many calls in a row, after others that are not timed."""
+def time_batch(
+    call: Call, repeats: int, device: str, warmup_calls: int = 0, kept: list[Any] | None = None
+) -> TimedBatch:
+    """Time so many calls in a row, after others that are not timed; may keep the last result."""
     clock = device_of(device).clock
     for _ in range(warmup_calls):
         call()
     cpu, start = cpu_clock(), clock()
-    for _ in range(repeats):
+    for _ in range(repeats - 1):
         call()
+    if kept is None:
+        call()
+    else:
+        kept.append(call())
     seconds = clock() - start
     return TimedBatch(seconds / repeats, (cpu_clock() - cpu) / repeats)
 

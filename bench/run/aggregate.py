@@ -10,14 +10,13 @@ from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
-from ..store.columns import reduce_samples
+from ..store.columns import MIN_ROOFLINE_RATIO, reduce_samples
 from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
 from .journal import Done, RunState
 
 Sample = Mapping[str, Any]
 
 # What a sample, or the samples of a benchmark together, are warned of.
-MIN_ROOFLINE_RATIO = 0.9  # of the bound: it was measured on the same noisy machine
 MAX_SPREAD = 0.5  # quartiles of the processes' medians, over their median
 MAX_INTERVAL_RATIO = 1.3  # high end over low end of a speedup
 MIN_ROUNDS = 5  # over all processes

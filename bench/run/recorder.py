@@ -95,6 +95,9 @@ class Recorder:
                 if self.process != 0:
                     measured = self._sample(entry, outcome, name, benchmark, spent)
         self.outcomes[name] = outcome
+        if outcome.status != "ok":  # it may have been timed before that was seen
+            measured = {}
+            self.results.pop(name, None)
         self.results.setdefault(name, {**outcome.columns(), "median_s": None})
         self._note(Done(**begun, **measured, outcome=outcome.columns(), spent=dict(spent)))
         if not tried:

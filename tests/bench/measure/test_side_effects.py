@@ -13,9 +13,9 @@ import torch
 from bench.measure import side_effects
 from bench.measure.side_effects import (
     WrongResultError,
-    detect_background_work,
     inputs_untouched,
     observe_side_effects,
+    require_no_background_work,
 )
 from mlr import Case, Problem
 
@@ -48,7 +48,9 @@ def test_what_works_on_is_told_from_what_waits(
 ) -> None:
     left, called = iter(cores), []
     monkeypatch.setattr(side_effects, "background_cpu_usage", lambda: next(left))
-    assert bool(detect_background_work(lambda: called.append(1))) == said
+    found = pytest.raises(WrongResultError, match="works on") if said else nullcontext()
+    with found:
+        require_no_background_work(lambda: called.append(1))
     assert len(called) == calls
     assert next(left, None) is None
 

@@ -66,7 +66,7 @@ def single_precision_only(x, delta):
 EXPECTED = {
     "right": ("ok", None),
     "one_element_wrong": ("wrong", "against the oracle"),
-    "remembers_its_first_answer": ("wrong", "returns what it returned for the first inputs; on"),
+    "remembers_its_first_answer": ("wrong", "on other inputs"),
     "raises": ("crashed", "KeyError: 'no such thing"),
     "takes_a_terabyte": ("oom", "can't allocate memory"),
     "aborts": ("crashed", "its process ended: aborted"),

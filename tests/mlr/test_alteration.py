@@ -1,0 +1,92 @@
+"""What is changed under a call that is being timed: the numbers, and nothing that tells of it."""
+
+from random import Random
+
+import pytest
+import torch
+
+from mlr import KERNELS, Case, Problem, check_result
+from mlr.alteration import (
+    continue_from_here,
+    data_of,
+    one_number_raised,
+    redraw,
+    swap_numbers,
+)
+
+CASES = [Case(name, "cpu", "float64", 33, 6, 3) for name in ("gradient", "step", "fit")]
+CHANGES = [lambda problem: swap_numbers(problem, Random(1)), lambda problem: redraw(problem, 7)]
+
+
+def state(problem: Problem) -> list[tuple[int, int]]:
+    tensors = [one for some in data_of(problem).values() for one in some]
+    return [(one.data_ptr(), one._version) for one in tensors]
+
+
+def values(problem: Problem) -> list[torch.Tensor]:
+    return [one.clone() for some in data_of(problem).values() for one in some]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.operation)
+@pytest.mark.parametrize("change", CHANGES, ids=["swap", "redraw"])
+def test_the_data_change_and_nothing_tells_of_it(case: Case, change) -> None:
+    problem = Problem(case)
+    before, numbers, seed = state(problem), values(problem), problem.seed
+    trains = case.operation != "gradient"
+    parameters = [one.clone() for one in problem.parameters()] if trains else []
+    change(problem)
+    assert state(problem) == before
+    assert problem.seed == seed
+    assert any(not a.equal(b) for a, b in zip(numbers, values(problem), strict=True))
+    for one, held in zip(problem.parameters() if trains else (), parameters, strict=True):
+        assert one.equal(held)
+
+
+def test_a_swap_keeps_what_a_tensor_holds() -> None:
+    problem = Problem(CASES[0])
+    before = problem.x.flatten().sort().values
+    for seed in range(20):
+        swap_numbers(problem, Random(seed))
+    assert problem.x.flatten().sort().values.equal(before)
+
+
+def test_every_place_is_swapped_sooner_or_later() -> None:
+    problem = Problem(CASES[0])
+    held, chance = problem.x.clone(), Random(3)
+    for _ in range(2_000):
+        swap_numbers(problem, chance)
+    assert (problem.x != held).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("m", [1, 33, 100_000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["matmul", "one_pass", "fused_addmm", "one_pass_step"])
+def test_one_number_raised_changes_every_result_beyond_rounding(
+    name: str, dtype: str, m: int
+) -> None:
+    kernel = KERNELS[name]
+    problem = Problem(Case(kernel.operation, "cpu", dtype, m, 6, 3))
+    call = kernel.bind(problem)
+    for seed in range(8):
+        before, stale = values(problem), call()
+        continue_from_here(problem)
+        with one_number_raised(problem, Random(seed)):
+            assert not check_result(problem, stale).ok  # nothing was done since
+            found = check_result(problem, call())
+            assert found.ok, found
+        for one, held in zip(before, values(problem), strict=True):
+            assert one.equal(held)
+
+
+def test_a_stateful_operation_goes_on_from_its_parameters() -> None:
+    problem = Problem(CASES[1])
+    call = KERNELS["fused_addmm"].bind(problem)
+    for _ in range(5):
+        call()
+    weight = problem.parameters().weight.clone()
+    continue_from_here(problem)
+    assert problem.start.weight.equal(weight)
+    call()
+    assert check_result(problem, None).ok
+    call()
+    assert not check_result(problem, None).ok  # two steps are not one
