@@ -24,7 +24,7 @@ from ..machine.environment import pinned_environment
 from ..machine.info import machine_slug
 from ..report.markdown import markdown_table, render_template
 from ..store.files import atomic_write
-from ..store.runs import load_frame, load_run
+from ..store.runs import load_frame
 
 CASES = 12
 PROCESSES = 3  # fresh ones, one after the other
@@ -99,13 +99,13 @@ def agreement(found: pd.DataFrame) -> pd.DataFrame:
 
 def compare(path: Path) -> pd.DataFrame:
     """Measure again what a run of this machine, with as many threads, has measured."""
-    run, threads, chosen = load_run(path), torch.get_num_threads(), choose(load_frame([path]))
-    came = run.machine.slug, run.settings.get("threads")
-    if came != (machine_slug(), threads) or chosen.empty:
+    machine, threads, frame = machine_slug(), torch.get_num_threads(), load_frame([path])
+    chosen = choose(frame[frame["threads"] == threads])
+    if chosen.empty or set(frame["machine"]) != {machine}:
         raise UserError(
-            f"a run must be of {machine_slug()}, with {threads} thread(s), and have speedups of "
-            f"mlr's kernels; {path} is of {came[0]}, with {came[1]}, and has {len(chosen)} such; "
-            "give another, or set OMP_NUM_THREADS"
+            f"a run must be of {machine}, and have speedups of mlr's kernels with {threads} "
+            f"thread(s); {path} is of {frame['machine'][0]}, and has {len(chosen)} such; give "
+            "another, or set OMP_NUM_THREADS"
         )
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         found = pd.concat(pool.map(measure, [chosen] * PROCESSES, chunksize=1))
