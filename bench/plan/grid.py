@@ -3,16 +3,14 @@
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
+
+from ..machine.environment import THREADS
 
 DEFAULT_GRID = "headline"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GridBlock(_Strict):
+class GridBlock(BaseModel, extra="forbid", frozen=True):
     """Cases of some operations, or of all where none is named."""
 
     operations: tuple[str, ...] = ()
@@ -20,11 +18,12 @@ class GridBlock(_Strict):
     sizes: tuple[tuple[int, int, int], ...]  # rows, input features and output features
 
 
-class Grid(_Strict):
+class Grid(BaseModel, extra="forbid", frozen=True):
     """A grid; `grids.toml` explains each field."""
 
     block: tuple[GridBlock, ...]
     processes: int = 5
+    threads: str = str(THREADS)
     longest_call_s: float = 5.0
     peers: bool = False
     kernels: dict[str, frozenset[str]] = {}

@@ -42,7 +42,8 @@ class Selection:
     features: tuple[int, ...] | None = _axis("input features n, likewise")
     outputs: tuple[int, ...] | None = _axis("output features o, likewise")
     threads: tuple[int, ...] = _axis(
-        "numbers of threads, as 1,2,all: all physical cores (default: OMP_NUM_THREADS, or 1)",
+        "numbers of threads, as 1,2,all: all physical cores (default: OMP_NUM_THREADS, or 1; a "
+        "run of tall or wide: 1,all)",
         (THREADS,),
     )
     kernel_file: str | None = _axis("a Python file that registers kernels of your own")
@@ -59,12 +60,14 @@ class Selection:
 
         raw = {axis.name: getattr(args, axis.name) for axis in fields(cls)}
         given = {name: sizes(raw[name], f"--{name}") for name in ("batch", "features", "outputs")}
-        raw |= given | {"threads": thread_counts(raw["threads"])}
+        raw |= given
         raw["grid"] = raw["grid"] or ("single" if any(given.values()) else grid)
-        if len(raw["threads"]) > 1 and not several_threads:
-            raise UserError(f"--threads takes one number here; got {args.threads}; see `run`")
         if raw["grid"] not in GRIDS:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
+        usual = GRIDS[raw["grid"]].threads if several_threads else str(THREADS)
+        raw["threads"] = thread_counts(raw["threads"], usual)
+        if len(raw["threads"]) > 1 and not several_threads:
+            raise UserError(f"--threads takes one number here; got {args.threads}; see `run`")
         try:
             load_installed()
             if raw["kernel_file"] is not None:
@@ -113,12 +116,12 @@ def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] 
     return tuple(dict.fromkeys(found))
 
 
-def thread_counts(text: str | None) -> tuple[int, ...]:
-    """Parse numbers of threads, `1,2,all`; where none is given OMP_NUM_THREADS, or one."""
+def thread_counts(text: str | None, usual: str = str(THREADS)) -> tuple[int, ...]:
+    """Parse numbers of threads, `1,2,all`; where none is given OMP_NUM_THREADS, or the usual."""
     (cores, most), flag = usable(), "--threads"
-    if text is None:  # of OpenMP's numbers, by level of nesting, the first
-        text, flag = os.environ.get("OMP_NUM_THREADS") or str(THREADS), "OMP_NUM_THREADS"
-        text = text.partition(",")[0]
+    if text is None and (outside := os.environ.get("OMP_NUM_THREADS")):
+        text, flag = outside.partition(",")[0], "OMP_NUM_THREADS"  # of levels of nesting the first
+    text = usual if text is None else text
     known = {str(count): count for count in range(1, most + 1)} | {"all": cores}
     for part in (parts := text.replace(" ", "").split(",")):
         if part not in known:

@@ -121,6 +121,28 @@ def test_numbers_of_threads(
 
 
 @pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(
+    ("given", "outside", "several", "expected"),
+    [
+        ({"grid": "tall"}, None, True, (1, 4)),
+        ({"grid": "wide"}, None, True, (1, 4)),
+        ({"grid": "quick"}, None, True, (1,)),
+        ({"grid": "tall"}, None, False, (1,)),  # of a command that takes one number
+        ({"grid": "tall", "threads": "2"}, None, True, (2,)),
+        ({"grid": "tall"}, "3", True, (3,)),
+    ],
+)
+def test_a_grid_says_the_numbers_of_threads_of_a_run(
+    given: dict[str, str], outside: str | None, several: bool, expected: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if outside is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", outside)
+    found = Selection.from_args(argparse.Namespace(**DEFAULTS | given), several_threads=several)
+    assert found.threads == expected
+
+
+@pytest.mark.usefixtures("four_cores")
 @pytest.mark.parametrize("text", ["0", "9", "-1", "1.0", "ALL", "two", "9" * 5_000, "٣", " ,1"])
 def test_what_is_no_number_of_threads_is_one_line(
     text: str, monkeypatch: pytest.MonkeyPatch
