@@ -124,7 +124,7 @@ def _with_bounds(
 
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
-    timings = {name: state.timings(name) for name in state.timed}
+    head, timings = state.heads[0], {name: state.timings(name) for name in state.timed}
     samples = {name: [end.sample for end in ends] for name, ends in timings.items()}
     prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
     phases = [name for name in Cost.model_fields if name != "wall_s"]
@@ -137,15 +137,15 @@ def compose(state: RunState) -> dict[str, Any]:
         for name in state.plan.wanted
     }
     return {
-        **state.head,
+        **head,
         "benchmarks": [_benchmark(ends, columns[name]) for name, ends in timings.items()],
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
         "cost": {"wall_s": state.wall_s, **spent},
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
-        "machine": state.head["machine"] | {"ceilings": ceilings},
-        "settings": state.head["settings"]
+        "machine": head["machine"] | {"ceilings": ceilings},
+        "settings": head["settings"]
         | {"processes": state.plan.processes, "threads": sorted({*state.plan.wanted.values()})},
     }
 

@@ -19,6 +19,7 @@ JOURNAL_LOST = 3  # the exit status of a process that can no longer write down w
 # a call of a second or more varies little from one process to the next.
 LONG_CALL_S = 0.5
 LONG_PROCESSES = 2
+PROBES = 3  # of a device's ceilings: at the beginning, in the middle and at the end of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +98,12 @@ class RunState:
                     self.plan, self.current = event, None
                 case Session():
                     self.heads.append(event.head)
+                case Done() if event.process in self.ended[event.fullname]:
+                    pass  # of a process that outlived its runner
                 case Done():
-                    self._end(event)
+                    self.current, self.ended[event.fullname][event.process] = None, event
+                    if event.outcome["status"] != "ok":
+                        self.failures.setdefault(event.fullname, event)
                 case Start():
                     self.current = event
             if not isinstance(event, Plan):
@@ -122,13 +127,6 @@ class RunState:
                         "remove it, or resume with the code that wrote it"
                     ) from error
 
-    def _end(self, event: Done) -> None:
-        if event.process in self.ended[event.fullname]:  # by a process that outlived its runner
-            return
-        self.current, self.ended[event.fullname][event.process] = None, event
-        if event.outcome["status"] != "ok":
-            self.failures.setdefault(event.fullname, event)
-
     def note(self, event: Event) -> None:
         """Write an event, see it to the disk whole or not at all, and take it in."""
         line = safe_dumps({"event": type(event).__name__.lower(), **vars(event)})
@@ -145,10 +143,15 @@ class RunState:
             " free space, then `run --resume`"
         )
 
-    @property
-    def head(self) -> dict[str, Any]:
-        """That of the run's file, by its first process; empty before that is ready."""
-        return self.heads[0] if self.heads else {}
+    def ceilings(self, key: str) -> list[dict[str, Any]]:
+        """Return the ceilings of a name that its processes measured, in their order."""
+        every = (head["machine"].get("ceilings", {}) for head in self.heads)
+        return [one[key] for one in every if key in one]
+
+    def is_to_probe(self, key: str, process: int) -> bool:
+        """Say whether it is a process's turn to measure the ceilings of a name: they take long."""
+        probed = len(self.ceilings(key))
+        return probed < PROBES and process * (PROBES - 1) >= probed * self.plan.processes
 
     @property
     def timed(self) -> list[str]:
@@ -229,15 +232,19 @@ def progress(state: RunState) -> RunProgress:
     )
 
 
-def seconds_per_sample(folder: Path, machine: str) -> float | None:
-    """Return the seconds of a sample in the newest run of a machine; None where none says.
+def seconds_per_sample(folder: Path, machine: str, grid: str) -> tuple[float, Path] | None:
+    """Return the seconds of a sample in the stored run that is most like a new one, and its path.
 
-    A verification counts as a sample.
+    That is the newest one of the machine and the grid, or else of the machine, or of the grid. A
+    verification counts as a sample.
     """
     from ..store.runs import load_run  # with pandas, which no process that measures loads
 
-    for path in sorted((folder / machine).glob("*.json"), reverse=True):  # by the time in its name
+    def likeness(path: Path) -> tuple[bool, bool, str]:  # the name begins with the time
+        return path.parent.name == machine, path.stem.endswith(f"-{grid}"), path.name
+
+    for path in sorted(folder.glob("*/*.json"), key=likeness, reverse=True):
         run = load_run(path)
         if run.cost is not None and run.benchmarks:
-            return run.cost.wall_s / sum(1 + len(one.samples) for one in run.benchmarks)
+            return run.cost.wall_s / sum(1 + len(one.samples) for one in run.benchmarks), path
     return None

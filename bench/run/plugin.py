@@ -127,5 +127,5 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add schema, outcomes, machine, settings and packages to pytest-benchmark's own file."""
     record = config.stash[RECORD]
-    outcomes = [{"fullname": name, **done.columns()} for name, done in record.outcomes.items()]
+    outcomes = [{"fullname": name, **columns} for name, columns in record.results.items()]
     output_json.update(schema=SCHEMA, outcomes=outcomes, **record.surroundings())

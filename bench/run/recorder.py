@@ -1,7 +1,7 @@
 """One benchmark after another in this process: measured, and recorded at once."""
 
 import os
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..machine.devices import unavailable_reason
+from ..machine.devices import Call, unavailable_reason
 from ..machine.info import machine_info, packages, settings
 from ..measure.benchmark import kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
-from ..plan.benchmark import Benchmark, Outcome, predict
+from ..plan.benchmark import Benchmark, predict
 from ..plan.grid import GRIDS
 from ..plan.selection import Selection
 from ..store.schema import Ceilings, ceilings_key
@@ -36,20 +36,25 @@ class Recorder:
         self.process = process  # 0 verifies, the others time; None without a runner, for both
         self.state = RunState(journal) if journal else None  # of the run, if this is of one
         self.few_rounds = few_rounds  # of a slow call; not where the command line asks for rounds
-        self.outcomes: dict[str, Outcome] = {}
-        self.results: dict[str, dict[str, Any]] = {}  # with the columns of a sample, if any
+        self.results: dict[str, dict[str, Any]] = {}  # the columns of each benchmark by its name
         self._parent = os.getppid()
-        self._ceilings: dict[str, Ceilings] = {}
+        self._measured: dict[str, dict[str, Any]] = {}  # ceilings, as a run file has them
         if self.state is not None:
             self.state.read()
 
     def ceilings(self, device: str) -> Ceilings | None:
-        """Measure a device's ceilings on first use; None where there is no such device."""
+        """Return a device's ceilings, measured on first use; None where there is no such device.
+
+        All processes of a run go by what the first of them measured; a few measure again.
+        """
         if unavailable_reason(device) is not None:
             return None
-        if device not in self._ceilings:
-            self._ceilings[device] = measure_ceilings(device)
-        return self._ceilings[device]
+        key = ceilings_key(device, self.axes.threads[0])
+        known = self.state.ceilings(key) if self.state is not None else []
+        is_due = self.state is None or self.state.is_to_probe(key, self.process or 0)
+        if is_due and key not in self._measured:
+            self._measured[key] = measure_ceilings(device).model_dump(exclude_none=True)
+        return Ceilings(**(known[0] if known else self._measured[key]))
 
     def begin(self, devices: set[str]) -> None:
         """Note where and how this process of a run measures, before its first benchmark."""
@@ -62,12 +67,8 @@ class Recorder:
 
     def surroundings(self) -> dict[str, Any]:
         """Return machine, settings and packages, as a run file holds them."""
-        known = {
-            ceilings_key(device, self.axes.threads[0]): found.model_dump(exclude_none=True)
-            for device, found in sorted(self._ceilings.items())
-        }
         return {
-            "machine": {**machine_info(), "ceilings": known},
+            "machine": {**machine_info(), "ceilings": self._measured},
             "settings": {"grid": self.axes.grid, "processes": 1, **settings()},
             "packages": packages(),
         }
@@ -87,19 +88,22 @@ class Recorder:
         outcome = predict(entry, ceilings, GRIDS[self.axes.grid].longest_call_s)
         begun: dict[str, Any] = {"process": self.process or 0, "fullname": name}
         self._note(Start(**begun, outcome=outcome.columns()))
-        tried, measured = outcome.status == "ok", dict[str, Any]()
+        tried, sample = outcome.status == "ok", dict[str, Any]()
         if tried and ceilings is not None:
             with kept_reason(outcome):
                 if not self.process:
                     verify(entry, outcome, ceilings, spent)
                 if self.process != 0:
-                    measured = self._sample(entry, outcome, name, benchmark, spent)
-        self.outcomes[name] = outcome
-        if outcome.status != "ok":  # it may have been timed before that was seen
-            measured = {}
-            self.results.pop(name, None)
-        self.results.setdefault(name, {**outcome.columns(), "median_s": None})
-        self._note(Done(**begun, **measured, outcome=outcome.columns(), spent=dict(spent)))
+                    timer = partial(self._time, benchmark)
+                    sample = measure_sample(entry, timer, spent, self.process or 1)
+        columns, timed = outcome.columns(), dict[str, Any]()
+        if sample and outcome.status == "ok":  # it may have been timed before it was seen wrong
+            timed = {"sample": sample, "benchmark": benchmark.stats.as_dict(include_data=False)}
+            if self.process is None:
+                columns = summarise(columns, [sample], None)
+                benchmark.extra_info.update(columns)
+        self.results[name] = columns
+        self._note(Done(**begun, **timed, outcome=outcome.columns(), spent=dict(spent)))
         if not tried:
             pytest.skip(f"{outcome.status}: {outcome.reason}")
         if outcome.status != "ok":
@@ -108,24 +112,12 @@ class Recorder:
                 benchmark.stats.stats.data.clear()
             pytest.fail(f"{outcome.status}: {outcome.reason}", pytrace=False)
 
-    def _sample(
-        self, entry: Benchmark, outcome: Outcome, name: str, benchmark: Any, spent: PhaseTimer
-    ) -> dict[str, Any]:
-        def timer(call: Callable[[], Any], about_s: float) -> dict[str, Any]:
-            if about_s > SLOW_CALL_S and self.few_rounds:
-                benchmark.pedantic(call, rounds=SLOW_ROUNDS)
-            else:
-                benchmark(call)
-            if not benchmark.enabled:
-                return {}
-            stats = benchmark.stats
-            return {"median_s": float(stats["median"]), "rounds": int(stats["rounds"])}
-
-        if not (sample := measure_sample(entry, timer, spent, self.process or 1)):
+    def _time(self, benchmark: Any, call: Call, about_s: float) -> dict[str, Any]:
+        if about_s > SLOW_CALL_S and self.few_rounds:
+            benchmark.pedantic(call, rounds=SLOW_ROUNDS)
+        else:
+            benchmark(call)
+        if not benchmark.enabled:
             return {}
-        if self.process is None:
-            columns = summarise(outcome.columns(), [sample], None)
-            benchmark.extra_info.update(columns)
-            self.results[name] = {**columns, "median_s": columns["paired_s"]}
-        stats = benchmark.stats.as_dict(include_data=False)
-        return {"sample": sample, "benchmark": stats}
+        stats = benchmark.stats
+        return {"median_s": float(stats["median"]), "rounds": int(stats["rounds"])}

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..machine.environment import pinned_environment, thread_settings
+from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name, require_tried, was_tried
 from ..plan.selection import Selection
 from ..store.files import ExistsError, file_stem, require_writable
@@ -64,8 +64,7 @@ def run_plan(
     state.note(what)
     path = None
     try:
-        env = pinned_environment(os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        Runner(state, env, show).run()
+        Runner(state, show).run()
         show(progress(state))
         path = _store(results, compose(state))
     finally:
@@ -90,7 +89,7 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState:
             "give the same axes, or leave --resume out"
         )
     now = get_commit_info().get("id")
-    if state.head and (then := state.head["commit_info"].get("id")) != now:
+    if state.heads and (then := state.heads[0]["commit_info"].get("id")) != now:
         raise UserError(
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "
             "one out, or leave --resume out"
@@ -102,25 +101,19 @@ class Runner(NamedTuple):
     """What measures what is left of a run: how its processes are started, and who follows them."""
 
     state: RunState
-    environment: dict[str, str]
     show: Callable[[RunProgress], None]
 
     def run(self) -> None:
         """Verify all benchmarks, time them in every process, and contended ones in a few more."""
-        state, last = self.state, self.state.plan.processes
-        for number in range(last + 1):
-            self.run_processes(number)
-        timed_s = state.wall_s
-        for number in range(last + 1, last + 1 + MAX_RERUNS):
+        state, last, timed_s = self.state, self.state.plan.processes, 0.0
+        for number in range(last + 1 + MAX_RERUNS):
             usual_s = (fmean(e.seconds for e in state.timings(name)) for name in state.left(number))
-            if sum(usual_s) > RERUN_SHARE * timed_s - (state.wall_s - timed_s):
+            if number > last and sum(usual_s) > RERUN_SHARE * timed_s - (state.wall_s - timed_s):
                 return
-            self.run_processes(number)
-
-    def run_processes(self, number: int) -> None:
-        """Have measured what is left in the processes of a number, one for each thread count."""
-        for threads in dict.fromkeys(self.state.plan.wanted.values()):
-            self.run_process(number, threads)
+            for threads in dict.fromkeys(state.plan.wanted.values()):
+                self.run_process(number, threads)
+            if number == last:
+                timed_s = state.wall_s
 
     def run_process(self, number: int, threads: int) -> None:
         """Have measured what is left in a process, in another of its number after each crash."""
@@ -142,7 +135,7 @@ class Runner(NamedTuple):
             *(["--benchmark-disable"] if number == 0 else []),
             *(*self.state.plan.arguments, f"--threads={threads}"),
         ]
-        env = self.environment | thread_settings(threads)
+        env = pinned_environment(os.environ, threads) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         with WorkerProcess(command, CASE_TIMEOUT_S, env=env, reports=False) as worker:
             current = self.state.current
             while not worker.wait(POLL_S):

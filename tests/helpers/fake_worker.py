@@ -17,6 +17,7 @@ from pytest_benchmark.utils import get_commit_info
 from run_builder import build_run
 
 from bench.common.errors import UserError
+from bench.machine.environment import THREAD_VARIABLES
 from bench.run.journal import JOURNAL_LOST, Done, Event, RunState, Session, Start
 
 
@@ -24,6 +25,8 @@ def main() -> int:
     given = {sys.argv[n]: sys.argv[n + 1] for n in range(1, 5, 2)}
     state, process = RunState(Path(given["--mlr-journal"])), int(given["--mlr-process"])
     state.read()
+    threads = int(sys.argv[-1].removeprefix("--threads="))
+    assert {os.environ[name] for name in THREAD_VARIABLES} == {str(threads)}
     behaviour = json.loads(os.environ.get("FAKE_WORKER", "{}"))
     if "room" in behaviour:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -32,10 +35,10 @@ def main() -> int:
     known = {entry["extra_info"]["kernel"]: entry for entry in run["benchmarks"]}
     surroundings = {name: run[name] for name in ("machine", "settings", "packages")}
     note(state, Session(head=surroundings | {"commit_info": get_commit_info()}))
-    for name in state.left(process):
+    for name in state.left(process, threads):
         kernel = name.partition("[gradient-")[2].partition("-")[0]
         entry = known[kernel] | {"fullname": name}
-        outcome: dict[str, Any] = {**entry.pop("extra_info"), "warnings": []}
+        outcome: dict[str, Any] = {**entry.pop("extra_info"), "threads": threads, "warnings": []}
         note(state, Start(process=process, fullname=name, outcome=outcome))
         if behaviour.get(kernel) == "infeasible":
             outcome |= {"status": "infeasible", "reason": "one call takes too long"}
@@ -43,6 +46,7 @@ def main() -> int:
             continue
         misbehave(behaviour.get(kernel), process)
         sample = {"process": process, "median_s": 1e-3, "rounds": 9, "contended": False,
+                  "pid": os.getpid(),
                   "log_speedup": None if kernel == "autograd" else 0.5}  # fmt: skip
         note(
             state,

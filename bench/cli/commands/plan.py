@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             ceilings[device, threads] = measure_ceilings(device)
     frame = predict_all(plan, ceilings, GRIDS[axes.grid].longest_call_s)
     processes = arguments.processes or GRIDS[axes.grid].processes
-    print_plan(frame, processes, seconds_per_sample(RESULTS / "runs", machine_slug()))
+    print_plan(frame, processes, seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid))
     return 0
 
 
@@ -70,17 +71,24 @@ def predict_all(
     return pd.DataFrame(rows).replace({"status": {"ok": "to run"}})
 
 
-def print_plan(frame: pd.DataFrame, processes: int, seconds: float | None) -> None:
-    """Print the totals, then every planned case with its predicted memory and least time."""
+def print_plan(frame: pd.DataFrame, processes: int, pace: tuple[float, Path] | None) -> None:
+    """Print the totals, then every planned case with its predicted memory and least time.
+
+    `pace` is the seconds of a benchmark in a process, and the run which took them.
+    """
     console = Console(highlight=False)
     counts = frame["status"].value_counts().sort_index()
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     console.print(f"{counted(len(frame), 'benchmark')}: {told}")
-    if seconds is not None and "to run" in counts:
-        about = as_minutes(counts["to run"] * (1 + processes) * seconds)
-        console.print(
-            f"about {about} for {counted(processes, 'process')}, at the {seconds:.2g} s that a "
-            "benchmark took in a process of this machine's last run"
+    threads = " or ".join(counted(number, "thread") for number in frame["threads"].unique())
+    about = f"each in {counted(processes, 'process')} of {threads}, after one that verifies"
+    if pace is not None and "to run" in counts:
+        seconds, run = pace
+        minutes = as_minutes(counts["to run"] * (1 + processes) * seconds)
+        about += (
+            f": about {minutes}, at the {seconds:.2g} s that a benchmark took in a process of the "
+            f"run {run.stem} on {run.parent.name}"
         )
+    console.print(about)
     console.print()
     print_by_size(console, frame, COLUMNS)

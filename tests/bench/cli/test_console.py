@@ -1,6 +1,7 @@
 """What a run shows: on a terminal of 80 columns, and on none."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -92,9 +93,10 @@ def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) 
         grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), operation=("gradient",)
     )
     told = plan_command.predict_all(planned(axes), {}, 1.0)
-    plan_command.print_plan(told, 5, 2.0)
-    said = capsys.readouterr().out
-    assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run\nabout ")
+    plan_command.print_plan(told, 5, (2.0, Path("runs/here/a.json")))
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run each in 5 processes of ")
     assert f"about {len(told) * 12 // 60} min" in said  # six times two seconds a case
+    assert "in a process of the run a on here " in said
     plan_command.print_plan(told, 5, None)
     assert "about" not in capsys.readouterr().out

@@ -15,6 +15,7 @@ from bench.run.journal import (
     Done,
     Plan,
     RunState,
+    Session,
     Start,
     progress,
     seconds_per_sample,
@@ -47,7 +48,7 @@ def done(state: RunState, process: int, name: str, roofline_s: float, **sample: 
 
 
 def runner_of(state: RunState) -> runner.Runner:
-    return runner.Runner(state, {}, lambda progress: None)
+    return runner.Runner(state, lambda progress: None)
 
 
 def test_what_takes_long_is_timed_in_few_processes(tmp_path: Path) -> None:
@@ -86,11 +87,30 @@ def test_a_process_takes_what_has_its_number_of_threads(tmp_path: Path) -> None:
             for name in state.left(number, threads):
                 done(state, number, name, 0.1)
 
-    Recording(state, {}, lambda progress: None).run()
+    Recording(state, lambda progress: None).run()
     of_two = [LONG, "quick-2"]
     assert taken[:4] == [(0, 1, [QUICK]), (0, 2, of_two), (1, 1, [QUICK]), (1, 2, of_two)]
     assert not any(names for *_, names in taken[4:])
     assert state.left(0) == state.left(1) == []
+
+
+@pytest.mark.parametrize(
+    ("processes", "probing"), [(1, [0, 1]), (2, [0, 1, 2]), (5, [0, 3, 5]), (7, [0, 4, 7])]
+)
+def test_ceilings_are_measured_at_the_beginning_in_the_middle_and_at_the_end(
+    processes: int, probing: list[int], tmp_path: Path
+) -> None:
+    state, probed = verified(tmp_path / "a.jsonl", processes), []
+    for number in range(processes + 3):
+        for _ in range(2):  # the second is there because the first has crashed
+            known = {}
+            if state.is_to_probe("cpu, 1 thread", number):
+                known = {"cpu, 1 thread": {"dispatch_s": 1e-7}}
+                probed.append(number)
+            state.note(Session(head={"machine": {"ceilings": known}}))
+    assert probed[: len(probing)] == probing
+    assert len(state.ceilings("cpu, 1 thread")) == len(probed) <= 3
+    assert state.is_to_probe("cpu, 2 threads", 0)
 
 
 @pytest.mark.parametrize(("worked_s", "again"), [(0.0, []), (100.0, [[QUICK], [QUICK]])])
@@ -160,7 +180,7 @@ def test_a_journal_of_other_code_is_one_line(tmp_path: Path, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_pace_is_that_of_the_newest_run_of_a_machine(tmp_path: Path) -> None:
+def test_the_pace_is_that_of_the_newest_run_of_a_machine_and_a_grid(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     for number, wall_s in enumerate((100.0, 400.0)):
         run = build_run(
@@ -168,5 +188,13 @@ def test_the_pace_is_that_of_the_newest_run_of_a_machine(tmp_path: Path) -> None
         )
         run["cost"]["wall_s"] = wall_s
         save(run, folder / "here" / f"{number}.json")
-    assert seconds_per_sample(folder, "here") == pytest.approx(400 / (len(run["benchmarks"]) * 5))
-    assert seconds_per_sample(folder, "elsewhere") is None
+    samples = len(run["benchmarks"]) * 5
+    run["cost"]["wall_s"] = 700.0
+    tall = save(run, folder / "here" / "0-tall.json")
+    other = save(run, folder / "there" / "9-smoke.json")
+    newest = folder / "here" / "1.json"
+    found = seconds_per_sample(folder, "here", "smoke")
+    assert found == (pytest.approx(400 / samples), newest)
+    assert seconds_per_sample(folder, "here", "tall") == (pytest.approx(700 / samples), tall)
+    assert seconds_per_sample(folder, "elsewhere", "smoke") == (pytest.approx(700 / samples), other)
+    assert seconds_per_sample(tmp_path / "nothing", "here", "smoke") is None
