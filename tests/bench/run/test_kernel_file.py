@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from paths import ROOT
 
+from bench.cli.commands import plan
 from bench.cli.main import main
 from bench.store.runs import load_run
+from bench.store.schema import Ceilings
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The README's own: what it shows is what runs here.
@@ -86,6 +88,7 @@ def test_it_is_planned(
     user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(user / "packages"))
+    monkeypatch.setattr(plan, "measure_ceilings", lambda device: Ceilings())
     assert main(["plan", *TINY, f"--kernel-file={user / 'my.py'}"]) == 0
     sys.modules.pop("offering")
     planned = capsys.readouterr().out

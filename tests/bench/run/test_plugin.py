@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from paths import ROOT
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bench.cli.main import main
+from bench.machine.cores import usable
+from bench.machine.environment import THREAD_VARIABLES
 from bench.plan.selection import add_axes
 from bench.run import plugin
 from bench.store.runs import load_frame, load_run
@@ -195,6 +200,23 @@ def test_a_mistake_ends_pytest_before_anything_is_collected(
     with pytest.raises(pytest.UsageError, match=said) as caught:
         plugin.pytest_configure(Config(**options))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(usable()[1] < 2, reason="this process may use one processor only")
+def test_a_session_gives_every_library_its_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    try:
+        plugin.pytest_configure(Config(threads="2"))  # type: ignore[arg-type]
+        assert (
+            {pool["num_threads"] for pool in threadpool_info()} == {torch.get_num_threads()} == {2}
+        )
+        assert {os.environ[name] for name in THREAD_VARIABLES} == {"2"}
+    finally:
+        torch.set_num_threads(1)
+        threadpool_limits(1)
 
 
 def test_run_stores_every_outcome_and_a_crash_costs_one_case(

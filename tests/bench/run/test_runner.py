@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(
         show: Callable[[RunProgress], None] = lambda _: None,
         resume: bool = False,
+        axes: Selection = TINY,
         **behaviour: Any,
     ) -> Path:
         monkeypatch.setenv("FAKE_WORKER", json.dumps(behaviour))
-        return runner.run_plan(planned(TINY), TINY, tmp_path, show, processes=2, resume=resume)
+        return runner.run_plan(planned(axes), axes, tmp_path, show, processes=2, resume=resume)
 
     return run
 
@@ -85,6 +87,28 @@ def test_a_run_is_stored_and_leaves_nothing_beside(run: Run, tmp_path: Path) -> 
     again = run()  # it may end in the same second
     assert again != path
     assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
+def test_numbers_of_threads_are_measured_in_processes_of_their_own_and_resumed(run: Run) -> None:
+    """The worker ends where one of its variables says another number than its option."""
+    axes = replace(TINY, threads=(2, 1))
+
+    def stop(progress: RunProgress) -> None:
+        if progress.process == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop, axes=axes, einsum="sleep")
+    path = run(resume=True, axes=axes)
+    frame = load_frame([path])
+    assert sorted(frame["threads"]) == [1, 1, 1, 2, 2, 2]
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["fullname"].str.endswith("-2threads]") == (frame["threads"] == 2)) == {True}
+    assert json.loads(path.read_text())["settings"]["threads"] == [1, 2]
+    of_two, of_one = set[int](), set[int]()
+    for (_, name), sample in samples_of(path).items():
+        (of_two if name.endswith("-2threads]") else of_one).add(sample["pid"])
+    assert not of_two & of_one
 
 
 @pytest.mark.parametrize(

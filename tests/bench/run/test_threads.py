@@ -12,6 +12,7 @@ import pytest
 from paths import ROOT
 
 from bench.machine.cores import usable
+from bench.machine.environment import pinned_environment
 from bench.store.runs import load_frame
 
 # A kernel that writes down what its process has.
@@ -63,6 +64,20 @@ def has_threads(told: dict[str, Any], count: int) -> bool:
 
 
 @needs_two
+@pytest.mark.parametrize("count", [1, 2])
+def test_libraries_have_the_number_that_the_environment_of_a_process_says(count: int) -> None:
+    code = (
+        "import json, numpy, torch, threadpoolctl\n"
+        "pools = [pool['num_threads'] for pool in threadpoolctl.threadpool_info()]\n"
+        "print(json.dumps([torch.get_num_threads(), *pools]))"
+    )
+    command, env = [sys.executable, "-c", code], pinned_environment(os.environ, count)
+    printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert set(json.loads(printed)) == {count}
+
+
+@pytest.mark.slow
+@needs_two
 def test_each_number_of_threads_has_processes_of_its_own(tmp_path: Path) -> None:
     command = ("bench", "run", "--threads=2,1", "--processes=1", f"--out={tmp_path}")
     printed, told = measure(tmp_path, *command)
@@ -88,6 +103,7 @@ def test_each_number_of_threads_has_processes_of_its_own(tmp_path: Path) -> None
     assert "gradient, cpu, float64, 2 threads\n" in printed
 
 
+@pytest.mark.slow
 @needs_two
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_session_of_pytest_has_one_number(tmp_path: Path, count: int) -> None:
