@@ -84,6 +84,7 @@ class RunState:
         self.plan = Plan(wanted={}, arguments=[], processes=0)
         self.heads: list[dict[str, Any]] = []  # what each process said of where and how
         self.current: Start | None = None  # the benchmark that has started and not ended
+        self.process = 0  # that the last benchmark has started in
         self.ended = defaultdict[str, dict[int, Done]](dict)  # by name and process
         self.failures: dict[str, Done] = {}  # by name, those that have no numbers
         self.wall_s = 0.0  # that runners have worked on this so far
@@ -105,7 +106,7 @@ class RunState:
                     if event.outcome["status"] != "ok":
                         self.failures.setdefault(event.fullname, event)
                 case Start():
-                    self.current = event
+                    self.current, self.process = event, event.process
             if not isinstance(event, Plan):
                 self.wall_s += event.at - self._latest_at
             self._latest_at = event.at
@@ -225,7 +226,7 @@ def progress(state: RunState) -> RunProgress:
     return RunProgress(
         total=total,
         done=total - len(left),
-        process=state.current.process if state.current else 0,
+        process=state.process,
         statuses=Counter(end.outcome["status"] for end in ends if end is not None),
         wall_s=state.wall_s,
         left_s=left_s,

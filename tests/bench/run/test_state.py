@@ -75,6 +75,7 @@ def test_every_process_takes_what_it_should_and_no_more(
     assert taken == [(0, []), (1, both), (2, both), *alone, (6, []), (7, [])]
     found = progress(state)
     assert found.done == found.total == 2 + 5 + 2
+    assert found.process == 5  # between two benchmarks too
 
 
 def test_a_process_takes_what_has_its_number_of_threads(tmp_path: Path) -> None:
