@@ -58,6 +58,7 @@ def stored(user: Path) -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow  # test_plugin runs the file in a session, and others of a user's in a run
 def test_it_is_measured_like_a_built_in(stored: Path) -> None:
     found = {one.extra_info.kernel: one for one in load_run(stored).benchmarks}
     assert set(found) == {*MINE, "matmul", "autograd"}
@@ -71,6 +72,7 @@ def test_it_is_measured_like_a_built_in(stored: Path) -> None:
         assert info.max_rel_error < 1e-15
 
 
+@pytest.mark.slow
 def test_it_is_reported_like_a_built_in(stored: Path, user: Path) -> None:
     out = user / "report"
     done = bench(user, "bench", "report", f"--out={user}", "--format=html,md,csv", str(stored))

@@ -197,5 +197,5 @@ def test_the_pace_is_that_of_the_newest_run_of_a_machine_and_a_grid(tmp_path: Pa
     found = seconds_per_sample(folder, "here", "smoke")
     assert found == (pytest.approx(400 / samples), newest)
     assert seconds_per_sample(folder, "here", "tall") == (pytest.approx(700 / samples), tall)
-    assert seconds_per_sample(folder, "elsewhere", "smoke") == (pytest.approx(700 / samples), other)
+    assert seconds_per_sample(folder, "another", "smoke") == (pytest.approx(700 / samples), other)
     assert seconds_per_sample(tmp_path / "nothing", "here", "smoke") is None
