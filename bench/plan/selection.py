@@ -42,8 +42,8 @@ class Selection:
     features: tuple[int, ...] | None = _axis("input features n, likewise")
     outputs: tuple[int, ...] | None = _axis("output features o, likewise")
     threads: tuple[int, ...] = _axis(
-        "numbers of threads, as 1,2,all: all physical cores (default: OMP_NUM_THREADS, or 1; a "
-        "run of tall or wide: 1,all)",
+        "numbers of threads, as 1,2,all: all physical cores (default: OMP_NUM_THREADS, or what "
+        "the grid has a run take, or 1)",
         (THREADS,),
     )
     kernel_file: str | None = _axis("a Python file that registers kernels of your own")

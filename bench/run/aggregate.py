@@ -122,19 +122,36 @@ def _with_bounds(
     return {**outcome, "roofline_s": hot_s, "roofline_cold_s": cold_s}
 
 
+def priors_by_threads(
+    samples: Mapping[str, Sequence[Sample]], threads: Mapping[str, int]
+) -> dict[int, Prior | None]:
+    """Return what the variances of benchmarks with as many threads have in common.
+
+    With several threads they are larger: what they have says nothing of those with one.
+    """
+    logs = {name: _known(uncontended(some), "log_speedup") for name, some in samples.items()}
+    return {
+        count: common_prior([some for name, some in logs.items() if threads[name] == count])
+        for count in {*threads.values()}
+    }
+
+
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
     head, timings = state.heads[0], {name: state.timings(name) for name in state.timed}
     samples = {name: [end.sample for end in ends] for name, ends in timings.items()}
-    prior = common_prior([_known(uncontended(some), "log_speedup") for some in samples.values()])
+    wanted = state.plan.wanted
+    priors = priors_by_threads(samples, wanted)
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
     ceilings = best_ceilings([head["machine"].get("ceilings", {}) for head in state.heads])
     columns = {
-        name: summarise(_with_bounds(state.ended[name][0].outcome, ceilings), samples[name], prior)
+        name: summarise(
+            _with_bounds(state.ended[name][0].outcome, ceilings), samples[name], priors[threads]
+        )
         if name in samples
         else _without_numbers(state.failures[name])
-        for name in state.plan.wanted
+        for name, threads in wanted.items()
     }
     return {
         **head,
@@ -146,7 +163,7 @@ def compose(state: RunState) -> dict[str, Any]:
         "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
         "machine": head["machine"] | {"ceilings": ceilings},
         "settings": head["settings"]
-        | {"processes": state.plan.processes, "threads": sorted({*state.plan.wanted.values()})},
+        | {"processes": state.plan.processes, "threads": sorted({*wanted.values()})},
     }
 
 

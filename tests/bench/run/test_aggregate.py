@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.run.aggregate import best_ceilings, summarise, uncontended, warnings
+from bench.run.aggregate import best_ceilings, priors_by_threads, summarise, uncontended, warnings
 from bench.store.schema import Machine
 
 
@@ -67,6 +67,21 @@ def test_one_process_has_no_interval() -> None:
     assert found["speedup"] == pytest.approx(2)
     assert found["speedup_low"] is None
     assert found["processes"] == 1
+
+
+def test_what_varies_more_with_more_threads_widens_no_interval_of_one_thread() -> None:
+    random = np.random.default_rng(3)
+
+    def varying(sd: float) -> list[dict[str, Any]]:
+        return [sample(n, log_speedup=value) for n, value in enumerate(random.normal(0, sd, 5))]
+
+    one, two = ({f"{sd}-{n}": varying(sd) for n in range(4)} for sd in (0.01, 0.3))
+    threads = dict.fromkeys(one, 1) | dict.fromkeys(two, 2)
+    both = priors_by_threads(one | two, threads)
+    assert both[1] == priors_by_threads(one, dict.fromkeys(one, 1))[1]
+    assert both[1] is not None
+    assert both[2] is not None
+    assert both[1].variance < both[2].variance / 100
 
 
 def test_the_speedup_with_cold_inputs_has_an_interval_of_its_own() -> None:
