@@ -138,9 +138,9 @@ def priors_by_threads(
 
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
-    head, timings = state.heads[0], {name: state.timings(name) for name in state.timed}
+    head, wanted = state.heads[0], state.plan.wanted
+    timings = {name: state.timings(name) for name in state.timed}
     samples = {name: [end.sample for end in ends] for name, ends in timings.items()}
-    wanted = state.plan.wanted
     priors = priors_by_threads(samples, wanted)
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}

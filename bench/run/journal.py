@@ -174,9 +174,8 @@ class RunState:
         Before it is verified that is not known, and all of them do.
         """
         verified = self.ended[name].get(0)
-        roofline_s = verified.outcome.get("roofline_s") if verified else None
-        most = LONG_PROCESSES if (roofline_s or 0.0) >= LONG_CALL_S else self.plan.processes
-        return min(self.plan.processes, most)
+        is_long = verified and verified.outcome.get("roofline_s", 0.0) >= LONG_CALL_S
+        return min(self.plan.processes, LONG_PROCESSES) if is_long else self.plan.processes
 
     def left(self, process: int, threads: int | None = None) -> list[str]:
         """Return the benchmarks that a process has yet to measure, in the order of the plan.
