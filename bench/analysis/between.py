@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from .frame import AUTO, is_flagged
+from .frame import may_win
 
 Z = 1.96  # standard deviations from the centre of an interval to its ends
 BETWEEN = ["between_sd", "between_runs", "between_hours"]
@@ -26,15 +26,14 @@ def between_runs(frame: pd.DataFrame) -> pd.DataFrame:
     that a kernel whose code changed between the runs widens no interval. An operation of which no
     two kernels have a case in two runs, with an interval and without a warning, has no row.
     """
-    known = (frame["speedup_low"] < frame["speedup_high"]) & ~is_flagged(frame)
-    rows = frame[known & (frame["kernel"] != frame["baseline"]) & (frame["role"] != AUTO)]
+    known = (frame["speedup_low"] < frame["speedup_high"]) & (frame["kernel"] != frame["baseline"])
+    rows = frame[known & may_win(frame)]
     found = []
-    for operation, some in rows.groupby("operation"):
+    for names, some in rows.groupby(["machine", "operation"]):
         several = some[some.groupby(_CASE)["run"].transform("nunique") > 1]
         if several["kernel"].nunique() > 1:
             hours = np.ptp(several["datetime"].map(pd.Timestamp)) / pd.Timedelta(hours=1)
-            told = (_between_sd(several), several["run"].nunique(), hours)
-            found.append((several["machine"].iloc[0], operation, *told))
+            found.append((*names, _between_sd(several), several["run"].nunique(), hours))
     table = pd.DataFrame(found, columns=["machine", "operation", *BETWEEN])
     return table.astype(dict.fromkeys(BETWEEN, float))
 

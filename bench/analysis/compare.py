@@ -15,7 +15,7 @@ from ..common.errors import UserError, single_line
 from ..store.runs import by_time
 from ..store.schema import Head, Run, flatten_settings
 from .between import Z, between_runs
-from .frame import AUTO, SIZES, is_flagged
+from .frame import FACET, SIZES, may_win
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often. Threads
@@ -27,18 +27,32 @@ UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 # Why a case is not compared, where it is not by its status.
 ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
 BASELINE, NO_RATIO = "baseline", "without a baseline"
-_KEY = ["operation", "device", "dtype", "threads", "case", *SIZES, "kernel"]
-_VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes", "median_s"]
+_PART = FACET[2:]  # of a run
+_KEY = [*_PART, "case", *SIZES, "kernel"]
+_VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes"]
+
+
+def _shared_settings(head: Head) -> dict[str, str]:
+    """Return the settings that comparable runs share."""
+    settings = flatten_settings(head.settings)
+    return {name: text for name, text in settings.items() if name not in IGNORED_SETTINGS}
+
+
+def kind_of(head: Head) -> str:
+    """Return what runs must share to be comparable: the machine, and all settings that matter."""
+    return json.dumps([head.machine.slug, _shared_settings(head)])
 
 
 def require_same_settings(runs: Mapping[Path, Run]) -> None:
-    """Refuse runs of one machine that differ in more than their code, packages and cases."""
-    first: dict[str, tuple[Path, dict[str, str]]] = {}
+    """Refuse runs of one machine that differ in more than their code, packages and cases.
+
+    A setting that one of them does not say, as it is older, keeps no two apart here.
+    """
     for path, run in runs.items():
-        theirs = flatten_settings(run.settings)
-        earlier, ours = first.setdefault(run.machine.slug, (path, theirs))
-        for name in sorted((ours.keys() & theirs.keys()) - IGNORED_SETTINGS):
-            if ours[name] != theirs[name]:
+        earlier = next(one for one in runs if runs[one].machine.slug == run.machine.slug)
+        ours, theirs = _shared_settings(runs[earlier]), _shared_settings(run)
+        for name in ours:
+            if ours[name] != theirs.get(name, ours[name]):
                 raise UserError(
                     "runs of one machine are shown together where their settings are the same; "
                     f"{single_line(name)} is {single_line(ours[name])} in "
@@ -75,7 +89,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         ["", ONLY_FIRST, ONLY_SECOND, was + " → " + now, was, BASELINE],
         NO_RATIO,
     )
-    return table.sort_values([*_KEY[:4], *SIZES, "kernel"], ignore_index=True)
+    return table.sort_values([*_PART, *SIZES, "kernel"], ignore_index=True)
 
 
 def has_changed(table: pd.DataFrame) -> pd.Series:
@@ -86,7 +100,7 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
     return speed | memory | status
 
 
-_KEYS = ["operation", "device", "dtype", "threads", "bound", "kernel"]
+_KEYS = [*_PART, "bound", "kernel"]
 MAX_RUNS = 12  # of a history: the newest
 
 
@@ -98,12 +112,6 @@ class History(NamedTuple):
     frame: pd.DataFrame  # their cases
     runs: Sequence[str]  # their names, in order
     points: pd.DataFrame  # the speedup of each kernel in each run, see `history_of`
-
-
-def kind_of(head: Head) -> str:
-    """Return what runs must share to be comparable: the machine, and all settings that matter."""
-    ignored = dict.fromkeys(IGNORED_SETTINGS, "")
-    return json.dumps([head.machine.slug, flatten_settings(head.settings) | ignored])
 
 
 def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
@@ -128,11 +136,9 @@ def history_of(frame: pd.DataFrame, grid: str) -> History | None:
     `change_high`; NaN in its first. A kernel that one run alone has is left out.
     """
     runs = list(frame["run"].unique())
-    case = [frame[key] for key in (*_KEYS[:3], "case")]
-    frame = frame.assign(bound=frame["bound"].groupby(case).transform("last"))
-    known = (frame["status"] == "ok") & frame["speedup"].gt(0) & (frame["role"] != AUTO)
-    known &= (frame["kernel"] != frame["baseline"]) & ~is_flagged(frame)
-    rows = with_intervals(frame[known])
+    frame = frame.assign(bound=frame.groupby([*_PART, "case"])["bound"].transform("last"))
+    known = may_win(frame) & (frame["kernel"] != frame["baseline"])
+    rows = with_intervals(frame[known].dropna(subset="speedup"))
     rows = rows.assign(
         place=rows["run"].map(runs.index),
         log=np.log(rows["speedup"]),

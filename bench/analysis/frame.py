@@ -13,8 +13,8 @@ from ..store import columns
 
 FACET = ["machine", "run", "operation", "device", "dtype", "threads"]
 SIZES = list(columns.SIZES)
+CASE = [*FACET, *SIZES, "case"]
 AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
-WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
 FITTED, NO_REGIME, UNKNOWN = "fitted", "no asymptotic regime", "unknown"  # states of an exponent
 FIT = "fit"  # whole trainings: many calls, whose roofline bound is that of their products alone
 
@@ -51,17 +51,17 @@ def lead(
 ) -> Facet | None:
     """Return the slice of an operation with the most measured cases, float64 first; or None."""
     rows = frame[frame["operation"] == operation]
-    measured = {part: part.of(rows)["status"].eq("ok").sum() for part in facets(rows)
-                if when(part.of(rows))}  # fmt: skip
+    slices = {part: part.of(rows) for part in facets(rows)}
+    measured = {part: some["status"].eq("ok").sum() for part, some in slices.items() if when(some)}
     return max(measured, key=lambda one: (measured[one], one.dtype == "float64"), default=None)
 
 
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a slice: cases from small to large, in each the fastest first.
+    """Return the rows of slices: cases from small to large, in each the fastest first.
 
     The fastest has the highest paired speedup: times taken apart are no ranking. Adds `flagged`.
     """
-    keys = [*SIZES, "speedup", "median_s", "status", "kernel"]
+    keys = [*FACET, *SIZES, "speedup", "median_s", "status", "kernel"]
     upwards = [key != "speedup" for key in keys]
     ordered = rows.sort_values(keys, ascending=upwards, ignore_index=True)
     return ordered.assign(flagged=is_flagged(ordered))
@@ -70,6 +70,14 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 def is_flagged(rows: pd.DataFrame) -> pd.Series:
     """Say of each row whether it has a warning, or memory outside torch's allocator."""
     return rows["warnings"].notna() | rows["untracked_bytes"].gt(0)
+
+
+def may_win(rows: pd.DataFrame) -> pd.Series:
+    """Say of each row whether it may win or enter a mean: measured and without a warning.
+
+    `auto` may not: it is one of the others.
+    """
+    return (rows["status"] == "ok") & (rows["role"] != AUTO) & ~is_flagged(rows)
 
 
 def flagged_results(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Frame -> frame: the fastest kernel, beside others and the roofline; the Jacobian's overhead."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas as pd
 from scipy.stats import gmean
 
 from ..store.columns import BOUNDS
-from .frame import AUTO, FACET, PEER, SIZES, WITH_JACOBIAN, WITHOUT_JACOBIAN, is_flagged
+from .frame import AUTO, CASE, FACET, PEER, SIZES, in_order, may_win
+
+WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
 
 
 def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
@@ -17,14 +20,13 @@ def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     paired speedups, its interval the low end of one against the high end of the other. A pair that
     lacks a number keeps its row, with the status of the kernel that has none.
     """
-    keys = ["machine", "run", "device", "dtype", "threads", "case", *SIZES]
     values = ["speedup", "speedup_low", "speedup_high", "peak_bytes", "predicted_peak_bytes"]
-    gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*keys, "kernel"])
+    gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*CASE, "kernel"])
     sides = [
-        gradient.loc[gradient["kernel"] == name, [*keys, *values, "status"]]
+        gradient.loc[gradient["kernel"] == name, [*CASE, *values, "status"]]
         for name in (WITH_JACOBIAN, WITHOUT_JACOBIAN)
     ]
-    pair = sides[0].merge(sides[1], on=keys, suffixes=("_jacobian", "_matmul"))
+    pair = sides[0].merge(sides[1], on=CASE, suffixes=("_jacobian", "_matmul"))
     pair["time_ratio"] = pair["speedup_matmul"] / pair["speedup_jacobian"]
     pair["time_ratio_low"] = pair["speedup_low_matmul"] / pair["speedup_high_jacobian"]
     pair["time_ratio_high"] = pair["speedup_high_matmul"] / pair["speedup_low_jacobian"]
@@ -34,7 +36,7 @@ def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
     failed = pair["status_jacobian"] != "ok"
     pair["status"] = pair["status_jacobian"].where(failed, pair["status_matmul"])
     pair["kernel"] = np.where(failed, WITH_JACOBIAN, WITHOUT_JACOBIAN)
-    return pair.sort_values([*keys[:5], *SIZES], ignore_index=True)
+    return pair.sort_values(CASE, ignore_index=True)
 
 
 def overhead_at_one_batch(overhead: pd.DataFrame) -> pd.DataFrame:
@@ -78,35 +80,30 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     lists those that seem faster than the winner. `ties` lists the kernels whose interval reaches
     into the winner's, see `with_intervals`.
     """
-    keys = [*FACET, "case", *SIZES]
     measured = (frame["status"] == "ok") & (frame["role"] != AUTO)
-    order = [*FACET, *SIZES, "speedup", "median_s", "kernel"]
-    upwards = [key != "speedup" for key in order]
-    every = with_intervals(frame[measured].sort_values(order, ascending=upwards))
-    best = every[~is_flagged(every)].drop_duplicates(keys)
-    beside = every.merge(best[[*keys, "kernel", "low", "speedup"]], on=keys, suffixes=("", "_best"))
+    every = with_intervals(in_order(frame[measured]))
+    best = every[may_win(every)].drop_duplicates(CASE)
+    beside = every.merge(best[[*CASE, "kernel", "low", "speedup"]], on=CASE, suffixes=("", "_best"))
     beside = beside[beside["kernel"] != beside["kernel_best"]]
-    doubtful, base = is_flagged(beside), every[every["kernel"] == every["baseline"]]
+    doubtful, base = beside["flagged"], every[every["kernel"] == every["baseline"]]
     others = {
         "ties": ~doubtful & (beside["high"] >= beside["low_best"]),
         "doubtful": doubtful & (beside["speedup"] > beside["speedup_best"]),
     }
-    best = best.set_index(keys).drop(columns=["status", "datetime"])
-    best["baseline_s"] = base.groupby(keys)["median_s"].min().reindex(best.index)
+    best = best.set_index(CASE).drop(columns=["status", "datetime"])
+    best["baseline_s"] = base.groupby(CASE)["median_s"].min().reindex(best.index)
     for name, chosen in others.items():
-        listed = beside[chosen].groupby(keys)["kernel"].agg(list).to_dict()
-        lists = [listed.get(key, []) for key in best.index]
-        best[name] = pd.Series(lists, best.index, dtype=object)
+        listed = beside[chosen].groupby(CASE)["kernel"].agg(list).to_dict()
+        best[name] = pd.Series([listed.get(key, []) for key in best.index], best.index, object)
     return best.reset_index()
 
 
 def gradient_overview(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the fastest gradient and the Jacobian's overhead at a few sizes, see `spread`."""
     best = fastest(frame[frame["operation"] == "gradient"])
-    keys = ["machine", "run", "device", "dtype", "threads", *SIZES]
-    shown = [*keys, "time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
-    table = best.merge(jacobian_overhead(frame)[shown], on=keys, how="left")
-    groups = [spread(group) for _, group in table.groupby(keys[:5], sort=True)]
+    shown = [*CASE, "time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
+    table = best.merge(jacobian_overhead(frame)[shown], on=CASE, how="left")
+    groups = [spread(group) for _, group in table.groupby(FACET)]
     return pd.concat(groups) if groups else table
 
 
@@ -119,7 +116,6 @@ def spread(group: pd.DataFrame) -> pd.DataFrame:
 
 MIN_ROOFLINE_S = 20e-6  # most of a shorter time is the dispatch, whatever sets the bound
 SLOW_FIRST_CALL_S = 0.02  # nothing but a compiler takes so long to get one call ready
-_CASE = [*FACET, *SIZES, "case"]
 # An `auto` that returns the callable of the kernel that it takes.
 SAME_CALLABLE = {"auto_step": "one_pass_step"}
 RATIOS = {
@@ -141,9 +137,8 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = frame[(frame["status"] == "ok") & frame["roofline_s"].notna()]
     rows = rows.assign(speedup=rows["speedup"].where(rows["kernel"] != rows["baseline"], 1.0))
-    rows = rows.dropna(subset="speedup").sort_values(["speedup", "kernel"], ascending=[False, True])
-    best = rows.drop_duplicates([*_CASE, "role"]).set_index(_CASE).sort_index()
-    best = best[~is_flagged(best)]
+    best = in_order(rows.dropna(subset="speedup")).drop_duplicates([*CASE, "role"])
+    best = best[~best["flagged"]].set_index(CASE)
     shown = ["kernel", "speedup", "peak_bytes", "efficiency", "bound", "roofline_s"]
     table = best.loc[best["role"] == "kernel", shown]
     for role in (PEER, AUTO):
@@ -160,6 +155,18 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
+_LEAST = ["cases", "least", *SIZES, "dtype", "kernel", "operation"]
+
+
+def _by_bound(table: pd.DataFrame, column: str) -> Iterator[tuple[pd.Series, dict[str, Any]]]:
+    """Yield the values of the cases of each kind of bound, with how many they are and the least."""
+    for bound in BOUNDS:
+        if len(rows := table[table["bound"] == bound].dropna(subset=column)):
+            worst = rows.sort_values(column, kind="stable").iloc[0]
+            least = {"cases": len(rows), "least": worst[column], **worst[_LEAST[2:]]}
+            yield rows[column], {"bound": bound, **least}
+
+
 def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Sum up `relative_performance`: of each of `RATIOS` its geometric mean, and the least case.
 
@@ -167,33 +174,21 @@ def mean_ratios(table: pd.DataFrame) -> pd.DataFrame:
     are of overheads.
     """
     found = [
-        {"ratio": name, "column": column, "bound": bound, "mean": gmean(rows[column]),
-         "most": rows[column].max(), **_least(rows, column)}
+        {"ratio": name, "column": column, "mean": gmean(values), "most": values.max(), **least}
         for name, column in RATIOS.items()
-        for bound in BOUNDS
-        if len(rows := table[table["bound"] == bound].dropna(subset=column))
-    ]  # fmt: skip
+        for values, least in _by_bound(table, column)
+    ]
     return pd.DataFrame(found, columns=["ratio", "column", "bound", "mean", "most", *_LEAST])
 
 
 def roofline_efficiency(table: pd.DataFrame) -> pd.DataFrame:
     """Sum up how near the fastest kernels come to the roofline bound, by what sets it."""
     long = table["roofline_s"].ge(MIN_ROOFLINE_S) | table["bound"].eq("dispatch")
-    known = table[long].dropna(subset="efficiency")
     found = [
-        {"bound": bound, "median": rows["efficiency"].median(), **_least(rows, "efficiency")}
-        for bound in BOUNDS
-        if len(rows := known[known["bound"] == bound])
+        {"median": values.median(), **least}
+        for values, least in _by_bound(table[long], "efficiency")
     ]
     return pd.DataFrame(found, columns=["bound", "median", *_LEAST])
-
-
-_LEAST = ["cases", "least", *SIZES, "dtype", "kernel", "operation"]
-
-
-def _least(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    worst = rows.sort_values(column, kind="stable").iloc[0]
-    return {"cases": len(rows), "least": worst[column], **worst[_LEAST[2:]]}
 
 
 def slow_first_calls(frame: pd.DataFrame) -> pd.DataFrame:

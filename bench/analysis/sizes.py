@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from .frame import AUTO, FACET, FITTED, NO_REGIME, SIZES, UNKNOWN, is_flagged, longest_line
+from .frame import FACET, FITTED, NO_REGIME, SIZES, UNKNOWN, longest_line, may_win
 from .ranking import with_intervals
 
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
@@ -74,9 +74,7 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     apart, and at one of them one of the two is the fastest. `auto` is one of the others, and what
     has a warning is left out.
     """
-    known = (frame["status"] == "ok") & frame["speedup"].notna() & (frame["role"] != AUTO)
-    rows = with_intervals(frame[known & ~is_flagged(frame)])
-    rows["best"] = rows.groupby([*FACET, *SIZES])["speedup"].transform("max")
+    rows = with_intervals(frame[may_win(frame)].dropna(subset="speedup"))
     found = []
     for axis in SIZES:
         for _, line in rows.groupby([*FACET, *(name for name in SIZES if name != axis)]):
@@ -86,26 +84,27 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _along(line: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
-    best = line.groupby(axis)["best"].first()
-    if len(best) < 2:
+    if line[axis].nunique() < 2:
         return []
-    sizes, first_of = best.index.tolist(), line.drop_duplicates(["kernel", axis])
-    values = first_of.pivot(index=axis, columns="kernel", values=["speedup", "low", "high"])
-    kernels = sorted(values["speedup"])
-    known = {name: values.xs(name, axis=1, level=1).to_numpy(float).T for name in kernels}
+    columns = ["speedup", "low", "high"]
+    first_of = line.drop_duplicates(["kernel", axis])
+    values = first_of.pivot(index=axis, columns="kernel", values=columns)
+    kernels, sizes = list(values["speedup"]), values.index.tolist()
+    known = [values[name].to_numpy(float).T for name in columns]
+    best = np.nanmax(known[0], axis=0)
     found: list[dict[str, Any]] = []
-    for first, second in combinations(kernels, 2):
-        (a, a_low, a_high), (b, b_low, b_high) = known[first], known[second]
+    for pair in combinations(range(len(kernels)), 2):
+        speedup, low, high = (each[list(pair)] for each in known)
         # NaN, where one was not measured, is not apart.
-        apart = (a_low > b_high) | (b_low > a_high)
-        lead = np.log(a / b).tolist()
-        leading = np.maximum(a, b) == best.to_numpy()
+        apart = (low > high[::-1]).any(axis=0)
+        lead = np.log(speedup[0] / speedup[1]).tolist()
+        leading = speedup.max(axis=0) == best
         for one, other in pairwise(np.flatnonzero(apart)):
             if lead[one] * lead[other] < 0 and (leading[one] or leading[other]):
-                below, above = (first, second) if lead[one] > 0 else (second, first)
+                below, above = pair if lead[one] > 0 else pair[::-1]
                 share = lead[one] / (lead[one] - lead[other])
                 found.append(
-                    {"faster_below": below, "faster_above": above,
+                    {"faster_below": kernels[below], "faster_above": kernels[above],
                      "crossover": float(sizes[one] ** (1 - share) * sizes[other] ** share),
                      "last_size": sizes[one], "first_size": sizes[other]}
                 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ..store.columns import Above, Amount, Name, Size, Slug
-from ..store.results import StoredResult
+from ..store.files import StoredResult
 from ..store.schema import Record
 
 

@@ -92,7 +92,7 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     axes.set_xlabel("wall time (log)")
     axes.set_ylabel("loss ÷ closed form's − 1")
     title = "Time to the loss of the closed form"
-    finish(figure, title, run.source(), entries, f"{run.task}; ")
+    finish(figure, title, pd.DataFrame([run.source()]), entries, f"{run.task}; ")
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..store.columns import Above, Amount, Count, Name, Size, Slug
-from ..store.results import StoredResult
+from ..store.files import StoredResult
 from ..store.schema import Record
 
 Mode = Literal["strong", "weak"]

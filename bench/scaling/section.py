@@ -82,7 +82,7 @@ def scaling_figure(run: ScalingRun) -> Figure | None:
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     entries = [*_draw_steps(left, run, rows), *_draw_all_reduces(right, run)]
     title = f"{run.mode.capitalize()} scaling over {run.world} processes: where a step's time goes"
-    style.finish(figure, title, run.source(), entries)
+    style.finish(figure, title, pd.DataFrame([run.source()]), entries)
     return figure
 
 

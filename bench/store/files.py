@@ -6,16 +6,17 @@ What cannot be read or written is one line: the rule, what came, what to do.
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
+from .columns import Slug
 from .schema import SCHEMA, StoredFile
 
 _Stored = TypeVar("_Stored", bound=StoredFile)
@@ -38,25 +39,20 @@ def load_model(path: Path, model: type[_Stored]) -> _Stored:
 
 
 def _validated(text: str | bytes, path: Path, model: type[_Stored]) -> _Stored:
-    def refused(
-        rule: str, came: str, then: str = "restore the file, or remove it and measure again"
-    ) -> UserError:
-        return UserError(f"{model.what} must {rule}: {single_line(path)}{came}; {then}")
-
+    remedy = "restore the file, or remove it and measure again"
     try:
         with gc_paused():  # what is read has no cycles; looking for them took half of the time
             document = json.loads(text, parse_constant=_refuse)
             found = document.get("schema") if isinstance(document, dict) else None
-            if found != SCHEMA:
-                then = "give a file of this suite, or read it with the code that wrote it"
-                came = f" has {single_line(repr(found), 60)}"
-                raise refused(f'have "schema": {SCHEMA}', came, then)
-            return model.model_validate(document)
+            if found == SCHEMA:
+                return model.model_validate(document)
+        rule, came = f'have "schema": {SCHEMA}', f" has {single_line(repr(found), 60)}"
+        remedy = "give a file of this suite, or read it with the code that wrote it"
     except ValidationError as error:
-        raise refused("keep to its schema", f": {first_error(error)}") from error
+        rule, came = "keep to its schema", f": {first_error(error)}"
     except (ValueError, RecursionError) as error:
-        came = f" is truncated or damaged ({_why(error)})"
-        raise refused("be well-formed", came) from error
+        rule, came = "be well-formed", f" is truncated or damaged ({_why(error)})"
+    raise UserError(f"{model.what} must {rule}: {single_line(path)}{came}; {remedy}")
 
 
 def _refuse(constant: str) -> float:
@@ -109,6 +105,51 @@ def file_stem(commit: str, at: str, *suffix: str) -> str:
     """
     time = f"{datetime.fromisoformat(at).astimezone(UTC):%Y%m%dT%H%M%SZ}"
     return "-".join([time, commit[:8], *suffix])
+
+
+class StoredResult(StoredFile):
+    """A stored result that is no run: of one machine, in its folder."""
+
+    machine: Slug
+
+    @classmethod
+    def of(cls, commit_info: Mapping[str, Any], **fields: Any) -> Self:
+        """Return a result of this moment and of pytest-benchmark's `commit_info`."""
+        commit = {name: commit_info[name] for name in ("id", "dirty")}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        head = {"schema": SCHEMA, "datetime": now, "commit_info": commit}
+        return cls.model_validate(head | fields)
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """What it is the newest of: its machine first, and whatever it has besides."""
+        return (self.machine,)
+
+    @property
+    def name(self) -> str:
+        """How the names of its figures begin."""
+        return "-".join(map(str, self.key))
+
+    def source(self) -> dict[str, Any]:
+        """Return where it comes from: the row of a frame, as the footer of a figure takes it."""
+        commit = self.commit_info
+        row = {"machine": self.machine, "commit": commit.id, "dirty": commit.dirty}
+        threads = {"threads": self.threads} if self.threads else {}
+        return row | {"run": self.datetime} | threads
+
+    def store(self, out: Path, *suffix: str) -> Path:
+        """Write it to the folder of its machine and return where; an earlier state is replaced."""
+        name = f"{file_stem(self.commit_info.id, self.datetime, *suffix)}.json"
+        return store_model(out / self.machine / name, self.model_dump(by_alias=True), type(self))
+
+    @classmethod
+    def latest(cls, folder: Path) -> list[Self]:
+        """Return the newest of each key below a folder, sorted by it."""
+        # Without the names of `atomic_path`, of what is being written or a kill has left.
+        stored = [load_model(path, cls) for path in sorted(folder.rglob("[!.]*.json"))]
+        stored.sort(key=lambda one: one.datetime)
+        newest = {one.key: one for one in stored}
+        return [newest[key] for key in sorted(newest)]
 
 
 @contextmanager
@@ -190,14 +231,10 @@ def swap(names: Iterable[str], new: Path, folder: Path, old: Path) -> None:
     cannot be moved all is as it was.
     """
     old.mkdir()
-    moved: list[tuple[Path, Path]] = []
-    try:
+    with ExitStack() as undo:
         for name in names:
             for origin, target in ((folder / name, old / name), (new / name, folder / name)):
                 if os.path.lexists(origin):
                     os.replace(origin, target)
-                    moved.append((origin, target))
-    except OSError:
-        for origin, target in reversed(moved):
-            os.replace(target, origin)
-        raise
+                    undo.callback(os.replace, target, origin)
+        undo.pop_all()

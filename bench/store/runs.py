@@ -13,7 +13,7 @@ import pandas as pd
 from ..common.errors import UserError, single_line
 from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
 from .files import load_model, store_model
-from .schema import Benchmark, Ceilings, Head, Machine, Run
+from .schema import Benchmark, Head, Machine, Run
 
 # What all kernels share that are paired with the same baseline on the same inputs.
 _SHARED = [column.name for column in OF_CASE if column.name not in ("kernel", "role")]
@@ -117,35 +117,32 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
             if not sample.contended or len(one.samples) == one.extra_info.processes
         ],
         columns=["fullname", "process", "own_s", "log"],
-    ).merge(frame[["fullname", "kernel", *_SHARED]], on="fullname")
-    samples = samples.assign(ratio=np.exp(samples["log"].astype(float)))
-    samples["baseline_s"] = samples["own_s"].astype(float) * samples["ratio"]
+    ).astype({"own_s": float, "log": float})
+    samples = samples.merge(frame[["fullname", "kernel", *_SHARED]], on="fullname")
+    ratio = np.exp(samples["log"])
+    samples["baseline_s"] = samples["own_s"] * ratio
     timed = samples["own_s"].notna() | (samples["kernel"] == samples["baseline"])
     baseline_s = samples.groupby([*_SHARED, "process"])["baseline_s"].transform("median")
-    samples["time_s"] = baseline_s.where(timed) / samples["ratio"]
-    times = frame["fullname"].map(samples.groupby("fullname")["time_s"].median())
-    scale = (times.fillna(frame["paired_s"]) / frame["median_s"]).fillna(1.0)
+    times = (baseline_s.where(timed) / ratio).groupby(samples["fullname"]).median()
+    known = frame["fullname"].map(times).fillna(frame["paired_s"])
+    scale = (known / frame["median_s"]).fillna(1.0)
     for name in ("median_s", "q1_s", "q3_s"):
         frame[name] *= scale
 
 
 def _add_rooflines(frame: pd.DataFrame, machine: Machine) -> None:
     """Add the roofline of each measured case: in older runs by the least of all formulas there."""
-    names = ["flops", "bytes_moved", "input_bytes"]
-    formulas = frame[names].where(frame[names] > 0).groupby([frame[name] for name in _SHARED])
-    stated = zip(names, ("least_flops", "least_bytes", "input_bytes"), strict=True)
-    work = [
-        frame[least].fillna(formulas[name].transform("min")).fillna(0.0) for name, least in stated
-    ]
-    where = zip(frame["device"], frame["threads"], strict=True)
-    ceilings = [machine.ceilings_of(device, threads) for device, threads in where]
+    formulas = frame[["flops", "bytes_moved", "input_bytes"]]
+    least = formulas.where(formulas > 0).groupby([frame[name] for name in _SHARED]).transform("min")
+    least.columns = ["least_flops", "least_bytes", "input_bytes"]
+    cases = frame[["device", "threads", "dtype", *least]].fillna(least).fillna(0.0)
     bounds = [
-        one.roofline(dtype, *each)
-        for one, dtype, *each in zip(ceilings, frame["dtype"], *work, strict=True)
+        machine.ceilings_of(device, threads).roofline(dtype, *work)
+        for device, threads, dtype, *work in cases.itertuples(index=False)
     ]
-    columns = ["roofline_s", "roofline_cold_s", "bound"]
-    known = (frame["status"] == "ok") & np.array([one != Ceilings() for one in ceilings], bool)
-    frame[columns] = pd.DataFrame(bounds, frame.index, columns).where(known)
+    found = pd.DataFrame(bounds, frame.index, ["roofline_s", "roofline_cold_s", "bound"])
+    # Without ceilings nothing bounds a case.
+    frame[[*found]] = found.where((frame["status"] == "ok") & (found["roofline_s"] > 0))
     frame["efficiency"] = frame["roofline_s"] / frame["median_s"]
     frame["efficiency_cold"] = frame["roofline_cold_s"] / frame["cold_s"]
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from ..common.units import counted
 from . import columns
-from .columns import SIZES, Above, Amount, Count, Name, Role, Size, Slug
+from .columns import Above, Amount, Count, Name, Role, Size, Slug
 
 SCHEMA = 2
 
@@ -24,6 +24,13 @@ class Record(BaseModel):
     """A part of a stored file; fields that are not named are kept as they came."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
+
+
+def _require_order(record: BaseModel, *names: str) -> None:
+    values = [value for name in names if (value := getattr(record, name)) is not None]
+    # Interpolated quartiles of equal times may be off by a rounding.
+    if any(a > b * (1 + 1e-9) for a, b in pairwise(values)):
+        raise ValueError(f"{', '.join(names)} must be in this order")
 
 
 def _with_columns(base: type[BaseModel], declared: Sequence[columns.Column]) -> Any:
@@ -43,8 +50,7 @@ class Case(_with_columns(Record, columns.OF_CASE)):  # type: ignore[misc]
 
     def key(self) -> tuple[str | int, ...]:
         """Return what the entry of a benchmark and its outcome must share."""
-        names = ("operation", "kernel", "baseline", "device", "dtype", *SIZES, "threads")
-        return tuple(getattr(self, name) for name in names)
+        return tuple(getattr(self, each.name) for each in columns.OF_CASE if each.name != "role")
 
 
 class Outcome(_with_columns(Case, columns.OF_PLAN)):  # type: ignore[misc]
@@ -59,11 +65,8 @@ class ExtraInfo(_with_columns(Case, (*columns.OF_PLAN, *columns.MEASURED))):  # 
     status: Literal["ok"]
 
     @model_validator(mode="after")
-    def _interval_in_order(self) -> Self:
-        low, mid, high = self.speedup_low, self.speedup, self.speedup_high
-        ends = [value for value in (low, mid, high) if value is not None]
-        if ends != sorted(ends):
-            raise ValueError("speedup_low, speedup, speedup_high must be in this order")
+    def _in_order(self) -> Self:
+        _require_order(self, "speedup_low", "speedup", "speedup_high")
         return self
 
 
@@ -89,10 +92,7 @@ class Stats(Record):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        order = (self.min, self.q1, self.median, self.q3, self.max)
-        # Interpolated quartiles of equal times may be off by a rounding.
-        if any(a > b * (1 + 1e-9) for a, b in pairwise(order)):
-            raise ValueError("min, q1, median, q3, max must be in this order")
+        _require_order(self, "min", "q1", "median", "q3", "max")
         return self
 
 

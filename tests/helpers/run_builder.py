@@ -214,6 +214,21 @@ def frame_of(run: dict[str, Any], name: str = "a") -> Any:
     return runs_frame([(Path(f"{name}.json"), Run.model_validate(run))])
 
 
+# A measured case of a frame, but for what a test is about.
+USUAL = {
+    **{"machine": "here", "run": "a", "dirty": False, "operation": "step", "device": "cpu"},
+    **{"dtype": "float64", "threads": 1, "batch": 7, "in_features": 6, "out_features": 3},
+    **{"baseline": "base", "role": "kernel", "status": "ok", "untracked_bytes": 0.0},
+}
+
+
+def frame_of_rows(rows: Iterable[Mapping[str, Any]]) -> Any:
+    """Return the frame of some measured cases, each told by what it has that is not usual."""
+    from bench.store.runs import typed_frame
+
+    return typed_frame(USUAL | row for row in rows)
+
+
 def _seconds(kernel: str, size: Size, law: Law) -> float:
     m, n, o = size
     per_call, per_flop, held = law

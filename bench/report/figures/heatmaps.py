@@ -7,7 +7,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from ...analysis import ranking
-from ...analysis.frame import WITH_JACOBIAN, WITHOUT_JACOBIAN
 from ...common.units import digits
 from .. import style
 from . import Slot, View, figure
@@ -39,7 +38,7 @@ def draw_jacobian(view: View) -> Figure:
         _draw_cells(axes, table, LogNorm(low, max(high, low * 10)), "YlGnBu")
         axes.set_yticks(range(len(table)), [f"{value:,}" for value in table.index])
         axes.set(xlabel="in features n", ylabel="out features o")
-        axes.set_title(f"{what}: {WITH_JACOBIAN} ÷ {WITHOUT_JACOBIAN}")
+        axes.set_title(f"{what}: {ranking.WITH_JACOBIAN} ÷ {ranking.WITHOUT_JACOBIAN}")
     others = len(every) - len(overhead)
     note = f"{others} more at other sizes (see the tables); " if others else ""
     question = f"What does forming the Jacobian cost at m = {overhead['batch'].iloc[0]:,}?"

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from run_builder import frame_of_rows
 
 from bench.analysis.between import between_runs, widened
 
 KERNELS = ("one", "two", "three", "four", "five")
+SPEEDUPS = ["speedup", "speedup_low", "speedup_high"]
 WITHIN = 0.02  # standard deviation of a speedup's logarithm over the processes of a run
 
 
@@ -27,18 +29,14 @@ def runs_of(
                 log = 1.0 + case / 10 + error
                 if run == runs - 1:
                     log += np.log((changed or {}).get(kernel, 1.0))
+                ends = (log, log - 1.96 * WITHIN, log + 1.96 * WITHIN)
+                day = datetime(2026, 11, 24, tzinfo=UTC) + timedelta(hours=6 * run)
                 rows.append(
-                    {"machine": "here", "run": str(run), "operation": operation, "device": "cpu",
-                     "dtype": "float64", "case": str(case), "kernel": kernel, "baseline": "base",
-                     "role": "kernel", "warnings": None, "untracked_bytes": 0.0,
-                     "datetime": (datetime(2026, 11, 24, tzinfo=UTC)
-                                  + timedelta(hours=6 * run)).isoformat(),
-                     "speedup": np.exp(log), "speedup_low": np.exp(log - 1.96 * WITHIN),
-                     "speedup_high": np.exp(log + 1.96 * WITHIN),
-                     "speedup_cold": np.nan, "speedup_cold_low": np.nan,
-                     "speedup_cold_high": np.nan}
-                )  # fmt: skip
-    return pd.DataFrame(rows)
+                    {"run": str(run), "operation": operation, "case": str(case), "kernel": kernel}
+                    | {"datetime": day.isoformat()}
+                    | dict(zip(SPEEDUPS, np.exp(ends), strict=True))
+                )
+    return frame_of_rows(rows)
 
 
 def sd_of(frame: pd.DataFrame) -> float:
@@ -61,10 +59,18 @@ def test_a_kernel_whose_code_changed_widens_no_interval() -> None:
     assert sd_of(two[two["kernel"].isin(["one", "two"])]) < 0.01
 
 
+def test_cases_with_one_and_with_two_threads_are_never_the_same_case() -> None:
+    """What more threads change of a speedup is no difference between runs."""
+    frame = runs_of(0.03)
+    more = frame.assign(threads=2, **{name: 3 * frame[name] for name in SPEEDUPS})
+    first = frame["run"] == "0"
+    assert between_runs(pd.concat([frame[first], more[~first & (frame["run"] == "1")]])).empty
+    assert sd_of(pd.concat([frame, more])) == pytest.approx(0.03, rel=0.35)
+
+
 def outside(frame: pd.DataFrame) -> float:
     """The share of differences of two runs that leave the widths of both, on the logarithm."""
-    ends = ["speedup", "speedup_low", "speedup_high"]
-    logs = np.log(frame.set_index(["run", "kernel", "case"])[ends])
+    logs = np.log(frame.set_index(["run", "kernel", "case"])[SPEEDUPS])
     half = (logs["speedup_high"] - logs["speedup_low"]) / 2
     apart = (logs["speedup"]["0"] - logs["speedup"]["1"]).abs()
     return float((apart > np.hypot(half["0"], half["1"])).mean())

@@ -74,7 +74,7 @@ def test_runs_that_differ_in_more_are_refused_by_name(
     second, third = run_of(), run_of()
     for key, value in changed.items():
         second[key] = second[key] | value
-    third["settings"] |= {"grid": "full", "processes": 3}
+    third["settings"] |= {"grid": "full", "processes": 3, "threads": [2]}
     runs = zip("abc", (run_of(), second, third), strict=True)
     first, *others = [str(save(run, tmp_path / f"{name}.json")) for name, run in runs]
     assert [main(["report", "--compare", first, other]) for other in others] == [2, 0]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from run_builder import frame_of_rows
 
 from bench.analysis.sizes import crossovers
 from bench.report.tables import CROSSOVERS, render
@@ -17,23 +18,13 @@ def frame_of(
     rows = []
     for kernel, line in speedups.items():
         for size, speedup in zip(SIZES, line, strict=False):
-            held = {"batch": 7, "in_features": 6, "out_features": 3} | {axis: size}
-            known = spread is not None and kernel != "base" and speedup > 0
-            width = 1 + (spread or 0)
-            rows.append(
-                {
-                    **{"machine": "a", "run": "a", "operation": "gradient", "device": "cpu"},
-                    **{"dtype": "float64", "kernel": kernel, "baseline": "base", "threads": 1},
-                    **held,
-                    "role": "auto" if kernel == "auto" else "kernel",
-                    "status": "ok" if speedup else "oom",
-                    **{"warnings": None, "untracked_bytes": 0.0},
-                    "speedup": speedup or np.nan,
-                    "speedup_low": speedup / width if known else np.nan,
-                    "speedup_high": speedup * width if known else np.nan,
-                }
-            )
-    return pd.DataFrame(rows)
+            row = {"kernel": kernel, axis: size, "role": "auto" if kernel == "auto" else "kernel"}
+            row |= {"speedup": speedup} if speedup else {"status": "oom"}
+            if spread is not None and kernel != "base" and speedup:
+                width = 1 + spread
+                row |= {"speedup_low": speedup / width, "speedup_high": speedup * width}
+            rows.append(row)
+    return frame_of_rows(rows)
 
 
 @pytest.mark.parametrize("axis", ["batch", "in_features", "out_features"])

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from paths import ROOT
+from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, cases, frame_of, play, save
 
 from bench.analysis.compare import ONLY_FIRST, ONLY_SECOND, compare_runs, history_of
@@ -24,7 +25,7 @@ from bench.cli.commands.tune import fastest_rows, make_table
 from bench.report.build import write_report
 from bench.report.publishing import readme_blocks
 from bench.report.sections import peer_tables
-from bench.store.runs import find_runs, load_frame, load_run
+from bench.store.runs import find_runs, load_frame, load_run, runs_frame
 
 SIZES = ((10, 6, 3), (100, 6, 3), (1_000, 6, 3), (10_000, 6, 3))
 Part = dict[str, Any]
@@ -82,7 +83,7 @@ def test_no_mean_is_over_two_numbers_of_threads() -> None:
         "Step on cpu with 1 thread",
         "Step on cpu with 2 threads",
     ]
-    for (_, ratios, efficiency), threads in zip(tables, (1, 2), strict=True):
+    for (_, ratios, efficiency, _), threads in zip(tables, (1, 2), strict=True):
         relative = relative_performance(frame[frame["threads"] == threads])
         steps = relative[relative["operation"] == "step"]
         pd.testing.assert_frame_equal(ratios, mean_ratios(steps))
@@ -106,6 +107,13 @@ def test_a_history_follows_each_number_of_threads() -> None:
     assert found is not None
     assert set(found.points["run"]) == {"a", "c"}
     assert set(found.points["threads"]) == {1}
+    # With two threads another term of the roofline may be the longest.
+    both = [frame_of(joined(run_of(1), run_of(2)), name) for name in "ab"]
+    frame = pd.concat(both, ignore_index=True)
+    found = history_of(frame.assign(bound=frame["threads"].map({1: "cache", 2: "memory"})), "quick")
+    assert found is not None
+    pairs = found.points[["threads", "bound"]].drop_duplicates()
+    assert pairs.to_numpy().tolist() == [[1, "cache"], [2, "memory"]]
 
 
 def test_tuning_takes_one_number_of_threads(
@@ -131,7 +139,10 @@ def test_tuning_takes_one_number_of_threads(
         assert f"with {expected} thread" in told
 
 
-def test_every_part_of_a_report_says_how_many_threads(tmp_path: Path) -> None:
+def test_every_part_of_a_report_says_how_many_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank_figures(monkeypatch)  # of them their names are read, and the texts in their place
     run = joined(run_of(1), run_of(2, 1.001))
     path = save(run, tmp_path / "a.json")
     write_report([path], tmp_path / "out", page=True)
@@ -145,8 +156,8 @@ def test_every_part_of_a_report_says_how_many_threads(tmp_path: Path) -> None:
     for alt in re.findall(r"!\[(.*?)\]", text):
         assert re.search(r" with (1 thread|2 threads)\b", alt), alt
     figures = {figure.name for figure in (tmp_path / "out" / "figures").iterdir()}
-    assert "amd-epyc-2-core-gradient-cpu-float64-speedup.png" in figures
-    assert "amd-epyc-2-core-gradient-cpu-float64-2threads-speedup.png" in figures
+    assert "amd-epyc-2-core-gradient-cpu-float64-error.png" in figures
+    assert "amd-epyc-2-core-gradient-cpu-float64-2threads-error.png" in figures
     blocks = readme_blocks(load_frame([path]))
     assert "run a, 1 thread." in blocks["step"]
     assert "2 threads" not in blocks["step"]
@@ -157,8 +168,8 @@ def test_every_part_of_a_report_says_how_many_threads(tmp_path: Path) -> None:
 
 def test_stored_runs_say_it_in_their_settings() -> None:
     for path in find_runs(ROOT / "results" / "runs"):
-        run, frame = load_run(path), load_frame([path])
-        assert set(frame["threads"]) == {run.settings["threads"]}
+        run = load_run(path)
+        assert set(runs_frame([(path, run)])["threads"]) == {run.settings["threads"]}
         assert all(outcome.threads is None for outcome in run.outcomes)
 
 

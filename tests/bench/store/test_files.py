@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import scaling_runs
 from paths import ROOT
 
 from bench.common.errors import single_line
+from bench.scaling.records import ScalingRun
 from bench.store.files import append_line, atomic_write
 
 
@@ -73,6 +75,12 @@ def test_a_file_is_replaced_whole_or_not_at_all(
         atomic_write(path, "four")
     assert path.read_text() == "two"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_kill_left_of_a_result_is_none(tmp_path: Path) -> None:
+    path = scaling_runs.run_of().store(tmp_path)
+    path.with_name(f".{path.stem}.17.tmp.json").write_text("{")
+    assert ScalingRun.latest(tmp_path) == [scaling_runs.run_of()]
 
 
 def test_plain_shortens_and_escapes() -> None:
