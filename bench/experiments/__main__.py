@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from ..common.errors import UserError
 from ..common.paths import RESULTS
 from ..common.units import duration
+from ..machine.lock import exclusive_machine
 from ..plan.selection import Selection, add_axes
 from .gate_power.analysis import KINDS, missing, read_trials, subject
 from .gate_power.experiment import run_trials
@@ -21,8 +23,10 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m bench.experiments", description=__doc__)
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     trials = experiments.add_parser("gate-power", help="how often the gate is wrong")
-    kinds = "what to try: %(choices)s (default: each in turn)"
-    trials.add_argument("--kind", choices=KINDS, metavar="KIND", help=kinds)
+    kinds = "what to try, in turn: %(choices)s (default: all)"
+    trials.add_argument(
+        "--kind", choices=KINDS, nargs="+", default=[*KINDS], metavar="KIND", help=kinds
+    )
     trials.add_argument("--count", type=int, default=math.inf, help="at most (default: all)")
     trials.add_argument("--max-time", type=duration, default=math.inf, help="after which to end")
     other = "interpreter of another environment, for kinds with two"
@@ -35,16 +39,17 @@ def main() -> int:
         one.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
     given = parser.parse_args()
     try:
-        with Console(stderr=True).status("starting") as status:
+        with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
             if given.experiment == "gate-power":
-                wanted, python = [given.kind] if given.kind else KINDS, given.head_python
-                limits, folder = (given.count, given.max_time), given.out / "gate"
-                path = run_trials(wanted, *limits, python, folder, status.update)
+                limits, python = (given.count, given.max_time), given.head_python
+                path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
             else:
                 axes = Selection.from_args(given, "smoke")
                 found = repeat(axes, given.count, given.processes, status.update)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; gate-power goes on after the trials that have ended\n")
     if given.experiment == "gate-power":
         stored = read_trials(path)
         print(*(part.body for part in subject({path.stem: stored}).sections({})), sep="\n\n")
@@ -58,4 +63,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # What Ctrl-C clears, SIGTERM clears too, also where the background has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -9,7 +9,6 @@ _work = _baseline.function
 @kernel(
     operation=_baseline.operation,
     flops=lambda m, n, o, s: 2 * _baseline.flops(m, n, o, s),
-    bytes_moved=lambda m, n, o, s: 2 * _baseline.bytes_moved(m, n, o, s),
     workspace=lambda m, n, o, s: _baseline.workspace(m, n, o, s) + (n * o + o) * s,
 )
 def baseline_twice(x, delta):  # type: ignore[no-untyped-def]

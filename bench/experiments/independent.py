@@ -41,7 +41,11 @@ Calls = Sequence[Callable[[], Any]]
 
 
 def choose(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return so many results of a run, evenly over their times, with `hot` and `cold` speedups."""
+    """Return some results of a run, evenly over their times, with `hot` and `cold` speedups.
+
+    They are all of one number of threads, the least of the run.
+    """
+    frame = frame[frame["threads"] == frame["threads"].min()]
     frame = frame.query(COMPARABLE, local_dict={"KERNELS": [*KERNELS]}).sort_values("median_s")
     places = np.linspace(0, len(frame) - 1, min(CASES, len(frame))).round().astype(int)
     return frame.iloc[places].rename(columns={"speedup": "hot", "speedup_cold": "cold"})
@@ -98,15 +102,14 @@ def agreement(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(path: Path) -> pd.DataFrame:
-    """Measure again what a run of this machine, with as many threads, has measured."""
-    machine, threads, frame = machine_slug(), torch.get_num_threads(), load_frame([path])
-    chosen = choose(frame[frame["threads"] == threads])
-    if chosen.empty or set(frame["machine"]) != {machine}:
+    """Measure again what a run of this machine has measured, in an environment as its own."""
+    came, chosen = load_run(path).machine.slug, choose(load_frame([path]))
+    if came != machine_slug() or chosen.empty:
         raise UserError(
-            f"a run must be of {machine}, and have speedups of mlr's kernels with {threads} "
-            f"thread(s); {path} is of {frame['machine'][0]}, and has {len(chosen)} such; give "
-            "another, or set OMP_NUM_THREADS"
+            f"a run must be of {machine_slug()} and have speedups of mlr's kernels; {path} is of "
+            f"{came} and has {len(chosen)} such; give another"
         )
+    os.environ |= pinned_environment(os.environ, int(chosen["threads"].iloc[0]))
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         found = pd.concat(pool.map(measure, [chosen] * PROCESSES, chunksize=1))
     return found.groupby(["name", "inputs"], sort=False, as_index=False).median()
@@ -114,10 +117,6 @@ def compare(path: Path) -> pd.DataFrame:
 
 def main() -> int:
     """Write what was found as this machine's Markdown file; return 1 where it does not agree."""
-    environment = pinned_environment(os.environ)
-    if environment != dict(os.environ):
-        command = [sys.executable, "-m", f"{__package__}.independent", *sys.argv[1:]]
-        os.execve(sys.executable, command, environment)
     parser = argparse.ArgumentParser(f"python -m {__package__}.independent", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="the run file to compare with")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
@@ -127,8 +126,8 @@ def main() -> int:
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     agreed, machine = agreement(found), machine_slug()
-    rows, head = markdown_table(found.round(2).astype(str)), {"run": given.run.stem}
-    head |= {"machine": machine, "commit": get_commit_info()}
+    rows, commit = markdown_table(found.round(2).astype(str)), get_commit_info()
+    head = {"run": given.run.stem, "machine": machine, "commit": commit}
     text = render_template("independent", found=agreed, rows=rows, **head)
     atomic_write(path := given.out / "independent" / f"{machine}.md", text + "\n")
     print(text, path, sep="\n\n")

@@ -8,23 +8,17 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from pydantic import BaseModel, ValidationError
-from scipy import special
 
 from ...common.errors import UserError, single_line
-from ...common.units import counted
 from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
-from ...report.markdown import escape, markdown_table, render_template
-from ...report.style import COLOURS, GREY, label
-from ...report.subject import Section, Subject, safe
-from ...stats.estimators import hodges_lehmann
+from ...report.markdown import Markdown, markdown_table, render_template
+from ...report.subject import Section, Subject
+from ...stats.estimators import hodges_lehmann, share_bound
 from ...store.files import first_error
 
 
@@ -130,35 +124,21 @@ def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-class Rate(NamedTuple):
-    """A share of trials, with its exact 95 % interval (Clopper and Pearson)."""
-
-    hits: int
-    of: int
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Write it: `3 of 60 (1.0 %-13.9 %)`."""
-        return f"{self.hits} of {self.of} ({self.low:.1%}–{self.high:.1%})" if self.of else "–"
-
-
-def rate(found: Iterable[bool]) -> Rate:
-    """Return the share of what is true, with its interval."""
+def rate(found: Iterable[bool]) -> str:
+    """Write the share of what is true, with its exact 95 % interval: `3 of 60 (1.0%–13.9%)`."""
     values = list(found)
     count, of = sum(values), len(values)
-    low = special.betaincinv(count, of - count + 1, 0.025) if count else 0.0
-    high = special.betaincinv(count + 1, of - count, 0.975) if count < of else 1.0
-    return Rate(int(count), of, float(low), float(high))
+    low, high = 1 - share_bound(of - count, of, 0.025), share_bound(count, of, 0.025)
+    return f"{count} of {of} ({low:.1%}–{high:.1%})" if of else "–"
 
 
-def false_alarms(rows: pd.DataFrame, *kinds: str) -> Rate:
+def false_alarms(rows: pd.DataFrame, *kinds: str) -> str:
     """Return how often a trial of some kinds fails a case that was not changed; of one rule."""
     rows = rows[rows["kind"].isin(kinds)]
     return rate((rows["failed"] & ~rows["changed"]).groupby(rows["trial"]).any())
 
 
-def power(rows: pd.DataFrame, *kinds: str) -> Rate:
+def power(rows: pd.DataFrame, *kinds: str) -> str:
     """Return how often a changed case fails in trials of some kinds; of one rule."""
     return rate(rows.loc[rows["kind"].isin(kinds) & rows["changed"], "failed"])
 
@@ -168,11 +148,11 @@ def rates_table(rows: pd.DataFrame) -> pd.DataFrame:
     found = [
         {
             "rule": rule,
-            "false alarms, unchanged": str(false_alarms(own, *UNCHANGED)),
-            "of them under load": str(false_alarms(own, *LOADED)),
-            "of them with two interpreters": str(false_alarms(own, *INTERPRETERS)),
-            "false alarms beside a slowed case": str(false_alarms(own, *SLOWED_ONE)),
-            **{f"found, {kind}": str(power(own, kind)) for kind in SLOWED},
+            "false alarms, unchanged": false_alarms(own, *UNCHANGED),
+            "of them under load": false_alarms(own, *LOADED),
+            "of them with two interpreters": false_alarms(own, *INTERPRETERS),
+            "false alarms beside a slowed case": false_alarms(own, *SLOWED_ONE),
+            **{f"found, {kind}": power(own, kind) for kind in SLOWED},
         }
         for rule, own in rows.groupby("rule", sort=False)
     ]
@@ -205,55 +185,43 @@ def mutations_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "found": f"{changed['found_by'].map(bool).sum()} of {len(changed)}",
                 "by": ", ".join(sorted(set().union(*changed["found_by"]))),
                 "time, head ÷ base": f"{math.exp(hodges_lehmann(logs)):.2f}" if logs else "–",
-                "false alarms": str(false_alarms(own, MUTATION).hits),
+                "false alarms": str((own["failed"] & ~own["changed"]).sum()),
             }
         )
     return pd.DataFrame(found)
 
 
 def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
-    """Return what a report tells of the gate's trials, by machine and suite, the newest first.
-
-    It publishes the figure of the newest suite, of the machine with the most trials of it.
-    """
+    """Return what a report tells of the gate's trials, by machine and suite, the newest first."""
     frames = {
         f"{machine}, suite {suite}": to_frame([one for one in some if one.suite == suite])
         for machine, some in trials.items()
         for suite in sorted({one.suite for one in some}, reverse=True)
     }
-    stems = {name: f"{safe(name)}-gate" for name in frames}  # of the figures
-    shown = max(frames, key=lambda name: [*frames[name][["suite", "trial"]].max()], default=None)
     tables = [trials_table(rows, name) for name, rows in frames.items()]
     return Subject(
-        sections=lambda paths: [
-            Section(
-                f"The gate on {single_line(name)}",
-                trials_section(rows, paths.get(stems[name]), name),
-            )
+        sections=lambda _: [
+            Section(f"The gate on {single_line(name)}", trials_section(rows, name))
             for name, rows in frames.items()
         ],
-        figures={stems[name]: partial(trials_figure, rows, name) for name, rows in frames.items()},
-        published={} if shown is None else {"gate": stems[shown]},
         readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
     )
 
 
-def caption(rows: pd.DataFrame, name: str) -> str:
-    """Say how many trials a table is of, from which days, and of which commits."""
+def trials_table(rows: pd.DataFrame, name: str) -> Markdown:
+    """Return what each rule did, and in how many trials, from which days and of which commits."""
     trials = rows[rows["kind"] != MUTATION].drop_duplicates("trial").sort_values("at")
-    days = [*trials["at"].str[:10].drop_duplicates()]
-    span = " to ".join(days[:1] + days[1:][-1:])
-    commits = ", ".join(trials["commit"].dropna().str[:7].drop_duplicates()) or "unknown"
-    text = f"{counted(len(trials), 'trial')} on {name}, {span}, of commits {commits}."
-    return escape(text, 1_000)
+    return render_template(
+        "gate_trials",
+        name=name,
+        count=len(trials),
+        days=[*trials["at"].str[:10]],
+        commits=", ".join(trials["commit"].dropna().str[:7].drop_duplicates()) or "unknown",
+        rates=markdown_table(rates_table(rows)),
+    )
 
 
-def trials_table(rows: pd.DataFrame, name: str) -> str:
-    """Return the table of a README: what each rule did, and of which trials."""
-    return f"{markdown_table(rates_table(rows))}\n\n{caption(rows, name)}"
-
-
-def trials_section(rows: pd.DataFrame, figure: str | None, name: str) -> str:
+def trials_section(rows: pd.DataFrame, name: str) -> str:
     """Return the report's part on the gate's trials of one machine and suite."""
     still = rows[rows["kind"].isin(UNCHANGED)].drop_duplicates("trial")
     mutations = mutations_table(rows)
@@ -261,35 +229,9 @@ def trials_section(rows: pd.DataFrame, figure: str | None, name: str) -> str:
         "gate_power",
         cases=rows.loc[rows["kind"] != MUTATION, "case"].nunique(),
         slowed_all=", ".join(kind for kind in SLOWED if KINDS[kind].every_case),
-        figure=figure,
-        rates=markdown_table(rates_table(rows)),
-        caption=caption(rows, name),
+        table=trials_table(rows, name),
         wall_s=still["wall_s"],
         undecided=rate(still["exit_status"].isin([ExitStatus.INCONCLUSIVE, ExitStatus.TOO_NOISY])),
         slow_downs=slow_downs(rows),
         mutations=markdown_table(mutations) if len(mutations) else "",
     )
-
-
-def trials_figure(rows: pd.DataFrame, name: str) -> Figure:
-    """Draw the share of trials that each rule fails, by the size of the slow-down."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    rules = rows.groupby("rule", sort=False)
-    for number, (rule, own) in enumerate(rules):
-        rates = [false_alarms(own, *UNCHANGED), *(power(own, kind) for kind in SLOWED_ONE)]
-        shares = pd.DataFrame(rates).query("of > 0")
-        middle = shares["hits"] / shares["of"]
-        axes.errorbar(
-            shares.index + 0.8 * ((number + 0.5) / len(rules) - 0.5), middle,
-            yerr=[middle - shares["low"], shares["high"] - middle], label=label(str(rule), 60),
-            color=("black", *COLOURS)[number % 8], fmt="os"[number // 8 % 2], capsize=2,
-        )  # fmt: skip
-    axes.set_xticks(range(1 + len(SLOWED_ONE)), ["unchanged", *SLOWED_ONE])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set(ylim=(-0.03, 1.03), ylabel="trials that fail: 95 % interval")
-    axes.set_xlabel(label(name), loc="right", fontsize=7.5, color=GREY)
-    title = "Which rule stops a slow-down of one case, and which raises false alarms?"
-    figure.suptitle(title, x=0.01, ha="left")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return figure

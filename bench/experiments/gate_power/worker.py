@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
@@ -20,10 +19,8 @@ from mlr.one_pass.codegen.writer import INT
 from ...gate.blocks import KernelCase, Spec
 from ...gate.worker import Kernels, work
 from ...machine.devices import Call
-from ...measure.paired import LocalTarget
-from ...measure.timing import repeats_of, time_batch, wall_clock, warm_up
+from ...measure.timing import repeats_of, seconds_per_call, time_batch, wall_clock, warm_up
 
-SLICES = 15
 COMPILED = {"one_pass": "gradient", "one_pass_step": "step"}  # their operations
 EXTRA = ctypes.c_int64()  # numbers of X that a compiled sweep reads before its work
 
@@ -38,56 +35,19 @@ def time_rounds(how: dict[str, Any], one: KernelCase, kernels: Kernels, _: Spec)
     return {"rounds": [time_batch(call, repeats, device).seconds for _ in range(count)]}
 
 
-def put_delays(package: Path, code: str, shares: Mapping[str, float]) -> None:
-    """Let a copy of the package slow calls by shares, by kernel and case, whenever it is imported.
+def slow_down(kernels: Any, source: Any, shares: Mapping[str, float]) -> None:
+    """Let calls of a copy of the package take longer by shares, by kernel and case.
 
-    A kernel that is not slowed in any case is left as it is. `code` is that of `trials.toml`.
+    `kernels` is its class of kernels, `source` what writes its compiled sweeps. Of these, those of
+    operations with a share read as `EXTRA` says, and it is looked up by its address at each call.
     """
-    operations = [COMPILED[kernel] for kernel in COMPILED
-                  if any(name.startswith(f"{kernel}-") for name in shares)]  # fmt: skip
-    text = code.format(module=__name__, shares=dict(shares), operations=operations)
-    with (package / "__init__.py").open("a", encoding="utf-8") as file:
-        file.write(text)
+    bind, write = kernels.bind, source._write_sweep
+    operations = {COMPILED.get(name.partition("-")[0]) for name in shares}
 
-
-def delay(call: Call, case: Case, kernel: str, share: float | None) -> Call:
-    """Return a call that takes longer by a share of what it takes in this process, or as it is.
-
-    A compiled sweep reads numbers of X first, until the next call is bound: all of them at most.
-    Other kernels' calls begin with a wait.
-    """
-    EXTRA.value = 0
-    if share is None:
-        return call
-    usual_s = _least_s(call, case)
-    if kernel not in COMPILED:
-        return _after(share * usual_s + usual_s - _least_s(_after(0.0, call), case), call)
-    EXTRA.value = count = case.batch * case.in_features * case.itemsize // 8
-    EXTRA.value = round(count * share * usual_s / max(_least_s(call, case) - usual_s, 1e-12))
-    return call
-
-
-def _least_s(call: Call, case: Case) -> float:
-    ready = LocalTarget(call, case.device)
-    return min(ready.time_batch().seconds for _ in range(SLICES))
-
-
-def _after(delay_s: float, call: Call) -> Call:
-    def delayed() -> Any:
-        until = wall_clock() + delay_s
-        while wall_clock() < until:
-            pass
-        return call()
-
-    return delayed
-
-
-def let_read_more(source: Any, operations: list[str]) -> None:
-    """Let the sweeps of some operations, of a copy of the package, read as `EXTRA` says.
-
-    It is looked up by its address in this process, at each call of what is compiled here.
-    """
-    write = source._write_sweep
+    def bind_slowed(kernel: Any, problem: Problem) -> Call:
+        EXTRA.value = 0
+        call, share = bind(kernel, problem), shares.get(f"{kernel.name}-{problem.case.id}")
+        return call if share is None else delay(call, problem.case, kernel.name, share)
 
     def write_with_more(self: Any, to: Any) -> Any:
         if self.operation in operations:
@@ -100,7 +60,33 @@ def let_read_more(source: Any, operations: list[str]) -> None:
                 to.build.asm(of_a_number, "", "r", [number], side_effect=True)
         return write(self, to)
 
-    source._write_sweep = write_with_more
+    kernels.bind, source._write_sweep = bind_slowed, write_with_more
+
+
+def delay(call: Call, case: Case, kernel: str, share: float) -> Call:
+    """Return a call that takes longer by a share of what it takes in this process.
+
+    A compiled sweep reads numbers of X first, until the next call is bound: all of them at most.
+    Other kernels' calls begin with a wait.
+    """
+    usual_s = seconds_per_call(call, case.device)
+    if kernel not in COMPILED:
+        added_s = seconds_per_call(_after(0.0, call), case.device) - usual_s
+        return _after(share * usual_s - added_s, call)
+    EXTRA.value = count = case.batch * case.in_features * case.itemsize // 8
+    read_s = seconds_per_call(call, case.device) - usual_s
+    EXTRA.value = round(count * share * usual_s / max(read_s, 1e-12))
+    return call
+
+
+def _after(delay_s: float, call: Call) -> Call:
+    def delayed() -> Any:
+        until = wall_clock() + delay_s
+        while wall_clock() < until:
+            pass
+        return call()
+
+    return delayed
 
 
 if __name__ == "__main__":

@@ -15,16 +15,18 @@ import pytest
 from versions import copy_package, forgetting_versions
 
 from bench.common.errors import UserError
+from bench.experiments.__main__ import main
 from bench.experiments.gate_power import analysis, worker
 from bench.experiments.gate_power import experiment as trials
 from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
 from bench.experiments.gate_power.worker import COMPILED
-from bench.gate.blocks import BASE, HEAD, Spec
+from bench.gate.blocks import BASE, HEAD, KernelCase, Spec
 from bench.gate.gate import Options
 from bench.gate.loading import VersionKernel, load_kernels
+from bench.gate.sequential import NO_REGRESSION
+from bench.gate.verdict import CaseVerdict, Difference, Verdict
 from bench.gate.versions import Version
 from bench.measure.memory import measure_memory
-from bench.measure.paired import LocalTarget
 from bench.measure.timing import TimedBatch
 from mlr import Case, Problem, check, get_kernel
 from mlr.one_pass import codegen as usual_codegen
@@ -61,6 +63,25 @@ def test_trials_are_added_to_what_is_there_until_there_are_as_many_as_wanted(
     trials.run_trials(wanted, math.inf, math.inf, None, tmp_path, show)
     assert given == [*range(6)]
     assert not analysis.missing(analysis.read_trials(path))
+
+
+def test_one_command_adds_trials_of_several_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {"a": analysis.CaseRecord(timing=None, failures=[], log_ratios=[])}
+
+    def run_trial(kind: str, *_: Any) -> analysis.Trial:
+        return analysis.Trial(kind=kind, suite=analysis.SUITE, cases=cases, **EMPTY)
+
+    monkeypatch.setattr(trials, "run_trial", run_trial)
+    options = ["--kind", "a_a", "a_a_loaded", "--count", "3", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["experiments", "gate-power", *options])
+    assert main() == 0
+    said = capsys.readouterr().out
+    (path,) = (tmp_path / "gate").iterdir()
+    assert {one.kind for one in analysis.read_trials(path)} == {"a_a", "a_a_loaded"}
+    wanted = analysis.KINDS["a_a_interpreters"].wanted
+    assert f"still wanted: {wanted} of a_a_interpreters" in said
 
 
 def test_two_interpreters_are_for_the_kinds_that_have_them(
@@ -129,7 +150,7 @@ def test_a_trial_slows_what_its_kind_says(
         timed.append(protocol)
         return {}, {}
 
-    monkeypatch.setattr(trials, "put_delays", lambda package, code, added: asked.append(added))
+    monkeypatch.setattr(trials, "put_delays", lambda package, added: asked.append(added))
     monkeypatch.setattr(trials, "run_block", run_block)
     monkeypatch.setattr(trials, "run_gate", fails)
     done = analysis.Trial(kind=kind, suite=analysis.SUITE, cases={}, **EMPTY)
@@ -140,6 +161,27 @@ def test_a_trial_slows_what_its_kind_says(
     assert [list(added.values()) for added in asked] == [[how.slowed] * delayed] * 3
     of_all = 2 * sum(one["processes"] for one in trials.PROTOCOLS)
     assert len(timed) == (2 * of_all + 2 if how.tools else 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "failing"),
+    [("a_a", len(trials.CASES)), ("slowdown-10", len(trials.CASES) - 1), ("slowdown-all-10", 0)],
+)
+def test_a_slowed_case_is_not_found_by_its_first_call_in_which_it_is_calibrated(
+    kind: str, failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_gate(cases: list[KernelCase], *_: Any) -> Verdict:
+        late = Difference("first_call_s", 0.01, 0.5, "")
+        found = [CaseVerdict(one, NO_REGRESSION, None, [late]) for one in cases]
+        return Verdict(found, [], [], None, False, 1.0, [])
+
+    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
+    monkeypatch.setattr(trials, "run_gate", run_gate)
+    trial = trials.run_trial(kind, [], None, show, None)
+    failed = [name for name, case in trial.cases.items() if case.found_by]
+    assert len(failed) == failing
+    assert trial.changed not in failed
+    assert trial.exit_status == (1 if failing else 0)
 
 
 def test_a_loaded_trial_has_a_process_on_each_core_and_one_that_copies_memory(
@@ -169,7 +211,11 @@ def test_a_loaded_trial_has_a_process_on_each_core_and_one_that_copies_memory(
 def test_a_load_that_ends_by_itself_makes_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(trials.CONTENT, "load", "raise SystemExit(3)")
     monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
-    monkeypatch.setattr(trials, "run_gate", lambda *_: time.sleep(5))
+    monkeypatch.setattr(trials, "run_gate", lambda *_: None)
+    wait = trials.WorkerProcess.wait
+    monkeypatch.setattr(
+        trials.WorkerProcess, "wait", lambda load, _: any(wait(load, 0.1) for _ in range(200))
+    )
     with pytest.raises(UserError, match="as long as its trial"):
         trials.run_trial("a_a_loaded", [], None, show, None)
 
@@ -182,7 +228,7 @@ def loaded(folder: Path) -> dict[str, VersionKernel]:
 
 def put_delays(folder: Path, shares: dict[str, float]) -> None:
     """Put delays into a copy of the package in a folder."""
-    worker.put_delays(copy_package(folder) / "mlr", trials.CONTENT["delays"], shares)
+    trials.put_delays(copy_package(folder) / "mlr", shares)
 
 
 def test_a_delay_is_in_every_call_of_its_case_and_in_no_other(
@@ -191,7 +237,7 @@ def test_a_delay_is_in_every_call_of_its_case_and_in_no_other(
     """Calls of 4 s that shall be slower by a half wait for 2 s, on a clock that ticks when read."""
     reads = itertools.count()
     monkeypatch.setattr(worker, "wall_clock", lambda: float(next(reads)))
-    monkeypatch.setattr(LocalTarget, "time_batch", lambda ready: TimedBatch(4.0, 4.0))
+    monkeypatch.setattr(worker, "seconds_per_call", lambda call, device: 4.0)
     by_kernel = {one.kernel: one for one in trials.CASES}
     slowed, other = by_kernel["outer_sum"], by_kernel["autograd"]
     same_kernel = replace(slowed, case=replace(slowed.case, batch=33))
@@ -209,10 +255,10 @@ def test_a_slow_sweep_is_right_and_reads_more_and_only_that_of_its_kernel(
     """Half a call's time, where reading all of X takes one call's time, is reading half of X."""
     case = Case("gradient", "cpu", "float32", 100, 16, 8)
 
-    def time_batch(ready: LocalTarget) -> TimedBatch:
-        return TimedBatch(8.0 if worker.EXTRA.value else 4.0, 4.0)
+    def seconds_per_call(call: Any, device: str) -> float:
+        return 8.0 if worker.EXTRA.value else 4.0
 
-    monkeypatch.setattr(LocalTarget, "time_batch", time_batch)
+    monkeypatch.setattr(worker, "seconds_per_call", seconds_per_call)
     put_delays(tmp_path, {f"one_pass-{case.id}": 0.5})
     with forgetting_versions():
         kernels, problem = load_kernels(tmp_path, "mlr_test_copy"), Problem(case)
@@ -307,11 +353,31 @@ def test_a_mutation_that_allocates_more_holds_more(name: str, tmp_path: Path) ->
 
 def test_a_mutation_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mlr").mkdir()
-    (tmp_path / "mlr" / "gradients.py").write_text("def matmul(): pass\n@kernel(x.T @ delta)")
-    with pytest.raises(ValueError, match="must hold"):
-        MUTATIONS["an extra .contiguous()"].put_into(tmp_path / "mlr")
+    for text in ("x @ delta", 2 * "x.T @ delta"):
+        (tmp_path / "mlr" / "gradients.py").write_text(text)
+        with pytest.raises(ValueError, match="must hold"):
+            MUTATIONS["an extra .contiguous()"].put_into(tmp_path / "mlr")
 
 
+@pytest.mark.parametrize("mutation", [*MUTATIONS.values()][::6], ids=lambda one: one.name)
+def test_a_mutation_is_in_the_head_alone_and_a_baseline_stands_beside_it(
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(cases: list[KernelCase], base: Version, head: Version, *_: Any) -> None:
+        path = Path("mlr", mutation.file or f"{mutation.case.operation}s.py")
+        texts = [(one.folder / path).read_text() for one in (base, head)]
+        assert [mutation.old in texts[0], mutation.new in texts[1]] == [True, True]
+        assert texts[0] != texts[1]
+        beside = {"gradient": "autograd", "step": "torch_nn"}[mutation.case.operation]
+        assert [one.kernel for one in cases] == [mutation.kernel, beside]
+        raise InterruptedError
+
+    monkeypatch.setattr(trials, "run_gate", look)
+    with pytest.raises(InterruptedError):
+        trials.run_trial(analysis.MUTATION, [], None, show, mutation)
+
+
+@pytest.mark.slow
 def test_a_mutation_is_a_trial_of_its_own_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,8 @@ def frame(shift: float, low: float = 0.98, high: float = 1.02) -> Any:
         apart = kernel != "autograd"
         rows.append(
             {
-                **{"operation": "gradient", "device": "cpu", "dtype": "float64", "case": "33x6x3"},
+                **{"operation": "gradient", "device": "cpu", "dtype": "float64"},
+                **{"threads": 1, "case": "33x6x3"},
                 **{"kernel": kernel, "baseline": "autograd", "status": "ok"},
                 "speedup": speedup,
                 "speedup_low": speedup * low if apart else np.nan,
