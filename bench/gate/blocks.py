@@ -8,7 +8,7 @@ the parent asks it for a slice, so that only one works at a time.
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlr import Case
 
 from ..common.errors import UserError
 from ..machine.environment import pinned_environment
-from ..measure.paired import PairedRatio, interleave
+from ..measure.paired import TimedTarget, interleave
 from ..measure.timing import TimedBatch
 from ..run.process import Event, WorkerProcess
 
@@ -149,23 +149,28 @@ def measure_block(spec: Spec, pythons: Mapping[str, str]) -> Found:
         with serving(BASE, *left) as base, serving(HEAD, *left) as head:
             try:
                 for one in left:
-                    base.get_ready()
-                    head.get_ready()
-                    first_s = {BASE: base.first_call_s, HEAD: head.first_call_s}
-                    event = ratio_event(interleave(head, base, seed=spec.seed), first_s)
-                    if one.name == spec.control:
-                        with serving(CONTROL, one) as again:
-                            again.get_ready()
-                            event["control"] = interleave(again, base, seed=spec.seed).log_ratio
+                    with ExitStack() as stack:
+                        ready = {BASE: base, HEAD: head}
+                        if one.name == spec.control:
+                            ready[CONTROL] = stack.enter_context(serving(CONTROL, one))
+                        for worker in ready.values():
+                            worker.get_ready()
+                        first_call_s = {name: ready[name].first_call_s for name in ready}
+                        found[one.name] = compare_calls(ready, first_call_s, seed=spec.seed)
                     base.ask({"do": "next"})
                     head.ask({"do": "next"})
-                    found[one.name] = event
             except CrashError as error:
                 found[one.name] = {"crashed": str(error)}
     return found
 
 
-def ratio_event(pair: PairedRatio, first_call_s: Mapping[str, float]) -> dict[str, Any]:
-    """Return what a block says of the head's call against the base's."""
+def compare_calls(
+    ready: Mapping[str, TimedTarget], first_call_s: Mapping[str, float], **options: Any
+) -> dict[str, Any]:
+    """Time the head's call against the base's, and where it is ready that of a copy of the base."""
+    pair = interleave(ready[HEAD], ready[BASE], **options)
     times = {"head_s": pair.f_median_s, "base_s": pair.g_median_s, "first_call_s": first_call_s}
-    return {"log_ratio": pair.log_ratio, **times}
+    found = {"log_ratio": pair.log_ratio, **times}
+    if CONTROL in ready:
+        found["control"] = interleave(ready[CONTROL], ready[BASE], **options).log_ratio
+    return found

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,8 +14,8 @@ from ..plan.benchmark import planned, predict
 from ..plan.selection import Selection
 from .blocks import BASE, CONTROL, HEAD, WORKER, Found, KernelCase, Spec, measure_block, run_block
 from .config import GateConfig
-from .sequential import MIN_SCREENING, CaseState, SequentialTest, explain_timeout, is_noisy
-from .verdict import OK, CaseVerdict, Verdict, Verified, compare_exactly, compare_work
+from .sequential import CaseState, SequentialTest, explain_timeout
+from .verdict import OK, Verdict, Verified, judge
 from .versions import Version
 
 MAX_CRASHES = 2  # of blocks at one case, before it counts as one that cannot be measured
@@ -68,49 +69,41 @@ def run_gate(
     start, config = wall_clock(), options.config
     show(f"verifying {counted(len(cases), 'case')}")
     again = shutil.copytree(base.folder, base.folder.with_name(CONTROL), dirs_exist_ok=True)
-    folders = {BASE: base.folder, HEAD: head.folder, CONTROL: again}
-    paths = {name: str(folder) for name, folder in folders.items()}
-    spec = Spec(paths, cases, threads=options.threads)
+    folders = {BASE: str(base.folder), HEAD: str(head.folder), CONTROL: str(again)}
+    spec = Spec(folders, cases, threads=options.threads)
     # One after the other: at the same time they could need more memory than there is.
     (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
-    verified = {name: (old[name], new[name]) for name in old if name in new}
-    operations = {one.case.operation for one in cases}
+    asked = {one.case.operation for one in cases}
 
     def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
         named = options.kernels or mine
-        return [k for k in mine if k not in others and mine[k] in operations and k in named]
+        return [k for k in mine if k not in others and mine[k] in asked and k in named]
 
     removed = only(old_kernels, new_kernels)
-    if not removed and not any(one.failure is None for one, _ in verified.values()):
-        reasons = (one.failure for both in verified.values() for one in both if one.failure)
-        why = next(reasons, "no kernel is in both versions")
+    common = [one for one in cases if one.name in old and one.name in new]
+    if not removed and all(old[one.name].failure for one in common):
+        why = old[common[0].name].failure if common else "no kernel is in both versions"
         raise UserError(f"a gate needs a case that is right in both versions; there is none: {why}")
-    common = [one for one in cases if one.name in verified]
-    right = [one for one in common if not any(found.failure for found in verified[one.name])]
-    own = {one.name: config.by_kernel.get(one.kernel, config.thresholds) for one in right}
-    test = SequentialTest(own)
-    blocks, notes = _measure_blocks(replace(spec, cases=right), test, options, start, show)
+    right = [one for one in common if not (old[one.name].failure or new[one.name].failure)]
+    blocks, test, notes = _measure_blocks(replace(spec, cases=right), options, start, show)
     if not all(one.judged_by_base for one in old.values()):
         notes.append("The base cannot judge results: the oracle of this checkout does.")
     controls = [one["control"] for block in blocks for one in block.values() if "control" in one]
-    control = CaseState(config.thresholds, controls).estimate()
-    if control is not None:
-        notes.insert(0, f"A/A control: {control} in {counted(control.blocks, 'block')}")
+    control = CaseState(config.thresholds, controls)
+    if (estimate := control.estimate()) is not None:
+        found = f"{estimate} in {counted(estimate.blocks, 'block')}"
+        notes.insert(0, f"A/A control, the base against a copy of it: {found}")
     judged = []
     for one in common:
-        timed = test.cases.get(one.name, CaseState(config.thresholds))
-        timing = timed.decision, timed.estimate()
-        exact = compare_exactly(one.case, *verified[one.name], _first_call(one.name, blocks))
-        allowed = one.kernel in config.allow_regression
-        crash = next(reversed(_crashes(blocks, one.name)), None)
-        work = compare_work(*verified[one.name])
-        judged.append(CaseVerdict(one, *timing, *exact, allowed, crash, work))
+        events = [block[one.name] for block in blocks if one.name in block]
+        both, allowed = (old[one.name], new[one.name]), one.kernel in config.allow_regression
+        judged.append(judge(one, *both, test.cases.get(one.name), events, allowed))
     return Verdict(
         cases=judged,
         removed=[kernel for kernel in removed if kernel not in config.allow_regression],
         added=only(new_kernels, old_kernels),
-        control=control,
-        noisy=is_noisy(controls, config.thresholds),
+        control=estimate,
+        noisy=control.is_noisy,
         wall_s=wall_clock() - start,
         blocks=blocks,
         notes=notes,
@@ -129,10 +122,12 @@ def _verify(name: str, spec: Spec, options: Options) -> tuple[dict[str, str], di
 
 
 def _measure_blocks(
-    spec: Spec, test: SequentialTest, options: Options, start: float, show: Show
-) -> tuple[list[Found], list[str]]:
-    """Measure until every case is decided; return the blocks, and what a time limit lacked."""
+    spec: Spec, options: Options, start: float, show: Show
+) -> tuple[list[Found], SequentialTest, list[str]]:
+    """Measure until every case is decided; return also the test, and what a time limit lacked."""
     chance, cases = random.Random(options.seed), {one.name: one for one in spec.cases}
+    usual, by_kernel = options.config.thresholds, options.config.by_kernel
+    test = SequentialTest({name: by_kernel.get(one.kernel, usual) for name, one in cases.items()})
     blocks: list[Found] = []
     reached_s: list[float] = []
     while names := list(test.open_cases()):
@@ -142,25 +137,14 @@ def _measure_blocks(
         reached_s.append(wall_clock() - start)
         if reached_s[-1] > options.max_time_s:
             test.leave_open(names)
-            return blocks, [explain_timeout(options.max_time_s, reached_s)]
+            return blocks, test, [explain_timeout(options.max_time_s, reached_s)]
         chance.shuffle(names)
         seed = 2 * chance.randrange(2**30) + len(blocks) % 2  # odd and even in turns
         control = chance.choice(names)
         own = replace(spec, cases=[cases[name] for name in names], seed=seed, control=control)
         found = measure_block(own, options.pythons)
         blocks.append(found)
-        test.leave_open(n for n in names if len(_crashes(blocks, n)) == MAX_CRASHES)
+        crashes = Counter(n for block in blocks for n, one in block.items() if "crashed" in one)
+        test.leave_open(n for n in names if crashes[n] == MAX_CRASHES)
         test.add({n: one["log_ratio"] for n, one in found.items() if "log_ratio" in one})
-    return blocks, []
-
-
-def _first_call(name: str, blocks: Sequence[Found]) -> dict[str, float]:
-    """Return the seconds of each version's first call, the least of enough of its processes."""
-    found = [one["first_call_s"] for block in blocks if "log_ratio" in (one := block.get(name, {}))]
-    sides = (BASE, HEAD) if len(found) >= MIN_SCREENING else ()
-    return {side: min(seconds[side] for seconds in found) for side in sides}
-
-
-def _crashes(blocks: Sequence[Found], name: str) -> list[str]:
-    """Return how a case ended its processes."""
-    return [block[name]["crashed"] for block in blocks if "crashed" in block.get(name, {})]
+    return blocks, test, []

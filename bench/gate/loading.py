@@ -22,25 +22,13 @@ from .versions import KERNEL_FILE_DIR, PACKAGE
 
 
 class VersionKernel:
-    """A kernel of a loaded version: its operation, and what it takes and binds."""
+    """A kernel of a loaded version: what an oracle, the worker and the measuring of memory use."""
 
     def __init__(self, version: ModuleType, kernel: Any) -> None:
-        self._version = version
+        self._version, self._kernel = version, kernel
         # One of another make is refused here, by the attribute that it lacks.
-        self._bind, self._unsupported = kernel.bind, kernel.unsupported
-        self.operation: str = kernel.operation
-        self._assembly = getattr(kernel, "generated_assembly", lambda case: None)  # as older ones
-        self._flops = getattr(kernel, "predicted_flops", lambda case: None)
-
-    def unsupported(self, case: Case) -> str | None:
-        """Say why the kernel does not take the case, or None if it does."""
-        reason: str | None = self._unsupported(self._version.Case(*astuple(case)))
-        return reason
-
-    def declared_flops(self, case: Case) -> int | None:
-        """Return the operations of a call by the kernel's formula, or None if it cannot say."""
-        flops: int | None = self._flops(self._version.Case(*astuple(case)))
-        return flops
+        self._bind, self.operation = kernel.bind, str(kernel.operation)
+        self.allocates_outside_torch = getattr(kernel, "allocates_outside_torch", False)
 
     @property
     def oracle(self) -> ModuleType:
@@ -49,10 +37,14 @@ class VersionKernel:
         known = {**vars(self._version), **vars(self._version.Problem)}
         return self._version if all(one.__name__ in known for one in used) else mlr
 
-    def assembly(self, case: Case) -> str | None:
-        """Return the assembly that it generates for a case, or None if it cannot say."""
-        text: str | None = self._assembly(self._version.Case(*astuple(case)))
-        return text
+    def unsupported(self, case: Case) -> Any:
+        """Say why the kernel does not take the case, or None if it does; an oracle asks it too."""
+        return self.ask("unsupported", case)
+
+    def ask(self, method: str, case: Case) -> Any:
+        """Return what a method of the kernel says of a case; None where an older one has none."""
+        answer = getattr(self._kernel, method, lambda case: None)
+        return answer(self._version.Case(*astuple(case)))
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""

@@ -18,17 +18,17 @@ from ..report.tables import Column, render
 from ..store.files import atomic_write
 from .blocks import BASE, HEAD
 from .sequential import IMPROVEMENT, INCONCLUSIVE, REGRESSION, ExitStatus
-from .verdict import FAILED, UNTIMED, WORST_FIRST, Verdict
+from .verdict import FAILED, UNTIMED, Verdict
 from .versions import Version
 
 COLOURS = {REGRESSION: "red", FAILED: "red", IMPROVEMENT: "green", INCONCLUSIVE: "yellow"}
 JUNIT = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
-GITHUB = {REGRESSION: "error", FAILED: "error", INCONCLUSIVE: "warning"}
+GITHUB = {"failure": "error", "error": "warning"}  # JUnit's words
 COLUMNS = (
-    *(Column("case", "name"), Column("verdict", "words")),
-    *(Column("head ÷ base (95 %)", "ratio"), Column("MDE", "effect"), Column("blocks", "blocks")),
+    *(Column("case", "name"), Column("verdict", "verdict"), Column("head ÷ base (95 %)", "ratio")),
     *(Column("slow − fast", "slow"), Column("remarks", "remarks")),
 )
+SLOW_FAST = "slow − fast: processes slower, and faster, by the margin (bound of the excess)"
 
 
 class Row(NamedTuple):
@@ -36,12 +36,9 @@ class Row(NamedTuple):
 
     name: str
     verdict: str
-    words: str  # it, and the slow-down that it excludes
     remarks: str = ""
     outcome: str | None = None  # JUnit's word for it; None where nothing is wrong
     ratio: str = ""
-    effect: str = ""
-    blocks: str = ""
     slow: str = ""
 
     @property
@@ -54,36 +51,32 @@ class Row(NamedTuple):
 def _rows(verdict: Verdict) -> list[Row]:
     """Return the rows of a verdict, the worst first; also of kernels that one version lacks."""
     rows = []
-    for case in sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict)):
+    for case in verdict.worst_first:
         skipped = case.is_allowed and case.verdict == UNTIMED
         outcome = "skipped" if skipped else JUNIT.get(case.verdict)
-        row = Row(case.benchmark.name, case.verdict, case.words, "; ".join(case.remarks), outcome)
+        row = Row(case.benchmark.name, case.verdict, "; ".join(case.remarks), outcome)
         if (found := case.estimate) is not None:
-            effect = found.minimum_detectable_effect
-            shown = "" if effect is None else f"{effect:+.1%}"
             slow = f"{found.slow} − {found.fast} of {found.processes}"
             slow = f"{slow} (≤ {max(0.0, found.excess_bound):.0%})"
-            blocks = str(found.blocks)
-            row = row._replace(ratio=str(found), effect=shown, blocks=blocks, slow=slow)
+            row = row._replace(ratio=str(found), slow=slow)
         rows.append(row)
     return [
         *rows,
-        *(Row(n, FAILED, FAILED, "this kernel was removed", "failure") for n in verdict.removed),
-        *(Row(name, "new", "new", "nothing to compare it with") for name in verdict.added),
+        *(Row(n, FAILED, "this kernel was removed", "failure") for n in verdict.removed),
+        *(Row(name, "new", "nothing to compare it with") for name in verdict.added),
     ]
 
 
 def headline(verdict: Verdict) -> str:
     """Say in one line what came out, the worst first."""
-    ordered = sorted(verdict.cases, key=lambda case: WORST_FIRST.index(case.verdict))
-    counts = Counter(case.words for case in ordered)
+    counts = Counter(case.words for case in verdict.worst_first)
     said = [f"{words} in {count}" for words, count in counts.items()]
     if said:
         said[0] += f" of {counted(len(verdict.cases), 'case')}"
     if verdict.removed:
         said.insert(0, f"{counted(len(verdict.removed), 'kernel')} removed")
     noisy = verdict.exit_status == ExitStatus.TOO_NOISY
-    lead = "the machine is too noisy for a verdict: " if noisy else ""
+    lead = "the machine is too noisy for a verdict: " * noisy
     blocks = counted(len(verdict.blocks), "block")
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
@@ -100,6 +93,8 @@ def print_verdict(verdict: Verdict) -> None:
     for line, row in zip(table.rows, rows, strict=True):
         line.style = COLOURS.get(row.verdict)
     console.print(table)
+    if any(row.slow for row in rows):
+        console.print(SLOW_FAST)
     remarks = [f"{row.name}: {row.remarks}" for row in rows if row.remarks]
     for text in (*remarks, headline(verdict), *verdict.notes):
         console.print(text, markup=False)
@@ -107,9 +102,8 @@ def print_verdict(verdict: Verdict) -> None:
 
 def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
     """Return everything that was found, as plain JSON."""
-    versions = {
-        name: {"text": one.text, "commit": one.commit} for name, one in ((BASE, base), (HEAD, head))
-    }
+    sides = zip((BASE, HEAD), (base, head), strict=True)
+    versions = {name: {"text": one.text, "commit": one.commit} for name, one in sides}
     cases = [
         {"name": one.benchmark.name, "verdict": one.verdict, **asdict(one), "remarks": one.remarks}
         for one in verdict.cases
@@ -157,7 +151,7 @@ def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) 
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
     for row in rows if os.environ.get("GITHUB_ACTIONS") else []:
-        if row.verdict in GITHUB:
+        if level := GITHUB.get(str(row.outcome)):
             said = single_line(f"{row.name}: {row.message}", 2_000).replace("%", "%25")
-            print(f"::{GITHUB[row.verdict]} title=gate::{said}")
+            print(f"::{level} title=gate::{said}")
     return list(files)

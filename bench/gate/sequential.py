@@ -84,12 +84,9 @@ class CaseState:
         """Estimate its ratio from what its decision rests on; None without a block."""
         if not self.values:
             return None
-        centre = hodges_lehmann(self.values)
-        reach = math.log1p(self.thresholds.threshold) + centre - lower_bound(self.values, ALPHA)
         ends = (lower_bound(self.values, 0.025), upper_bound(self.values, 0.025))
         low, high = (math.exp(end) if math.isfinite(end) else None for end in ends)
-        effect = math.expm1(reach) if math.isfinite(reach) else None
-        shown = math.exp(centre), low, high, effect, len(self.values)
+        shown = math.exp(hodges_lehmann(self.values)), low, high, len(self.values)
         return Estimate(*shown, self.thresholds.equivalence_margin, *self.slow_processes())
 
     @property
@@ -100,6 +97,17 @@ class CaseState:
         return count >= MAX_SCREENING or (
             count >= MIN_SCREENING and hodges_lehmann(self.screened) > math.log1p(middle)
         )
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether an A/A control differs, or could not be shown to be alike."""
+        if len(self.values) < MIN_SCREENING:
+            return False
+        reach = math.log1p(self.thresholds.threshold)
+        low, high = (bound(self.values, ALPHA / 2) for bound in (lower_bound, upper_bound))
+        widest = upper_bound(self.values, SCREENING[MIN_SCREENING] / 100 * BETA)
+        differs = low > reach or high < -reach
+        return differs or widest > math.log1p(self.thresholds.equivalence_margin)
 
 
 class SequentialTest:
@@ -163,7 +171,6 @@ class Estimate:
     ratio: float  # Hodges and Lehmann's centre over the blocks
     low: float | None  # the ends of its 95 % interval
     high: float | None
-    minimum_detectable_effect: float | None  # the smallest slow-down that they could have shown
     blocks: int
     margin: float  # the slow-down that must be found
     slow: int  # how many processes were slower by that or more
@@ -175,16 +182,6 @@ class Estimate:
         """Write the ratio with its interval: `1.052 (1.041-1.063)`."""
         ends = "" if self.low is None else f" ({self.low:.3f}–{self.high:.3f})"
         return f"{self.ratio:.3f}{ends}"
-
-
-def is_noisy(control: Sequence[float], thresholds: Thresholds) -> bool:
-    """Say whether an A/A control differs, or could not be shown to be alike."""
-    if len(control) < MIN_SCREENING:
-        return False
-    reach = math.log1p(thresholds.threshold)
-    differs = lower_bound(control, ALPHA / 2) > reach or upper_bound(control, ALPHA / 2) < -reach
-    high = upper_bound(control, SCREENING[MIN_SCREENING] / 100 * BETA)
-    return differs or high > math.log1p(thresholds.equivalence_margin)
 
 
 def explain_timeout(max_time_s: float, reached_s: Sequence[float]) -> str:

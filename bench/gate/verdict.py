@@ -1,10 +1,10 @@
 """What a gate found, as data: of each case what failed and what its times say, and of the whole."""
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import finfo
 
@@ -14,7 +14,16 @@ from mlr.case import DTYPES
 from ..machine.devices import device_of
 from ..measure.witness import CALL_COUNTS
 from .blocks import BASE, HEAD, Found, KernelCase
-from .sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
+from .sequential import (
+    IMPROVEMENT,
+    INCONCLUSIVE,
+    MIN_SCREENING,
+    NO_REGRESSION,
+    REGRESSION,
+    CaseState,
+    Estimate,
+    ExitStatus,
+)
 
 OK, STATUS = "ok", "status"
 FAILED, UNTIMED = "failed", "not timed"
@@ -61,18 +70,21 @@ def compare_exactly(
     case: Case, base: Verified, head: Verified, first_call_s: Mapping[str, float]
 ) -> tuple[list[Difference], list[Difference]]:
     """Return the differences that fail a case, and those that are worth a note."""
-    if base.failure is not None:
+    if base.failure or head.failure:
         words = head.failure or f"was {base.failure}"
-        return [], [Difference(STATUS, base.failure, head.failure or OK, words)]
-    if head.failure is not None:
-        return [Difference(STATUS, OK, head.failure, head.failure)], []
+        found = [Difference(STATUS, base.failure or OK, head.failure or OK, words)]
+        return ([], found) if base.failure else (found, [])
     failures, changes = [], []
     blocks, unit = device_of(case.device).block_slack_bytes, finfo(DTYPES[case.dtype]).eps / 2
     before = {**base.metrics, "first_call_s": first_call_s.get(BASE)}
     after = {**head.metrics, "first_call_s": first_call_s.get(HEAD)}
     for name, metric in EXACT_METRICS.items():
         old, new = before.get(name), after.get(name)
-        if old is None or new is None:
+        if old is None:
+            continue
+        if new is None:
+            text = f"{metric.words}: not counted instead of {old:,}"
+            changes.append(Difference(name, old, "not counted", text))
             continue
         texts = [f"{one:,}" if isinstance(one, int) else f"{one:.2g}" for one in (new, old)]
         difference = Difference(name, old, new, f"{metric.words}: {' instead of '.join(texts)}")
@@ -100,7 +112,6 @@ class CaseVerdict:
     failures: Sequence[Difference] = ()  # what fails it whatever its times say
     changes: Sequence[Difference] = ()  # what differs and fails nothing
     is_allowed: bool = False  # whether its kernel may fail
-    crash: str | None = None  # why its process ended while it was timed
     work: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # from `compare_work`
 
     @property
@@ -119,22 +130,42 @@ class CaseVerdict:
     def remarks(self) -> list[str]:
         """What is worth knowing besides its times, in words."""
         allowed = "allowed: " if self.is_allowed else ""
-        crash = [f"while timed: {self.crash}"] if self.crash else []
         failures = [f"{allowed}{one.text}" for one in self.failures]
         changes = [one.text for one in self.changes]
-        return [*failures, *changes, *self._remarks_on_work(), *crash]
+        return [*failures, *changes, *self._remarks_on_work()]
 
-    def _remarks_on_work(self) -> Iterator[str]:
+    def _remarks_on_work(self) -> list[str]:
         """Say which counts differ or, of a slower case, that none does."""
-        words = {name: name.replace("_", " ") for name in self.work}
-        pairs = self.work.items()
-        found = [f"{old:,} → {new:,} {words[name]}" for name, (old, new) in pairs if new != old]
-        if found:
-            grows = any(name in CALL_COUNTS and new > old for name, (old, new) in pairs)
-            yield f"{'more' if grows else 'other'} work: {', '.join(found)}"
-        elif self.work and self.timing == REGRESSION:
-            same = (f"{count:,} {words[name]}" for name, (count, _) in pairs)
-            yield f"the same work, slower: {', '.join(same)}"
+        counts, lead = self.work.items(), "other work"
+        found = [f"{old:,} → {new:,} {name}" for name, (old, new) in counts if new != old]
+        if any(name in CALL_COUNTS and new > old for name, (old, new) in counts):
+            lead = "more work"
+        elif not found and self.timing == REGRESSION:
+            lead, found = "the same work, slower", [f"{old:,} {name}" for name, (old, _) in counts]
+        return [f"{lead}: {', '.join(found)}".replace("_", " ")] if found else []
+
+
+def judge(
+    one: KernelCase,
+    base: Verified,
+    head: Verified,
+    timed: CaseState | None,
+    events: Sequence[Mapping[str, Any]],
+    is_allowed: bool,
+) -> CaseVerdict:
+    """Say what is known of a case, from both verifications and the events of its blocks."""
+    failures, changes = compare_exactly(one.case, base, head, least_first_call_s(events))
+    crashes = [event["crashed"] for event in events if "crashed" in event]
+    changes += [Difference(STATUS, OK, "crashed", f"while timed: {how}") for how in crashes[-1:]]
+    times = (timed.decision, timed.estimate()) if timed else (None, None)
+    return CaseVerdict(one, *times, failures, changes, is_allowed, compare_work(base, head))
+
+
+def least_first_call_s(events: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the seconds of each version's first call, the least of enough of its processes."""
+    found = [event["first_call_s"] for event in events if "log_ratio" in event]
+    sides = (BASE, HEAD) if len(found) >= MIN_SCREENING else ()
+    return {side: min(seconds[side] for seconds in found) for side in sides}
 
 
 @dataclass
@@ -149,6 +180,11 @@ class Verdict:
     wall_s: float
     blocks: list[Found]
     notes: list[str] = field(default_factory=list)  # sentences on the whole of it
+
+    @property
+    def worst_first(self) -> list[CaseVerdict]:
+        """Its cases, from what failed to what is fine."""
+        return sorted(self.cases, key=lambda case: WORST_FIRST.index(case.verdict))
 
     @property
     def exit_status(self) -> ExitStatus:

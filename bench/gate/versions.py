@@ -27,7 +27,7 @@ class Version(NamedTuple):
     commit: str | None  # the full id of the revision, if it is one
     origin: Path | None  # the directory it was copied from, if it is one
     kernel_file: Path | None = None  # the user's that was copied, if it is not of a revision
-    lacks: Path | None = None  # the user's kernel file that the revision does not have
+    lacks: str | None = None  # says that the revision does not have the user's kernel file
 
     def __str__(self) -> str:
         """Name it, with the start of its commit."""
@@ -56,7 +56,8 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
     if within is not None and version.commit is not None:
         shown = _run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
         if shown.returncode != 0:
-            return version._replace(lacks=within)
+            todo = "commit it, and give a revision that has it"
+            return version._replace(lacks=f"{within} is not in {version}: {todo}")
         text = shown.stdout
     else:
         if within is not None and version.origin is not None:
@@ -70,11 +71,7 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
 
 def kernel_file_notes(base: Version, head: Version) -> list[str]:
     """Say what of a user's kernel file cannot be compared: one version lacks it, or no change."""
-    notes = [
-        f"{one.lacks} is not in {one}: commit it, and give a revision that has it"
-        for one in (base, head)
-        if one.lacks is not None
-    ]
+    notes = [one.lacks for one in (base, head) if one.lacks is not None]
     if base.kernel_file is not None and base.kernel_file == head.kernel_file:
         notes.append(
             f"Both versions have the same kernel file, {base.kernel_file}: a change of it cannot "

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.devices import Call, device_of
 from ..measure.memory import is_out_of_memory, measure_memory
-from ..measure.paired import LocalTarget, paired_ratio, refresher
+from ..measure.paired import LocalTarget, refresher
 from ..measure.witness import count_work
-from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, ratio_event
+from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, compare_calls
 from .loading import VersionKernel, load_kernels
 
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
@@ -58,11 +58,11 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
         found = {
             "max_rel_error": max(first.error, result.error),
             "flops": int(counter.get_total_flops()),
-            "declared_flops": kernel.declared_flops(one.case),
+            "declared_flops": kernel.ask("predicted_flops", one.case),
             "python_bytes": device_of(one.case.device).python_bytes(call),
             **measure_memory(kernel, one.case)._asdict(),
         }
-        work = count_work(call, kernel.assembly(one.case))
+        work = count_work(call, kernel.ask("generated_assembly", one.case))
     except Exception as error:
         if one.case.device != "cpu" and not is_out_of_memory(error):
             raise  # the device's context may be lost: the next case gets a process of its own
@@ -82,29 +82,21 @@ def first_call(kernel: VersionKernel, problem: Problem) -> tuple[Call, float]:
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     """Time the head's call against the base's; where asked, also that of a copy of the base."""
-    problem = Problem(one.case)
-    problem.seed = spec.seed
+    problem = Problem(replace(one.case, seed=spec.seed))
     order = [BASE, HEAD, *([CONTROL] if spec.control == one.name else [])]
     # In turns: the first has its tensors first in memory, and imports what the others then find.
     order = order[::-1] if spec.seed % 2 else order
     ready = {name: first_call(kernels[name], problem) for name in order}
-    calls = {name: call for name, (call, _) in ready.items()}
+    targets = {name: LocalTarget(call, one.case.device) for name, (call, _) in ready.items()}
+    first_call_s = {name: seconds for name, (_, seconds) in ready.items()}
     refresh = refresher(problem) if one.case.operation == "gradient" else None
-    options: dict[str, Any] = {"seed": spec.seed, "refresh": refresh}
-    pair = paired_ratio(calls[HEAD], calls[BASE], one.case.device, **options)
-    found = ratio_event(pair, {name: ready[name][1] for name in (BASE, HEAD)})
-    if CONTROL in calls:
-        control = paired_ratio(calls[CONTROL], calls[BASE], one.case.device, **options)
-        found["control"] = control.log_ratio
-    return found
+    return compare_calls(targets, first_call_s, seed=spec.seed, refresh=refresh)
 
 
 def serve(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     """Get a kernel's call ready, then do what the parent asks on the standard input."""
     (kernel,) = kernels.values()
-    problem = Problem(one.case)
-    problem.seed = spec.seed
-    call, first_call_s = first_call(kernel, problem)
+    call, first_call_s = first_call(kernel, Problem(replace(one.case, seed=spec.seed)))
     ready = LocalTarget(call, one.case.device)
     _say("ready", of_call=(ready.about_s, ready.calls, first_call_s))
     for line in sys.stdin:

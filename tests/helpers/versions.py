@@ -9,6 +9,27 @@ from pathlib import Path
 
 from paths import ROOT
 
+# A kernel of a user's, one that the head adds, and one that ends the process that times it.
+KERNEL_FILE = """
+import os
+from mlr import Gradient, kernel
+COST = dict(flops=lambda m, n, o, s: 2 * m * n * o, bytes_moved=lambda m, n, o, s: m * n * s,
+            workspace=lambda m, n, o, s: 0)
+calls = 0
+@kernel(operation="gradient", **COST)
+def {name}(x, delta):
+    return Gradient(x.T{how} @ delta, delta.sum(0))
+@kernel(operation="gradient", **COST)
+def dying(x, delta):
+    global calls
+    calls += 1  # a few in its verification, and many while it is timed
+    if {dies} and calls > 100:
+        os.abort()
+    return Gradient(x.T @ delta, delta.sum(0))
+"""
+MINE = KERNEL_FILE.format(name="mine", how="", dies=False)
+WORSE = KERNEL_FILE.format(name="mine", how=".contiguous()", dies=True)
+
 
 def copy_package(folder: Path) -> Path:
     """Copy the package into a folder, and return the folder."""

@@ -68,7 +68,6 @@ def _run(arguments: argparse.Namespace) -> int:
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
     (threads,) = axes.threads
     options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads)
-    notes.append(f"every process has {counted(threads, 'thread')}")
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
     with TemporaryDirectory(prefix="mlr-gate-") as folder, doing() as show:
         base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, file)
@@ -76,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for note in notes:
             say(note)
         verdict = run_gate(cases, base, head, options, show)
-    verdict.notes[:0] = notes
+    verdict.notes[:0] = [*notes, f"Every process has {counted(threads, 'thread')}."]
     print_verdict(verdict)
     print(*write_verdict(verdict, base, head, arguments.out), sep="\n")
     return verdict.exit_status

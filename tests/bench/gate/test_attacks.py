@@ -9,7 +9,7 @@ import pytest
 from versions import copy_package, forgetting_versions
 
 import mlr
-from bench.gate import gate, worker
+from bench.gate import blocks, gate, worker
 from bench.gate.blocks import BASE, CONTROL, HEAD, KernelCase, Spec
 from bench.gate.config import Thresholds
 from bench.gate.loading import VersionKernel, load_kernels
@@ -19,6 +19,7 @@ from bench.gate.verdict import (
     Difference,
     Verified,
     compare_exactly,
+    least_first_call_s,
 )
 from bench.gate.versions import KERNEL_FILE_DIR, Version
 from bench.measure.paired import PairedRatio
@@ -182,9 +183,9 @@ def blocks_of(versions: Kernels, count: int = MIN_SCREENING) -> list[dict[str, A
     ]
 
 
-def first_calls(blocks: list[dict[str, Any]]) -> list[str]:
+def first_calls(measured: list[dict[str, Any]]) -> list[str]:
     """Return the text of what fails in the first calls of some blocks."""
-    seconds = gate._first_call(STEP.name, blocks)
+    seconds = least_first_call_s([block[STEP.name] for block in measured])
     fine = Verified(None, {"peak_bytes": 1})
     return [one.text for one in compare_exactly(STEP.case, fine, fine, seconds)[0]]
 
@@ -228,11 +229,12 @@ def test_versions_bind_first_in_turns_and_the_control_is_a_version_of_its_own(
             bound.append(self.name)
             return lambda: self.name
 
-    def paired_ratio(one: Any, other: Any, *_: object, **__: object) -> PairedRatio:
+    def interleave(one: Any, other: Any, **_: object) -> PairedRatio:
         paired.append((one(), other()))
         return PairedRatio([0.0], 0.0, 1.0, 1.0, 1.0)
 
-    monkeypatch.setattr(worker, "paired_ratio", paired_ratio)
+    monkeypatch.setattr(worker, "LocalTarget", lambda call, device: call)
+    monkeypatch.setattr(blocks, "interleave", interleave)
     kernels: Any = {name: Named(name) for name in (BASE, HEAD, CONTROL)}
     found = [
         worker.compare(STEP, kernels, Spec({}, [STEP], seed=seed, control=control))

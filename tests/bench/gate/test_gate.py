@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -18,28 +17,18 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 from paths import ROOT
-from versions import commit, copy_package, forgetting_versions
+from versions import MINE, WORSE, commit, copy_package
 
-import mlr
 from bench.cli.main import main
-from bench.common.errors import UserError
-from bench.gate import worker
 from bench.gate.blocks import (
     BASE,
-    CONTROL,
     HEAD,
-    SPEC,
-    CrashError,
     Found,
-    KernelCase,
     KernelTables,
     Spec,
-    measure_block,
-    run_block,
-    started,
 )
 from bench.gate.sequential import INCONCLUSIVE
-from bench.gate.verdict import STATUS, Difference, Verified, compare_exactly
+from bench.gate.verdict import STATUS, Verified
 from mlr import KERNELS, Case
 
 AXES = ["--operation=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
@@ -57,26 +46,6 @@ MUTATIONS = {
     "outer_sum": ("def outer_sum(", "def another_sum(", None),
 }  # fmt: skip
 ALLOWED = "kron_einsum"
-# A kernel of a user's, one that the head adds, and one that ends the process that times it.
-KERNEL_FILE = """
-import os
-from mlr import Gradient, kernel
-COST = dict(flops=lambda m, n, o, s: 2 * m * n * o, bytes_moved=lambda m, n, o, s: m * n * s,
-            workspace=lambda m, n, o, s: 0)
-calls = 0
-@kernel(operation="gradient", **COST)
-def {name}(x, delta):
-    return Gradient(x.T{how} @ delta, delta.sum(0))
-@kernel(operation="gradient", **COST)
-def dying(x, delta):
-    global calls
-    calls += 1  # a few in its verification, and many while it is timed
-    if {dies} and calls > 100:
-        os.abort()
-    return Gradient(x.T @ delta, delta.sum(0))
-"""
-MINE = KERNEL_FILE.format(name="mine", how="", dies=False)
-WORSE = KERNEL_FILE.format(name="mine", how=".contiguous()", dies=True)
 ADDED = "\n" + MINE[MINE.index("@kernel") : MINE.rindex("@kernel")].replace("mine", "another")
 
 
@@ -162,6 +131,8 @@ def test_what_failed_is_data_also_of_a_users_kernel(finished: Finished) -> None:
         (failure,) = finished.of(kernel)["failures"]
         assert failure["metric"] == metric
         assert metric == STATUS or failure["head"] > failure["base"]
+    old, new = finished.of("autograd")["work"]["operators"]
+    assert f"more work: {old} → {new} operators" in finished.of("autograd")["remarks"][1]
     assert finished.told["added"] == ["another"]
 
 
@@ -208,110 +179,6 @@ def test_unchanged_code_takes_no_other_memory_and_does_no_other_work(tmp_path: P
     assert differing == []
     assert all("operators" in case["work"] for case in told["cases"])
     assert {case["verdict"] for case in told["cases"]} == {INCONCLUSIVE}
-
-
-def test_two_environments_take_turns(tmp_path: Path) -> None:
-    """One interpreter is two environments of the same version; a crash costs the case it is at."""
-    folders = {}
-    for name, text in ((BASE, MINE), (HEAD, WORSE), (CONTROL, MINE)):
-        folders[name] = str(copy_package(tmp_path / name))
-        (tmp_path / name / "kernel-file").mkdir()
-        (tmp_path / name / "kernel-file" / "mine.py").write_text(text)
-    cases = [KernelCase(kernel, CASE) for kernel in ("einsum", "dying", "mine")]
-    spec = Spec(folders, cases, seed=3, control=cases[0].name)
-    found = measure_block(spec, dict.fromkeys((BASE, HEAD), sys.executable))
-    assert list(found) == [one.name for one in cases]
-    assert math.isfinite(found[cases[2].name]["log_ratio"])  # in processes after those that ended
-    for value in ("log_ratio", "control"):
-        assert abs(found[cases[0].name][value]) < math.log(3)
-    assert found[cases[0].name]["base_s"] > 0
-    assert min(found[cases[0].name]["first_call_s"][name] for name in (BASE, HEAD)) > 0
-    assert "aborted" in found[cases[1].name]["crashed"]
-
-
-def in_this_process(monkeypatch: pytest.MonkeyPatch, measure: Any, spec: Spec) -> None:
-    """Do in this process what a measuring process does."""
-    monkeypatch.setattr("sys.stdin", StringIO(SPEC.dump_json(spec).decode() + "\n"))
-    with forgetting_versions():
-        worker.work(measure)
-
-
-def test_a_version_of_another_make_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = copy_package(tmp_path)
-    registry = folder / "mlr" / "registry.py"
-    text = registry.read_text()
-    spec = Spec({"test": str(folder)}, [KernelCase("matmul", CASE)])
-    for old, new, part in (
-        ("def bind(", "def tie(", "AttributeError: 'Kernel' object has no attribute 'bind'"),
-        ("def bind(", "def (", "SyntaxError"),
-    ):
-        registry.write_text(text.replace(old, new))
-        in_this_process(monkeypatch, worker.verify, spec)
-        event = json.loads(capsys.readouterr().out)
-        assert event["event"] == "refused"
-        assert event["reason"].startswith("the test version cannot be used: ")
-        assert part in event["reason"]
-
-
-def program(folder: Path, text: str) -> str:
-    """Write a program in the place of an interpreter, and return its path."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "python"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("echo no torch >&2; exit 1", r"python failed: its process ended \(exit status 1\): no"),
-        ("echo 3", "must print nothing, .* got '3': print to sys.stderr"),
-        ("""echo '{"event": "refused", "reason": "it cannot be used"}'""", "it cannot be used"),
-    ],
-)
-def test_an_interpreter_that_does_no_work_is_one_clear_line(
-    text: str, said: str, tmp_path: Path
-) -> None:
-    spec = Spec({}, [])
-    with pytest.raises(UserError, match=said) as error:
-        run_block(spec, "mlr", python=program(tmp_path, text))
-    assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="a program that can be run; /no/such/python"):
-        run_block(spec, "mlr", python="/no/such/python")
-
-
-@pytest.mark.parametrize(("threads", "expected"), [(None, "3"), (2, "2")])
-def test_a_process_has_the_threads_that_are_asked_for(
-    threads: int | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setenv("PJRT_NPROC", "5")
-    told = '{"event": "kernels", "omp": "$OMP_NUM_THREADS", "jax": "$PJRT_NPROC"}'
-    tells = program(tmp_path, f"read a; cat <<END\n{told}\nEND")
-    with started(Spec({}, [], threads=threads), "mlr", python=tells) as own:
-        assert own.kernels == {"event": "kernels", "omp": expected, "jax": expected}
-
-
-def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
-    """Whether it was at a case or between two."""
-    start = '{"event": "start", "case": "a"}'
-    kernels = '{"event": "kernels"}'
-    ends = program(tmp_path / "one", f"read a; echo '{kernels}'; echo '{start}'; kill -9 $$")
-    with started(Spec({}, []), "mlr", python=ends) as at_a_case:
-        with pytest.raises(CrashError, match="killed"):
-            at_a_case.get_ready()
-        with pytest.raises(CrashError, match="killed"):
-            at_a_case.time_batch()
-        assert at_a_case.case == "a"
-    ends = program(tmp_path / "two", f"read a; echo '{kernels}'")
-    with (
-        started(Spec({}, []), "mlr", python=ends) as between_two,
-        pytest.raises(CrashError, match="it ended early"),
-    ):
-        between_two.get_ready()
 
 
 def gate(base: Path | str, head: Path, out: Path, *more: str) -> int:
@@ -451,52 +318,6 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     assert note in shown.err
     assert note in " ".join(shown.out.split())
     assert json.loads((tmp_path / "gate.json").read_text())["notes"][0].startswith(note)
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(device: str) -> None:
-    class Failing:
-        oracle = mlr
-
-        def unsupported(self, case: Case) -> None: ...
-
-        def bind(self, problem: object) -> None:
-            raise RuntimeError("an illegal memory access was encountered")
-
-    one = KernelCase("failing", replace(CASE, device=device))
-    if device == "cpu":
-        found = worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
-        assert found["failure"].startswith("crashed: ")
-    else:
-        with pytest.raises(RuntimeError, match="illegal memory"):
-            worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
-
-
-def test_what_is_exact_fails_by_more_than_its_slack() -> None:
-    more = FINE._replace(metrics=FINE.metrics | {"peak_bytes": 2, "flops": 0})
-    failures, changes = compare_exactly(CASE, FINE, more, {})
-    assert failures == [Difference("peak_bytes", 1, 2, "bytes at peak: 2 instead of 1")]
-    words = "operations of a call in torch's matrix products: 0 instead of 1"
-    assert changes == [Difference("flops", 1, 0, words)]
-    on_cuda = Case("gradient", "cuda", "float64", 40, 5, 4)
-    assert compare_exactly(on_cuda, FINE, more, {})[0] == []
-
-
-@pytest.mark.parametrize(
-    ("base", "head", "failures", "changes"),
-    [
-        (FINE, WRONG, ["wrong: error 3 times the tolerance"], []),
-        (WRONG, FINE, [], ["was wrong: error 3 times the tolerance"]),
-        (WRONG, Verified("oom: too large"), [], ["oom: too large"]),
-        (WRONG, WRONG, [], ["wrong: error 3 times the tolerance"]),
-        (FINE, FINE, [], []),
-    ],
-)
-def test_what_only_the_base_could_do_is_a_failure(
-    base: Verified, head: Verified, failures: list[str], changes: list[str]
-) -> None:
-    found = compare_exactly(CASE, base, head, {})
-    assert [[one.text for one in some] for some in found] == [failures, changes]
 
 
 def test_a_gate_needs_neither_matplotlib_nor_scipy_stats_nor_the_experiments() -> None:

@@ -192,13 +192,11 @@ def test_a_crash_does_not_let_a_look_spend_its_share_of_the_error_again(crashes:
     assert {case.decision for case in test.cases.values()} == {REGRESSION}
 
 
-def test_an_estimate_says_what_it_could_have_seen() -> None:
+def test_an_estimate_has_an_interval() -> None:
     values = [0.001, -0.002, 0.0, 0.003, -0.001, 0.002, 0.0, 0.001]
     found = CaseState(Thresholds(), values).estimate()
     assert found.ratio == pytest.approx(1.0005, abs=1e-3)
     assert found.low is not None
-    assert found.minimum_detectable_effect is not None
-    assert 0.02 < found.minimum_detectable_effect < 0.03
 
 
 def one_case(

@@ -150,6 +150,8 @@ def test_a_version_of_other_names_is_bound_like_the_harness_own(tmp_path: Path) 
         path.write_text(text + APART * (path.name == "steps.py"), encoding="utf-8")
     with forgetting_versions():
         kernels = load_kernels(tmp_path, "mlr_test_other")
+    allocate = [kernels[name].allocates_outside_torch for name in ("matmul", "jax_jit")]
+    assert allocate == [False, True]
     for name, operation in (
         ("matmul", "gradient"),
         ("auto", "gradient"),

@@ -1,25 +1,24 @@
 """What a gate says of the work of a call: as a note of a difference, and beside a slow-down."""
 
 import json
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from paths import ROOT
-from versions import copy_package
+from versions import copy_package, forgetting_versions
 
-from bench.cli.main import main
-from bench.gate.blocks import KernelCase
-from bench.gate.output import as_json, as_junit, print_verdict, write_verdict
+from bench.gate.blocks import BASE, HEAD, KernelCase, Spec
+from bench.gate.loading import load_kernels
+from bench.gate.output import print_verdict, write_verdict
 from bench.gate.sequential import IMPROVEMENT, NO_REGRESSION, REGRESSION, Estimate, ExitStatus
-from bench.gate.verdict import CaseVerdict, Verdict, Verified, compare_work
+from bench.gate.verdict import CaseVerdict, Verdict, Verified, compare_exactly, compare_work
 from bench.gate.versions import Version
+from bench.gate.worker import verify
 from mlr import Case
 
 CASE = KernelCase("matmul", Case("gradient", "cpu", "float64", 40, 5, 4))
-AXES = ["--operation=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
 VERSION = Version("a", Path(), None, None)
 # By kernel: the file, the text that the head has another in the place of, and what then differs.
 CHANGES: dict[str, tuple[str, str, str, set[str]]] = {
@@ -43,17 +42,19 @@ def change(folder: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def gate(base: Path, head: Path, out: Path, kernels: str) -> tuple[int, dict[str, Any]]:
-    """Run a gate that has time to verify and none for blocks; return its cases by kernel."""
-    seconds = count(step=9)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.gate.gate.wall_clock", lambda: float(next(seconds)))
-        status = main(
-            ["gate", str(base), str(head), *AXES, f"--kernel={kernels}", "--max-time=1s",
-             f"--out={out}"]
-        )  # fmt: skip
-    cases = json.loads((out / "gate.json").read_text())["cases"]
-    return status, {case["name"].partition("-")[0]: case for case in cases}
+def work_of(base: Path, head: Path, kernels: Iterable[str]) -> dict[str, CaseVerdict]:
+    """Verify both versions of some kernels in this process, and compare the work of their calls."""
+    found = {}
+    with forgetting_versions():
+        sides = {name: load_kernels(folder, f"mlr_test_{name}")
+                 for name, folder in ((BASE, base), (HEAD, head))}  # fmt: skip
+        for kernel in kernels:
+            one, own = KernelCase(kernel, CASE.case), {n: side[kernel] for n, side in sides.items()}
+            some = [verify(one, versions, Spec({}, [one])) for versions in ({BASE: own[BASE]}, own)]
+            old, new = (Verified(**side) for side in some)
+            exact = compare_exactly(one.case, old, new, {})
+            found[kernel] = CaseVerdict(one, None, None, *exact, work=compare_work(old, new))
+    return found
 
 
 def test_a_head_that_does_more_is_told_from_one_that_does_the_same(tmp_path: Path) -> None:
@@ -61,33 +62,26 @@ def test_a_head_that_does_more_is_told_from_one_that_does_the_same(tmp_path: Pat
     head = copy_package(tmp_path / "head")
     for file, old, new, _ in CHANGES.values():
         change(head, file, old, new)
-    status, cases = gate(ROOT, head, tmp_path, ",".join([*CHANGES, UNCHANGED]))
+    found = work_of(ROOT, head, [*CHANGES, UNCHANGED])
     for kernel, (*_, expected) in CHANGES.items():
-        work = cases[kernel]["work"]
+        work = found[kernel].work
         assert expected <= {name for name, (old, new) in work.items() if old != new}, kernel
-        (remark,) = [one for one in cases[kernel]["remarks"] if " work: " in one]
+        (remark,) = [one for one in found[kernel].remarks if " work: " in one]
         assert remark.startswith("other" if kernel == "one_pass" else "more"), kernel
-    same = cases[UNCHANGED]
-    assert [both[0] == both[1] for both in same["work"].values()] == [True] * 4
-    assert same["remarks"] == []
-    assert not any(case["failures"] for case in cases.values())
-    assert status == ExitStatus.INCONCLUSIVE
+    same = found[UNCHANGED]
+    assert [old == new for old, new in same.work.values()] == [True] * 4
+    assert same.remarks == []
+    assert not any(case.failures for case in found.values())
 
 
 def test_a_base_that_cannot_say_what_it_generates_is_compared_without(tmp_path: Path) -> None:
     base, head = (copy_package(tmp_path / name) for name in ("base", "head"))
     change(base, "registry.py", "def generated_assembly(", "def another(")
     change(head, *CHANGES["one_pass"][:3])
-    status, cases = gate(base, head, tmp_path, "one_pass")
-    assert status == ExitStatus.INCONCLUSIVE
-    assert {"operators", "function_calls"} <= set(cases["one_pass"]["work"])
-    assert not any(name.startswith("loop_") for name in cases["one_pass"]["work"])
-    assert cases["one_pass"]["remarks"] == []
-
-
-def verdict(timing: str | None, work: Mapping[str, tuple[int, int]]) -> Verdict:
-    found = Estimate(1.1, 1.08, 1.12, 0.03, 14, 0.05, 14, 0, 14, 1.0)
-    return Verdict([CaseVerdict(CASE, timing, found, work=work)], [], [], None, False, 1.0, [])
+    case = work_of(base, head, ["one_pass"])["one_pass"]
+    assert {"operators", "function_calls"} <= set(case.work)
+    assert not any(name.startswith("loop_") for name in case.work)
+    assert case.remarks == []
 
 
 @pytest.mark.parametrize(
@@ -108,32 +102,29 @@ def verdict(timing: str | None, work: Mapping[str, tuple[int, int]]) -> Verdict:
         (REGRESSION, {}, None),
     ],
 )  # fmt: skip
-def test_every_output_says_it_in_the_same_words(
-    timing: str | None,
-    work: dict[str, tuple[int, int]],
-    said: str | None,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_work_is_told_of_a_call_that_does_more_or_is_slower(
+    timing: str | None, work: dict[str, tuple[int, int]], said: str | None
+) -> None:
+    assert CaseVerdict(CASE, timing, work=work).remarks == ([said] if said else [])
+
+
+def test_every_output_says_it_and_it_fails_nothing_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    found = verdict(timing, work)
+    estimate = Estimate(1.1, 1.08, 1.12, 14, 0.05, 14, 0, 14, 1.0)
+    slower = CaseVerdict(CASE, REGRESSION, estimate, work={"operators": (12, 14)})
+    found = Verdict([slower], [], [], None, False, 1.0, [])
     print_verdict(found)
-    shown = capsys.readouterr().out
     write_verdict(found, VERSION, VERSION, tmp_path)
-    outputs = [shown, (tmp_path / "gate.md").read_text()]
-    outputs += [as_junit(found)] * (timing in (REGRESSION, None))  # the others hold no message
-    for text in outputs:
-        assert (" work" in text) == (said is not None)
-        assert said is None or said in text
-    (case,) = json.loads(json.dumps(as_json(found, VERSION, VERSION)))["cases"]
-    assert case["remarks"] == ([said] if said else [])
-    assert case["work"] == {name: list(both) for name, both in work.items()}
-
-
-def test_other_work_fails_nothing_by_itself() -> None:
-    assert verdict(NO_REGRESSION, {"operators": (1, 9)}).exit_status == ExitStatus.NO_REGRESSION
-    assert verdict(REGRESSION, {"operators": (1, 1)}).exit_status == ExitStatus.REGRESSION
+    texts = [(tmp_path / f"gate.{kind}").read_text() for kind in ("md", "xml")]
+    for text in (capsys.readouterr().out, *texts):
+        assert "more work: 12 → 14 operators" in text
+    (case,) = json.loads((tmp_path / "gate.json").read_text())["cases"]
+    assert case["work"] == {"operators": [12, 14]}
+    assert case["remarks"] == slower.remarks
+    passed = replace(found, cases=[replace(slower, timing=NO_REGRESSION)])
+    assert (passed.exit_status, found.exit_status) == (0, ExitStatus.REGRESSION)
 
 
 def test_only_counts_that_both_versions_have_are_compared() -> None:
