@@ -1,6 +1,7 @@
 """What commands show while they work, and how long they took."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -34,8 +35,8 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
 
     with console.status("starting") as status:
         yield show
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(last.statuses.items()))
-    console.print(f"{counted(sum(last.statuses.values()), 'benchmark')}: {counts}")
+    ended = Counter(last.statuses)
+    console.print(f"{counted(ended.total(), 'benchmark')}: {tally(ended.elements())}")
     if last.wall_s:
         console.print(as_minutes(last.wall_s))
 
@@ -45,6 +46,15 @@ def doing() -> Iterator[Callable[[str], None]]:
     """Show what is being done, where a terminal is."""
     with Console(stderr=True).status("starting") as status:
         yield lambda text: status.update(escape(text))
+
+
+def tally(names: Iterable[str]) -> str:
+    """Say how often each name occurs.
+
+    >>> tally(["ok", "wrong", "ok"])
+    '2 ok, 1 wrong'
+    """
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(Counter(names).items()))
 
 
 def as_minutes(seconds: float) -> str:

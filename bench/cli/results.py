@@ -11,49 +11,43 @@ from rich.table import Table
 from ..analysis.frame import threads_of
 from ..common import units
 from ..common.errors import single_line
-from ..report.tables import SIZE, Column
+from ..report.tables import SIZE, STATUS, Column
 from ..store.runs import typed_frame
 
 LONGEST_NAME = 38
 
 
-def _speedup(status: str, kernel: str, baseline: str, ratio: float, low: float, high: float) -> str:
-    if status != "ok" or kernel == baseline:
-        return "baseline" if status == "ok" else status
+def _speedup(kernel: str, baseline: str, ratio: float, low: float, high: float) -> str:
+    if kernel == baseline and ratio == ratio:
+        return "baseline"
     half = (high / low) ** 0.5 - 1  # of the interval: the same up and down on a logarithmic scale
     return units.format_ratio(ratio) + (f" ±{100 * half:.1f} %" if half == half else "")
 
 
-_SPEEDUP = ("status", "kernel", "baseline", "speedup", "speedup_low", "speedup_high")
 RESULTS = (
     Column("time", "median_s", units.format_time),
-    Column("speedup ±95 %", _SPEEDUP, _speedup),
+    Column(
+        "speedup ±95 %", ("kernel", "baseline", "speedup", "speedup_low", "speedup_high"), _speedup
+    ),
     Column("peak", "peak_bytes", units.format_bytes),
     Column("error", "max_rel_error", units.format_error),
-    Column("status", "status", lambda status: "ok" if status == "ok" else ""),
+    STATUS,
 )
-
-
-def print_run(frame: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Print a run's results, and under which conditions they hold."""
-    console = Console(highlight=False)
-    print_results(frame, console)
-    processes = units.counted(settings["processes"], "process")
-    console.print(
-        f"Time: the median of {processes}, inputs in cache where they fit. Speedup: over the "
-        "operation's torch.nn kernel, in alternating slices of one process, ± its 95 % interval. "
-        "Peak: bytes held at once beyond the inputs."
-    )
 
 
 def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the results of one process."""
-    frame = typed_frame({**row, "warnings": "; ".join(row["warnings"]) or None} for row in rows)
-    print_results(frame, Console(highlight=False))
+    print_results(
+        typed_frame({**row, "warnings": "; ".join(row["warnings"]) or None} for row in rows)
+    )
 
 
-def print_results(frame: pd.DataFrame, console: Console) -> None:
-    """Print one line a benchmark, by operation and size from the fastest on, then the notes."""
+def print_results(frame: pd.DataFrame, processes: int | None = None) -> None:
+    """Print one line a benchmark, by operation and size from the fastest on, then the notes.
+
+    Of a run of so many processes it says under which conditions the results hold.
+    """
+    console = Console(highlight=False)
     notes = frame["reason"].where(frame["status"] != "ok", frame["warnings"])
     ranked = frame.assign(note=notes).sort_values(["median_s", "kernel"])
     print_by_size(console, ranked, RESULTS)
@@ -61,6 +55,12 @@ def print_results(frame: pd.DataFrame, console: Console) -> None:
         console.print(
             f"{disturbed} of {units.counted(len(frame), 'benchmark')} were disturbed by other work "
             "on this machine; measure again when it is idle"
+        )
+    if processes is not None:
+        console.print(
+            f"Time: the median of {units.counted(processes, 'process')}, inputs in cache where "
+            "they fit. Speedup: over the operation's torch.nn kernel, in alternating slices of one "
+            "process, ± its 95 % interval. Peak: bytes held at once beyond the inputs."
         )
 
 

@@ -9,8 +9,6 @@ from functools import partial
 
 from ..common.units import duration as duration
 
-FORMATS = ("html", "md", "csv", "parquet")
-
 
 def say(line: str) -> None:
     """Print one line on the standard error at once."""
@@ -43,11 +41,3 @@ def above_zero(text: str) -> float:
         if 0 < float(text) < math.inf:
             return float(text)
     raise argparse.ArgumentTypeError(f"takes a number above 0; got {text!r}")
-
-
-def formats(text: str) -> tuple[str, ...]:
-    """Read the formats of a report, comma-separated."""
-    found = tuple(text.split(","))
-    if set(found) - set(FORMATS):
-        raise argparse.ArgumentTypeError(f"takes {', '.join(FORMATS)}; got {text!r}")
-    return found

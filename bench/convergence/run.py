@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from pytest_benchmark.utils import get_commit_info
-
 from ..common.errors import UserError
 from ..machine.info import machine_slug
 from ..run.process import Event, WorkerProcess
@@ -23,8 +21,7 @@ def measure_convergence(
     found = [_run_process(task, number, show) for number in range(processes)]
     accounts = [sorted(one.pop("results"), key=itemgetter("trainer")) for one in found]
     results = [merge_processes(same) for same in zip(*accounts, strict=True)]
-    here = {"machine": machine_slug(), "task": task, "results": results}
-    run = ConvergenceRun.of(get_commit_info(), **here, **found[0])
+    run = ConvergenceRun.of(machine=machine_slug(), task=task, results=results, **found[0])
     return run.store(out), run
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
-from pytest_benchmark.utils import get_commit_info
 
 from mlr import Case, Gradient, LinearRegression, Problem, check, check_on_other_inputs, get_kernel
 from mlr.case import DTYPES, LEARNING_RATE
@@ -100,7 +99,7 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
         "cores": machine_info()["cores"], "threads": threads,
     }  # fmt: skip
     return ScalingRun.of(
-        get_commit_info(), machine=machine, mode=plan.mode, world=workers.world,
+        machine=machine, mode=plan.mode, world=workers.world,
         settings={
             "rounds": plan.rounds, "threads": threads, "slice_s": SLICE_S,
             "backend": dist.get_backend(), "cases": len(plan.cases), "complete": False,

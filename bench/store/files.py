@@ -6,13 +6,14 @@ What cannot be read or written is one line: the rule, what came, what to do.
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
@@ -113,8 +114,9 @@ class StoredResult(StoredFile):
     machine: Slug
 
     @classmethod
-    def of(cls, commit_info: Mapping[str, Any], **fields: Any) -> Self:
-        """Return a result of this moment and of pytest-benchmark's `commit_info`."""
+    def of(cls, **fields: Any) -> Self:
+        """Return a result of this moment and of the code as it lies here."""
+        commit_info = get_commit_info()
         commit = {name: commit_info[name] for name in ("id", "dirty")}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         head = {"schema": SCHEMA, "datetime": now, "commit_info": commit}
@@ -122,13 +124,14 @@ class StoredResult(StoredFile):
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """What it is the newest of: its machine first, and whatever it has besides."""
+        """What, with its threads, it is the newest of: its machine, and whatever it has besides."""
         return (self.machine,)
 
     @property
     def name(self) -> str:
         """How the names of its figures begin."""
-        return "-".join(map(str, self.key))
+        many = [f"{self.threads}threads"] if (self.threads or 1) != 1 else []
+        return "-".join(map(str, [*self.key, *many]))
 
     def source(self) -> dict[str, Any]:
         """Return where it comes from: the row of a frame, as the footer of a figure takes it."""
@@ -144,11 +147,11 @@ class StoredResult(StoredFile):
 
     @classmethod
     def latest(cls, folder: Path) -> list[Self]:
-        """Return the newest of each key below a folder, sorted by it."""
+        """Return the newest of each key and number of threads below a folder, sorted by these."""
         # Without the names of `atomic_path`, of what is being written or a kill has left.
         stored = [load_model(path, cls) for path in sorted(folder.rglob("[!.]*.json"))]
         stored.sort(key=lambda one: one.datetime)
-        newest = {one.key: one for one in stored}
+        newest = {(one.key, one.threads or 1): one for one in stored}
         return [newest[key] for key in sorted(newest)]
 
 

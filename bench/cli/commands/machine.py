@@ -20,18 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what this machine is, how it is set, and what its devices reach; return 0."""
     console = Console(highlight=False)
-    for title, facts in _facts():
+    tables: dict[str, Mapping[str, object]]
+    tables = {"machine": machine_info(), "settings": settings(), "packages": packages()}
+    for device in DEVICES:
+        if unavailable_reason(device) is None:
+            tables[f"{device} at best, measured"] = dict(_ceilings(device))
+    for title, facts in tables.items():
         frame = pd.DataFrame(facts.items(), columns=["name", "value"])
         columns = (Column(title, "name"), Column("", "value"))
         console.print(render(frame, columns, to="console"), "")
     return 0
-
-
-def _facts() -> Iterator[tuple[str, Mapping[str, object]]]:
-    yield from {"machine": machine_info(), "settings": settings(), "packages": packages()}.items()
-    for device in DEVICES:
-        if unavailable_reason(device) is None:
-            yield f"{device} at best, measured", dict(_ceilings(device))
 
 
 def _ceilings(device: str) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from ...plan.selection import Selection, add_axes
 from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
 from ...store.schema import Ceilings
-from ..console import as_minutes
+from ..console import as_minutes, tally
 from ..results import print_by_size
 from ..types import count
 
@@ -77,14 +77,13 @@ def print_plan(frame: pd.DataFrame, processes: int, pace: tuple[float, Path] | N
     `pace` is the seconds of a benchmark in a process, and the run which took them.
     """
     console = Console(highlight=False)
-    counts = frame["status"].value_counts().sort_index()
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(f"{counted(len(frame), 'benchmark')}: {told}")
+    console.print(f"{counted(len(frame), 'benchmark')}: {tally(frame['status'])}")
     threads = " or ".join(counted(number, "thread") for number in frame["threads"].unique())
     about = f"each in {counted(processes, 'process')} of {threads}, after one that verifies"
-    if pace is not None and "to run" in counts:
+    left = int((frame["status"] == "to run").sum())
+    if pace is not None and left:
         seconds, run = pace
-        minutes = as_minutes(counts["to run"] * (1 + processes) * seconds)
+        minutes = as_minutes(left * (1 + processes) * seconds)
         about += (
             f": about {minutes}, at the {seconds:.2g} s that a benchmark took in a process of the "
             f"run {run.stem} on {run.parent.name}"

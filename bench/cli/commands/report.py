@@ -12,7 +12,6 @@ import pandas as pd
 from rich.console import Console
 
 from ...analysis import compare
-from ...analysis.frame import threads_of
 from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
 from ...common.units import counted, format_ratio
@@ -22,11 +21,14 @@ from ...experiments.gate_power import analysis as gate_power
 from ...report import publishing
 from ...report.build import Keep, with_history, write_report, write_table
 from ...report.subject import Subject
-from ...report.tables import KERNEL, SIZE, Column, render
+from ...report.tables import Column
 from ...scaling import section as scaling
 from ...scaling.records import ScalingRun
 from ...store.runs import find_runs, latest_runs, load_frame, load_heads, load_run, runs_frame
-from ..types import formats
+from ..console import tally
+from ..results import print_by_size
+
+TEXTS, TABLES = {"html", "md"}, {"csv", "parquet"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "html,md (the default; html comes with md), and csv or parquet: every case of every "
         "stored run in one table"
     )
-    add("--format", type=formats, default=("html", "md"), help=kinds)
+    add("--format", default="html,md", help=kinds)
     query = "only these results, as pandas' query: \"operation == 'step' and batch >= 100\""
     add("--filter", help=query)
     add("--compare", action="store_true", help="of two runs: is the second faster, case by case?")
@@ -58,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         compare_files(arguments.runs, keep)
         return 0
     results, readme, out = arguments.out, arguments.readme, arguments.out / "report"
+    formats = set(arguments.format.split(","))
+    if formats - TEXTS - TABLES:
+        raise UserError(f"--format takes html, md, csv or parquet; got {arguments.format!r}")
     beside = () if arguments.runs else others(results)
     if readme is not None:
         if arguments.filter:
@@ -69,13 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
         publishing.refuse_foreign(results, publishing.PUBLISHED)
     every = arguments.runs or _runs_of(results)
     written: list[Path] = []
-    if {"html", "md"} & set(arguments.format) or readme is not None:
+    if formats & TEXTS or readme is not None:
         heads = load_heads(every)
         shown = arguments.runs or latest_runs(heads)
         # A filter leaves a part of each run, which says nothing of how the code changed it.
         history = {} if arguments.runs or arguments.filter else heads
-        written = write_report(shown, out, beside, keep, "html" in arguments.format, history)
-    if suffixes := {"csv", "parquet"} & set(arguments.format):
+        written = write_report(shown, out, beside, keep, "html" in formats, history)
+    if suffixes := formats & TABLES:
         frame = keep(load_frame(every))
         written += [write_table(frame, out / f"results.{suffix}") for suffix in sorted(suffixes)]
     page = out / "report.html"
@@ -167,10 +172,8 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> None:
 
 
 COMPARED = (
-    KERNEL,
-    SIZE,
     Column("speed", ("why", "ratio", "low", "high"), lambda why, *of: why or format_ratio(*of)),
-    Column("memory", "memory_ratio", format_ratio, optional=True),
+    Column("memory", "memory_ratio", format_ratio),
     Column("", "verdict", lambda verdict: "" if verdict == compare.NOT_COMPARED else verdict),
 )
 
@@ -178,24 +181,14 @@ COMPARED = (
 def print_compared(table: pd.DataFrame) -> None:
     """Print the cases that changed, what was counted, and how to take it."""
     console = Console(highlight=False)
-    parts = ["operation", "device", "dtype", "threads"]
-    for part, rows in table[compare.has_changed(table)].groupby(parts, sort=False):
-        title = " ".join([*map(str, part[:3]), threads_of(rows)])
-        console.print(title, style="italic", markup=False)
-        console.print(render(rows, COMPARED, to="console"))
+    print_by_size(console, table[compare.has_changed(table)].assign(note=None), COMPARED)
     compared = table["why"] == ""
-    console.print(_counts(table.loc[compared, "verdict"]) or "No case can be compared.")
+    console.print(tally(table.loc[compared, "verdict"]) or "No case can be compared.")
     if not compared.all():
-        console.print(f"{compare.NOT_COMPARED}: {_counts(table.loc[~compared, 'why'])}")
+        console.print(f"{compare.NOT_COMPARED}: {tally(table.loc[~compared, 'why'])}")
     if compared.any():
         console.print(
             "Speed is the second run's over the first's, each against torch.nn in its own process. "
             f"By chance alone about 1 in 20 of {counted(compared.sum(), 'case')} would change: "
             "`python -m bench gate` decides."
         )
-
-
-def _counts(said: pd.Series) -> str:
-    return ", ".join(
-        f"{count:,} {text}" for text, count in said.value_counts().sort_index().items()
-    )

@@ -9,9 +9,9 @@ from ...plan.benchmark import planned, predict, require_tried
 from ...plan.grid import GRIDS
 from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
-from ...store.runs import load_run, runs_frame
+from ...store.runs import load_frame
 from ..console import following
-from ..results import print_run
+from ..results import print_results
 from ..types import count, say
 
 
@@ -34,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         path = run_plan(
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume
         )
-    stored = load_run(path)
-    frame = runs_frame([(path, stored)])
-    print_run(frame, stored.settings)
+    frame = load_frame([path])
+    print_results(frame, processes)
     print(path)
     return 1 if frame["status"].isin(["wrong", "crashed"]).any() else 0

@@ -20,17 +20,16 @@ GRID = "scaling"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add_axes(parser.add_argument, GRID)
+    add = parser.add_argument
+    add_axes(add, GRID)
     parser.set_defaults(device="cpu")
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--strong", action="store_true", help="the same rows shared (the default)")
-    mode.add_argument("--weak", action="store_true", help="as many rows for each worker")
-    parser.add_argument("--workers", type=count, default=2, help="to start (default: 2)")
+    add("--weak", action="store_true", help="as many rows for each worker (default: rows shared)")
+    add("--workers", type=count, default=2, help="to start (default: 2)")
     launches = "how many times they are started: intervals are over these (default: 5)"
-    parser.add_argument("--launches", type=count, default=5, help=launches)
-    parser.add_argument("--rounds", type=count, default=30, help="of each slice (default: 30)")
-    parser.add_argument("--timeout", type=duration, default=60.0, help="in a sum (default: 60s)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "scaling", help="where to")
+    add("--launches", type=count, default=5, help=launches)
+    add("--rounds", type=count, default=30, help="of each slice (default: 30)")
+    add("--timeout", type=duration, default=60.0, help="in a sum (default: 60s)")
+    add("--out", type=Path, default=RESULTS / "scaling", help="where to")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,33 +43,40 @@ def run(arguments: argparse.Namespace) -> int:
 
     from mlr.distributed import WorkerError, init
 
-    from ...machine.devices import DEVICES
     from ...machine.lock import exclusive_machine
     from ...plan.benchmark import cases
     from ...scaling.measure import DEFAULT_KERNELS, Plan, measure_scaling
     from ..console import doing
 
-    axes = Selection.from_args(arguments, GRID)
-    if axes.device not in [(name,) for name in DEVICES]:
-        raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
+    axes, device = _selection(arguments)
     planned = cases(replace(axes, operation=("gradient",)))
     kernels = axes.kernel or DEFAULT_KERNELS
     plan = Plan(planned, kernels, "weak" if arguments.weak else "strong", arguments.rounds)
-    rank, first = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK"))
+    turn = exclusive_machine(say) if os.environ.get("LOCAL_RANK", "0") == "0" else nullcontext()
     quiet = nullcontext(lambda _: None)
     try:
         with (
-            # The first of this machine takes the turn for all.
-            exclusive_machine(say) if first == "0" else nullcontext(),
-            init(axes.device[0], timeout_s=arguments.timeout) as workers,
+            turn,  # the first of this machine takes it for all
+            init(device, timeout_s=arguments.timeout) as workers,
             doing() if workers.rank == 0 else quiet as show,
         ):
             path = measure_scaling(workers, plan, arguments.out, show)
     except (WorkerError, ValueError) as error:
-        raise UserError(f"rank {rank}: {error}; what was measured is stored") from error
+        said = f"rank {os.environ['RANK']}: {error}; what was measured is stored"
+        raise UserError(said) from error
     if path is not None:
         print(path)
     return 0
+
+
+def _selection(arguments: argparse.Namespace) -> tuple[Selection, str]:
+    """Return what is chosen, and the one device of it."""
+    from ...machine.devices import DEVICES
+
+    axes = Selection.from_args(arguments, GRID)
+    if axes.device not in [(name,) for name in DEVICES]:
+        raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
+    return axes, axes.device[0]
 
 
 def _launch(arguments: argparse.Namespace) -> int:
@@ -79,6 +85,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 
     if arguments.workers < 2:
         raise UserError("scaling compares two workers or more with one; got --workers 1")
+    _selection(arguments)  # a mistake is said once, and before any worker is started
     start = ["torch.distributed.run", "--standalone", f"--nproc-per-node={arguments.workers}"]
     runs: list[ScalingRun] = []
     for number in range(1, arguments.launches + 1):

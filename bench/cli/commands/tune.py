@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -35,8 +36,9 @@ CASE = ["operation", "device", "dtype", *SIZES]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    runs = "stored runs (default: all of them)"
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=runs)
+    add = parser.add_argument
+    add("runs", nargs="*", type=Path, metavar="RUN", help="stored runs (default: all of them)")
+    add("--dry-run", action="store_true", help="print it and write nothing")
     parser.description = (
         "Write down which kernel was the fastest of each case of stored runs, and from how much "
         "work on another thread pays. mlr reads that from then on in every program of this user on "
@@ -44,15 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "($XDG_CONFIG_HOME/mlr/tuning.json where that is set), or to the file that "
         "MLR_TUNING_TABLE names; remove the file to undo it."
     )
-    out = "another file, which mlr reads if MLR_TUNING_TABLE names it"
-    parser.add_argument("--out", type=Path, metavar="PATH", help=out)
-    parser.add_argument("--dry-run", action="store_true", help="print it and write nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     text, told = make_table(arguments.runs or find_runs(RESULTS / "runs"))
-    path = arguments.out or table_path()
+    path = table_path()
     if arguments.dry_run:
         print(text, end="")
         say(f"{path}: {told}; nothing is written")
@@ -60,13 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     with writing("the tuning table", path):
         atomic_write(path, text)
     print(f"{path}: {told}")
-    if path.absolute() == table_path().absolute():
-        print(
-            "mlr reads this file from now on, in every program of this user on this machine; "
-            "remove it to undo"
-        )
-    else:
-        print(f"mlr reads this file only where {TABLE_VARIABLE} names it")
+    named = f" where {TABLE_VARIABLE} names it" if os.environ.get(TABLE_VARIABLE) else ""
+    print(
+        "mlr reads this file from now on, in every program of this user on this machine"
+        f"{named}; remove it to undo"
+    )
     return 0
 
 
@@ -85,10 +82,10 @@ def make_table(runs: Sequence[Path]) -> tuple[str, str]:
     threads = "threads were not tried, or did not pay"
     if part_flops is not None:
         threads = f"another thread pays from {part_flops:,} operations on"
-    lines = rows.to_json(orient="values").replace("],[", "],\n[")  # a line of each case
-    head = f'{{"of": {json.dumps(hardware())},\n"part_flops": {json.dumps(part_flops)},\n'
+    table = {"of": hardware(), "part_flops": part_flops, "fastest": rows.to_numpy().tolist()}
+    text = json.dumps(table).replace("], [", "],\n[")  # a line of each case
     told = f"the fastest kernel of {len(rows)} cases with {counted(used, 'thread')}; {threads}"
-    return f'{head}"fastest": {lines}}}\n', told
+    return f"{text}\n", told
 
 
 def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:

@@ -129,10 +129,10 @@ def test_the_counts_say_why_a_case_is_not_compared(capsys: pytest.CaptureFixture
         if status != "ok":
             fail(run, wrong, status, "error 3")
     lines = shown(first, second, capsys)
-    assert lines[0] == "step cpu float64 1 thread"
-    assert lines[2] == "matmul_update 1,000 × 6 → 3 ok → wrong"
-    assert lines[3] == "4 no significant change"
-    assert lines[4] == "not compared: 2 baseline, 1 infeasible, 1 ok → wrong"
+    assert lines[0] == "step, cpu, float64, 1 thread"
+    assert lines[2:5] == ["1,000 × 6 → 3", "matmul_update ok → wrong –", ""]
+    assert lines[5] == "4 no significant change"
+    assert lines[6] == "not compared: 2 baseline, 1 infeasible, 1 ok → wrong"
 
 
 def test_memory_that_moved_by_little_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,9 +141,11 @@ def test_memory_that_moved_by_little_is_not_told(capsys: pytest.CaptureFixture[s
         if entry["extra_info"]["kernel"] == "fused_addmm":
             entry["extra_info"]["peak_bytes"] += 8 if entry["extra_info"]["batch"] > 33 else 2_000
     lines = shown(run_of(), second, capsys)
-    (told,) = [line for line in lines if "fused_addmm" in line]
-    assert told.startswith("fused_addmm 33 × 6 → 3")
+    size, told = lines[2:4]
+    assert size == "33 × 6 → 3"
+    assert told.startswith("fused_addmm")
     assert told.endswith("3.40× no significant change")
+    assert sum("fused_addmm" in line for line in lines) == 1
 
 
 def test_a_filter_keeps_what_it_is_true_of() -> None:

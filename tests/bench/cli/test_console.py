@@ -35,7 +35,7 @@ def frame() -> pd.DataFrame:
 def test_every_benchmark_has_a_line_that_fits(
     screen: None, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results.print_run(frame, {"processes": 3})
+    results.print_results(frame, 3)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     shown = [line for line in lines if line.startswith(" ")]
@@ -54,11 +54,11 @@ def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> 
     slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
     for outcome in list(slow)[:2]:
         fail(run, outcome, "wrong", wrong)
-    results.print_run(frame_of(run), {"threads": 1, "processes": 3})
+    results.print_results(frame_of(run), 3)
     said = capsys.readouterr().out
     assert said.count(wrong) == 1
     (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
-    lines = re.findall(rf"^ matmul +– +wrong +– +– +\[{number}\]", said, re.MULTILINE)
+    lines = re.findall(rf"^ matmul +– +– +– +– +wrong +\[{number}\]", said, re.MULTILINE)
     assert len(lines) == 2
 
 

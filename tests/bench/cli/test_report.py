@@ -78,7 +78,6 @@ def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
     # Of the seven files four are figures, one more figure the page's, and two the texts.
     for formats, files, first in (
         ("html,md", "7 files", "report.html"),
-        ("md", "5 files", "REPORT.md"),
         ("csv,md,parquet", "7 files", "REPORT.md"),
         ("parquet", "1 file", "results.parquet"),
     ):

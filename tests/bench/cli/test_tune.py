@@ -63,23 +63,22 @@ def test_a_rule_that_cannot_be_written_is_one_line(
 
 
 def test_it_says_what_it_writes_who_reads_it_and_how_to_undo_it(
-    rule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rule: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run, out = str(stored(tmp_path / "run.json")), tmp_path / "elsewhere" / "mine.json"
-    assert main(["tune", run, f"--out={out}"]) == 0
-    assert not rule.exists()
-    assert tuning.read_table(out).fastest
-    written, effect = capsys.readouterr().out.splitlines()
-    assert written.startswith(f"{out}: the fastest kernel of ")
-    assert effect == "mlr reads this file only where MLR_TUNING_TABLE names it"
-    assert main(["tune", run]) == 0
-    written, effect = capsys.readouterr().out.splitlines()
-    assert written.startswith(f"{rule}: the fastest kernel of ")
-    assert effect == (
-        "mlr reads this file from now on, in every program of this user on this machine; remove it "
-        "to undo"
-    )
-    rule.unlink()
+    run, own = str(stored(tmp_path / "run.json")), tmp_path / "mlr" / "tuning.json"
+    effect = "mlr reads this file from now on, in every program of this user on this machine"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for path, where in ((rule, " where MLR_TUNING_TABLE names it"), (own, "")):
+        assert main(["tune", run]) == 0
+        written, said = capsys.readouterr().out.splitlines()
+        assert written.startswith(f"{path}: the fastest kernel of ")
+        assert said == f"{effect}{where}; remove it to undo"
+        assert tuning.read_table(path).fastest
+        monkeypatch.delenv(tuning.TABLE_VARIABLE, raising=False)
+    own.unlink()
     forget_choices()
     assert tuning.current_table() == tuning.TuningTable()
 

@@ -191,6 +191,7 @@ def test_what_is_shown_is_escaped_and_drawn(tmp_path: Path) -> None:
     text = convergence_section(found, "figures/a.png")
     assert "<script>" not in text
     assert "within 1%" in text
+    assert "3 processes on the CPU, 1 thread each." in text
     figure = convergence_figure(found)
     figure.savefig(tmp_path / "a.png")
     drawn = [line for line in figure.axes[0].lines if line.get_label()[0] != "_"]

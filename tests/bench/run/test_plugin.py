@@ -326,5 +326,5 @@ def test_a_session_says_what_it_measures_and_what_it_found(tmp_path: Path) -> No
 def test_a_wrong_kernel_is_one_line_under_pytest(plain_run: dict[str, Any]) -> None:
     said = plain_run["done"].stdout
     assert "During handling" not in said
-    assert re.search(r"^ one_element_wrong +– +wrong +– +– +\[\d+\]", said, re.MULTILINE)
+    assert re.search(r"^ one_element_wrong +– +– +– +– +wrong +\[\d+\]", said, re.MULTILINE)
     assert "takes float32 only" in said

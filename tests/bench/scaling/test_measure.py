@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,6 @@ def deadly(x, delta):
 """
 
 
-def scale(out: Path, *arguments: str) -> Any:
-    return torchrun(2, "-m", "bench", "scaling", *SMALL, f"--out={out}", *arguments)
-
-
 @pytest.fixture(scope="module")
 def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kernels") / "mine.py"
@@ -49,21 +46,19 @@ def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
-    """The command starts its workers twice over, and what both measured is one run."""
+    """The command starts its workers, here once, and stores what they measured."""
     chosen = (f"--kernel-file={kernel_file}", "--kernel=matmul,half", "--weak", "--features=6")
     threads = min(2, usable()[1])  # of each worker: torchrun itself would give it one
-    chosen = (*chosen, f"--threads={threads}")
-    command = [sys.executable, "-m", "bench", "scaling", *SMALL, *chosen, f"--out={tmp_path}"]
+    command = [sys.executable, "-m", "bench", "scaling", *SMALL, *chosen, f"--threads={threads}"]
     done = subprocess.run(
-        [*command, "--launches=2"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [*command, "--launches=1", f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True,
+        check=False, env=os.environ | {"OMP_WAIT_POLICY": "passive"},  # or threads take turns
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert [one.threads for one in ScalingRun.latest(tmp_path)[0].ranks] == [threads] * 2
     assert done.stdout.split() == [str(path) for path in tmp_path.rglob("*.json")]
     (run,) = ScalingRun.latest(tmp_path)
     assert (run.mode, run.world, run.settings["complete"]) == ("weak", 2, True)
-    assert run.launches == 2
-    assert [one.rank for one in run.ranks] == [0, 1]
+    assert [(one.rank, one.threads) for one in run.ranks] == [(0, threads), (1, threads)]
     by_name = {one.kernel: one for one in run.results}
     assert list(by_name) == ["matmul", "half", "ddp", "statistics"]
     wrong = by_name.pop("half")
@@ -75,21 +70,21 @@ def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
         assert one.batch == 200
         assert one.max_rel_error is not None
         assert one.max_rel_error < 1e-14
-        assert len(one.step_s) == len(one.single_process_s) == 4
-        assert [len(ranks) for ranks in one.compute_s] == ([] if name == "ddp" else [2] * 4)
+        assert len(one.step_s) == len(one.single_process_s) == 2
+        assert [len(ranks) for ranks in one.compute_s] == ([] if name == "ddp" else [2] * 2)
         for slowest, ranks in zip(one.compute_max_s, one.compute_s, strict=True):
             assert slowest >= max(ranks) * (1 - 1e-12)
-        assert len(one.ddp_log_ratios) == (0 if name == "ddp" else 4)
+        assert len(one.ddp_log_ratios) == (0 if name == "ddp" else 2)
     assert by_name["matmul"].message_bytes == (6 * 3 + 3 + 1) * 8
     assert [point.bytes for point in run.all_reduces] == list(measure.SIZES)
-    assert {len(point.seconds) for point in run.all_reduces} == {2 * measure.SWEEPS}
+    assert {len(point.seconds) for point in run.all_reduces} == {measure.SWEEPS}
 
 
 @pytest.mark.slow
 def test_what_was_measured_outlives_a_worker(tmp_path: Path, kernel_file: Path) -> None:
     """Worker 1 dies in the second case; the first is stored, and worker 0 says who was lost."""
     chosen = (f"--kernel-file={kernel_file}", "--kernel=deadly", "--features=6,7")
-    done = scale(tmp_path, *chosen)
+    done = torchrun(2, "-m", "bench", "scaling", *SMALL, f"--out={tmp_path}", *chosen)
     assert done.returncode != 0
     assert "rank 1 gave no sign of life" in reasons(done)[0]
     (run,) = ScalingRun.latest(tmp_path)
@@ -99,21 +94,35 @@ def test_what_was_measured_outlives_a_worker(tmp_path: Path, kernel_file: Path) 
     ]  # fmt: skip
 
 
-def test_one_worker_is_too_few(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("mistake", "rule"),
+    [
+        ("--workers=1", "two workers or more with one; got --workers 1"),
+        ("--kernel=typo", "got 'typo'"),
+        ("--device=cpu,cuda", "scaling takes --device cpu or cuda; got cpu,cuda"),
+        ("--threads=1,all", "--threads takes one number here; got 1,all"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_worker_starts(
+    mistake: str,
+    rule: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    assert main(["scaling", *SMALL, f"--out={tmp_path}", "--workers=1"]) == 2
+    monkeypatch.setattr(scaling.subprocess, "run", None)
+    monkeypatch.setattr("bench.plan.selection.usable", lambda: (2, 2))
+    assert main(["scaling", *SMALL, mistake]) == 2
     said = capsys.readouterr().err
-    assert "two workers or more with one; got --workers 1" in said
+    assert rule in said
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("good", [0, 2])
-def test_a_launch_that_fails_ends_the_command_and_what_was_measured_is_stored(
+@pytest.mark.parametrize("good", [0, 2, 5])
+def test_the_launches_are_one_run_until_one_fails_which_ends_the_command(
     good: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has one of two cases: without another launch that is stored, else the whole ones are."""
+    """That has one of two cases: without another launch it is stored, else the whole ones are."""
     launched = []
 
     def launch(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
@@ -125,8 +134,9 @@ def test_a_launch_that_fails_ends_the_command_and_what_was_measured_is_stored(
 
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(scaling.subprocess, "run", launch)
-    assert main(["scaling", *SMALL, f"--out={tmp_path}"]) == 2
-    assert len(launched) == good + 1
+    assert main(["scaling", *SMALL, f"--out={tmp_path}"]) == (0 if good == 5 else 2)
+    assert len(launched) == min(good + 1, 5)  # five by default
     assert "--nproc-per-node=2" in launched[0]
     (run,) = ScalingRun.latest(tmp_path)
     assert (run.launches, len(run.results)) == ((good, 2) if good else (1, 1))
+    assert {len(one.step_s) for one in run.results} == {3 * run.launches}

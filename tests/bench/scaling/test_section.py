@@ -149,16 +149,18 @@ def test_launches_are_joined_round_by_round_and_a_failure_of_one_is_told() -> No
     assert ScalingRun.joined(runs[:1]) == runs[0]
 
 
-def test_the_newest_of_each_machine_mode_and_world_is_read(tmp_path: Path) -> None:
+def test_the_newest_of_each_machine_mode_world_and_threads_is_read(tmp_path: Path) -> None:
     two = {"world": 2, "ranks": stored()["ranks"][:2], "results": []}
     newer = {"datetime": "2026-11-25T00:00:00+00:00", "all_reduces": []}
-    for number, changed in enumerate(({}, newer, {"mode": "weak"}, {"machine": "a"}, two)):
+    threads = {"settings": {"threads": 2}}
+    others = ({}, newer, {"mode": "weak"}, {"machine": "a"}, two, threads)
+    for number, changed in enumerate(others):
         run_of(**changed).store(tmp_path / str(number), "strong")
     found = ScalingRun.latest(tmp_path)
     assert [one.name for one in found] == ["a-strong-4", "here-strong-2", "here-strong-4",
-                                           "here-weak-4"]  # fmt: skip
-    assert [len(one.all_reduces) for one in found] == [9, 9, 0, 9]
-    assert found[3] == run_of(mode="weak")
+                                           "here-strong-4-2threads", "here-weak-4"]  # fmt: skip
+    assert [len(one.all_reduces) for one in found] == [9, 9, 0, 9, 9]
+    assert found[4] == run_of(mode="weak")
     assert ScalingRun.latest(tmp_path / "none") == []
 
 
