@@ -1,84 +1,63 @@
-"""Change the inputs of a call that is being timed, so that the call itself cannot tell.
+"""Change the inputs of a call between two calls, where the call does not see that they changed.
 
 A kernel that keeps a result, or leaves out the work once it has been checked, must take its inputs
 for those that it knows. It may look at their address, at torch's count of writes to them, at the
-problem's seed, at some of their numbers or at all of them. What is changed here is written past
-torch's count, into the same memory, at places that are drawn anew each time, and nothing else of
-the problem changes. Whoever looks at less than all numbers will hold a result that is wrong.
+problem's seed, at some of their numbers or at all of them. The changes here are written past
+torch's count, into the same memory, at random places, and nothing else of the problem changes. The
+result of a kernel that looks at less than all numbers is then wrong.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from random import Random, SystemRandom
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from .case import OPERATIONS, Case, Problem, overwrite, tensors_of
 from .oracle import Check, check_result
 
-MOST_CALLS = 15
 START = "start"  # the input that is where a training starts, and not its data
 
 
-class Changed(NamedTuple):
-    """How a call took inputs that changed."""
+def check_on_changed_inputs(problem: Problem, call: Callable[[], Any], *, resample: bool) -> Check:
+    """Call on changed data, going on from the parameters, and hold the result against the oracle.
 
-    seen_s: float  # seconds of a call on inputs that it has seen
-    changed_s: float  # the same after a change
-    check: Check  # of the result of the last, against the oracle
-
-
-def time_on_changed_inputs(
-    problem: Problem,
-    time_call: Callable[..., float],
-    timed_s: float,
-    count: int,
-    redrawn: bool,
-) -> Changed:
-    """Time calls on changed inputs and on ones that they have seen, and check the last result.
-
-    So many calls, a few at most, follow an exchange of two numbers of each input; as many before
-    them follow such an exchange elsewhere. Where there is but one call it is held against the
-    seconds that are known of it. For the last, one number of the data outweighs all others, or all
-    are drawn anew.
-
-    Args:
-        problem: The problem that the call is bound to.
-        time_call: Makes one call and returns its seconds; adds the result to a list, if given one.
-        timed_s: Seconds of a call on inputs that it has seen, as the timing has them.
-        count: How many calls to make on changed inputs.
-        redrawn: Whether all data are drawn anew for the last call.
+    One number of the data outweighs all others. Where an operation does not allow any number, or
+    its dtype does not hold one so large, all are drawn anew, as with `resample`.
     """
     case, chance = problem.case, SystemRandom()
-    elsewhere = Problem(Case("gradient", case.device, case.dtype, 1, 1, 1))
-    several = 1 if OPERATIONS[case.operation].iterative else min(count, MOST_CALLS)
-    results: list[Any] = []
-
-    def time_after_swap(swapped: Problem) -> float:
-        swap_numbers(swapped, chance)
-        return time_call()
-
-    seen = [time_after_swap(elsewhere) for _ in range(several)] if several > 1 else [timed_s]
-    changed = [time_after_swap(problem) for _ in range(several - 1)]
-    with _changed(problem, chance, redrawn):
-        changed.append(time_call(results))
-        found = check_result(problem, results[0])
-    return Changed(statistics.median(seen), statistics.median(changed), found)
-
-
-def _changed(problem: Problem, chance: Random, redrawn: bool) -> AbstractContextManager[None]:
-    """Change the data, one number where that may be any, and go on from the parameters."""
     continue_from_here(problem)
-    any_number = OPERATIONS[problem.case.operation].probes and problem.case.dtype != "float16"
-    if any_number and not redrawn:
-        return one_number_raised(problem, chance)
-    redraw(problem, chance.randrange(2**31))
-    return nullcontext()
+    if resample or not OPERATIONS[case.operation].probes or case.dtype == "float16":
+        resample_data(problem, chance.randrange(2**31))
+        return check_result(problem, call())
+    with one_number_raised(problem, chance):
+        return check_result(problem, call())
+
+
+def time_after_swaps(
+    problem: Problem, time_call: Callable[[], float], count: int
+) -> tuple[float, float]:
+    """Return the seconds of a call on inputs that it has seen, and of one on changed inputs.
+
+    They are lower quartiles of so many calls each, which a busy machine moves little. Before a call
+    two numbers of each input are exchanged, or as many of another problem: both kinds of call so
+    follow on the same work.
+    """
+    chance, device, dtype = SystemRandom(), problem.case.device, problem.case.dtype
+    other = Problem(Case("gradient", device, dtype, 1, 1, 1))
+
+    def quartile_s(swapped: Problem) -> float:
+        seconds = []
+        for _ in range(count):
+            swap_numbers(swapped, chance)
+            seconds.append(time_call())
+        return sorted(seconds)[count // 4]
+
+    return quartile_s(other), quartile_s(problem)
 
 
 def data_of(problem: Problem) -> dict[str, tuple[Tensor, ...]]:
@@ -123,8 +102,8 @@ def one_number_raised(problem: Problem, chance: Random) -> Iterator[None]:
             problem.reset()
 
 
-def redraw(problem: Problem, seed: int) -> None:
-    """Draw other data; the problem's seed and the parameters stay as they are."""
+def resample_data(problem: Problem, seed: int) -> None:
+    """Draw other data, without a change of the problem's seed and parameters."""
     own, problem.seed = problem.seed, seed
     drawn = problem.draw()
     problem.seed = own

@@ -65,16 +65,17 @@ def _function(value: Any) -> FunctionType | None:
     return value if type(value) is FunctionType else None
 
 
-def _inside(function: FunctionType) -> tuple[Any, ...]:
+def _implementation(function: FunctionType) -> tuple[Any, ...]:
     return function.__code__, function.__defaults__, function.__kwdefaults__
 
 
 class _Owner:
     """A module, class, table or object, and what it held.
 
-    Of one that is `closed` all counts. In torch and Python what can be called counts; torch itself
-    wraps some of its own functions on first use. What is added counts where it hides something: a
-    global of a module a function of Python, an attribute of a class or an object what it inherits.
+    Of one that is `closed`, every value that was replaced is reported. Of torch and Python only
+    what can be called is, for torch itself wraps some of its functions on first use. A value that
+    was added is reported where it hides another: in a module a builtin of Python, in a class or an
+    object what it inherits.
     """
 
     def __init__(self, name: str, owner: Any, *, closed: bool) -> None:
@@ -82,7 +83,7 @@ class _Owner:
         self.is_complete = closed or isinstance(owner, type)
         self.before = _contents(owner)
         functions = filter(None, map(_function, self.before.values()))
-        self.inside = [(one, _inside(one)) for one in functions]
+        self.implementations = [(one, _implementation(one)) for one in functions]
 
     def restore(self) -> list[str]:
         """Put back what was replaced or added, and return its names."""
@@ -93,14 +94,15 @@ class _Owner:
                 self._put(key, value)
         for key in now.keys() - self.before.keys() if self.is_complete else ():
             value = now[key]
-            noted = str(key).startswith("__") and not callable(value)  # by Python, of a class
-            if self._hides(key) and not noted and not self._may_differ(value, value):
+            by_python = str(key).startswith("__") and not callable(value)  # notes about a class
+            if self._hides(key) and not by_python and not self._may_differ(value, value):
                 changed.append(key)
                 delattr(self.owner, key)
-        for function, inside in self.inside:
-            if any(one is not other for one, other in zip(_inside(function), inside, strict=True)):
+        for function, before in self.implementations:
+            pairs = zip(_implementation(function), before, strict=True)
+            if any(one is not other for one, other in pairs):
                 changed.append(function.__name__)
-                function.__code__, function.__defaults__, function.__kwdefaults__ = inside
+                function.__code__, function.__defaults__, function.__kwdefaults__ = before
         return [f"{self.name}.{key}" for key in changed]
 
     def _hides(self, key: str) -> bool:

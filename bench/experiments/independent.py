@@ -24,7 +24,7 @@ from ..machine.environment import pinned_environment
 from ..machine.info import machine_slug
 from ..report.markdown import markdown_table, render_template
 from ..store.files import atomic_write
-from ..store.runs import load_frame
+from ..store.runs import load_frame, load_run
 
 CASES = 12
 PROCESSES = 3  # fresh ones, one after the other

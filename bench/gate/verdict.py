@@ -12,7 +12,7 @@ from mlr import Case
 from mlr.case import DTYPES
 
 from ..machine.devices import device_of
-from ..measure.witness import CALL_COUNTS
+from ..measure.work import CALL_COUNTS
 from .blocks import BASE, HEAD, Found, KernelCase
 from .sequential import (
     IMPROVEMENT,

@@ -20,10 +20,11 @@ from mlr import Problem
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
-from ..machine.devices import Call, device_of
+from ..machine.devices import device_of
 from ..measure.memory import is_out_of_memory, measure_memory
 from ..measure.paired import LocalTarget, refresher
-from ..measure.witness import count_work
+from ..measure.timing import first_call
+from ..measure.work import count_work
 from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, compare_calls
 from .loading import VersionKernel, load_kernels
 
@@ -71,22 +72,13 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     return {"metrics": found, "work": work, "judged_by_base": oracle is not mlr}
 
 
-def first_call(kernel: VersionKernel, problem: Problem) -> tuple[Call, float]:
-    """Bind a kernel and call it once; return the call, and the seconds that both took."""
-    own, clock = problem.share_inputs(), device_of(problem.case.device).clock
-    start = clock()
-    call = kernel.bind(own)
-    call()
-    return call, clock() - start
-
-
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     """Time the head's call against the base's; where asked, also that of a copy of the base."""
     problem = Problem(replace(one.case, seed=spec.seed))
     order = [BASE, HEAD, *([CONTROL] if spec.control == one.name else [])]
     # In turns: the first has its tensors first in memory, and imports what the others then find.
     order = order[::-1] if spec.seed % 2 else order
-    ready = {name: first_call(kernels[name], problem) for name in order}
+    ready = {name: first_call(kernels[name].bind, problem.share_inputs()) for name in order}
     targets = {name: LocalTarget(call, one.case.device) for name, (call, _) in ready.items()}
     first_call_s = {name: seconds for name, (_, seconds) in ready.items()}
     refresh = refresher(problem) if one.case.operation == "gradient" else None
@@ -96,7 +88,8 @@ def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
 def serve(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     """Get a kernel's call ready, then do what the parent asks on the standard input."""
     (kernel,) = kernels.values()
-    call, first_call_s = first_call(kernel, Problem(replace(one.case, seed=spec.seed)))
+    problem = Problem(replace(one.case, seed=spec.seed))
+    call, first_call_s = first_call(kernel.bind, problem.share_inputs())
     ready = LocalTarget(call, one.case.device)
     _say("ready", of_call=(ready.about_s, ready.calls, first_call_s))
     for line in sys.stdin:

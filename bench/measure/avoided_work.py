@@ -1,24 +1,28 @@
 """Whether a call does its work each time that it is timed, or only where it may be watched.
 
-What is looked at are calls of the very loop that times, right after the timing, on inputs that
-change in nothing but a number of theirs: how long they take, and what they return.
+Calls are made by the loop that times, right after the timing, on inputs of which a few numbers
+have changed. Their results tell of a kernel that does not look at the numbers that changed; how
+long they take tells of one that looks at all.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from mlr import Problem
-from mlr.alteration import time_on_changed_inputs
+from mlr import OPERATIONS, Problem
+from mlr.alteration import check_on_changed_inputs, time_after_swaps
 
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
-from .side_effects import WrongResultError
-from .timing import fastest_call, time_batch
+from .side_effects import WrongResultError, require_right
+from .timing import RecordingCall, fastest_call, repeats_of, time_batch
 
 MAX_SLOWDOWN = 3.0  # a changed input costs an honest call little more than the processor's caches
-CHANGED_S = 0.01  # of calls on changed inputs; of a longer call one
+SHORT_CALL_S = 0.01  # a call below it is made several times on changed inputs, a longer one once
 LONG_CALL_S = 0.5  # a call so long is made once and no more to be checked after its timing
+PLACES = 3  # of a number that changes: at one of them is perhaps a number that a kernel looks at
+BLOCK_BATCHES = 4  # calls of so many batches precede a change, as in a block of the timing
+MOST_SWAPS = 15
 MAX_TRIES = 3  # to tell work that was left out from a machine that was busy meanwhile
 ALONE_S = 2e-5  # how much longer a call may take that follows on other work
 AS_TIMED_S = 0.3  # of calls before another try, as many as the timing made
@@ -31,24 +35,44 @@ def require_work(problem: Problem, call: Call, timed_s: float) -> None:
     take long by itself: that alone asks for another try, after as many calls as the timing made.
     """
     device = problem.case.device
-
-    def time_call(kept: list[Any] | None = None) -> float:
-        return time_batch(call, 1, device, kept=kept).seconds
-
+    iterative = OPERATIONS[problem.case.operation].iterative
+    swaps = 0 if iterative else min(int(SHORT_CALL_S / timed_s), MOST_SWAPS)
     for again in range(MAX_TRIES):
-        if again or timed_s < CHANGED_S:  # a kernel may count the calls on the same inputs
-            spent_s = AS_TIMED_S if again else CHANGED_S
-            timed_s = min(timed_s, fastest_call(call, device, spent_s))
-        with gc_paused():
-            redrawn, count = again > 0 or timed_s >= LONG_CALL_S, int(CHANGED_S / timed_s)
-            found = time_on_changed_inputs(problem, time_call, timed_s, count, redrawn)
-        if found.check.reason is not None:
-            raise WrongResultError(f"on inputs that changed after timing: {found.check.reason}")
-        seen_s = found.seen_s if again else min(found.seen_s, timed_s + ALONE_S)
-        if found.changed_s <= MAX_SLOWDOWN * seen_s:
+        seen_s = fastest_call(call, device, AS_TIMED_S) if again else timed_s
+        changed_s = require_right_result(problem, call, timed_s)
+        if swaps > 1:
+            _call_as_timed(call, timed_s)
+            with gc_paused():
+                before_s, changed_s = time_after_swaps(
+                    problem, lambda: time_batch(call, 1, device).seconds, swaps
+                )
+            seen_s = before_s if again else min(before_s, timed_s + ALONE_S)
+        if changed_s <= MAX_SLOWDOWN * seen_s:
             return
-    factor = found.changed_s / max(seen_s, 1e-9)
+    factor = changed_s / max(seen_s, 1e-9)
     raise WrongResultError(f"keeps results: {factor:.1f} times slower on inputs that changed")
+
+
+def require_right_result(problem: Problem, call: Call, timed_s: float) -> float:
+    """Raise `WrongResultError` if a call is wrong on inputs that changed; return its seconds.
+
+    To be asked right after a loop of calls. One that has left out its work there leaves it out once
+    more, for a number at a random place is hardly one that it looks at. No time decides.
+    """
+    timed = RecordingCall(call, problem.case.device)
+    for place in range(PLACES if timed_s < SHORT_CALL_S else 1):
+        if place:
+            _call_as_timed(call, timed_s)
+        with gc_paused():
+            found = check_on_changed_inputs(problem, timed, resample=timed_s >= LONG_CALL_S)
+        require_right(found, "on inputs that changed after timing: ")
+    return timed.seconds
+
+
+def _call_as_timed(call: Call, timed_s: float) -> None:
+    """Make as many calls as a block of the timing does: a kernel may count those on one input."""
+    for _ in range(BLOCK_BATCHES * repeats_of(timed_s)):
+        call()
 
 
 def require_one_time(call: Call, device: str, taken: Mapping[str, Any], alone_s: float) -> None:

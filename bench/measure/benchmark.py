@@ -1,12 +1,11 @@
 """One benchmark, a kernel on a case: verified, with its memory, and then timed, once a process."""
 
-import math
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mlr import OPERATIONS, Case, Check, Kernel, Problem, check, check_on_other_inputs, get_kernel
+from mlr import OPERATIONS, Case, Kernel, Problem, check, check_on_other_inputs, get_kernel
 from mlr.originals import ReplacedError, nothing_replaced
 
 from ..common.errors import in_one_line
@@ -15,17 +14,22 @@ from ..machine.devices import Call, device_of
 from ..plan.benchmark import Benchmark, Outcome
 from ..store.schema import Ceilings
 from . import side_effects
-from .avoided_work import LONG_CALL_S, require_one_time, require_work
+from .avoided_work import (
+    LONG_CALL_S,
+    SHORT_CALL_S,
+    require_one_time,
+    require_right_result,
+    require_work,
+)
 from .cold import ColdTarget, can_evict
 from .memory import Memory, is_out_of_memory, measure_memory
 from .paired import interleave, paired_ratio, refresher
-from .side_effects import WrongResultError
+from .side_effects import WrongResultError, require_right
 from .system_load import LoadSnapshot
-from .timing import PhaseTimer, fastest_call
+from .timing import PhaseTimer, RecordingCall, fastest_call, first_call
 
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own
 Sample = dict[str, Any]  # the columns that one process measured of a benchmark
-Seconds = tuple[float, float]  # of a warm call, and of binding and the first one
 # Of a call, and about how long it takes: the columns median_s and rounds; none where it is off.
 Timer = Callable[[Call, float], dict[str, Any]]
 
@@ -63,37 +67,15 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
     outcome.roofline_s, outcome.roofline_cold_s, _ = ceilings.roofline(*work)
 
 
-class RecordingCall:
-    """A call that keeps its last result, and the seconds of its fastest."""
-
-    def __init__(self, call: Call, device: str) -> None:
-        self.call, self.clock = call, device_of(device).clock
-        self.result: Any = None
-        self.seconds = math.inf
-
-    def __call__(self) -> Any:
-        """Call it, and return what it returned."""
-        self.result = None
-        start = self.clock()
-        self.result = self.call()
-        self.seconds = min(self.seconds, self.clock() - start)
-        return self.result
-
-
 def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome: Outcome) -> float:
     with side_effects.inputs_untouched(problem):
         first, seen = side_effects.observe_side_effects(lambda: check(kernel, problem, call))
     outcome.warnings += seen
-    side_effects.require_own_memory(problem, call.result)
-    _require_right(first)
+    side_effects.require_own_memory(problem, call.results[0])
+    require_right(first)
     again = check_on_other_inputs(kernel, problem, call, secrets.randbelow(2**31))
-    _require_right(again)
+    require_right(again)
     return max(float(first.error), again.error)
-
-
-def _require_right(result: Check, when: str = "") -> None:
-    if result.reason is not None:
-        raise WrongResultError(when + result.reason)
 
 
 def memory_warnings(case: Case, memory: Memory, predicted: int) -> Iterator[str]:
@@ -125,32 +107,37 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
     problem.seed = case.seed + PROCESS_SEED * (number + 1)
     with phases.on("warm_up"):
         side_effects.inputs_of(problem)  # drawn before the clock starts
-        clock = device_of(case.device).clock
-        start = clock()
-        call = kernel.bind(problem)
-        call()
-        first_call_s = clock() - start
+        call, first_call_s = first_call(kernel.bind, problem)
         about_s = fastest_call(call, case.device)
-    measured = _time(kernel, problem, call, (about_s, first_call_s), timer, phases)
+    measured = _time(kernel, problem, call, about_s, first_call_s, timer, phases)
     load = LoadSnapshot(case.device).delta(before)
     with phases.on("checking"):
         require_one_time(call, case.device, measured, about_s)
         if about_s < LONG_CALL_S:
             problem.resample(problem.seed + 1)
-            _require_right(check(kernel, problem, call), "on other inputs, after timing: ")
+            require_right(check(kernel, problem, call), "on other inputs, after timing: ")
     if not measured:
         return {}
     return {"process": number, **measured, "first_call_s": first_call_s, **load}
 
 
 def _time(
-    kernel: Kernel, problem: Problem, call: Call, known: Seconds, timer: Timer, phases: PhaseTimer
+    kernel: Kernel,
+    problem: Problem,
+    call: Call,
+    about_s: float,
+    first_call_s: float,
+    timer: Timer,
+    phases: PhaseTimer,
 ) -> Sample:
-    about_s, first_call_s = known
     device, is_baseline = device_of(problem.case.device), kernel.name == kernel.baseline
     with phases.on("timing"):
         if not (sample := timer(call, about_s)):
             return {}
+    if about_s < SHORT_CALL_S:
+        with phases.on("checking"):
+            require_right_result(problem, call, sample["median_s"])
+    with phases.on("timing"):
         baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
         base_call = baseline.bind(theirs)
         options = {"seed": problem.seed, "refresh": refresher(problem)}

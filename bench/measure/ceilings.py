@@ -17,14 +17,13 @@ from ..machine.devices import Call, device_of
 from ..store.schema import Ceilings
 from .timing import seconds_per_call
 
-BATCHES = 5
 ROUNDS = 50_000  # of a call: a millisecond, beside which starting threads counts for little
 READ_BYTES = 2**27  # of a call, in each thread: half a millisecond where a cache is the fastest
 _SUMS = {32: 24, 16: 12}  # by the registers: sums in flight, enough for the latency of each
 
 
 def measure_ceilings(device: str) -> Ceilings:
-    """Measure what the device can do at best, in a few seconds, in all of torch's threads.
+    """Measure what the device can do at best, in all of torch's threads.
 
     The cheapest call is on the CPU one of a foreign function, which a compiled kernel may be. A
     bandwidth is that of a loop that reads a working set over and over, on other devices the higher
@@ -57,13 +56,13 @@ def _read_rate(memory: torch.Tensor) -> float:
     else:
         half, target = memory.chunk(2)
         probes = [(call, memory.nbytes) for call in (memory.sum, lambda: target.copy_(half))]
-    return max(work / seconds_per_call(call, device, BATCHES) for call, work in probes)
+    return max(work / seconds_per_call(call, device) for call, work in probes)
 
 
 def _gemm_rate(device: str, dtype: str, size: int) -> float:
     left = torch.randn(size, size, dtype=DTYPES[dtype], device=device)
     out = torch.empty_like(left)
-    return 2 * size**3 / seconds_per_call(lambda: torch.mm(left, left, out=out), device, BATCHES)
+    return 2 * size**3 / seconds_per_call(lambda: torch.mm(left, left, out=out), device)
 
 
 class Probe(NamedTuple):

@@ -22,7 +22,7 @@ from mlr.one_pass.compile import Arguments, Function, load_functions
 
 from ..machine.devices import Call, device_of
 from .side_effects import inputs_of
-from .timing import TimedBatch, repeats_of, time_batch
+from .timing import TimedBatch, first_call, repeats_of, time_batch
 
 MOST_PROBLEMS = 64
 MOST_BYTES = 2**27  # of the inputs of all problems
@@ -47,14 +47,11 @@ class ColdTarget:
         self._device, self._targets, problems = problem.case.device, [call], [problem]
         held = sum(tensor.untyped_storage().nbytes() for _, tensor in inputs_of(problem))
         count = min(MOST_PROBLEMS, repeats_of(about_s), 1 + MOST_BYTES // held)
-        clock = device_of(self._device).clock
         spent_s = first_call_s - COMPILED_S  # what was compiled for one may serve all others
         while len(self._targets) < count and spent_s < BIND_S:
             problems.append(deepcopy(problem.share_inputs()))  # the same values, apart in memory
-            start = clock()
-            self._targets.append(kernel.bind(problems[-1]))
-            self._targets[-1]()
-            spent_s = clock() - start
+            target, spent_s = first_call(kernel.bind, problems[-1])
+            self._targets.append(target)
         self._inputs = [tensor for one in problems for _, tensor in inputs_of(one)]
         self.about_s, self.calls = about_s, 2 * len(self._targets)
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from torch import Tensor
 
-from mlr import OPERATIONS, Problem
+from mlr import OPERATIONS, Check, Problem
 
 from ..machine.devices import Call
 from .timing import background_cpu_usage
@@ -26,6 +26,12 @@ MAX_CALLS = 5  # to tell quiet from work that waits for a core
 
 class WrongResultError(Exception):
     """A result that is not the oracle's, or whose call breaks the kernel contract."""
+
+
+def require_right(result: Check, when: str = "") -> None:
+    """Raise `WrongResultError` with the reason why a result is wrong, if it is."""
+    if result.reason is not None:
+        raise WrongResultError(when + result.reason)
 
 
 def inputs_of(problem: Problem) -> list[tuple[str, Tensor]]:

@@ -5,16 +5,19 @@ another in `time` moves no number. A clock that waits for a device is the device
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from time import perf_counter, process_time, sleep
 from typing import Any, NamedTuple
 
+from mlr import Problem
+
 from ..common.garbage import gc_paused
 from ..machine.devices import Call, device_of
 
 BATCH_S = 0.001
+FASTEST_S = 0.015  # of the batches whose fastest counts, if that is two or more
 MAX_REPEATS = 1_000_000
 wall_clock = perf_counter  # in seconds
 cpu_clock = process_time  # CPU seconds of all threads of this process
@@ -41,6 +44,15 @@ def background_cpu_usage(seconds: float = 0.05) -> float:
     return (cpu_clock() - cpu) / (wall_clock() - start)
 
 
+def first_call(bind: Callable[[Problem], Call], problem: Problem) -> tuple[Call, float]:
+    """Bind a kernel and call it once; return the call, and the seconds that both took."""
+    clock = device_of(problem.case.device).clock
+    start = clock()
+    call = bind(problem)
+    call()
+    return call, clock() - start
+
+
 def warm_up(call: Call, device: str, seconds: float = 0.02) -> float:
     """Call until warm and return the seconds of the fastest call.
 
@@ -62,11 +74,13 @@ def fastest_call(call: Call, device: str, seconds: float = 0.02) -> float:
     return fastest
 
 
-def seconds_per_call(call: Call, device: str, batches: int = 15) -> float:
-    """Return the seconds of one call: the fastest of some batches of many calls each."""
-    repeats = repeats_of(warm_up(call, device))
+def seconds_per_call(call: Call, device: str) -> float:
+    """Return the seconds of one call: the fastest of some batches, of few where it is long."""
+    about_s = warm_up(call, device)
+    batches = max(2, int(FASTEST_S / max(about_s, BATCH_S)))
     with gc_paused():
-        return min(time_batch(call, repeats, device).seconds for _ in range(batches))
+        times = [time_batch(call, repeats_of(about_s), device).seconds for _ in range(batches)]
+    return min(about_s, *times)
 
 
 class TimedBatch(NamedTuple):
@@ -92,6 +106,21 @@ def time_batch(
         kept.append(call())
     seconds = clock() - start
     return TimedBatch(seconds / repeats, (cpu_clock() - cpu) / repeats)
+
+
+class RecordingCall:
+    """A call made by the loop that times; it keeps the last result, and the fastest's seconds."""
+
+    def __init__(self, call: Call, device: str) -> None:
+        self.call, self.device, self.seconds = call, device, math.inf
+        self.results: list[Any] = []  # one at most
+
+    def __call__(self) -> Any:
+        """Call it, and return what it returned."""
+        self.results.clear()
+        batch = time_batch(self.call, 1, self.device, kept=self.results)
+        self.seconds = min(self.seconds, batch.seconds)
+        return self.results[0]
 
 
 def time_parts(parts: Sequence[Call], repeats: int, device: str) -> list[list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cache
 from threading import Lock, Thread
 
@@ -20,13 +21,17 @@ def run_in_threads(code: Function, own: int, others: list[int]) -> None:
     # A fork has none of its parent's threads, and so needs its own.
     lock, helpers = _helpers(os.getpid(), len(others))
     with lock:
-        for helper, other in zip(helpers, others, strict=True):
-            helper.start_call(code, other)
         try:
+            for helper, other in zip(helpers, others, strict=True):
+                helper.start_call(code, other)
             code(own)
-        finally:
             for helper in helpers:
                 helper.done.acquire()
+        except BaseException:  # an interrupt: which of them were given work is not known
+            dropped, helpers[:] = helpers[:], [_Helper() for _ in helpers]
+            for helper in dropped:
+                helper.end()
+            raise
 
 
 class _Helper(Thread):
@@ -34,7 +39,7 @@ class _Helper(Thread):
 
     def __init__(self) -> None:
         super().__init__(name="mlr-one-pass", daemon=True)
-        self._given, self.done = Lock(), Lock()
+        self._given, self.done, self._ended = Lock(), Lock(), False
         self._given.acquire()
         self.done.acquire()
         self.start()
@@ -44,10 +49,19 @@ class _Helper(Thread):
         self._code, self._address = code, address
         self._given.release()
 
+    def end(self) -> None:
+        """Finish the call that is being made, if any, and end the thread."""
+        self._ended = True
+        with suppress(RuntimeError):  # it has been given a call that it has not begun
+            self._given.release()
+        self.join()
+
     def run(self) -> None:
         """Make one call after another."""
         while True:
             self._given.acquire()
+            if self._ended:
+                return
             self._code(self._address)
             self.done.release()
 

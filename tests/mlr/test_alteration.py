@@ -10,12 +10,15 @@ from mlr.alteration import (
     continue_from_here,
     data_of,
     one_number_raised,
-    redraw,
+    resample_data,
     swap_numbers,
 )
 
 CASES = [Case(name, "cpu", "float64", 33, 6, 3) for name in ("gradient", "step", "fit")]
-CHANGES = [lambda problem: swap_numbers(problem, Random(1)), lambda problem: redraw(problem, 7)]
+CHANGES = [
+    lambda problem: swap_numbers(problem, Random(1)),
+    lambda problem: resample_data(problem, 7),
+]
 
 
 def state(problem: Problem) -> list[tuple[int, int]]:
@@ -28,7 +31,7 @@ def values(problem: Problem) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.operation)
-@pytest.mark.parametrize("change", CHANGES, ids=["swap", "redraw"])
+@pytest.mark.parametrize("change", CHANGES, ids=["swap", "resample"])
 def test_the_data_change_and_nothing_tells_of_it(case: Case, change) -> None:
     problem = Problem(case)
     before, numbers, seed = state(problem), values(problem), problem.seed

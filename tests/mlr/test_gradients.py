@@ -204,7 +204,7 @@ def _one_element(gradient: Gradient) -> Gradient:
         (lambda g: Gradient(g.weight * math.nan, g.bias), "NaN"),
         (lambda g: Gradient(g.weight, g.bias / 0), "NaN or infinity"),
         (lambda g: g.weight, r"instead of tensors (weight, bias)"),
-        (lambda g: Gradient(g.weight.tolist(), g.bias), "shape"),
+        (lambda g: Gradient(g.weight.tolist(), g.bias), "must be a plain tensor; got list"),
     ],
 )
 @pytest.mark.parametrize("size", [(33, 6, 3), (100_000, 6, 3)])

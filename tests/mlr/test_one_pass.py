@@ -2,17 +2,21 @@
 
 import ctypes
 import mmap
+import os
 import sys
 from itertools import product
 from multiprocessing import get_context
 from threading import Thread
+from threading import enumerate as running_threads
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from bench.measure.memory import measure_memory
 from mlr import Case, Problem, check, get_kernel, steps
-from mlr.one_pass import bind
+from mlr.one_pass import bind, threads
 from mlr.one_pass import compile as compiler
 from mlr.one_pass.codegen import (
     BLOCK,
@@ -203,34 +207,53 @@ def test_narrow_rows_are_asked_for_ahead_and_wide_ones_are_not() -> None:
         assert text.count('call void @"llvm.prefetch.p0"') == asked
 
 
-def test_calls_in_threads_may_come_from_several_threads_a_fork_and_after_an_error() -> None:
+def test_calls_in_threads_may_come_from_several_threads_and_a_fork() -> None:
     seen: list[int] = []
-
-    def note(address: int) -> None:
-        seen.append(address)
-
-    callers = [Thread(target=run_in_threads, args=(note, 10 * k, [10 * k + 1])) for k in range(8)]
+    callers = [
+        Thread(target=run_in_threads, args=(seen.append, 10 * k, [10 * k + 1])) for k in range(8)
+    ]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
     assert sorted(seen) == sorted(10 * k + part for k in range(8) for part in (0, 1))
-
-    def fail(address: int) -> None:
-        if address == 0:
-            raise KeyboardInterrupt
-        note(address)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_in_threads(fail, 0, [5])
-    assert seen.pop() == 5  # nothing is left running
-    run_in_threads(note, 6, [7])
-    assert sorted(seen[-2:]) == [6, 7]
     if sys.platform == "linux":
-        child = get_context("fork").Process(target=run_in_threads, args=(note, 8, [9]))
+        child = get_context("fork").Process(target=run_in_threads, args=(seen.append, 8, [9]))
         child.start()
         child.join(20)
         assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("when", ["handing over the parts", "its own part", "waiting for others"])
+def test_an_interrupt_leaves_no_part_to_the_next_call(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def helper_count() -> int:
+        return sum(isinstance(thread, threads._Helper) for thread in running_threads())
+
+    run_in_threads(seen.append, 0, [1, 2])
+    helpers, before = threads._helpers(os.getpid(), 2)[1], helper_count()
+    own: Any = seen.append
+    if when == "handing over the parts":
+        monkeypatch.setattr(helpers[1], "start_call", interrupt)
+    elif when == "waiting for others":
+        monkeypatch.setattr(helpers[1], "done", SimpleNamespace(acquire=interrupt, release=int))
+    else:
+
+        def own(address: int) -> None:
+            seen.append(address) if address != 3 else interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads(own, 3, [4, 5])
+    assert helper_count() == before  # none is left at work
+    seen.clear()
+    run_in_threads(seen.append, 6, [7, 8])
+    assert sorted(seen) == [6, 7, 8]
 
 
 def test_parts_sum_up_in_cache_lines_of_their_own() -> None:

@@ -38,7 +38,7 @@ CAUGHT: dict[str, tuple[str, str | tuple[str, ...] | None]] = {
     "keeps_by_content_after_50_calls": ("wrong", "keeps results"),
     "keeps_by_a_few_numbers": STOPS,
     "keeps_by_shape": STOPS,
-    "keeps_in_a_timed_loop": ("wrong", "on inputs that changed after timing"),
+    "keeps_in_a_timed_loop": ("wrong", "on other inputs"),
     "works_where_it_is_checked": ("wrong", "on inputs that changed after timing"),
     "takes_what_memory_holds": ("wrong", None),
     "hands_out_the_wrong_memory": STOPS,
@@ -104,7 +104,9 @@ WARNINGS = ("outside torch", "leaks", "terminal", "process(es)", "keeps results"
 
 
 def timer(call: Callable[[], Any], about_s: float) -> dict[str, Any]:
-    seconds = [time_batch(call, repeats_of(about_s), "cpu").seconds for _ in range(5)]
+    """Time as many calls, however slow the machine is, as let every kernel begin to cheat."""
+    calls = max(500 if about_s < 0.001 else 1, repeats_of(about_s))
+    seconds = [time_batch(call, calls, "cpu").seconds for _ in range(5)]
     return {"median_s": statistics.median(seconds), "rounds": len(seconds)}
 
 
@@ -140,9 +142,6 @@ def test_a_kernel_that_cheats_is_caught(name: str, adversarial: dict[str, Kernel
     assert outcome.status == status, outcome.reason
     said = outcome.reason if status != "ok" else "; ".join((columns or vars(outcome))["warnings"])
     assert is_said(part, said), said
-    if name == "puts_another_clock":  # the clocks are bound before a kernel can put its own
-        assert columns["speedup"] > 0
-        assert columns["paired_s"] > 1e-7
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -154,7 +153,11 @@ def test_an_honest_kernel_is_not_accused(name: str) -> None:
         assert warning not in "; ".join(columns["warnings"])
 
 
-OURS = [one.name for one in KERNELS.values() if one.built_in and "cpu" in one.devices]
+OURS = [
+    pytest.param(one.name, marks=[pytest.mark.slow] if one.peer else [])
+    for one in KERNELS.values()
+    if one.built_in and "cpu" in one.devices
+]
 
 
 @pytest.mark.parametrize("name", OURS)
