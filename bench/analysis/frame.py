@@ -29,6 +29,11 @@ class Facet(NamedTuple):
     dtype: str
     threads: int
 
+    @property
+    def title(self) -> str:
+        """It in words, where what is around says of which run it is and of how many threads."""
+        return f"{self.operation.capitalize()} on {self.device} in {self.dtype}"
+
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return this slice's rows of a frame."""
         return frame[frame[FACET].eq(list(self)).all(axis=1)]

@@ -15,7 +15,7 @@ from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
 from .html import write_page
 from .markdown import render_template
-from .publishing import MARK, MAX_FIGURES, candidates, replaced
+from .publishing import MARK, MAX_FIGURES, PUBLISHED, candidates, replaced
 from .sections import RunAnalysis, facet_stems, fastest_section, history_subject
 from .style import draw_file
 from .subject import Section, Subject
@@ -37,7 +37,6 @@ def write_table(frame: pd.DataFrame, path: Path) -> Path:
 
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]
-_PIECES = ("figures", "REPORT.md", "report.html")
 
 
 def write_report(
@@ -62,26 +61,19 @@ def write_report(
         )
     require_same_settings(read)
     frame, groups = with_history(read, history or read)
-    with replaced(out, _PIECES) as new:
+    with replaced(out, (*PUBLISHED, "report.html")) as new:
         frame = keep(frame)
-        stems = facet_stems(frame)
-        ordered = sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem))
-        analyses: list[RunAnalysis] = []
-        for path, run in ordered:
-            rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-            parts = [part for _, part in rows.groupby("threads")] or [rows]
-            analyses += [RunAnalysis(part, run, path.stem, stems) for part in parts]
-        _write(frame, analyses, [*others, *_histories(groups if history else [])], new, page)
+        grids = groups if history else []
+        found = [history_of(rows, str(head.settings.get("grid"))) for head, rows in grids]
+        histories = [history_subject(number, one) for number, one in enumerate(found, 1) if one]
+        _write(frame, analyses_of(read, frame), [*others, *histories], new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir()])
 
 
-Group = tuple[Head, pd.DataFrame]
-
-
 def with_history(
     read: Mapping[Path, Run], heads: Mapping[Path, Head]
-) -> tuple[pd.DataFrame, list[Group]]:
+) -> tuple[pd.DataFrame, list[tuple[Head, pd.DataFrame]]]:
     """Return the cases of runs, and of each grid those of all comparable runs with a head.
 
     The intervals of the former also hold for other runs, where comparable ones tell how far.
@@ -95,10 +87,15 @@ def with_history(
     return widened(runs_frame(read.items()), alike), groups
 
 
-def _histories(groups: Sequence[Group]) -> Iterator[Subject]:
-    for number, (head, group) in enumerate(groups, 1):
-        if (found := history_of(group, str(head.settings.get("grid")))) is not None:
-            yield history_subject(number, found)
+def analyses_of(read: Mapping[Path, Run], frame: pd.DataFrame) -> list[RunAnalysis]:
+    """Return what there is to tell of each number of threads of runs, by machine and name."""
+    stems = facet_stems(frame)
+    analyses = []
+    for path, run in sorted(read.items(), key=lambda one: (one[1].machine.slug, one[0].stem)):
+        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
+        parts = [part for _, part in rows.groupby("threads")] or [rows]
+        analyses += [RunAnalysis(part, run, path.stem, stems) for part in parts]
+    return analyses
 
 
 def _write(

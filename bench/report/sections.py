@@ -22,6 +22,7 @@ from . import tables
 from .figures import View, kinds
 from .figures.history import PART, history_figure
 from .markdown import Markdown, escape, render_blocks, render_template
+from .style import source_of
 from .subject import Make, Paths, Section, Subject, safe
 
 
@@ -33,12 +34,16 @@ class RunAnalysis:
         self.rows, self.run, self.name = rows, run, name
         threads = f", {frames.threads_of(rows)}" if len(rows) else ""
         self.title = f"{run.machine.slug}, run {single_line(name)}{threads}"
-        self.source = source(rows) if len(rows) else escape(self.title)
+        self.source = source_of(rows) if len(rows) else self.title
         self.stems = {part: stems[part] for part in facets(rows) if part in stems}
         self.overhead = ranking.jacobian_overhead(rows)
         self.relative = ranking.relative_performance(rows)
         self.flagged, self.missing = flagged_results(rows), missing_results(rows)
         self.measured = int(rows["status"].eq("ok").sum())
+        self.growth, self.crossovers = map(_by_facet, (growth_exponents(rows), crossovers(rows)))
+        own = set(rows["fullname"])
+        benchmarks = [one for one in run.benchmarks if one.fullname in own]
+        self.samples = [sample for one in benchmarks for sample in one.samples]
 
     @property
     def figures(self) -> dict[str, Make]:
@@ -53,22 +58,17 @@ class RunAnalysis:
 
     def section(self, paths: Paths, with_tables: bool) -> Section:
         """Return its section, with the figures that have a path."""
-        rows = self.rows
         body = render_template(
             "run",
             run=self,
             ranking=ranking,
             kinds=kinds().values(),
             paths=paths,
-            name_of=name_of,
             in_order=in_order,
             with_tables=with_tables,
             peers=peer_tables(self.relative),
-            first_calls=ranking.slow_first_calls(rows),
-            growth=_by_facet(growth_exponents(rows)),
-            crossovers=_by_facet(crossovers(rows)),
-            conditions=conditions(rows),
-            samples=[sample for one in self.run.benchmarks for sample in one.samples],
+            first_calls=ranking.slow_first_calls(self.rows),
+            conditions=conditions(self.rows),
         )
         return Section(self.title, body)
 
@@ -116,19 +116,8 @@ def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
 
 
 def name_of(part: Facet) -> str:
-    """Name a slice in words."""
-    threads = counted(part.threads, "thread")
-    return f"{part.operation.capitalize()} on {part.device} in {part.dtype} with {threads}"
-
-
-def source(frame: pd.DataFrame) -> Markdown:
-    """Say where a run's numbers come from, and of how many threads they are."""
-    first = frame.iloc[0]
-    changed = " with uncommitted changes" if first["dirty"] else ""
-    return Markdown(
-        f"{escape(first['machine'])}, commit {escape(first['commit'][:10])}{changed}, "
-        f"run {escape(first['run'])}, {frames.threads_of(frame)}"
-    )
+    """Name a slice in words, for where nothing around it says the number of threads."""
+    return f"{part.title} with {counted(part.threads, 'thread')}"
 
 
 def conditions(rows: pd.DataFrame) -> Markdown:
@@ -138,19 +127,19 @@ def conditions(rows: pd.DataFrame) -> Markdown:
 
 def measured(rows: pd.DataFrame) -> Markdown:
     """Say where a run's numbers come from, and under what conditions they hold."""
-    return Markdown(f"{source(rows)}. {conditions(rows)}")
+    return Markdown(f"{escape(source_of(rows))}. {conditions(rows)}")
 
 
 def peer_tables(relative: pd.DataFrame) -> list[tuple[str, *tuple[pd.DataFrame, ...]]]:
-    """Return where others were measured, by operation, device and threads, each with its sums.
+    """Return the ratios to others, the efficiency and the cases of an A/A, by operation and device.
 
-    These are the ratios, the efficiency, and the cases of an A/A.
+    Each number of threads has its own, after another.
     """
     others = relative[relative[["peer_kernel", "auto_kernel"]].notna().any(axis=1)]
     grouped = others.groupby(["operation", "device", "threads"], sort=False)
     return [
         (
-            f"{str(operation).capitalize()} on {device} with {frames.threads_of(rows)}",
+            f"{str(operation).capitalize()} on {device}",
             ranking.mean_ratios(rows),
             ranking.roofline_efficiency(rows),
             rows.dropna(subset="a_a"),
@@ -201,7 +190,7 @@ def history_subject(number: int, history: History) -> Subject:
 
 
 def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(name_of(part), part.of(table)) for part in (facets(table) if len(table) else ())]
+    return [(part.title, part.of(table)) for part in (facets(table) if len(table) else ())]
 
 
 def span(ratios: pd.Series) -> str:

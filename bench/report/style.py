@@ -33,6 +33,7 @@ FAILED = {
     "unsupported": ("+", "unsupported"),
 }
 GREY = "0.45"
+HOT = "inputs in cache where they fit"
 # Inches at the foot of a figure, for where its numbers come from.
 _FOOT = 0.24
 
@@ -126,15 +127,17 @@ def finish(
             ncols=max(columns, 1),
             borderaxespad=_FOOT * 72 / 8.5,
         )
+    text = f"{note}{label(source_of(rows), 160)}"
+    figure.text(0.99, foot / 4, text, ha="right", fontsize=7.5, color=GREY)
+
+
+def source_of(rows: pd.DataFrame) -> str:
+    """Say where results of one run come from, and of how many threads they are if that is known."""
     first = rows.iloc[0]
     changed = " with uncommitted changes" if first["dirty"] else ""
-    where = f"{label(first['machine'])}, commit {label(first['commit'][:10])}{changed}"
     threads = f", {threads_of(rows)}" if "threads" in rows else ""
-    text = f"{note}{where}, run {label(first['run'])}{threads}"
-    figure.text(0.99, foot / 4, text, ha="right", fontsize=7.5, color=GREY)
-    if "speedup" in rows:  # of a slice of a run
-        said = "inputs in cache where they fit"
-        figure.text(0.01, foot / 4, said, fontsize=7.5, color=GREY)
+    where = f"{first['machine']}, commit {first['commit'][:10]}{changed}"
+    return f"{where}, run {first['run']}{threads}"
 
 
 def draw_file(make: Callable[[], Figure | None], path: Path) -> bool:

@@ -22,7 +22,7 @@ LETTERS = {name: FRAME[name].heading for name in SIZES}
 
 def as_text(value: Any) -> str:
     """Write a value that may be missing."""
-    return units.UNKNOWN if value is None or value is pd.NA or value != value else str(value)
+    return units.UNKNOWN if pd.isna(value) else str(value)
 
 
 class Column(NamedTuple):
@@ -150,14 +150,15 @@ OUTCOME = STATUS._replace(fields=("status", "reason"), format=_with_reason)
 DEVICE_DTYPE = Column("device, dtype", ("device", "dtype"), lambda *pair: ", ".join(pair))
 PREDICTED = _declared("predicted_peak_bytes")
 TIME = Column("time: median (q1–q3)", ("median_s", "q1_s", "q3_s"), units.format_time)
-SPEEDUP = _declared(
-    "speedup", format=_speedup,
-    fields=("speedup", "speedup_low", "speedup_high", "kernel", "baseline"),
-)  # fmt: skip
-SPEEDUP_COLD = _declared(
-    "speedup_cold", format=_speedup, optional=True,
-    fields=("speedup_cold", "speedup_cold_low", "speedup_cold_high", "kernel", "baseline"),
-)  # fmt: skip
+SPEEDUP, SPEEDUP_COLD = (
+    _declared(
+        name,
+        fields=(name, f"{name}_low", f"{name}_high", "kernel", "baseline"),
+        format=_speedup,
+        optional=name == "speedup_cold",
+    )
+    for name in ("speedup", "speedup_cold")
+)
 EFFICIENCY = _declared(
     "efficiency", fields=("efficiency", "bound"), format=units.format_efficiency, optional=True
 )

@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ...analysis.frame import PEER, SIZES, longest_line
 from ...common.units import format_bytes, format_error, format_tick
@@ -65,7 +65,15 @@ class Chart:
             for kernel, rows in panel[which[panel.index]].sort_values(axis).groupby("kernel"):
                 yield axes, self.view.looks[str(kernel)], rows[axis], rows
 
-    def finish(self, question: str, notes: Sequence[Artist], top: float = 0.0) -> Figure:
+    def level(self, value: float, text: str) -> Line2D:
+        """Draw a level that holds for every panel; return its legend entry."""
+        for axes in self.figure.axes:
+            axes.axhline(value, color=style.GREY, linestyle=":", linewidth=1.4)
+        return style.entry(text, line=":")
+
+    def finish(
+        self, question: str, notes: Sequence[Line2D], top: float = 0.0, footnote: str = ""
+    ) -> Figure:
         """Set the range; add title, legend and footer, which says how many failures are not shown.
 
         The marks of failures need the part `top` of the height above the values.
@@ -78,9 +86,10 @@ class Chart:
         if not any(np.isfinite(axes.dataLim.y1) for axes in self.figure.axes):
             first.set_yticks([])  # a scale without a value on it would only mislead
         hidden = int((rows["status"].ne("ok") & ~rows.index.isin(self.shown.index)).sum())
-        note = f"{hidden} more without a result off these axes (see the tables); " * (hidden > 0)
+        if hidden:
+            footnote = f"{hidden} more without a result off these axes; {footnote}"
         entries = [*style.kernel_entries(self.shown, self.view.looks), *notes]
-        style.finish(self.figure, question, rows, entries, note)
+        style.finish(self.figure, question, rows, entries, footnote)
         return self.figure
 
 
@@ -129,17 +138,18 @@ def draw_time(view: View) -> Figure:
                 size, height, transform=axes.get_xaxis_transform(), color=look.colour,
                 marker=style.FAILED[status][0], markersize=7, markeredgewidth=1.8, clip_on=False,
             )  # fmt: skip
-    notes = []
+    notes: list[Line2D] = []
+    footnote = f"{style.HOT}; "
     if chart.shown["cold_s"].notna().any():
-        notes += [style.entry("inputs in cache where they fit", "o"),
-                  style.entry("inputs from memory", "o", hollow=True)]  # fmt: skip
+        notes = [style.entry(style.HOT, "o"), style.entry("inputs from memory", "o", hollow=True)]
+        footnote = ""
     if chart.shown["roofline_s"].notna().any():
         notes.append(style.entry("roofline bound", line=":"))
     for status, (marker, words) in style.FAILED.items():
         if chart.shown["status"].eq(status).any():
             notes.append(style.entry(f"{words} (at the top)", marker))
     question = f"How long does one {view.name} take?"
-    return chart.finish(question, notes, top=0.02 + step * len(failed))
+    return chart.finish(question, notes, 0.02 + step * len(failed), footnote)
 
 
 @figure(
@@ -169,9 +179,7 @@ def draw_memory(view: View) -> Figure:
         notes.append(style.entry("predicted, not measured", "o", hollow=True))
     limit = view.run.machine.memory_bytes if view.part.device == "cpu" else None
     if limit and chart.shown["predicted_peak_bytes"].max() > limit / 10:
-        notes.append(style.entry(f"this machine's {format_bytes(limit)}", line=":"))
-        for axes, _ in chart:
-            axes.axhline(limit, color=style.GREY, linestyle=":", linewidth=1.4)
+        notes.append(chart.level(limit, f"this machine's {format_bytes(limit)}"))
     return chart.finish(f"How much memory does one {view.name} hold?", notes)
 
 
@@ -188,9 +196,6 @@ def draw_error(view: View) -> Figure:
     chart = Chart(view, "largest error, relative to its sum's terms", format_error)
     for axes, look, sizes, rows in chart.lines(_known(view.rows)):
         look.draw(axes, sizes, rows["max_rel_error"], line=True)
-    notes = []
-    if unit := _ROUNDOFF.get(view.part.dtype):
-        notes.append(style.entry(f"unit roundoff of {view.part.dtype}", line=":"))
-        for axes, _ in chart:
-            axes.axhline(unit, color=style.GREY, linestyle=":", linewidth=1.4)
+    unit, text = _ROUNDOFF.get(view.part.dtype), f"unit roundoff of {view.part.dtype}"
+    notes = [chart.level(unit, text)] if unit else []
     return chart.finish(f"How exact is one {view.name}?", notes)

@@ -31,30 +31,31 @@ def draw_jacobian(view: View) -> Figure:
         ratios = overhead[f"{what}_ratio"]
         said = ratios.map(lambda ratio: f"{digits(ratio)}×").where(ratios > 0, failed)
         cells = overhead.assign(ratio=ratios.where(ratios > 0), said=said)
-        low, high = cells["ratio"].agg(["min", "max"]).fillna(1)
-        axes.patch.set(facecolor="0.96", edgecolor="0.8", hatch="///", linewidth=0)
         table = cells.pivot(index="out_features", columns="in_features", values=["ratio", "said"])
-        table = table.fillna({"said": "not planned"})
-        _draw_cells(axes, table, LogNorm(low, max(high, low * 10)), "YlGnBu")
-        axes.set_yticks(range(len(table)), [f"{value:,}" for value in table.index])
-        axes.set(xlabel="in features n", ylabel="out features o")
+        _draw_cells(axes, table.fillna({"said": "not planned"}))
         axes.set_title(f"{what}: {ranking.WITH_JACOBIAN} ÷ {ranking.WITHOUT_JACOBIAN}")
     others = len(every) - len(overhead)
-    note = f"{others} more at other sizes (see the tables); " if others else ""
+    more = f"{others} more sizes in the tables; " if others else ""
     question = f"What does forming the Jacobian cost at m = {overhead['batch'].iloc[0]:,}?"
+    note = f"{more}{style.HOT}; "
     style.finish(figure, f"{question} {view.name}", view.rows, note=note)
     return figure
 
 
-def _draw_cells(axes: Axes, table: pd.DataFrame, norm: LogNorm, cmap: str) -> None:
-    """Draw each known `ratio` as a colour, with what is `said` in the cell."""
+def _draw_cells(axes: Axes, table: pd.DataFrame) -> None:
+    """Draw each known `ratio` as a colour, with what is `said` in the cell; hatch the others."""
+    ratios, texts = table["ratio"], table["said"].to_numpy()
+    values = ratios.to_numpy(dtype=float)
+    low, high = pd.Series(values.ravel()).agg(["min", "max"]).fillna(1)
+    norm = LogNorm(low, max(high, low * 10))
     axes.grid(False)
-    values, texts = table["ratio"].to_numpy(dtype=float), table["said"].fillna("").to_numpy()
-    columns = [f"{value:,}" for value in table["ratio"].columns]
-    axes.set_xticks(range(len(columns)), columns)
-    picture = axes.imshow(values, norm=norm, cmap=cmap, aspect="auto", origin="lower")
+    axes.patch.set(facecolor="0.96", edgecolor="0.8", hatch="///", linewidth=0)
+    picture = axes.imshow(values, norm=norm, cmap="YlGnBu", aspect="auto", origin="lower")
+    axes.set_xticks(range(ratios.shape[1]), [f"{size:,}" for size in ratios.columns])
+    axes.set_yticks(range(ratios.shape[0]), [f"{size:,}" for size in ratios.index])
+    axes.set(xlabel="in features n", ylabel="out features o")
     for (row, column), value in np.ndenumerate(values):
         luminance = np.dot(picture.cmap(norm(value))[:3], (0.3, 0.6, 0.1))
         colour = "white" if np.isfinite(value) and luminance < 0.5 else "black"
-        text = str(texts[row, column])
-        axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=8)
+        said = str(texts[row, column])
+        axes.text(column, row, said, color=colour, ha="center", va="center", fontsize=8)

@@ -39,5 +39,6 @@ def history_figure(history: History, part: Sequence[Any]) -> Figure:
     entries = style.kernel_entries(rows[rows["kernel"].isin(points["kernel"])], looks)
     where = ", ".join(map(style.label, (*part[:3], f"{part[-1]}-bound", f"grid {history.grid}")))
     newest = rows[rows["run"] == rows["run"].iloc[-1]]
-    style.finish(figure, f"Did the code change it? ({where})", newest, entries)
+    title = f"Did the code change it? ({where})"
+    style.finish(figure, title, newest, entries, f"{style.HOT}; ")
     return figure

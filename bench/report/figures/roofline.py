@@ -31,13 +31,12 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     Adds `intensity`, flops ÷ bytes_moved; `rate`, flops ÷ median time; `by_dispatch`, whether one
     call's dispatch sets the roofline bound.
     """
-    known = (rows["status"] == "ok") & rows["flops"].gt(0) & rows["bytes_moved"].gt(0)
-    kept = rows[known & rows["median_s"].notna()]
+    kept = rows[(rows["status"] == "ok") & rows["flops"].gt(0) & rows["bytes_moved"].gt(0)]
     return kept.assign(
         intensity=kept["flops"] / kept["bytes_moved"],
         rate=kept["flops"] / kept["median_s"],
         by_dispatch=kept["bound"] == "dispatch",
-    )
+    ).dropna(subset="rate")
 
 
 @figure(
@@ -64,7 +63,7 @@ def draw(view: View) -> Figure | None:
     if shown["by_dispatch"].any():
         entries.append(style.entry("hollow: bound by dispatch", "o", hollow=True))
     question = f"How near to this machine's measured ceilings? {view.name}"
-    style.finish(figure, question, view.rows, entries + lines)
+    style.finish(figure, question, view.rows, entries + lines, f"{style.HOT}; ")
     return figure
 
 

@@ -13,8 +13,8 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, save
 from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.report import publishing
+from bench.report.build import analyses_of
 from bench.report.publishing import candidates
-from bench.report.sections import RunAnalysis, facet_stems
 from bench.store.runs import load_run, runs_frame
 
 STORED = ROOT / "results"
@@ -174,29 +174,25 @@ def test_a_full_disk_keeps_what_was_published(
     assert len(publishing.publish(again / "report", again)) == 1 + publishing.MAX_FIGURES
 
 
-def analyses_of(*runs: tuple[str, dict[str, Any]], folder: Path) -> list[RunAnalysis]:
-    paths = [save(run, folder / run["machine"]["slug"] / f"{name}.json") for name, run in runs]
-    loaded = {path: load_run(path) for path in paths}
-    frame = runs_frame(loaded.items())
-    stems = facet_stems(frame)
-    analyses = []
-    for path, run in loaded.items():
-        rows = frame[(frame["machine"] == run.machine.slug) & (frame["run"] == path.stem)]
-        analyses.append(RunAnalysis(rows, run, path.stem, stems))
-    return analyses
+def shown_of(folder: Path, **runs: dict[str, Any]) -> dict[str, str]:
+    """Return the stem of each figure that REPORT.md would show of some runs."""
+    loaded = {}
+    for name, run in runs.items():
+        path = save(run, folder / run["machine"]["slug"] / f"{name}.json")
+        loaded[path] = load_run(path)
+    return candidates(analyses_of(loaded, runs_frame(loaded.items())))
 
 
 def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:
     wider = (*FEW, (1_000, 6, 3))
-    analyses = analyses_of(
-        ("a", run_of("quick", ("gradient",), sizes=wider, dtype="float32", slug="one")),
-        ("b", run_of("quick", ("gradient",), sizes=wider, slug="two")),
-        ("c", run_of("tall", ("step",), slug="one")),
-        ("d", run_of("tall", ("step",), sizes=wider, slug="two")),
-        ("e", run_of("smoke", ("step",), sizes=(*wider, (2_000, 6, 3)), slug="three")),
-        folder=tmp_path,
-    )
-    assert candidates(analyses) == {
+    assert shown_of(
+        tmp_path,
+        a=run_of("quick", ("gradient",), sizes=wider, dtype="float32", slug="one"),
+        b=run_of("quick", ("gradient",), sizes=wider, slug="two"),
+        c=run_of("tall", ("step",), slug="one"),
+        d=run_of("tall", ("step",), sizes=wider, slug="two"),
+        e=run_of("smoke", ("step",), sizes=(*wider, (2_000, 6, 3)), slug="three"),
+    ) == {
         "jacobian": "two-b-gradient-cpu-float64-jacobian",
         "time-gradient": "two-b-gradient-cpu-float64-time",
         "time-step-tall": "two-d-step-cpu-float64-time",
@@ -210,7 +206,6 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
 def test_what_is_not_stored_has_no_figure(tmp_path: Path) -> None:
     light = {"gradient": {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}}
     run = build_run(["gradient"], FEW, kernels=light)
-    found = candidates(analyses_of(("a", run), folder=tmp_path))
+    found = shown_of(tmp_path, a=run)
     assert set(found) == {"time-gradient", "memory-gradient", "roofline-gradient"}
-    empty = candidates(analyses_of(("b", build_run([], slug="none")), folder=tmp_path))
-    assert empty == {}
+    assert shown_of(tmp_path, b=build_run([], slug="none")) == {}

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from reports import blank_figures, links, snapshot
-from run_builder import FEW_KERNELS, KERNELS, build_run, disturb, doubt, fail, save, spoil
+from run_builder import FEW_KERNELS, KERNELS, build_run, cases, disturb, doubt, fail, save, spoil
 
 from bench.common.errors import UserError
-from bench.report.build import write_report, write_table
+from bench.report.build import analyses_of, write_report, write_table
 from bench.report.markdown import Markdown, escape, markdown_table, render_template
 from bench.report.sections import RunAnalysis
 from bench.store.runs import load_frame, load_run
@@ -323,10 +323,24 @@ def test_each_run_is_summed_up_by_itself(tmp_path: Path) -> None:
     assert re.findall("commit (....)", summary) == ["0123", "ffff"]
 
 
+def test_samples_are_counted_for_each_number_of_threads(tmp_path: Path) -> None:
+    runs = [build_run(["step"], FEW[:2], kernels=FEW_KERNELS, processes=5) for _ in range(2)]
+    for entry in cases(runs[1]):
+        entry["threads"] = 2
+    for name in ("outcomes", "benchmarks"):
+        for entry in runs[1][name]:
+            entry["fullname"] += "-2threads"
+        runs[0][name] += runs[1][name]
+    runs[0]["settings"]["threads"] = [1, 2]
+    path = save(runs[0], tmp_path / "a.json")
+    analyses = analyses_of({path: load_run(path)}, load_frame([path]))
+    assert [len(one.samples) for one in analyses] == [5 * len(runs[1]["benchmarks"])] * 2
+
+
 def test_a_template_escapes_what_is_not_markdown_already() -> None:
     run = {"source": "a|b", "points": {"one": Markdown("*c*"), "other": "<d>"}}
     said = render_template("summary", runs=[run])
-    assert said == "a&#124;b:\n\n* *c*\n* &lt;d&gt;"
+    assert said.endswith("\n\na&#124;b:\n\n* *c*\n* &lt;d&gt;")
 
 
 @pytest.mark.usefixtures("quick")
