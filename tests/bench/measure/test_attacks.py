@@ -99,6 +99,7 @@ TIMED = {
     *(name for name in CAUGHT if name.startswith("keeps_")),
 }
 HONEST = ("autograd", "torch_nn", "matmul", "fused_addmm")
+ALWAYS = ("one_pass", "one_pass_step", "auto", "LinearRegression")  # the others are slow to try
 WARNINGS = ("outside torch", "leaks", "terminal", "process(es)", "keeps results", "works on",
             "holds")  # fmt: skip
 
@@ -154,7 +155,7 @@ def test_an_honest_kernel_is_not_accused(name: str) -> None:
 
 
 OURS = [
-    pytest.param(one.name, marks=[pytest.mark.slow] if one.peer else [])
+    pytest.param(one.name, marks=[] if one.name in ALWAYS else [pytest.mark.slow])
     for one in KERNELS.values()
     if one.built_in and "cpu" in one.devices
 ]

@@ -86,6 +86,7 @@ def test_what_differs_from_call_to_call_is_no_count() -> None:
     assert set(rarely) == set(CALL_COUNTS) - {"function_calls"}
 
 
+@pytest.mark.slow
 def test_the_counts_are_the_same_in_processes_with_other_hash_seeds() -> None:
     command, started = [sys.executable, "-c", PROGRAM], []
     for seed in ("1", "2"):
