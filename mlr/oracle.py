@@ -23,6 +23,7 @@ from .registry import Kernel
 FAILURE_PROBABILITY = 1e-12
 CHECKED_CALLS = 3  # what is wrong in a second step, or a third, shows in one at a small size
 SMALL_BATCH = 100  # of which no error of a row or a factor hides among the roundings of the sum
+MOST_LOST = 0.1  # of a sum in which one number outweighs all others
 LARGE_FLOPS = 2e10  # of a call: it is checked once, or its oracle takes far longer than its timing
 ORDINARY = Probe("ordinary inputs", lambda problem: {})
 # Bound to no result: a tensor can carry methods of its own, which compute when they are asked.
@@ -63,10 +64,13 @@ def tolerance(case: Case) -> float:
 
 
 def _tolerance(case: Case, roundings: float | int) -> float:
-    unit = torch.finfo(DTYPES[case.dtype]).eps / 2
     elements = OPERATIONS[case.operation].result_numbers(*case.sizes)
     spread = math.sqrt(2 * math.log(2 * elements / FAILURE_PROBABILITY))
-    return spread * unit * roundings
+    return spread * _unit_roundoff(case) * roundings
+
+
+def _unit_roundoff(case: Case) -> float:
+    return torch.finfo(DTYPES[case.dtype]).eps / 2
 
 
 def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
@@ -132,15 +136,25 @@ def _probe(kernel: Kernel, problem: Problem, call: Callable[[], Any], probe: Pro
     return found.on(f"{probe.name} (seed {problem.seed}, {case.batch:,} rows)")
 
 
-def check_result(problem: Problem, found: Any) -> Check:
+def check_result(problem: Problem, found: Any, *, one_outweighs: bool = False) -> Check:
     """Hold the result of a call that was made before against the oracle.
 
-    The call's inputs, and where a training starts, are those that the problem holds now. One number
-    may be larger than all others together: the roundings of a sum with it are relative to it.
+    The call's inputs, and where a training starts, are those that the problem holds now.
+
+    Args:
+        problem: The problem with these inputs.
+        found: What the call returned.
+        one_outweighs: Whether one number is larger than all others together. What is added to it
+            afterwards may be lost each time, so that roundings of a sum do not cancel: of k terms
+            the error is then k·u at most (Wilkinson), u the unit roundoff. Whoever has not seen the
+            number is off by its whole size, far beyond `MOST_LOST`.
     """
-    case, declared = problem.case, OPERATIONS[problem.case.operation]
-    roundings = declared.roundings(1) + math.sqrt(case.batch + case.in_features)
-    return _hold(problem, found, 1, _tolerance(case, roundings))
+    case, terms = problem.case, problem.case.batch + problem.case.in_features
+    roundings = OPERATIONS[case.operation].roundings(1)
+    limit = _tolerance(case, roundings + math.sqrt(terms))
+    if one_outweighs:
+        limit = max(limit, min(_unit_roundoff(case) * (roundings + terms), MOST_LOST))
+    return _hold(problem, found, 1, limit)
 
 
 def _check(

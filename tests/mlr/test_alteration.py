@@ -2,10 +2,11 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 
-from mlr import KERNELS, Case, Problem, check_result
+from mlr import KERNELS, Case, Gradient, Problem, check_result
 from mlr.alteration import (
     continue_from_here,
     data_of,
@@ -74,11 +75,32 @@ def test_one_number_raised_changes_every_result_beyond_rounding(
         before, stale = values(problem), call()
         continue_from_here(problem)
         with one_number_raised(problem, Random(seed)):
-            assert not check_result(problem, stale).ok  # nothing was done since
-            found = check_result(problem, call())
+            # nothing was done since
+            assert not check_result(problem, stale, one_outweighs=True).ok
+            found = check_result(problem, call(), one_outweighs=True)
             assert found.ok, found
         for one, held in zip(before, values(problem), strict=True):
             assert one.equal(held)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_sum_in_order_may_lose_what_follows_a_number_that_outweighs_all(dtype: str) -> None:
+    """Of one sign and in order nothing cancels: an honest kernel that adds row after row."""
+    problem = Problem(Case("gradient", "cpu", dtype, 100_000, 1, 1))
+    problem.x.fill_(1.0)
+    problem.delta.fill_(1.0)
+    problem.delta[0] = 2.0 / torch.finfo(problem.x.dtype).eps  # all ones that are added are lost
+
+    def summed(products: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.add.accumulate(products.numpy())[-1:].copy())
+
+    weight, bias = summed((problem.x * problem.delta)[:, 0]), summed(problem.delta[:, 0])
+    found = Gradient(weight.reshape(1, 1), bias)
+    assert float(weight) == float(problem.delta[0])
+    assert not check_result(problem, found).ok
+    assert check_result(problem, found, one_outweighs=True).ok
+    unseen = Gradient(torch.full_like(found.weight, 100_000), torch.full_like(bias, 100_000))
+    assert not check_result(problem, unseen, one_outweighs=True).ok
 
 
 def test_a_stateful_operation_goes_on_from_its_parameters() -> None:
