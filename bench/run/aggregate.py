@@ -9,7 +9,7 @@ from typing import Any
 from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
-from ..stats.estimators import Estimate, Prior, common_prior, estimate, quartiles
+from ..stats.estimators import Estimate, Prior, common_prior, estimate
 from ..store.columns import MIN_ROOFLINE_RATIO, reduce_samples
 from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
 from .journal import Done, RunState
@@ -17,8 +17,6 @@ from .journal import Done, RunState
 Sample = Mapping[str, Any]
 
 # What a sample, or the samples of a benchmark together, are warned of.
-MAX_SPREAD = 0.5  # quartiles of the processes' medians, over their median
-MAX_INTERVAL_RATIO = 1.3  # high end over low end of a speedup
 MIN_ROUNDS = 5  # over all processes
 MAX_TIMER_DISAGREEMENT = 1.5  # between the engine's time and that of the paired slices
 MIN_CPU_UTILISATION = 0.5  # CPU seconds per second of a call on the CPU
@@ -30,24 +28,19 @@ def uncontended(samples: Sequence[Sample]) -> list[Sample]:
     return calm if len(calm) >= max(2, len(samples) / 2) else list(samples)
 
 
-def warnings(
-    samples: Sequence[Sample], speedup: Estimate | None, outcome: Mapping[str, Any]
-) -> list[str]:
-    """Say in plain words what is doubtful about the times of a benchmark."""
+def warnings(samples: Sequence[Sample], outcome: Mapping[str, Any]) -> list[str]:
+    """Say in plain words what is doubtful about the times of a benchmark.
+
+    That processes differ is no doubt about the kernel: quartiles and intervals show it.
+    """
     found = []
-    low, median, high = quartiles(_known(samples, "paired_s") or _known(samples, "median_s"))
+    median = statistics.median(_known(samples, "paired_s") or _known(samples, "median_s"))
     cold_s = statistics.median(_known(samples, "cold_s") or [math.inf])
     for name, seconds in (("roofline_s", median), ("roofline_cold_s", cold_s)):
         share = seconds / (outcome.get(name) or seconds)
         if share < MIN_ROOFLINE_RATIO:
             inputs = " of inputs from memory" if "cold" in name else ""
             found.append(f"faster than the roofline bound{inputs}: {share:.2f} of the least time")
-    if len(samples) > 2 and (high - low) / median > MAX_SPREAD:
-        found.append(f"processes differ: quartiles {(high - low) / median:.0%} of the median apart")
-    if speedup is not None and speedup.low is not None and speedup.high is not None:
-        width = math.exp(speedup.high - speedup.low)
-        if width > MAX_INTERVAL_RATIO:
-            found.append(f"its speedup is uncertain: high end {width:.2f} times the low end")
     rounds = sum(sample["rounds"] for sample in samples)
     if rounds < MIN_ROUNDS:
         found.append(f"few rounds: {rounds} over all processes")
@@ -80,7 +73,7 @@ def summarise(
         **_speedup_columns("speedup", speedup or Estimate(0.0, None, None)),
         **(_speedup_columns("speedup_cold", estimate(cold, None)) if cold else {}),
         **reduce_samples(used),
-        "warnings": [*outcome["warnings"], *warnings(used, speedup, outcome)],
+        "warnings": [*outcome["warnings"], *warnings(used, outcome)],
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.run.aggregate import best_ceilings, priors_by_threads, summarise, uncontended, warnings
+from bench.run.aggregate import best_ceilings, priors_by_threads, summarise, uncontended
 from bench.store.schema import Machine
 
 
@@ -140,9 +140,9 @@ def test_what_is_doubtful_is_said(changed: dict[str, Any], said: str) -> None:
     assert summarise(OUTCOME, [sample(1), sample(2), sample(3)], None)["warnings"] == []
 
 
-def test_processes_that_differ_are_said() -> None:
-    samples = [sample(i, median_s=m, paired_s=m) for i, m in enumerate((1e-3, 2e-3, 4e-3), 1)]
-    assert any("processes differ" in one for one in warnings(samples, None, OUTCOME))
+def test_processes_that_differ_widen_the_interval_and_are_no_doubt_about_the_kernel() -> None:
+    """Or a kernel that is a hundred times as fast wins no case on a restless machine."""
     apart = [sample(i, log_speedup=value) for i, value in enumerate((0.0, 0.5, 1.0), 1)]
-    found = summarise(OUTCOME, apart, None)["warnings"]
-    assert any("speedup is uncertain" in one for one in found)
+    found = summarise(OUTCOME, apart, None)
+    assert found["speedup_high"] > 2 * found["speedup_low"]
+    assert found["warnings"] == []
