@@ -1,13 +1,13 @@
 """What commands show while they work, and how long they took."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
 
-from ..common.units import counted
+from ..common.units import counted, tally
 from ..run.journal import RunProgress
 
 
@@ -46,15 +46,6 @@ def doing() -> Iterator[Callable[[str], None]]:
     """Show what is being done, where a terminal is."""
     with Console(stderr=True).status("starting") as status:
         yield lambda text: status.update(escape(text))
-
-
-def tally(names: Iterable[str]) -> str:
-    """Say how often each name occurs.
-
-    >>> tally(["ok", "wrong", "ok"])
-    '2 ok, 1 wrong'
-    """
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(Counter(names).items()))
 
 
 def as_minutes(seconds: float) -> str:

@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -104,6 +105,15 @@ def format_error(error: float) -> str:
     if not np.isfinite(error):
         return UNKNOWN
     return f"{error:.1e}" if error else "0"
+
+
+def tally(names: Iterable[str]) -> str:
+    """Say how often each name occurs.
+
+    >>> tally(["ok", "wrong", "ok"])
+    '2 ok, 1 wrong'
+    """
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(Counter(names).items()))
 
 
 def format_percent(part: float) -> str:

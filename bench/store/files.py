@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
@@ -116,6 +115,8 @@ class StoredResult(StoredFile):
     @classmethod
     def of(cls, **fields: Any) -> Self:
         """Return a result of this moment and of the code as it lies here."""
+        from pytest_benchmark.utils import get_commit_info  # a report does not need it
+
         commit_info = get_commit_info()
         commit = {name: commit_info[name] for name in ("id", "dirty")}
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from ...common.paths import RESULTS
-from ...common.units import counted, format_bytes, format_time
+from ...common.units import counted, format_bytes, format_time, tally
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
@@ -20,7 +20,7 @@ from ...plan.selection import Selection, add_axes
 from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
 from ...store.schema import Ceilings
-from ..console import as_minutes, tally
+from ..console import as_minutes
 from ..results import print_by_size
 from ..types import count
 

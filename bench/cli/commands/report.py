@@ -14,7 +14,7 @@ from rich.console import Console
 from ...analysis import compare
 from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
-from ...common.units import counted, format_ratio
+from ...common.units import counted, format_ratio, tally
 from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import analysis as gate_power
@@ -25,7 +25,6 @@ from ...report.tables import Column
 from ...scaling import section as scaling
 from ...scaling.records import ScalingRun
 from ...store.runs import find_runs, latest_runs, load_frame, load_heads, load_run, runs_frame
-from ..console import tally
 from ..results import print_by_size
 
 TEXTS, TABLES = {"html", "md"}, {"csv", "parquet"}
