@@ -82,3 +82,12 @@ def test_every_import_is_declared(folder: str) -> None:
     for module in sorted(modules - sys.stdlib_module_names - {"", "mlr", "bench"}):
         of = {name.lower().replace("_", "-") for name in known.get(module, [module])}
         assert of & declared, f"{module}, of {', '.join(of)}, is not declared in pyproject.toml"
+
+
+def test_the_page_of_the_suite_names_every_package_and_no_other() -> None:
+    page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
+    table = page.partition("## The packages")[2].partition("## ")[0]
+    named = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line[:40])}
+    assert named == {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
+    for path in re.findall(r"`([\w./]+\.(?:py|toml))`", page):
+        assert list((ROOT / "bench").rglob(Path(path).name)) or (ROOT / path).exists(), path
