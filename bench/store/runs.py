@@ -108,6 +108,7 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
 
     Kernels are paired with their baseline some seconds apart, while the machine drifts. So a time
     is the median over processes of the baseline's there, over all pairs of the case, ÷ the speedup.
+    A kernel without a pair keeps the time of its own slices, or pytest-benchmark's.
     """
     samples = pd.DataFrame(
         [
@@ -119,12 +120,12 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
         columns=["fullname", "process", "own_s", "log"],
     ).astype({"own_s": float, "log": float})
     samples = samples.merge(frame[["fullname", "kernel", *_SHARED]], on="fullname")
-    ratio = np.exp(samples["log"])
-    samples["baseline_s"] = samples["own_s"] * ratio
+    samples["baseline_s"] = samples["own_s"] * np.exp(samples["log"])
+    by_process = samples.groupby([*_SHARED, "process"])["baseline_s"].median()
+    baseline_s = frame[_SHARED].join(by_process.groupby(_SHARED).median(), on=_SHARED)["baseline_s"]
     timed = samples["own_s"].notna() | (samples["kernel"] == samples["baseline"])
-    baseline_s = samples.groupby([*_SHARED, "process"])["baseline_s"].transform("median")
-    times = (baseline_s.where(timed) / ratio).groupby(samples["fullname"]).median()
-    known = frame["fullname"].map(times).fillna(frame["paired_s"])
+    paired = frame["fullname"].isin(samples.loc[timed, "fullname"])
+    known = (baseline_s / frame["speedup"]).where(paired).fillna(frame["paired_s"])
     scale = (known / frame["median_s"]).fillna(1.0)
     for name in ("median_s", "q1_s", "q3_s"):
         frame[name] *= scale

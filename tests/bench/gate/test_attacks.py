@@ -148,7 +148,7 @@ def test_a_head_that_loosens_the_tolerance_is_held_against_the_bases(
 ) -> None:
     """The checkout that the gate runs in is most often the head: its own `mlr` judges nothing."""
     versions = loaded(places, head=times_unit(1_000))
-    loose = "    unit = 1e9 * torch.finfo(DTYPES[case.dtype]).eps / 2\n"
+    loose = "    return 1e9 * torch.finfo(DTYPES[case.dtype]).eps / 2\n"
     path = places / HEAD / "mlr" / "oracle.py"
     tight = loose.replace("1e9 * ", "")
     assert tight in path.read_text()

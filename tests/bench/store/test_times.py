@@ -107,17 +107,9 @@ def test_a_kernel_without_a_pair_is_not_as_slow_as_the_baseline() -> None:
 
 
 def test_times_of_stored_runs_divide_to_their_speedups() -> None:
-    """The quotient is of two medians over processes, the speedup their Hodges-Lehmann centre."""
     frame = load_frame(find_runs(ROOT / "results" / "runs"))
     base = frame[frame["kernel"] == frame["baseline"]].set_index(CASE)["median_s"]
     rows = frame[frame["speedup_low"].notna()].set_index(CASE)
     ratio = base.reindex(rows.index) / rows["median_s"]
-    half = np.log(rows["speedup_high"] / rows["speedup_low"]) / 2
-    apart = (np.log(ratio / rows["speedup"]) / half).abs()
-    inside = ratio.between(rows["speedup_low"], rows["speedup_high"])
     assert len(rows) > 1_000
-    assert inside.mean() > 0.99
-    assert apart.max() < 1.2
-    shown = inside.index.get_level_values("run").map((ROOT / "README.md").read_text().count) > 0
-    assert shown.sum() > 500
-    assert inside[shown].all()  # as the README says
+    np.testing.assert_allclose(ratio, rows["speedup"], rtol=1e-12)
