@@ -14,7 +14,6 @@ from pydantic import Field, StringConstraints
 from ..common.units import format_bytes, format_error, format_time
 
 SIZES = ("batch", "in_features", "out_features")
-MIN_ROOFLINE_RATIO = 0.9  # of the roofline bound, measured on a noisy machine: no call is faster
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 # These become part of file names.
