@@ -46,8 +46,10 @@ def write_report(
     keep: Keep = lambda frame: frame,
     page: bool = False,
     history: Mapping[Path, Head] | None = None,
-) -> list[Path]:
-    """Write the report of stored runs into a folder, all of it or nothing; return what it wrote.
+) -> tuple[list[Path], pd.DataFrame]:
+    """Write the report of stored runs into a folder, all of it or nothing.
+
+    Returns what it wrote, and the frame of every case that it shows.
 
     What an earlier report wrote is replaced, anything else in the folder stays. `keep` chooses the
     cases, `page` asks for the HTML and its figures; `history` are the runs that show how speed
@@ -68,7 +70,7 @@ def write_report(
         histories = [history_subject(number, one) for number, one in enumerate(found, 1) if one]
         _write(frame, analyses_of(read, frame), [*others, *histories], new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
-    return sorted([*texts, *(out / "figures").iterdir()])
+    return sorted([*texts, *(out / "figures").iterdir()]), frame
 
 
 def with_history(

@@ -131,7 +131,7 @@ def test_what_is_no_kernel_file_is_told_for_what_it_is(
     assert "\n" not in str(caught.value)
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "mlr" / "README.md").read_text(encoding="utf-8")
 FORWARD = re.search(r"```python\n(# forward\.py.*?)```", README, re.DOTALL)[1]  # type: ignore[index]
 
 

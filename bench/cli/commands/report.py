@@ -19,7 +19,7 @@ from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import analysis as gate_power
 from ...report import publishing
-from ...report.build import Keep, with_history, write_report, write_table
+from ...report.build import Keep, write_report, write_table
 from ...report.subject import Subject
 from ...report.tables import Column
 from ...scaling import section as scaling
@@ -78,15 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
         shown = arguments.runs or latest_runs(heads)
         # A filter leaves a part of each run, which says nothing of how the code changed it.
         history = {} if arguments.runs or arguments.filter else heads
-        written = write_report(shown, out, beside, keep, "html" in formats, history)
+        written, frame = write_report(shown, out, beside, keep, "html" in formats, history)
     if suffixes := formats & TABLES:
-        frame = keep(load_frame(every))
-        written += [write_table(frame, out / f"results.{suffix}") for suffix in sorted(suffixes)]
+        table = keep(load_frame(every))
+        written += [write_table(table, out / f"results.{suffix}") for suffix in sorted(suffixes)]
     page = out / "report.html"
     first = page if page in written else written[0]
     print(f"wrote {counted(len(written), 'file')} under {out}; open {first}")
     if readme is not None:
-        frame, _ = with_history({path: load_run(path) for path in shown}, heads)
         published = publishing.publish(out, results)
         figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
         changed = publishing.update_readme(readme, frame, figures, beside)

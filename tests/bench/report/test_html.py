@@ -88,7 +88,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert out / "report.html" in write_report([stored], out, page=True)
+    assert out / "report.html" in write_report([stored], out, page=True)[0]
     return out / "report.html"
 
 

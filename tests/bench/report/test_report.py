@@ -43,7 +43,7 @@ def test_a_real_report(tmp_path: Path) -> None:
     run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS)
     stored = save(run, tmp_path / "a.json")
     before = stored.read_bytes()
-    written = write_report([stored], tmp_path / "out")
+    written, _ = write_report([stored], tmp_path / "out")
     files = snapshot(tmp_path / "out")
     assert {str(path.relative_to(tmp_path / "out")) for path in written} == set(files)
     text = files["REPORT.md"].decode()

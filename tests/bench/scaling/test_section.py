@@ -248,7 +248,7 @@ def test_the_figure_draws_what_there_is() -> None:
 def test_it_is_in_the_report(tmp_path: Path) -> None:
     run = save(build_run(["step"], ((33, 6, 3),), kernels=FEW_KERNELS), tmp_path / "a.json")
     runs = [run_of(), run_of(mode="weak"), run_of(machine="there")]
-    written = write_report([run], tmp_path / "out", [subject(runs)], page=True)
+    written, _ = write_report([run], tmp_path / "out", [subject(runs)], page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
     here, there = (text.split(f"## Scaling on {name}")[1] for name in ("here", "there"))
     assert "### Strong scaling over 4" in here
