@@ -102,7 +102,7 @@ def _picked(some: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
     return pick(some)
 
 
-def _with_bounds(
+def with_bounds(
     outcome: Mapping[str, Any], ceilings: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Return an outcome with the roofline bounds by the best of all processes."""
@@ -139,7 +139,7 @@ def compose(state: RunState) -> dict[str, Any]:
     ceilings = best_ceilings([head["machine"].get("ceilings", {}) for head in state.heads])
     columns = {
         name: summarise(
-            _with_bounds(state.ended[name][0].outcome, ceilings), samples[name], priors[threads]
+            with_bounds(state.ended[name][0].outcome, ceilings), samples[name], priors[threads]
         )
         if name in samples
         else _without_numbers(state.failures[name])

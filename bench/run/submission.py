@@ -1,0 +1,187 @@
+"""A run file that somebody sends: is it as a run writes it, and does what it says hang together?
+
+What a run works out of its samples is worked out again and must come out the same; what its samples
+say of one another must agree; and no ceiling may be beyond what processors can do. Numbers that are
+made up consistently cannot be told from measured ones.
+"""
+
+import json
+import math
+import re
+import statistics
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlr
+
+from ..common.errors import UserError, single_line
+from ..common.paths import ROOT
+from ..common.units import format_bytes
+from ..store.columns import MEASURED
+from ..store.files import file_stem
+from ..store.runs import find_runs, load_heads, load_run
+from ..store.schema import Benchmark, Ceilings, Run
+from .aggregate import priors_by_threads, summarise, uncontended, with_bounds
+
+MAX_BYTES = 2_000_000
+CLOSE = 1e-9  # relative: sums in another order
+# The baseline is measured beside every kernel of a case, some seconds apart. Spells in which a
+# virtual machine takes longer have moved a process by 1.8, and rarely the median of all.
+MAX_DISAGREEMENT = 1.6
+MAX_DRIFT = 2.0  # of a machine's ceilings from one stored run to another of equal settings
+# Of a thread on any processor: 6 GHz, in each cycle two multiply-adds and two loads of 64 bytes.
+MOST_PER_S = {
+    "float32": 6e9 * 64, "float64": 6e9 * 32, "bandwidth of the first cache": 6e9 * 128,
+}  # fmt: skip
+_MARKUP = re.compile(r"<\s*[a-zA-Z!/]|[\x00-\x08\x0b-\x1f\x7f]")
+_VERIFIED = ("max_rel_error", "peak_bytes", "untracked_bytes", "warnings")  # once, by no sample
+_COMPUTED = [column.name for column in MEASURED if column.name not in _VERIFIED]
+
+
+def find_problems(path: Path, results: Path) -> list[str]:
+    """Return what is wrong with a run file, a sentence each; `results` has the machine's others."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > MAX_BYTES:
+        return [f"a run file is at most {format_bytes(MAX_BYTES)}; this has {format_bytes(size)}"]
+    try:
+        run = load_run(path)
+    except UserError as error:
+        return [single_line(error)]
+    checks = (_texts(path), _provenance(path, run), _kernels(run), _columns(run), _baselines(run),
+              _ceilings(path, run, results))  # fmt: skip
+    return list(dict.fromkeys(problem for check in checks for problem in check))
+
+
+def _texts(path: Path) -> Iterator[str]:
+    def walk(value: Any, place: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, inside in value.items():
+                yield from walk(str(key), f"a name in {place}")
+                yield from walk(inside, f"{place}.{key}" if place else str(key))
+        elif isinstance(value, list):
+            for inside in value:
+                yield from walk(inside, place)
+        elif isinstance(value, str) and _MARKUP.search(value):
+            yield f"a text is plain; {single_line(place)} has {single_line(repr(value), 60)}"
+
+    yield from walk(json.loads(path.read_text(encoding="utf-8")), "")
+
+
+def _provenance(path: Path, run: Run) -> Iterator[str]:
+    commit = run.commit_info
+    if commit.dirty:
+        yield "a run is of committed code; this one had uncommitted changes: commit, then measure"
+    known = re.fullmatch(r"[0-9a-f]{40}", commit.id) is not None
+    if known and _git("rev-parse", "--is-shallow-repository") == "false":
+        known = _git("cat-file", "-t", commit.id) == "commit"
+    if not known:
+        yield f"its commit must be one of this repository; {single_line(commit.id)} is not"
+    name = file_stem(commit.id, run.datetime, str(run.settings.get("grid")))
+    if not re.fullmatch(rf"{re.escape(name)}(-\d+)?", path.stem):
+        yield f"its name says when, of which commit and grid it is: {name}.json; keep that name"
+    if path.parent.name != run.machine.slug:
+        yield f"it lies in the folder of its machine, {run.machine.slug}; got {path.parent.name}"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def _kernels(run: Run) -> Iterator[str]:
+    for outcome in run.outcomes:
+        try:
+            kernel = mlr.get_kernel(outcome.kernel)
+        except ValueError:
+            yield f"its kernels are this repository's; {single_line(outcome.kernel)} is not"
+            continue
+        if (kernel.operation, kernel.role) != (outcome.operation, outcome.role):
+            yield f"{kernel.name} is a {kernel.role} of {kernel.operation}; the run says otherwise"
+        if outcome.status != "ok" and not outcome.reason:
+            yield f"what is not ok has a reason; {single_line(outcome.fullname)} has none"
+
+
+def _columns(run: Run) -> Iterator[str]:
+    """Work everything out again that a run makes of its samples."""
+    samples = {one.fullname: _samples(one) for one in run.benchmarks}
+    threads = {one.fullname: one.extra_info.threads or 1 for one in run.benchmarks}
+    priors = priors_by_threads(samples, threads)
+    ceilings = {key: found.model_dump() for key, found in run.machine.ceilings.items()}
+    for one in run.benchmarks:
+        told, used = one.extra_info.model_dump(), uncontended(samples[one.fullname])
+        if not used:
+            yield f"what is ok has samples; {one.name} has none"
+            continue
+        known = with_bounds(told | {"warnings": []}, ceilings)
+        again = summarise(known, samples[one.fullname], priors[threads[one.fullname]])
+        wrong = [name for name in _COMPUTED if not _same(told[name], again[name])]
+        if not _same(one.stats.median, statistics.median(each["median_s"] for each in used)):
+            wrong.append("stats.median")
+        if missing := {*again["warnings"]} - {*(told["warnings"] or ())}:
+            wrong.append(f"warnings (without {sorted(missing)[0]!r})")
+        if wrong:
+            yield f"{one.name} says other than its samples: {', '.join(wrong)}"
+
+
+def _samples(one: Benchmark) -> list[dict[str, Any]]:
+    return [sample.model_dump(by_alias=True) for sample in one.samples]
+
+
+def _same(told: object, again: object) -> bool:
+    if isinstance(told, (int, float)) and isinstance(again, (int, float)):
+        return math.isclose(told, again, rel_tol=CLOSE)
+    return told == again
+
+
+def _baselines(run: Run) -> Iterator[str]:
+    """Compare the baseline's time as every kernel of a case has it, hot and cold."""
+    for seconds, log in (("paired_s", "log_speedup"), ("cold_s", "log_speedup_cold")):
+        cases = defaultdict[tuple[Any, ...], dict[str, float]](dict)
+        for one in run.benchmarks:
+            own = [each[seconds] * math.exp(each[log] or 0.0) for each in _samples(one)
+                   if each[seconds] is not None]  # fmt: skip
+            if own:
+                key = tuple(v for k, v in one.extra_info if k in ("operation", "device", "dtype",
+                            "batch", "in_features", "out_features", "threads"))  # fmt: skip
+                cases[key][one.name] = statistics.median(own)
+        for told in cases.values():
+            usual = statistics.median(told.values())
+            for name, own_s in told.items():
+                if not 1 / MAX_DISAGREEMENT < own_s / usual < MAX_DISAGREEMENT:
+                    yield (
+                        f"the kernels of a case have one baseline; by {seconds} of {name} it takes "
+                        f"{own_s / usual:.2f} times what the others say"
+                    )
+
+
+def _ceilings(path: Path, run: Run, results: Path) -> Iterator[str]:
+    """Hold the ceilings against any processor's, and against those of the machine's other runs."""
+    folder = results / "runs" / run.machine.slug
+    heads = load_heads(other for other in find_runs(folder) if other.resolve() != path.resolve())
+    for key, best in run.machine.ceilings.items():
+        known = [head.machine.ceilings.get(key) for head in heads.values()]
+        others = [_rates(one) for one in known if one is not None]
+        device, _, number = key.partition(", ")
+        threads = int(number.split()[0]) if number else 1
+        for name, rate in _rates(best).items():
+            if device == "cpu" and rate > MOST_PER_S.get(name, math.inf) * threads:
+                yield f"{key}: {name} of {rate:.3g} a second is beyond any processor's"
+            usual = statistics.median([one[name] for one in others if name in one] or [rate])
+            if not 1 / MAX_DRIFT < rate / usual < MAX_DRIFT:
+                yield (
+                    f"{key}: {name} is {rate / usual:.2f} times that of this machine's other "
+                    "runs; measure again while it is idle"
+                )
+
+
+def _rates(ceilings: Ceilings) -> dict[str, float]:
+    rates = sorted(ceilings.bandwidth_bytes_per_s)
+    if not rates:
+        return ceilings.flops_per_s
+    ends = {"bandwidth of the first cache": rates[0][1], "bandwidth of the memory": rates[-1][1]}
+    return ceilings.flops_per_s | ends
