@@ -53,8 +53,8 @@ def print_results(frame: pd.DataFrame, processes: int | None = None) -> None:
     print_by_size(console, ranked, RESULTS)
     if disturbed := int((frame["contended_processes"] > 0).sum()):
         console.print(
-            f"{disturbed} of {units.counted(len(frame), 'benchmark')} were disturbed by other work "
-            "on this machine; measure again when it is idle"
+            f"{disturbed} of {units.counted(len(frame), 'benchmark')} were measured while the "
+            "machine was slow or used by something else; measure again when it is idle"
         )
     if processes is not None:
         console.print(

@@ -115,6 +115,10 @@ def compare(path: Path) -> pd.DataFrame:
     return found.groupby(["name", "inputs"], sort=False, as_index=False).median()
 
 
+def _shown(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
 def main() -> int:
     """Write what was found as this machine's Markdown file; return 1 where it does not agree."""
     parser = argparse.ArgumentParser(f"python -m {__package__}.independent", description=__doc__)
@@ -126,7 +130,7 @@ def main() -> int:
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     agreed, machine = agreement(found), machine_slug()
-    rows, commit = markdown_table(found.round(2).astype(str)), get_commit_info()
+    rows, commit = markdown_table(found.map(_shown)), get_commit_info()
     head = {"run": given.run.stem, "machine": machine, "commit": commit}
     text = render_template("independent", found=agreed, rows=rows, **head)
     atomic_write(path := given.out / "independent" / f"{machine}.md", text + "\n")

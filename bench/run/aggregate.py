@@ -130,9 +130,7 @@ def priors_by_threads(
 
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
-    head, wanted = state.heads[0], state.plan.wanted
-    timings = {name: state.timings(name) for name in state.timed}
-    samples = {name: [end.sample for end in ends] for name, ends in timings.items()}
+    head, wanted, samples = state.heads[0], state.plan.wanted, state.samples()
     priors = priors_by_threads(samples, wanted)
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
@@ -147,7 +145,10 @@ def compose(state: RunState) -> dict[str, Any]:
     }
     return {
         **head,
-        "benchmarks": [_benchmark(ends, columns[name]) for name, ends in timings.items()],
+        "benchmarks": [
+            _benchmark(state.timings(name)[0].benchmark, some, columns[name])
+            for name, some in samples.items()
+        ],
         "datetime": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": plugin_version,
         "schema": SCHEMA,
@@ -164,15 +165,17 @@ def _without_numbers(failed: Done) -> dict[str, Any]:
     return failed.outcome | {"reason": f"{where}{failed.outcome['reason']}"}
 
 
-def _benchmark(timings: Sequence[Done], columns: dict[str, Any]) -> dict[str, Any]:
+def _benchmark(
+    entry: dict[str, Any], samples: Sequence[Sample], columns: dict[str, Any]
+) -> dict[str, Any]:
     """Return pytest-benchmark's entry of a benchmark; each datum is the median of one process."""
-    samples, stats = [end.sample for end in timings], Stats()
+    stats = Stats()
     data = [sample["median_s"] for sample in uncontended(samples)]
     for value in data:
         stats.update(value)
     return {
-        **timings[0].benchmark,
+        **entry,
         "stats": {**stats.as_dict(), "iterations": 1, "data": data},
         "extra_info": columns,
-        "samples": samples,
+        "samples": [*samples],
     }

@@ -12,7 +12,9 @@ from typing import Any
 from pytest_benchmark.utils import safe_dumps
 
 from ..common.errors import UserError
+from ..store.columns import SHARED
 from ..store.files import append_line
+from .slowdown import with_slowdowns
 
 JOURNAL_LOST = 3  # the exit status of a process that can no longer write down what it measures
 # A benchmark whose roofline bound is so long is timed in fewer processes: each takes a minute, and
@@ -177,22 +179,35 @@ class RunState:
         is_long = verified and verified.outcome.get("roofline_s", 0.0) >= LONG_CALL_S
         return min(self.plan.processes, LONG_PROCESSES) if is_long else self.plan.processes
 
+    def samples(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the samples of each benchmark that has not failed, with their slowdowns."""
+        timings = {name: self.timings(name) for name in self.timed}
+        samples = {name: [end.sample for end in ends] for name, ends in timings.items()}
+        cases = {name: _case_of(ends[0].outcome) for name, ends in timings.items() if ends}
+        return with_slowdowns({name: samples[name] for name in cases}, cases)
+
     def left(self, process: int, threads: int | None = None) -> list[str]:
         """Return the benchmarks that a process has yet to measure, in the order of the plan.
 
         Those of one number of threads, or of all. A process beyond their number takes those that
         have fewer undisturbed samples than there should be samples.
         """
+        taken = self.samples() if process > self.plan.processes else {}
 
         def is_wanted(name: str) -> bool:
             if threads not in (None, self.plan.wanted[name]):
                 return False
             if process <= self.plan.processes:
                 return process <= self.processes_of(name)
-            calm = sum(not event.sample["contended"] for event in self.timings(name))
+            calm = sum(not sample["contended"] for sample in taken.get(name, ()))
             return calm < self.processes_of(name)
 
         return [n for n in self.timed if process not in self.ended[n] and is_wanted(n)]
+
+
+def _case_of(outcome: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what all kernels share that are paired with one baseline on the same inputs."""
+    return tuple(outcome.get(name) for name in SHARED)
 
 
 @dataclass

@@ -32,7 +32,7 @@ from .process import Exit, WorkerProcess, describe_exit
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
 MAX_RERUNS = 2  # at most so many more processes for benchmarks that were timed under contention
-RERUN_SHARE = 0.1  # of the time that the processes took
+RERUN_SHARE = 0.2  # of the time that the processes took
 _PYTEST = (
     *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
     *("-p", "pytest_benchmark.plugin"),

@@ -76,6 +76,8 @@ OF_CASE = (
            "settings", Size, "threads"),
     Column("role", "`kernel`, `auto` (takes one of them) or `peer` (others' work)", Role),
 )  # fmt: skip
+# What all kernels share that are paired with the same baseline on the same inputs.
+SHARED = [column.name for column in OF_CASE if column.name not in ("kernel", "role")]
 OF_PLAN = (
     Column("status", f"one of `{' '.join(STATUSES)}`", Status, "status"),
     Column("reason", "why it is not ok", str | None),
@@ -110,7 +112,7 @@ MEASURED = (
     Column("speedup_cold_low", "low end of its 95 % interval over processes", Above | None),
     Column("speedup_cold_high", "high end", Above | None),
     Column("processes", "processes that count", Size | None),
-    Column("contended_processes", "processes disturbed by others, also those that do not count",
+    Column("contended_processes", "disturbed processes, also those that do not count",
            Count | None),
     Column("peak_bytes", "bytes of one call beyond its inputs, outputs included", Amount | None,
            "peak memory", format_bytes),
@@ -140,7 +142,12 @@ SAMPLE = (
     Column("log_speedup_cold", "logarithm of the paired speedup with cold inputs", Log | None),
     Column("abba_blocks", "ABBA blocks behind it", Count | None),
     Column("cpu_utilisation", "CPU seconds per second of them", Amount | None),
-    Column("contended", "whether something else disturbed it", bool | None),
+    Column("contended", "whether something else used the machine, or it was slow", bool | None),
+    Column(
+        "slowdown",
+        "the baseline's time in it ÷ its usual one in the run, hot or cold: the greater of both",
+        Above | None,
+    ),
     Column("steal", "cores that the hypervisor took", Amount | None),
     Column("other_cpu", "cores that other processes took", Amount | None),
     Column("load", "load average of one minute", Amount | None),

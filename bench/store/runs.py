@@ -11,12 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError, single_line
-from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS
+from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS, SHARED
 from .files import load_model, store_model
 from .schema import Benchmark, Head, Machine, Run
-
-# What all kernels share that are paired with the same baseline on the same inputs.
-_SHARED = [column.name for column in OF_CASE if column.name not in ("kernel", "role")]
 
 
 def load_run(path: Path) -> Run:
@@ -119,10 +116,10 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
         ],
         columns=["fullname", "process", "own_s", "log"],
     ).astype({"own_s": float, "log": float})
-    samples = samples.merge(frame[["fullname", "kernel", *_SHARED]], on="fullname")
+    samples = samples.merge(frame[["fullname", "kernel", *SHARED]], on="fullname")
     samples["baseline_s"] = samples["own_s"] * np.exp(samples["log"])
-    by_process = samples.groupby([*_SHARED, "process"])["baseline_s"].median()
-    baseline_s = frame[_SHARED].join(by_process.groupby(_SHARED).median(), on=_SHARED)["baseline_s"]
+    by_process = samples.groupby([*SHARED, "process"])["baseline_s"].median()
+    baseline_s = frame[SHARED].join(by_process.groupby(SHARED).median(), on=SHARED)["baseline_s"]
     timed = samples["own_s"].notna() | (samples["kernel"] == samples["baseline"])
     paired = frame["fullname"].isin(samples.loc[timed, "fullname"])
     known = (baseline_s / frame["speedup"]).where(paired).fillna(frame["paired_s"])
@@ -134,7 +131,7 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
 def _add_rooflines(frame: pd.DataFrame, machine: Machine) -> None:
     """Add the roofline of each measured case: in older runs by the least of all formulas there."""
     formulas = frame[["flops", "bytes_moved", "input_bytes"]]
-    least = formulas.where(formulas > 0).groupby([frame[name] for name in _SHARED]).transform("min")
+    least = formulas.where(formulas > 0).groupby([frame[name] for name in SHARED]).transform("min")
     least.columns = ["least_flops", "least_bytes", "input_bytes"]
     cases = frame[["device", "threads", "dtype", *least]].fillna(least).fillna(0.0)
     bounds = [
