@@ -14,8 +14,11 @@ from bench.store.runs import by_time, find_runs, load_heads
 
 RESULTS = ROOT / "results"
 HEADS = load_heads(find_runs(RESULTS / "runs"))
-NEWEST = [path for path in by_time(HEADS)
-          if HEADS[path].settings["grid"] == "quick" and HEADS[path].machine.gpu is None][-1]  # fmt: skip
+NEWEST = [
+    path
+    for path in by_time(HEADS)
+    if HEADS[path].settings["grid"] == "quick" and HEADS[path].machine.gpu is None
+][-1]
 Doctor = Callable[[dict[str, Any]], object]
 
 
