@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         publishing.check_readme(readme, beside)
         publishing.refuse_foreign(results, publishing.PUBLISHED)
-    every = arguments.runs or _runs_of(results)
+    every = arguments.runs or stored_runs(results)
     written: list[Path] = []
     if formats & TEXTS or readme is not None:
         heads = load_heads(every)
@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _runs_of(results: Path) -> list[Path]:
+def stored_runs(results: Path) -> list[Path]:
+    """Return every run that a results folder has, at least one."""
     found = find_runs(results / "runs")
     if not found:
         raise UserError(

@@ -208,6 +208,16 @@ def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
     )
 
 
+def badge(trials: Sequence[Trial]) -> dict[str, str | int]:
+    """Return a badge as shields.io reads it: how often the gate failed code that did not change."""
+    newest = [one for one in trials if one.suite == max(each.suite for each in trials)]
+    unchanged = [one for one in newest if one.kind in UNCHANGED]
+    failed = sum(one.exit_status == ExitStatus.REGRESSION for one in unchanged)
+    told = f"{failed} of {len(unchanged)} unchanged" if unchanged else "not tried yet"
+    colour = "lightgrey" if not unchanged else "red" if failed * 100 > len(unchanged) else "green"
+    return {"schemaVersion": 1, "label": "gate, false alarms", "message": told, "color": colour}
+
+
 def trials_table(rows: pd.DataFrame, name: str) -> Markdown:
     """Return what each rule did, and in how many trials, from which days and of which commits."""
     trials = rows[rows["kind"] != MUTATION].drop_duplicates("trial").sort_values("at")

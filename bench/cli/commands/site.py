@@ -1,0 +1,52 @@
+"""Write a folder for a web server: the report, one page a machine, all results, and a badge."""
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from ...common.errors import UserError, single_line
+from ...common.paths import RESULTS
+from ...common.units import counted
+from ...experiments.gate_power.analysis import badge, read_trials
+from ...report.build import write_report, write_table
+from ...store.files import writing
+from ...store.runs import latest_runs, load_frame, load_heads
+from .report import others, stored_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="folder to write, which must not exist yet")
+    add("--results", type=Path, default=RESULTS, help="results folder (default: results)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder, all of it or nothing; return 0."""
+    out, results = arguments.folder, arguments.results
+    if out.exists():
+        raise UserError(
+            f"a site is written into a new folder; {single_line(out)} exists; remove it or give "
+            "another"
+        )
+    paths, beside = stored_runs(results), others(results)
+    heads, trials = load_heads(paths), sorted((results / "gate").glob("*.jsonl"))
+    machines = sorted({head.machine.slug for head in heads.values()})
+    with writing("a site", out), tempfile.TemporaryDirectory(dir=out.absolute().parent) as work:
+        new = Path(work, "site")
+        for name in ("", *machines):
+            own = {path: head for path, head in heads.items() if name in ("", head.machine.slug)}
+            shown = beside if not name else ()
+            write_report(latest_runs(own), Path(work, "report"), shown, page=True, history=own)
+            (new / name).mkdir()
+            shutil.copyfile(Path(work, "report", "report.html"), new / name / "index.html")
+        write_table(load_frame(paths), new / "results.parquet")
+        told = badge([trial for path in trials for trial in read_trials(path)])
+        (new / "badge.json").write_text(json.dumps(told), encoding="utf-8")
+        new.rename(out)
+    print(
+        f"wrote {out}: index.html, {counted(len(machines), 'machine')}, results.parquet, badge.json"
+    )
+    return 0
