@@ -41,7 +41,7 @@ def select_kernel(case: Case) -> Kernel:
     key = (case.operation, _device_type(case.device), case.dtype)
     near = [
         (_log2_distance(one.sizes, case.sizes), one.kernel)
-        for one in tuning.current_table().fastest
+        for one in tuning.current_table(case.device).fastest
         if (one.operation, one.device, one.dtype) == key
     ]
     for distance, name in sorted(near):

@@ -20,18 +20,27 @@ from torch import Tensor, nn
 
 from .case import Case, Gradient, Problem
 from .gradients import Delta, X
-from .registry import kernel, needs
+from .registry import kernel, needs, needs_triton
 from .steps import sweep_flops
 
 
 def _needs_compiler(case: Case) -> str | None:
     """Say so where torch.compile has nothing to compile with."""
     if case.device.startswith("cuda"):
-        return needs("triton")(case)
+        return needs_triton(case)
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         return f"torch.compile needs a C++ compiler, and {compiler} is not there: install it"
     return None
+
+
+def _needs_jax(case: Case) -> str | None:
+    """Say so where JAX is missing, or has no support for a GPU that it is to run on."""
+    missing = needs("jax")(case)
+    if missing or case.device.startswith("cpu"):
+        return missing
+    plugins = "jax_cuda13_plugin", "jax_cuda12_plugin"
+    return needs(*plugins, install="'jax[cuda13]'")(case)
 
 
 def _arrays(*values: Tensor) -> list[np.ndarray]:
@@ -220,7 +229,7 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     operation="step",
     flops=sweep_flops,
     workspace=lambda m, n, o, s: m * o * s,
-    unsupported_reason=needs("jax"),
+    unsupported_reason=_needs_jax,
     owns_parameters=True,
     peer=True,
     allocates_outside_torch=True,
@@ -231,8 +240,11 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
     X and Y are the problem's own memory, taken over by DLPack; the parameters are JAX's, and every
     call waits for them, as JAX's manual recommends: the outermost function compiled ahead of time,
     what is updated donated, `block_until_ready` before the clock is read. On the CPU it runs in the
-    thread that calls it, which the manual advises where every call is waited for. All that it holds
-    is outside torch: `peak_bytes` is XLA's own account, its temporaries and results.
+    thread that calls it, which the manual advises where every call is waited for. On a GPU its time
+    so holds a wait of the host in every call, where torch's kernels are waited for once a batch of
+    calls: XLA launches on streams of its own, and X may be overwritten by torch as soon as a call
+    returns. All that it holds is outside torch: `peak_bytes` is XLA's own account, its temporaries
+    and results.
     Source: JAX, XLA.
     """
     import jax

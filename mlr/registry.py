@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +14,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from .case import DTYPES, OPERATIONS, Case, Formula, Problem, unknown
 from .checks import DEVICE_TYPES
@@ -78,8 +83,10 @@ class Kernel:
         return self.function.__module__.startswith(f"{__package__}.")
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
-        """Do every one-off thing and return the bare callable that is timed."""
-        return OPERATIONS[self.operation].bind(self.function, problem)
+        """Do every one-off thing, on the case's device; return the bare callable that is timed."""
+        device = torch.device(problem.case.device)
+        with torch.accelerator.device_index(None if device.type == "cpu" else device.index):
+            return OPERATIONS[self.operation].bind(self.function, problem)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
@@ -114,15 +121,34 @@ class Kernel:
         return self.delegates_to(case) if self.delegates_to else self
 
 
-def needs(package: str) -> Callable[[Case], str | None]:
-    """Return an `unsupported_reason` that says how to install a package where it is missing."""
+def needs(*packages: str, install: str = "") -> Callable[[Case], str | None]:
+    """Return an `unsupported_reason` that says what to install where none of some packages is.
+
+    Args:
+        packages: The packages; one of them is enough.
+        install: What pip is to install; the first of them by default.
+    """
 
     def missing(case: Case) -> str | None:
-        if find_spec(package) is not None:
+        if any(find_spec(package) is not None for package in packages):
             return None
-        return f"needs {package}, which is not installed: python -m pip install {package}"
+        wanted = install or packages[0]
+        return f"needs {packages[0]}, which is not installed: python -m pip install {wanted}"
 
     return missing
+
+
+def needs_triton(case: Case) -> str | None:
+    """Say what Triton lacks here: itself, or the C compiler and header that its launchers need."""
+    if missing := needs("triton")(case):
+        return missing
+    compilers = (os.environ["CC"],) if "CC" in os.environ else ("gcc", "clang")
+    if not any(map(shutil.which, compilers)):
+        return f"Triton needs a C compiler, and {' or '.join(compilers)} is not there: install gcc"
+    header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+    if not header.exists():
+        return f"Triton needs {header}, which is not there: install python3-dev"
+    return None
 
 
 KERNELS: dict[str, Kernel] = {}

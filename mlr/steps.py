@@ -14,16 +14,16 @@ from torch import nn
 
 from . import dispatch
 from .case import Case, Gradient, Problem
+from .cuda_graphs import capture
 from .gradients import kron_einsum, matmul
 from .one_pass import bind
 from .one_pass.assembly import case_assembly
 from .operations import STEP
-from .registry import kernel, needs
+from .registry import kernel, needs_triton
 from .triton_kernels import launch
 
 BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
 TRITON_PRODUCTS = 1_024  # n·o in the registers of one program
-GRAPH_WARM_UP = 3  # steps before a capture, which must allocate nothing for the first time
 
 
 def sweep_flops(m: int, n: int, o: int, s: int) -> int:
@@ -163,13 +163,15 @@ def _block_rows(m: int, n: int, s: int) -> int:
         4 * m * n * o + 2 * m * o + n * o + o + -(-m // _block_rows(m, n, s)) * o
     ),
     workspace=lambda m, n, o, s: (_block_rows(m, n, s) * o + n * o + 2 * o) * s,
+    devices=("cpu",),
 )
 def blocked(problem: Problem) -> Callable[[], None]:
     """Step block by block of rows: a block of X is in the cache still when it is read again.
 
     As `fused_addmm`, but the residual R = XW + b − Y is that of one block, into one buffer, and
     XᵀR adds up in another: reads X and Y once from memory and allocates nothing. The default of
-    `auto_step` where X is larger than the caches and `one_pass_step` does not take the case.
+    `auto_step` where X is larger than the caches and `one_pass_step` does not take the case. For
+    a GPU, whose caches hold a hundred such blocks, each would be five launches.
     """
     x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
     m, n, o = problem.case.sizes
@@ -210,7 +212,7 @@ def auto_step(problem: Problem) -> Callable[[], None]:
 
 
 def _needs_triton(case: Case) -> str | None:
-    if missing := needs("triton")(case):
+    if missing := needs_triton(case):
         return missing
     n, o = case.in_features, case.out_features
     if n * o > TRITON_PRODUCTS:
@@ -218,8 +220,9 @@ def _needs_triton(case: Case) -> str | None:
     return None
 
 
-def _processors() -> int:
-    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).multi_processor_count)
+def _processors(device: torch.device | None = None) -> int:
+    """Return how many multiprocessors a device has, or the current one."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
@@ -244,34 +247,22 @@ def one_pass_triton(problem: Problem) -> Callable[[], None]:
 
     x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
     rate = 2 * problem.lr / y.numel()
-    step: Callable[[], None] = one_pass.bind_step(x, y, weight, bias, rate, _processors())
+    step: Callable[[], None] = one_pass.bind_step(x, y, weight, bias, rate, _processors(x.device))
     return step
 
 
 @kernel(
     operation="step",
     flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
-    workspace=lambda m, n, o, s: (m * o + 2 * (n * o + o)) * s,
+    workspace=lambda m, n, o, s: (m * o + n * o) * s,
     devices=("cuda",),
 )
 def cuda_graph(problem: Problem) -> Callable[[], None]:
     """Replay `fused_addmm` as a CUDA graph: its launches cost the host one call.
 
     Materialises what `fused_addmm` does, in a pool of the graph's own. For small m, where launches
-    take longer than work. Source: torch.cuda.CUDAGraph.
+    take longer than work. Source: torch.cuda.CUDAGraph, by `mlr.cuda_graphs`.
     """
-    start = Gradient(problem.weight.clone(), problem.bias.clone())
-    step = fused_addmm(problem)
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(GRAPH_WARM_UP):
-            step()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    problem.weight.copy_(start.weight)
-    problem.bias.copy_(start.bias)
-    replay: Callable[[], None] = graph.replay
-    return replay
+    call = capture(fused_addmm(problem))
+    problem.reset()
+    return call

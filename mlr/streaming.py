@@ -30,12 +30,53 @@ class Rows(NamedTuple):
         return self.columns * self.dtype.itemsize
 
 
+class Upload:
+    """Bring rows from files or a generator to a device, converted to a dtype.
+
+    For a GPU they are copied from page-locked memory, by a stream of their own: the caller may go
+    on to read the next rows, and the device computes meanwhile. Before that it waits until what was
+    enqueued with the rows before the last ones is done, so that no more than two are held at once.
+
+    Args:
+        device: Where they go.
+        dtype: What they are converted to, on the CPU; their own where it is None.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        self.device, self.dtype = device, dtype
+        self.enqueued: torch.cuda.Event | None = None  # all that used the rows before the last ones
+        self.stream = None if device.type == "cpu" else torch.cuda.Stream(device)
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return X and Y as tensors; on the CPU in the very same memory if the dtype is theirs."""
+        given = self._converted(x), self._converted(y)
+        if self.stream is None:
+            return given
+        if self.enqueued is not None:
+            self.enqueued.synchronize()
+        computing = torch.cuda.current_stream(self.device)
+        self.enqueued = computing.record_event()
+        with torch.cuda.stream(self.stream):
+            found = self._copied(given[0]), self._copied(given[1])
+        computing.wait_stream(self.stream)
+        for one in found:
+            one.record_stream(computing)
+        return found
+
+    def _converted(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to("cpu", self.dtype)
+
+    def _copied(self, values: Tensor) -> Tensor:
+        return values.pin_memory().to(self.device, non_blocking=True)
+
+
 class Batches:
     """Go through X (m, n) and Y (m, o) in two `.npy` files, so many rows at a time, in order.
 
     At no time is more than one batch in memory: rows are read, not mapped, since what is mapped and
-    touched stays resident. A batch is overwritten by the next. Each `iter` begins anew, so that it
-    serves any number of epochs: `model.fit_batches(Batches("x.npy", "y.npy", 10_000), 16, 0.01)`.
+    touched stays resident. A batch is overwritten by the next. On a GPU there are two: it computes
+    on one while the next is read and copied. Each `iter` begins anew, so that it serves any number
+    of epochs: `model.fit_batches(Batches("x.npy", "y.npy", 10_000), 16, 0.01)`.
 
     Args:
         x: A `.npy` file of a C-ordered floating-point matrix, or a `numpy.memmap` of one.
@@ -80,6 +121,7 @@ class Batches:
             ValueError: If a file has become shorter meanwhile, or cannot be read.
         """
         buffers = [self._buffer(rows) for rows in (self.x, self.y)]
+        upload = Upload(self.device, self.dtype)
         try:
             with self.x.path.open("rb", buffering=0) as x, self.y.path.open("rb", buffering=0) as y:
                 for rows, file in ((self.x, x), (self.y, y)):
@@ -88,8 +130,7 @@ class Batches:
                     count = min(self.batch_size, self.x.rows - first)
                     for rows, file, buffer in zip((self.x, self.y), (x, y), buffers, strict=True):
                         _read(file, rows, buffer[:count])
-                    x_batch, y_batch = (self._tensor(buffer[:count]) for buffer in buffers)
-                    yield x_batch, y_batch
+                    yield upload(buffers[0][:count], buffers[1][:count])
         except OSError as error:
             raise ValueError(
                 f"the files of a stream must be readable; {error.filename}: {error.strerror}"
@@ -97,9 +138,6 @@ class Batches:
 
     def _buffer(self, rows: Rows) -> np.ndarray:
         return np.empty((min(self.batch_size, rows.rows), rows.columns), rows.dtype)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self.device, self.dtype)
 
 
 def look(name: str, source: str | Path | np.memmap) -> Rows:

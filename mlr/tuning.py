@@ -55,21 +55,26 @@ def processor() -> str:
     return str(llvm.get_host_cpu_name())
 
 
-def hardware() -> dict[str, Any]:
-    """Return what a table depends on: the processor and the GPU."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": processor(), "gpu": gpu}
+def hardware(device: str = "cuda") -> dict[str, Any]:
+    """Return what numbers of a device depend on: the processor and, but for the CPU, the GPU.
+
+    For the CPU no GPU is asked for: that would start CUDA, which a forked process cannot.
+    """
+    found: dict[str, Any] = {"cpu": processor()}
+    if not device.startswith("cpu"):
+        found["gpu"] = torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
+    return found
 
 
 @cache
-def current_table() -> TuningTable:
-    """Return this user's table, read once a process; an empty one where there is none."""
-    return read_table(table_path())
+def current_table(device: str = "cpu") -> TuningTable:
+    """Return this user's table, read once a process; an empty one where none is of the device."""
+    return read_table(table_path(), device)
 
 
 @cache
-def read_table(path: Path) -> TuningTable:
-    """Read a table; an empty one where there is none, or where it is of another machine.
+def read_table(path: Path, device: str = "cpu") -> TuningTable:
+    """Read a table for a device; an empty one where there is none, or it is of other hardware.
 
     A file that is no table is not used, which a warning says once.
     """
@@ -83,7 +88,8 @@ def read_table(path: Path) -> TuningTable:
         part_flops = held["part_flops"]
         if part_flops is not None and (type(part_flops) is not int or part_flops < 1):
             raise ValueError("part_flops is no number of operations")
-        return TuningTable(found, part_flops) if held["of"] == hardware() else TuningTable()
+        ours = all(held["of"][name] == value for name, value in hardware(device).items())
+        return TuningTable(found, part_flops) if ours else TuningTable()
     except FileNotFoundError:
         return TuningTable()
     except (OSError, ValueError, KeyError, TypeError) as error:

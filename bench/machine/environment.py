@@ -22,6 +22,9 @@ PINNED_ENV = {
     "MALLOC_MMAP_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TRIM_THRESHOLD_": LARGEST_HEAP,
     "MALLOC_TOP_PAD_": str(2**26),
+    # JAX would take three quarters of a GPU's memory at its first call, in the middle of a run that
+    # was planned with all of it.
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     # Hashes, and so the order of sets, are the same in every process.
     "PYTHONHASHSEED": "0",
     # The profiler that counts memory announces every start otherwise.

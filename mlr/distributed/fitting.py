@@ -66,8 +66,7 @@ def fit(
     step = make_step(workers, model, float(lr), method)
     for epoch in range(len(state.epochs), epochs):
         for number in range(len(state.losses), len(shards)):
-            _take(workers, step, shards, number)
-            loss = step.loss.item()
+            loss = _take(workers, step, shards, number)
             state.losses.append(loss)
             done = epoch * len(shards) + number + 1
             if not math.isfinite(loss):
@@ -119,16 +118,22 @@ def _end_epoch(state: Checkpoint, model: LinearRegression, valid: Piece | None) 
     state.losses.clear()
 
 
-def _take(workers: Workers, step: Step, shards: ShardedRows, number: int) -> None:
-    """Take a step; one that fails here says so, and lets no other worker wait."""
+def _take(workers: Workers, step: Step, shards: ShardedRows, number: int) -> float:
+    """Take a step and return its loss; one that fails here says so, and lets no other worker wait.
+
+    A loss or a sum that is not finite, which any worker may have caused, leaves the parameters.
+    """
     try:
         step.compute(shards.total(number), shards.pieces(number))
+        if not step.reads_once:
+            shards.read_ahead((number + 1) % len(shards))
     except (ValueError, MemoryError) as error:
         workers.report(error)
         step.poison()
         raise
     step.exchange()
-    if torch.isfinite(step.buffer[-1]):
-        step.apply()
-    else:
-        step.loss.fill_(torch.nan)
+    summed = step.buffer[-1].item()  # here an accelerator is waited for
+    if not math.isfinite(summed):
+        return math.nan
+    step.apply()
+    return step.loss.item() if step.reads_once else summed

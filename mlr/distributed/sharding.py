@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..checks import as_dtype, check_count, check_matrix, check_number, check_rows, check_seed
-from ..streaming import look, read_rows
+from ..streaming import Upload, look, read_rows
 from .fingerprint import combine_digests, digest, spread
 from .workers import Workers
 
@@ -35,7 +36,8 @@ class ShardedRows(ABC):
         outputs: Columns of Y, o.
         dtype: Of both.
         batch_size: Rows of a step, over all workers.
-        piece_rows: Most rows that are held at once; a step takes several pieces where it has more.
+        piece_rows: Most rows that are held at once, on a GPU those read ahead not counted; a step
+            takes several pieces where it has more.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class ShardedRows(ABC):
         self.piece_rows = self.batch_size if piece_rows is None else piece_rows
         check_count("batch_size", self.batch_size)
         check_count("piece_rows", self.piece_rows)
+        self.upload = Upload(workers.device, dtype)
+        self._ahead: tuple[tuple[int, int], Piece] | None = None
 
     def __len__(self) -> int:
         """Return the number of steps of an epoch."""
@@ -66,7 +70,7 @@ class ShardedRows(ABC):
         """
         first, last = self._own(step)
         for start in range(first, last, self.piece_rows):
-            x, y = self._read(start, min(last, start + self.piece_rows))
+            x, y = self._piece(start, min(last, start + self.piece_rows))
             for name, value in (("x", x), ("y", y)):
                 if not bool(torch.isfinite(value).all()):
                     raise ValueError(
@@ -74,6 +78,23 @@ class ShardedRows(ABC):
                         f"its rows {start} to {start + len(value) - 1}; remove those rows"
                     )
             yield x, y
+
+    def read_ahead(self, step: int) -> None:
+        """Read the first piece of a step for a GPU, which still computes on what it was given.
+
+        What cannot be read is told when the step is taken.
+        """
+        first, last = self._own(step)
+        if self.workers.device.type == "cpu" or first == last:
+            return
+        last = min(last, first + self.piece_rows)
+        with suppress(ValueError):
+            self._ahead = (first, last), self._read(first, last)
+
+    def _piece(self, first: int, last: int) -> Piece:
+        """Return X and Y of some rows, as they were read ahead if it was those."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead and ahead[0] == (first, last) else self._read(first, last)
 
     def _own(self, step: int) -> tuple[int, int]:
         """Return the first row that this worker takes at a step, and the one behind its last."""
@@ -141,11 +162,7 @@ class FileRows(ShardedRows):
         )
 
     def _read(self, first: int, last: int) -> Piece:
-        x, y = (
-            torch.from_numpy(read_rows(rows, first, last)).to(self.workers.device, self.dtype)
-            for rows in (self.x, self.y)
-        )
-        return x, y
+        return self.upload(read_rows(self.x, first, last), read_rows(self.y, first, last))
 
 
 class SyntheticRows(ShardedRows):
@@ -196,11 +213,7 @@ class SyntheticRows(ShardedRows):
         x, y = (np.concatenate([one[side] for one in made]) for side in (0, 1))
         start = blocks.start * BLOCK_ROWS
         some = slice(first - start, last - start)
-        place = self.workers.device
-        return (
-            torch.from_numpy(x[some]).to(place, self.dtype),
-            torch.from_numpy(y[some]).to(place, self.dtype),
-        )
+        return self.upload(x[some], y[some])
 
     def _made(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         draw = np.random.default_rng([self.seed, 1 + number])

@@ -30,12 +30,15 @@ class Step(ABC):
         buffer: What is summed; the last of it is NaN if any worker's rows are.
         model: Whose parameters are changed.
         known: Whether what the rows give is known from an earlier step, and they are not read.
+        reads_once: Whether the first step alone reads rows. The loss is then found by `apply`;
+            otherwise it is the last number of the sum.
     """
 
     loss: Tensor
     buffer: Tensor
     model: LinearRegression
     known = False
+    reads_once = False
 
     @property
     def message_bytes(self) -> int:
@@ -180,6 +183,8 @@ class StatisticsStep(Step):
     ∂L/∂[W; b] = 2(AᵀA[W; b] − AᵀY)/(m·o). They are kept in float64, (n+1)² + (n+1)·o + 1 numbers,
     since AᵀA squares what is near to singular. A step after the first costs 2(n+1)²·o operations.
     """
+
+    reads_once = True
 
     def __init__(self, workers: Workers, model: LinearRegression, lr: float) -> None:
         """Lay the numbers of the sum out."""

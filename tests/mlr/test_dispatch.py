@@ -54,6 +54,7 @@ def case(m: int, n: int, o: int, operation: str = "step", device: str = "cpu") -
         (case(100_000, 2_000, 1, "gradient"), "matmul"),
         (case(33, 6, 3, device="cuda"), "fused_addmm"),
         (case(100_000, 256, 64, device="cuda"), "fused_addmm"),
+        (case(100_000, 2_000, 1, device="cuda"), "fused_addmm"),
     ],
 )
 def test_without_a_rule_the_default_is_taken(wanted: Case, name: str) -> None:
@@ -76,6 +77,30 @@ def test_a_rule_of_another_machine_is_not_followed(rule: Path) -> None:
     measured = ["step", "cpu", "float64", 33, 6, 3, "kron_update"]
     write(rule, measured, of=tuning.hardware() | {"cpu": "another"})
     assert dispatch.select_kernel(case(33, 6, 3)).name == "one_pass_step"
+
+
+def test_no_gpu_is_asked_for_where_a_call_is_on_the_cpu(
+    rule: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would start CUDA, which a forked process cannot start a second time."""
+    measured = ["step", "cpu", "float64", 33, 6, 3, "kron_update"]
+    write(rule, measured, of={"cpu": tuning.processor(), "gpu": "another"})
+    for name in ("is_available", "device_count", "get_device_name", "current_device"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: pytest.fail(name))
+    assert dispatch.select_kernel(case(33, 6, 3)).name == "kron_update"
+    assert bind.thread_count(33, 6, 3) == 1
+
+
+def test_a_rule_of_another_gpu_is_not_followed_on_this_one(
+    rule: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"cuda": "A100", "cuda:0": "A100", "cuda:1": "H100"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", here.get)
+    measured = ["step", "cuda", "float64", 33, 6, 3, "kron_update"]
+    write(rule, measured, of={"cpu": tuning.processor(), "gpu": "H100"})
+    chosen = {name: dispatch.select_kernel(case(33, 6, 3, device=name)).name for name in here}
+    assert chosen == {"cuda": "fused_addmm", "cuda:0": "fused_addmm", "cuda:1": "kron_update"}
 
 
 @pytest.mark.usefixtures("vectors")

@@ -23,6 +23,7 @@ import psutil
 import pytest
 import torch
 from paths import HELPERS
+from recorded_cuda import RecordedCuda
 from sharded_fits import FEATURES, KERNELS, LR, OUTPUTS, ROWS, model_of
 from torch import nn
 from workers import forked, launched, reasons, torchrun
@@ -480,6 +481,35 @@ def test_made_rows_are_the_same_on_any_number_of_workers(world: int) -> None:
         pieces = [piece for one in shared for piece in one.pieces(step)]
         for side in range(2):
             assert torch.equal(torch.cat([piece[side] for piece in pieces]), pair[side])
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_the_next_rows_are_on_their_way_to_a_gpu_before_a_step_is_waited_for(
+    data: Path, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(worker: Workers) -> distributed.ShardedRows:
+        if made:
+            return distributed.SyntheticRows(worker, ROWS, FEATURES, OUTPUTS, 25, seed=2)
+        return distributed.FileRows(worker, data / "x.npy", data / "y.npy", 25)
+
+    def fitted(worker: Workers) -> list[float]:
+        model = model_of("matmul", torch.float64)
+        history = distributed.fit(worker, model, rows(worker), 2, LR)
+        return [epoch.mse for epoch in history]
+
+    expected = fitted(alone())
+    cuda, item = RecordedCuda(monkeypatch), torch.Tensor.item
+    cuda.record_copies(monkeypatch)
+
+    def waited(value: torch.Tensor) -> Any:
+        cuda.log.append(("item",))
+        return item(value)
+
+    monkeypatch.setattr(torch.Tensor, "item", waited)
+    assert fitted(Workers(0, 1, torch.device("cuda", 0), 1.0, None)) == expected
+    steps = -(-ROWS // 25)
+    order = [one[0] for one in cuda.log if one[0] in ("copy", "waited copy", "item")]
+    assert order[: 2 + 3 * steps] == ["copy"] * 2 + ["copy", "copy", "item"] * steps
 
 
 def test_a_worker_reads_its_own_rows_and_no_other(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from paths import ROOT
+from recorded_cuda import RecordedCuda
 
 from mlr import Batches, LinearRegression, TorchLinearRegression
 
@@ -57,6 +58,41 @@ def test_a_part_of_a_mapping_is_that_part(files: tuple[Path, Path]) -> None:
     ((first, second),) = Batches(x[10:30], y[20:50][:20], 100)
     assert np.array_equal(first.numpy(), x[10:30])
     assert np.array_equal(second.numpy(), y[20:40])
+
+
+def test_a_gpu_computes_on_a_batch_while_the_next_is_copied(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies wait for nothing that uses the batch before; that before it is done with by then."""
+    cuda = RecordedCuda(monkeypatch)
+    cuda.record_copies(monkeypatch)
+    batches, found = Batches(*files, 50), []
+    batches.device = torch.device("cuda", 1)
+    for x, _ in batches:
+        cuda.log.append(("computed",))
+        found.append(x)
+    expected: list[tuple[Any, ...]] = []
+    for number in (1, 2, 3):
+        expected += [("synchronize", number - 1)] if number > 1 else []
+        expected += [("record", "default of 1", number), *[("copy", "side 0 of 1")] * 2]
+        expected += [("wait", "default of 1", "side 0 of 1"), *[("used", "default of 1")] * 2]
+        expected += [("computed",)]
+    assert cuda.log == expected
+    assert torch.equal(torch.cat(found), torch.from_numpy(np.load(files[0])))
+
+
+@pytest.mark.cuda
+def test_a_gpu_trains_on_a_stream_to_the_numbers_of_the_cpu(tmp_path: Path) -> None:
+    """In batches so large that a copy which is not waited for would be seen."""
+    source, paths = np.random.default_rng(0), (tmp_path / "x.npy", tmp_path / "y.npy")
+    for path, columns in zip(paths, (5, 2), strict=True):
+        np.save(path, source.standard_normal((1_000_000, columns)))
+    found = []
+    for device in ("cpu", "cuda"):
+        trained = model(device=device)
+        trained.fit_batches(Batches(*paths, 100_000, device=device), 2, 0.1)
+        found.append(trained.weight.cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-12)
 
 
 def test_batches_are_counted_and_converted(files: tuple[Path, Path]) -> None:
