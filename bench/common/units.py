@@ -38,12 +38,12 @@ def digits(value: float) -> str:
 def format_time(seconds: float, *others: float) -> str:
     """Write a time with its unit; further times follow in brackets, in the unit of the first.
 
-    >>> format_time(2.84e-4), format_time(1.4e-6, 1.2e-6, 2e-6)
-    ('284 µs', '1.40 µs (1.20–2.00)')
+    >>> format_time(2.84e-4), format_time(1.4e-6, 1.2e-6, 2e-6), format_time(-3.5e-6)
+    ('284 µs', '1.40 µs (1.20–2.00)', '-3.50 µs')
     """
     if not np.isfinite(seconds):
         return UNKNOWN
-    fitting = (pair for pair in _TIME_UNITS if float(f"{seconds / pair[1]:.3g}") < 1000)
+    fitting = (pair for pair in _TIME_UNITS if float(f"{abs(seconds) / pair[1]:.3g}") < 1000)
     unit, scale = next(fitting, _TIME_UNITS[-1])
     text = f"{digits(seconds / scale)} {unit}"
     return f"{text} ({'–'.join(digits(other / scale) for other in others)})" if others else text

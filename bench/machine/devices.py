@@ -6,10 +6,11 @@ class here only where `torch.accelerator` does not serve it as it is.
 
 import ctypes
 import gc
-import statistics
+import platform
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
@@ -17,14 +18,16 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from mlr.checks import DEVICE_TYPES
 
 from ..common.garbage import gc_paused
+from .device_time import device_seconds
+from .eviction import INSTRUCTIONS, evict
 
 Call = Callable[[], Any]
-EVENT_REPEATS = 20  # calls of each device time, hot and cold
 LARGEST_CACHE_BYTES = 2**26  # of an accelerator that does not say how large its last cache is
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
@@ -48,6 +51,7 @@ class Device:
     gemm_sizes: tuple[int, ...] = (512, 1024)  # sides of the square products that are probed
     formula_slack_bytes = 4_096  # scalars that torch wraps, or a library's workspace
     block_slack_bytes = 0  # what rounding to the allocator's blocks may move a peak by
+    can_evict = platform.machine() in INSTRUCTIONS  # whether inputs can be made cold
     clock = staticmethod(perf_counter)  # in seconds
 
     @property
@@ -97,9 +101,17 @@ class Device:
         finally:
             tracemalloc.stop()
 
-    def device_time(self, call: Call, wall_s: float) -> dict[str, float]:
-        """Return the columns that a warm call's time by the device's own events has, if any."""
-        return {}
+    def evictor(self, tensors: Sequence[Tensor]) -> Call:
+        """Return what evicts tensors from all caches."""
+        return partial(evict, tensors)
+
+    def reset_persisting_lines(self) -> bool | None:
+        """Let go what a kernel asked an accelerator's cache to keep; say whether that was done."""
+        return None
+
+    def device_time(self, calls: Sequence[Call], prepare: Call = lambda: None) -> float | None:
+        """Return the seconds that a warm call keeps a device busy, as `device_seconds` does."""
+        return None
 
     def load(self) -> dict[str, Any]:
         """Return the columns of an accelerator's clock and throttling, where it tells."""
@@ -133,6 +145,7 @@ class Accelerator(Device):
     """A device that `torch.accelerator` drives: a call returns before its work is done."""
 
     is_host = False
+    can_evict = True
     working_sets = tuple(4**power * 1024 for power in range(5, 12))  # 1 MiB to 4 GiB
     gemm_sizes = (4096, 8192)
     formula_slack_bytes = 2**26
@@ -167,30 +180,31 @@ class Accelerator(Device):
         held, peak = torch.accelerator.memory_allocated(), torch.accelerator.max_memory_allocated()
         return Allocations(held - before, peak - before)
 
-    def device_time(self, call: Call, wall_s: float) -> dict[str, float]:
-        """Return the device time of a call, hot and cold, and its wall time beyond the hot one.
+    def evictor(self, tensors: Sequence[Tensor]) -> Call:
+        """Return what fills the last cache with other data, by reading three times its size.
 
-        Hot is with the inputs in the last cache, if they fit; cold with that cache overwritten, by
-        writing twice its size, before the event that starts the clock.
+        Parameters and code go with the tensors. Reading leaves no lines that a later call would
+        have to write back. Beyond its L2, AMD's MI300 has a cache of 256 MB that stays warm.
         """
-        flush = torch.empty(2 * self.cache_bytes()[-1], dtype=torch.uint8, device=self.name)
-        hot = self._event_seconds(call, lambda: None)
-        cold = self._event_seconds(call, flush.zero_)
-        return {"device_hot_s": hot, "device_cold_s": cold, "launch_gap_s": max(0.0, wall_s - hot)}
+        other = torch.zeros(3 * self.cache_bytes()[-1] // 4, device=self.name)
 
-    def _event_seconds(self, call: Call, before: Call) -> float:
-        event = torch.get_device_module(self.name).Event
-        pairs = []
-        torch.accelerator.synchronize()
-        for _ in range(EVENT_REPEATS):
-            before()
-            start, end = event(enable_timing=True), event(enable_timing=True)
-            start.record()
-            call()
-            end.record()
-            pairs.append((start, end))
-        torch.accelerator.synchronize()
-        return float(statistics.median(start.elapsed_time(end) / 1_000 for start, end in pairs))
+        def read_other() -> None:
+            torch.accelerator.synchronize()
+            self.reset_persisting_lines()
+            other.sum()
+
+        return read_other
+
+    def reset_persisting_lines(self) -> bool:
+        """Let go what a kernel asked the L2 cache to keep: by NVIDIA's driver, or not at all."""
+        try:
+            return bool(ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache() == 0)
+        except (OSError, AttributeError):  # another vendor's, or older than CUDA 11
+            return False
+
+    def device_time(self, calls: Sequence[Call], prepare: Call = lambda: None) -> float | None:
+        """Return the seconds that a warm call keeps the device busy, as `device_seconds` does."""
+        return device_seconds(calls, torch.get_device_module(self.name), prepare)
 
     def load(self) -> dict[str, Any]:
         """Return a GPU's clock in MHz and whether it is throttled, by NVML: of NVIDIA's alone."""

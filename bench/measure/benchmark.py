@@ -26,7 +26,7 @@ from .memory import Memory, is_out_of_memory, measure_memory
 from .paired import interleave, paired_ratio, refresher
 from .side_effects import WrongResultError, require_right
 from .system_load import LoadSnapshot
-from .timing import PhaseTimer, RecordingCall, fastest_call, first_call
+from .timing import PhaseTimer, RecordingCall, device_times, fastest_call, first_call
 
 PROCESS_SEED = 1_000_003  # apart from any seed a user gives; each process has inputs of its own
 Sample = dict[str, Any]  # the columns that one process measured of a benchmark
@@ -151,10 +151,12 @@ def _time(
     with phases.on("checking"):
         require_work(problem, call, min(sample["median_s"], pair.f_median_s))
     with phases.on("timing"):
+        cold_calls: tuple[Any, ...] = ()
         if can_evict(problem):
-            own = ColdTarget(kernel, problem, call, about_s, first_call_s)
+            own = ColdTarget(kernel, problem, call, pair.f_median_s, first_call_s)
             base = ColdTarget(baseline, theirs, base_call, pair.g_median_s, 0.0)
             cold = interleave(own, base, seed=problem.seed)
             sample["cold_s"] = cold.f_median_s
             sample["log_speedup_cold"] = None if is_baseline else -cold.log_ratio
-        return sample | device.device_time(call, pair.f_median_s)
+            cold_calls = own.targets, own.evict
+        return sample | device_times(call, device.name, pair.f_median_s, *cold_calls)

@@ -15,7 +15,7 @@ from mlr.alteration import swap_numbers
 
 from ..common.garbage import gc_paused
 from ..machine.devices import Call
-from .timing import TimedBatch, repeats_of, time_batch, warm_up
+from .timing import TimedBatch, repeats_in_a_row, time_batch, warm_up
 
 BLOCKS_PER_SAMPLE = 15
 BUDGET_S = 0.25
@@ -59,7 +59,7 @@ class LocalTarget:
     def __init__(self, call: Call, device: str, about_s: float | None = None) -> None:
         self.call, self.device = call, device
         self.about_s = warm_up(call, device) if about_s is None else about_s
-        self.repeats = repeats_of(self.about_s)
+        self.repeats = repeats_in_a_row(call, self.about_s, device)
         self.warmup_calls = self.repeats if self.about_s < LONGEST_WARMED_S else 0
         self.calls = self.repeats + self.warmup_calls
 

@@ -18,6 +18,8 @@ from ..machine.devices import Call, device_of
 
 BATCH_S = 0.001
 FASTEST_S = 0.015  # of the batches whose fastest counts, if that is two or more
+DEVICE_CALLS = 20  # between two events of a device, which resolve half a microsecond
+DEVICE_S = 0.02  # of longer calls fewer
 MAX_REPEATS = 1_000_000
 wall_clock = perf_counter  # in seconds
 cpu_clock = process_time  # CPU seconds of all threads of this process
@@ -79,7 +81,8 @@ def seconds_per_call(call: Call, device: str) -> float:
     about_s = warm_up(call, device)
     batches = max(2, int(FASTEST_S / max(about_s, BATCH_S)))
     with gc_paused():
-        times = [time_batch(call, repeats_of(about_s), device).seconds for _ in range(batches)]
+        repeats = repeats_in_a_row(call, about_s, device)
+        times = [time_batch(call, repeats, device).seconds for _ in range(batches)]
     return min(about_s, *times)
 
 
@@ -138,3 +141,37 @@ def time_parts(parts: Sequence[Call], repeats: int, device: str) -> list[list[fl
 def repeats_of(seconds: float, batch_s: float = BATCH_S) -> int:
     """Return how many calls, of so many seconds each, fill a batch."""
     return min(MAX_REPEATS, max(1, int(batch_s / max(seconds, 1e-9))))
+
+
+def repeats_in_a_row(call: Call, about_s: float, device: str) -> int:
+    """Return how many calls, of so many seconds each, fill a batch; a batch tells of short ones.
+
+    On an accelerator one call that is waited for takes longer than calls in a row, which overlap.
+    """
+    repeats = repeats_of(about_s)
+    if repeats > 1 and not device_of(device).is_host:
+        repeats = repeats_of(time_batch(call, repeats, device).seconds)
+    return repeats
+
+
+def device_times(
+    call: Call,
+    device: str,
+    wall_s: float,
+    cold_calls: Sequence[Call] = (),
+    evict: Call | None = None,
+) -> dict[str, Any]:
+    """Return the columns of the time that a warm call keeps the device itself busy, where it tells.
+
+    Hot is with the inputs in the last cache as far as they fit, cold that of calls on inputs of
+    their own after all were evicted. The launch gap is `wall_s`, the time of one of many calls in a
+    row, beyond the hot one. It is below 0 by noise, or else the two contradict each other.
+    """
+    of, count = device_of(device), min(DEVICE_CALLS, repeats_of(wall_s, DEVICE_S))
+    if (hot_s := of.device_time([call] * count)) is None:
+        return {}
+    found: dict[str, Any] = {"device_hot_s": hot_s, "launch_gap_s": wall_s - hot_s}
+    if evict is None:
+        return found
+    found["device_cold_s"] = of.device_time(cold_calls[:count], evict)
+    return found | {"persisting_lines_reset": of.reset_persisting_lines()}

@@ -20,6 +20,7 @@ Sample = Mapping[str, Any]
 MIN_ROOFLINE_RATIO = 0.9  # of the bound, measured on a noisy machine: no call is faster
 MIN_ROUNDS = 5  # over all processes
 MIN_CPU_UTILISATION = 0.5  # CPU seconds per second of a call on the CPU
+MIN_WALL_RATIO = 0.9  # of the device's own time, measured apart: no call takes less than that
 
 
 def uncontended(samples: Sequence[Sample]) -> list[Sample]:
@@ -44,6 +45,9 @@ def warnings(samples: Sequence[Sample], outcome: Mapping[str, Any]) -> list[str]
         if share < MIN_ROOFLINE_RATIO:
             inputs = " of inputs from memory" if "cold" in name else ""
             found.append(f"faster than the roofline bound{inputs}: {share:.2f} of the least time")
+    busy_s = statistics.median(_known(samples, "device_hot_s") or [median])
+    if median < MIN_WALL_RATIO * busy_s:
+        found.append(f"takes less time than the device is busy: {median / busy_s:.2f} of it")
     rounds = sum(sample["rounds"] for sample in samples)
     if rounds < MIN_ROUNDS:
         found.append(f"few rounds: {rounds} over all processes")

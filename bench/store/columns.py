@@ -46,7 +46,7 @@ class Column(NamedTuple):
         """The type of the frame's column; what may be missing is NaN there."""
         if self.type in (bool, Size):
             return "bool" if self.type is bool else "int64"
-        numbers = (Size | None, Count | None, Above | None, Amount | None)
+        numbers = (Size | None, Count | None, Above | None, Amount | None, float | None)
         return "float64" if self.type in numbers else "object"
 
 
@@ -105,7 +105,7 @@ MEASURED = (
     Column("speedup_low", "low end of its 95 % interval over processes; empty where there was one",
            Above | None),
     Column("speedup_high", "high end", Above | None),
-    Column("cold_s", "CPU: seconds of one call whose inputs lie in no cache: the median of the "
+    Column("cold_s", "seconds of one call whose inputs lie in no cache: the median of the "
            "processes' medians", Above | None, "time, cold", format_time, median),
     Column("speedup_cold", "the baseline's time ÷ the kernel's, both with such inputs",
            Above | None, "speedup, cold"),
@@ -117,17 +117,18 @@ MEASURED = (
     Column("peak_bytes", "bytes of one call beyond its inputs, outputs included", Amount | None,
            "peak memory", format_bytes),
     Column("untracked_bytes", "bytes seen beyond torch's own, at least", Amount | None),
-    Column("paired_s", "seconds of one call in the paired slices: the median of the processes'",
-           Above | None, reduce=median),
+    Column("paired_s", "seconds of one call in the paired slices, on CUDA 1 ÷ the throughput of "
+           "calls launched in a row: the median of the processes'", Above | None, reduce=median),
     Column("roofline_s", "roofline bound: the least seconds that this machine needs for the case",
            Above | None),
     Column("roofline_cold_s", "the same with inputs from memory", Above | None),
-    Column("device_hot_s", "CUDA: seconds on the device with a hot L2 cache", Above | None,
-           "device time, hot", format_time, median),
-    Column("device_cold_s", "CUDA: seconds on the device with a cold L2 cache", Above | None,
-           "device time, cold", format_time, median),
-    Column("launch_gap_s", "CUDA: wall time beyond the device's", Amount | None, "launch gap",
-           format_time, median),
+    Column("device_hot_s", "CUDA: seconds that one call keeps the device busy, with a hot L2 "
+           "cache; empty where a call waits for the device, or works on a stream of its own",
+           Above | None, "device time, hot", format_time, median),
+    Column("device_cold_s", "CUDA: the same with inputs that the L2 cache does not hold",
+           Above | None, "device time, cold", format_time, median),
+    Column("launch_gap_s", "CUDA: `paired_s` beyond `device_hot_s`, below 0 by noise",
+           float | None, "launch gap", format_time, median),
     # The most: in the process that had not compiled or loaded anything for another case before.
     Column("first_call_s", "seconds of binding and the first call, compilation included: the most "
            "of all processes", Above | None, reduce=max),
@@ -154,6 +155,11 @@ SAMPLE = (
     Column("cpu_mhz", "clock of the processor", Above | None),
     Column("gpu_mhz", "clock of the GPU", Above | None),
     Column("gpu_throttled", "whether the GPU was throttled", bool | None),
+    Column(
+        "persisting_lines_reset",
+        "CUDA: whether what kernels asked the L2 cache to keep was let go before each cold call",
+        bool | None,
+    ),
 )
 FRAME = {column.name: column for column in (*OF_FRAME, *OF_CASE, *OF_PLAN, *OF_STATS, *MEASURED)}
 

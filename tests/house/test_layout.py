@@ -45,6 +45,7 @@ DEVICE_TYPES = ("torch.cuda", 'startswith("cuda', '== "cuda', "is_cuda", "cuda.i
 ALLOWED = {
     "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",
                            *ALLOCATORS},
+    "machine/device_time.py": {"perf_counter", "synchronize(", "Event(", ".Event"},
     "measure/timing.py": {"perf_counter", "process_time"},
     "experiments/independent.py": {"perf_counter"},  # it uses none of the suite's timing code
 }  # fmt: skip

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from fake_clock import FakeClock
+from fake_stream import FakeCache, FakeStream, install_stream
 
 from bench.machine import devices
 from bench.machine.devices import DEVICES, Accelerator, Device, device_of
@@ -23,41 +23,9 @@ from mlr import KERNELS, Case, Problem, get_kernel
 from mlr.checks import DEVICE_TYPES
 
 
-class FakeStream:
-    """A stream that runs behind the host: a launch is cheap, the work is paid on waiting."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.free_at = 0.0
-
-    def launch(self, seconds: float) -> None:
-        self.clock.now += 1e-6
-        self.free_at = max(self.free_at, self.clock.now) + seconds
-
-    def synchronize(self) -> None:
-        self.clock.now = max(self.clock.now, self.free_at)
-
-
-class FakeEvent:
-    stream: FakeStream
-
-    def __init__(self, enable_timing: bool) -> None:
-        assert enable_timing
-
-    def record(self) -> None:
-        self.at = max(self.stream.free_at, self.stream.clock.now)
-
-    def elapsed_time(self, end: "FakeEvent") -> float:
-        return (end.at - self.at) * 1_000
-
-
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> FakeStream:
-    fake = FakeStream(FakeClock())
-    monkeypatch.setattr(devices, "perf_counter", fake.clock)
-    monkeypatch.setattr(torch.accelerator, "synchronize", fake.synchronize)
-    monkeypatch.setattr(torch.cuda, "Event", type("Event", (FakeEvent,), {"stream": fake}))
-    return fake
+    return install_stream(monkeypatch)
 
 
 def test_a_call_that_returns_before_its_work_is_done_is_timed_whole(stream: FakeStream) -> None:
@@ -73,28 +41,34 @@ def test_a_call_that_returns_before_its_work_is_done_is_timed_whole(stream: Fake
     assert math.exp(slow.log_ratio) == pytest.approx(2, rel=0.02)
 
 
-def test_device_time_is_told_from_launching_and_a_cold_cache_from_a_hot_one(
+def test_what_is_cold_on_an_accelerator_is_behind_other_data(
     stream: FakeStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = {"hot": True}
+    cache = FakeCache(stream)
+    cache.install(monkeypatch)
+    resets: list[float] = []
+    monkeypatch.setattr(
+        Accelerator, "reset_persisting_lines", lambda _: resets.append(stream.free_at)
+    )
+    cache.call("inputs", 1e-3, 1e-3)
+    evict = device_of("cuda").evictor([])
+    assert cache.held
+    evict()
+    assert not cache.held
+    assert resets[0] < stream.clock.now  # once the call was done, which may have kept lines
+    assert Device().reset_persisting_lines() is None
 
-    class Flush:
-        def zero_(self) -> None:
-            cache["hot"] = False
 
-    def call() -> None:
-        stream.launch(1e-4 if cache["hot"] else 3e-4)
-        cache["hot"] = True
+def test_no_driver_of_nvidia_keeps_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
 
-    properties = type("Properties", (), {"L2_cache_size": 2**20})
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    sizes: list[int] = []
-    monkeypatch.setattr(torch, "empty", lambda size, **kinds: sizes.append(size) or Flush())
-    found = device_of("cuda").device_time(call, wall_s=1.5e-4)
-    assert sizes == [2**21]
-    expected = {"device_hot_s": 1e-4, "device_cold_s": 3e-4, "launch_gap_s": 5e-5}
-    assert found == pytest.approx(expected, abs=2e-6)
-    assert Device().device_time(call, wall_s=1.5e-4) == {}
+    monkeypatch.setattr(devices.ctypes, "CDLL", missing)
+    assert device_of("cuda").reset_persisting_lines() is False
+    driver = MagicMock()
+    driver.cuCtxResetPersistingL2Cache.return_value = 0
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: driver)
+    assert device_of("cuda").reset_persisting_lines() is True
 
 
 class FakeMemory:

@@ -4,10 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_stream import install_stream
 
 from bench.measure import avoided_work, timing
 from bench.measure.avoided_work import MAX_TRIES, PLACES, require_one_time, require_work
 from bench.measure.side_effects import WrongResultError
+from bench.measure.timing import fastest_call, seconds_per_call
 from mlr import KERNELS, Case, Problem
 
 
@@ -83,3 +85,19 @@ def test_no_loop_is_far_faster_than_the_call_by_itself(
 def test_what_was_slow_once_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(avoided_work, "fastest_call", lambda *_: 1.0)
     require_one_time(lambda: None, "cpu", {"median_s": 1.0}, 50.0)
+
+
+def test_what_waiting_for_an_accelerator_costs_accuses_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = install_stream(monkeypatch)
+    stream.wait_s = 1e-5
+
+    def call() -> None:
+        stream.launch(2e-6)
+
+    in_a_row_s, alone_s = seconds_per_call(call, "cuda"), fastest_call(call, "cuda")
+    assert alone_s > 3 * in_a_row_s
+    require_one_time(call, "cuda", {"paired_s": in_a_row_s}, alone_s)
+    with pytest.raises(WrongResultError, match="times faster while it is timed"):
+        require_one_time(lambda: stream.launch(1e-4), "cuda", {"paired_s": in_a_row_s}, 1e-4)

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from fake_stream import FakeCache, install_stream
 
-from bench.machine.devices import Device
+from bench.machine import devices
+from bench.machine.devices import DEVICES, Accelerator, Device
 from bench.measure import cold
+from bench.measure.timing import device_times
 from mlr import Case, Kernel, Problem, get_kernel
 
 CASE = Case("step", "cpu", "float64", 1_000, 6, 3)
@@ -36,7 +39,11 @@ def test_a_batch_calls_every_problem_and_evicts_every_input_before_the_timed_cal
 ) -> None:
     seen: list[Any] = []
     problem, kernel = Problem(CASE), kernel_of(lambda one: seen.append(one.x.data_ptr()))
-    monkeypatch.setattr(cold, "evict", lambda tensors: seen.append([t.data_ptr() for t in tensors]))
+
+    def evict(tensors: list[torch.Tensor]) -> None:
+        seen.append([tensor.data_ptr() for tensor in tensors])
+
+    monkeypatch.setattr(devices, "evict", evict)
     target = cold.ColdTarget(kernel, problem, kernel.bind(problem), 1e-4, 0.0)
     seen.clear()
     batch = target.time_batch()
@@ -59,13 +66,6 @@ def test_problems_have_the_same_values_and_parameters_of_their_own() -> None:
         assert torch.equal(other.x, problem.x)
         assert torch.equal(other.weight, problem.weight)
     assert len({one.weight.data_ptr() for one in (problem, *seen)}) == 10
-
-
-def test_what_is_evicted_keeps_its_values() -> None:
-    values = torch.arange(100_003, dtype=torch.float32)
-    expected = values.clone()
-    cold.evict([values, values[1:7]])
-    assert torch.equal(values, expected)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,22 @@ def test_short_calls_have_many_problems_and_large_or_slowly_bound_ones_have_few(
     problem, kernel = Problem(CASE), kernel_of(lambda _: None)
     target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s, first_call_s)
     assert target.calls == 2 * count
+
+
+def test_an_accelerator_has_cold_inputs_by_the_same_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, problem = install_stream(monkeypatch, torch.cpu), Problem(CASE)
+    cache = FakeCache(stream)
+    cache.install(monkeypatch)
+    monkeypatch.setitem(DEVICES, "cpu", Accelerator("cpu"))  # so that the problem can be drawn
+    kernel = kernel_of(lambda one: cache.call(one.x.data_ptr(), 1e-5, 4e-5))
+    call = kernel.bind(problem)
+    assert cold.can_evict(problem)
+    target = cold.ColdTarget(kernel, problem, call, 1e-5, 0.0)
+    assert target.time_batch().seconds == pytest.approx(4e-5, rel=0.02)
+    found = device_times(call, "cpu", 1.1e-5, target.targets, target.evict)
+    assert found["device_hot_s"] == pytest.approx(1e-5, rel=0.01)
+    assert found["device_cold_s"] == pytest.approx(4e-5, rel=0.01)
+    assert found["launch_gap_s"] == pytest.approx(1e-6, rel=0.1)
 
 
 def test_a_whole_training_is_not_made_cold() -> None:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import pytest
 from fake_clock import FakeClock
+from fake_stream import install_stream
 
 from bench.machine.devices import DEVICES, Device
 from bench.measure import timing
-from bench.measure.paired import paired_ratio
-from bench.measure.timing import seconds_per_call, warm_up
+from bench.measure.paired import LocalTarget, paired_ratio
+from bench.measure.timing import BATCH_S, seconds_per_call, warm_up
 from bench.run.plugin import benchmark_mark
 from mlr import Case
 
@@ -84,6 +85,17 @@ def test_a_slow_first_call_does_not_pass_for_the_usual_one(clock: FakeClock) -> 
 
     assert warm_up(call, "cpu") == pytest.approx(1e-5)
     assert len(calls) > 1_000
+
+
+def test_a_batch_on_an_accelerator_is_as_long_as_calls_in_a_row_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By one call that is waited for it would be a third as long, and its end weigh more."""
+    stream = install_stream(monkeypatch)
+    stream.wait_s = 1e-5
+    target = LocalTarget(lambda: stream.launch(1e-6), "cuda")
+    assert target.about_s == pytest.approx(1.6e-5)
+    assert target.repeats * target.time_batch().seconds == pytest.approx(BATCH_S, rel=0.1)
 
 
 @pytest.mark.parametrize(("device", "timer"), [("cpu", None), ("cuda", DEVICES["cuda"].clock)])

@@ -129,6 +129,7 @@ def test_where_all_is_contended_all_counts_and_is_said() -> None:
         ({"median_s": 5e-5, "paired_s": 5e-5}, "faster than the roofline bound"),
         ({"paired_s": 5e-5}, "faster than the roofline bound: 0.50"),  # which its rounds are not
         ({"cold_s": 1e-4}, "faster than the roofline bound of inputs from memory: 0.50"),
+        ({"device_hot_s": 2e-3, "launch_gap_s": -1e-3}, "than the device is busy: 0.50 of it"),
         ({"rounds": 1}, "few rounds: 3"),
         ({"cpu_utilisation": 0.1}, "idle while timed: 10%"),
     ],
