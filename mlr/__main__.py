@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import torch
 
-from .checks import as_device, as_dtype, check_count, check_lr, check_seed
+from .checks import as_device, as_dtype, check_count, check_lr, check_seed, is_out_of_memory
 from .data import DATASETS, Dataset, load_dataset, make_dataset
 from .metrics import mape
 from .models import EinsumLinearRegression, History, LinearRegression, TorchLinearRegression
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         message = str(error)
     except (MemoryError, OverflowError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         message = f"data and Jacobian must fit in memory; {error}; choose smaller sizes"
     except BrokenPipeError:  # the reader has gone, as in `| head`: say nothing more, at exit either

@@ -13,6 +13,11 @@ from torch import Tensor
 DEVICE_TYPES = ("cpu", "cuda")  # nothing else lists them
 DTYPE_NAMES = ("float16", "bfloat16", "float32", "float64")
 SEED_LIMIT = 2**32
+# Of a failed allocation on the CPU, of the drivers of GPUs, of their libraries, and of XLA.
+OUT_OF_MEMORY = (
+    *("can't allocate memory", "not enough memory", "out of memory", "OUT_OF_MEMORY"),
+    *("STATUS_ALLOC_FAILED", "RESOURCE_EXHAUSTED"),
+)
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
@@ -181,3 +186,9 @@ def check_rows(x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
             f"{x_name} and {y_name} must have as many rows as each other; "
             f"got {tuple(x.shape)} and {tuple(y.shape)}; drop the rows without a partner"
         )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error is an allocator's: Python's, torch's, or that of a library."""
+    said = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))

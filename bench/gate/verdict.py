@@ -11,7 +11,6 @@ from torch import finfo
 from mlr import Case
 from mlr.case import DTYPES
 
-from ..machine.devices import device_of
 from ..measure.work import CALL_COUNTS
 from .blocks import BASE, HEAD, Found, KernelCase
 from .sequential import (
@@ -39,7 +38,6 @@ class ExactMetric(NamedTuple):
     roundings: int = 0
     slack: float = 0
     peak_share: float = 0
-    in_blocks: bool = False
 
 
 _DECLARED = tomllib.loads(Path(__file__).with_name("metrics.toml").read_text(encoding="utf-8"))
@@ -75,7 +73,7 @@ def compare_exactly(
         found = [Difference(STATUS, base.failure or OK, head.failure or OK, words)]
         return ([], found) if base.failure else (found, [])
     failures, changes = [], []
-    blocks, unit = device_of(case.device).block_slack_bytes, finfo(DTYPES[case.dtype]).eps / 2
+    unit = finfo(DTYPES[case.dtype]).eps / 2
     before = {**base.metrics, "first_call_s": first_call_s.get(BASE)}
     after = {**head.metrics, "first_call_s": first_call_s.get(HEAD)}
     for name, metric in EXACT_METRICS.items():
@@ -89,7 +87,6 @@ def compare_exactly(
         texts = [f"{one:,}" if isinstance(one, int) else f"{one:.2g}" for one in (new, old)]
         difference = Difference(name, old, new, f"{metric.words}: {' instead of '.join(texts)}")
         slack = metric.slack + metric.peak_share * (before.get("peak_bytes") or 0)
-        slack += blocks * metric.in_blocks
         if new > max(metric.factor * old, metric.roundings * unit) + slack:
             failures.append(difference)
         elif max(new, old) > metric.noted * min(new, old) + slack:

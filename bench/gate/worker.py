@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mlr
 from mlr import Problem
+from mlr.checks import is_out_of_memory
 
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.devices import device_of
-from ..measure.memory import is_out_of_memory, measure_memory
+from ..measure.memory import measure_memory
 from ..measure.paired import LocalTarget, refresher
 from ..measure.timing import first_call
 from ..measure.work import count_work
@@ -46,6 +47,7 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     oracle = kernels[BASE].oracle
     if (reason := kernel.unsupported(one.case)) is not None:
         return {"failure": f"unsupported: {reason}"}
+    device = device_of(one.case.device)
     try:
         problem = oracle.Problem(oracle.Case(*astuple(one.case)))
         call = kernel.bind(problem)
@@ -56,20 +58,21 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
             return {"failure": f"wrong: {result.reason}"}
         with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             call()
+        work = count_work(call, kernel.ask("generated_assembly", one.case))
         found = {
             "max_rel_error": max(first.error, result.error),
             "flops": int(counter.get_total_flops()),
             "declared_flops": kernel.ask("predicted_flops", one.case),
-            "python_bytes": device_of(one.case.device).python_bytes(call),
+            "python_bytes": device.python_bytes(call),
             **measure_memory(kernel, one.case)._asdict(),
         }
-        work = count_work(call, kernel.ask("generated_assembly", one.case))
+        device.clock()  # what still runs there fails here, and not at the next case
+        return {"metrics": found, "work": work, "judged_by_base": oracle is not mlr}
     except Exception as error:
-        if one.case.device != "cpu" and not is_out_of_memory(error):
-            raise  # the device's context may be lost: the next case gets a process of its own
-        status = "oom" if is_out_of_memory(error) else "crashed"
-        return {"failure": f"{status}: {in_one_line(error)}"}
-    return {"metrics": found, "work": work, "judged_by_base": oracle is not mlr}
+        status, reason = "oom" if is_out_of_memory(error) else "crashed", in_one_line(error)
+    if not device.release_memory():
+        sys.exit(reason)  # the next case gets a process of its own
+    return {"failure": f"{status}: {reason}"}
 
 
 def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:

@@ -14,16 +14,17 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter  # bound before any user's kernel could put another in its place
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from mlr.checks import DEVICE_TYPES
+from mlr.checks import DEVICE_TYPES, as_dtype
 
 from ..common.garbage import gc_paused
+from .device_memory import Allocations, count_allocations, growth_outside_torch
 from .device_time import device_seconds
 from .eviction import INSTRUCTIONS, evict
 
@@ -36,21 +37,13 @@ OBJECTS_BYTES = 256 * 1024  # Python's own objects in a call of torch stay below
 RESIDENT_BYTES = 4 * 2**20  # what counters of pages and torch's buffers of threads can be off by
 
 
-class Allocations(NamedTuple):
-    """Bytes that are still held after a call, and the most that were held at once during it."""
-
-    held_bytes: int
-    peak_bytes: int
-
-
 class Device:
     """What the suite asks of a type of device; as it stands, the host's, which calls all others."""
 
     name = "cpu"  # as torch names it
-    is_host = True  # no launch, no wait, and no workspace of a library from the first call on
+    is_host = True  # no launch, no wait, and nothing that libraries keep from their first use on
     gemm_sizes: tuple[int, ...] = (512, 1024)  # sides of the square products that are probed
-    formula_slack_bytes = 4_096  # scalars that torch wraps, or a library's workspace
-    block_slack_bytes = 0  # what rounding to the allocator's blocks may move a peak by
+    formula_slack_bytes = 4_096  # scalars that torch wraps
     can_evict = platform.machine() in INSTRUCTIONS  # whether inputs can be made cold
     clock = staticmethod(perf_counter)  # in seconds
 
@@ -73,6 +66,14 @@ class Device:
     def free_bytes(self) -> int:
         """Return the memory that can be had without swapping, in bytes."""
         return int(psutil.virtual_memory().available)
+
+    def load_libraries(self, dtype: str) -> None:
+        """Have an accelerator's libraries load what a product and a derivative of a dtype take."""
+
+    def release_memory(self) -> bool:
+        """Free what a failed benchmark held; False where this process has lost the device."""
+        gc.collect()
+        return True
 
     def allocations(self, call: Call) -> Allocations:
         """Call once and return what torch's allocator gave meanwhile, exact to the byte."""
@@ -148,11 +149,10 @@ class Accelerator(Device):
     can_evict = True
     working_sets = tuple(4**power * 1024 for power in range(5, 12))  # 1 MiB to 4 GiB
     gemm_sizes = (4096, 8192)
-    formula_slack_bytes = 2**26
-    block_slack_bytes = 8 * 512
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._loaded = set[str]()  # the dtypes that its libraries are loaded for
 
     def cache_bytes(self) -> list[int]:
         """Return the size of the last cache."""
@@ -169,16 +169,39 @@ class Accelerator(Device):
         memory = torch.accelerator
         return memory.get_memory_info()[0] + memory.memory_reserved() - memory.memory_allocated()
 
-    def allocations(self, call: Call) -> Allocations:
-        """Call once and return what torch's allocator gave meanwhile, in whole blocks."""
+    def load_libraries(self, dtype: str) -> None:
+        """Compute two products and their derivatives in a dtype, once in this process.
+
+        cuBLAS keeps a workspace for each thread that multiplies, 32 MiB on an H100, and a driver
+        loads code on its first use: neither is the time or the memory of one kernel's first call.
+        """
+        if dtype in self._loaded:
+            return
+        self._loaded.add(dtype)
+        ones = torch.ones(2, 2, dtype=as_dtype(dtype), device=self.name, requires_grad=True)
+        (torch.addmm(ones[0], ones, ones) @ ones).sum().backward()
         torch.accelerator.synchronize()
+
+    def release_memory(self) -> bool:
+        """Free what a failed benchmark held; False where this process has lost the device.
+
+        After an illegal access all that a process asks of CUDA fails, until it ends.
+        """
         gc.collect()
-        before = torch.accelerator.memory_allocated()
-        torch.accelerator.reset_peak_memory_stats()
-        call()
-        torch.accelerator.synchronize()
-        held, peak = torch.accelerator.memory_allocated(), torch.accelerator.max_memory_allocated()
-        return Allocations(held - before, peak - before)
+        try:
+            torch.accelerator.synchronize()
+            torch.accelerator.empty_cache()
+        except RuntimeError:
+            return False
+        return True
+
+    def allocations(self, call: Call) -> Allocations:
+        """Call once and return what torch's allocator was asked for, as `count_allocations`."""
+        return count_allocations(call, torch.get_device_module(self.name))
+
+    def untracked_bytes(self, call: Call, tracked: int) -> int:
+        """Return the bytes beyond torch's that a call still holds, as `growth_outside_torch`."""
+        return growth_outside_torch(call)
 
     def evictor(self, tensors: Sequence[Tensor]) -> Call:
         """Return what fills the last cache with other data, by reading three times its size.

@@ -17,6 +17,7 @@ from ..store.files import append_line
 from .slowdown import with_slowdowns
 
 JOURNAL_LOST = 3  # the exit status of a process that can no longer write down what it measures
+DEVICE_LOST = 6  # of one in which a benchmark has ended all use of its device; pytest ends below 6
 # A benchmark whose roofline bound is so long is timed in fewer processes: each takes a minute, and
 # a call of a second or more varies little from one process to the next.
 LONG_CALL_S = 0.5

@@ -10,7 +10,7 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
-from ..machine.devices import Call, unavailable_reason
+from ..machine.devices import Call, device_of, unavailable_reason
 from ..machine.info import machine_info, packages, settings
 from ..measure.benchmark import kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
@@ -20,7 +20,7 @@ from ..plan.grid import GRIDS
 from ..plan.selection import Selection
 from ..store.schema import Ceilings, ceilings_key
 from .aggregate import summarise
-from .journal import JOURNAL_LOST, Done, Event, RunState, Session, Start
+from .journal import DEVICE_LOST, JOURNAL_LOST, Done, Event, RunState, Session, Start
 
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
 SLOW_ROUNDS = 2
@@ -110,6 +110,9 @@ class Recorder:
             benchmark.has_error = True
             if benchmark.stats is not None:  # a wrong result carries no time
                 benchmark.stats.stats.data.clear()
+            if not device_of(entry.case.device).release_memory():
+                lost = f"{entry.case.device} is lost to this process: {outcome.reason}"
+                pytest.exit(lost, returncode=DEVICE_LOST)
             pytest.fail(f"{outcome.status}: {outcome.reason}", pytrace=False)
 
     def _time(self, benchmark: Any, call: Call, about_s: float) -> dict[str, Any]:

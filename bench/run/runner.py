@@ -3,7 +3,8 @@
 Process 0 verifies every benchmark: results, warnings, memory. Each further process times all that
 were right, in an order of its own. Of each number there is a process for every number of threads.
 A process that dies takes only the benchmark with it that it was at: the next one goes on with the
-rest. A runner that dies leaves its journal, and `--resume` goes on from there.
+rest. One whose device is lost to it, as after an illegal access, ends by itself once that benchmark
+is written down. A runner that dies leaves its journal, and `--resume` goes on from there.
 """
 
 import os

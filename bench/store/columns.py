@@ -114,8 +114,9 @@ MEASURED = (
     Column("processes", "processes that count", Size | None),
     Column("contended_processes", "disturbed processes, also those that do not count",
            Count | None),
-    Column("peak_bytes", "bytes of one call beyond its inputs, outputs included", Amount | None,
-           "peak memory", format_bytes),
+    Column("peak_bytes", "bytes of one call beyond its inputs, outputs included, as they were "
+           "asked for; of a CUDA graph, in its capture", Amount | None, "peak memory",
+           format_bytes),
     Column("untracked_bytes", "bytes seen beyond torch's own, at least", Amount | None),
     Column("paired_s", "seconds of one call in the paired slices, on CUDA 1 ÷ the throughput of "
            "calls launched in a row: the median of the processes'", Above | None, reduce=median),

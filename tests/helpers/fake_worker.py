@@ -18,7 +18,7 @@ from run_builder import build_run
 
 from bench.common.errors import UserError
 from bench.machine.environment import THREAD_VARIABLES
-from bench.run.journal import JOURNAL_LOST, Done, Event, RunState, Session, Start
+from bench.run.journal import DEVICE_LOST, JOURNAL_LOST, Done, Event, RunState, Session, Start
 
 
 def main() -> int:
@@ -44,6 +44,10 @@ def main() -> int:
             outcome |= {"status": "infeasible", "reason": "one call takes too long"}
             note(state, Done(process=process, fullname=name, outcome=outcome))
             continue
+        if behaviour.get(kernel) == "lost":
+            outcome |= {"status": "crashed", "reason": "an illegal memory access"}
+            note(state, Done(process=process, fullname=name, outcome=outcome))
+            return DEVICE_LOST
         misbehave(behaviour.get(kernel), process)
         sample = {"process": process, "median_s": 1e-3, "rounds": 9, "contended": False,
                   "pid": os.getpid(),

@@ -46,6 +46,7 @@ ALLOWED = {
     "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",
                            *ALLOCATORS},
     "machine/device_time.py": {"perf_counter", "synchronize(", "Event(", ".Event"},
+    "machine/device_memory.py": {"synchronize(", *ALLOCATORS},
     "measure/timing.py": {"perf_counter", "process_time"},
     "experiments/independent.py": {"perf_counter"},  # it uses none of the suite's timing code
 }  # fmt: skip

@@ -239,8 +239,9 @@ def test_a_fused_update_loses_small_steps_in_float32() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("kernel", ON_CUDA, ids=lambda k: k.name)
-def test_cuda_memory_is_the_formula_to_a_block_a_tensor(kernel: Kernel) -> None:
+def test_cuda_memory_is_the_formula_to_the_byte(kernel: Kernel) -> None:
+    """But for two scalars that torch wraps at most: they lie on the host."""
     case = Case(kernel.operation, "cuda", "float64", 1000, 16, 8)
-    if kernel.name != "jacrev":
-        predicted = kernel.predicted_peak_bytes(case)
-        assert abs(measure_memory(kernel, case).peak_bytes - predicted) <= 16 * 512 + 2**25
+    if kernel.name != "jacrev" and kernel.unsupported(case) is None:
+        over = measure_memory(kernel, case).peak_bytes - kernel.predicted_peak_bytes(case)
+        assert -16 <= over <= 0

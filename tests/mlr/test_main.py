@@ -116,6 +116,19 @@ def test_bad_input_is_one_line_and_exit_2(argv, message, capsys):
     assert err.count("\n") == 1
 
 
+def test_a_lack_of_memory_is_told_from_other_errors_of_a_device(monkeypatch, capsys):
+    said = iter(["out of memory", "an illegal memory access was encountered"])
+
+    def fails(_):
+        raise RuntimeError(f"CUDA error: {next(said)}")
+
+    monkeypatch.setattr("mlr.__main__.run", fails)
+    assert main(QUICK) == 2
+    assert "must fit in memory; CUDA error: out of memory; choose" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        main(QUICK)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_interrupt_is_one_line_and_130(monkeypatch, capsys):
     def interrupt(*_):

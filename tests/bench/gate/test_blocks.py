@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from bench.gate.blocks import (
     run_block,
     started,
 )
+from bench.machine.devices import Device
 from mlr import Case
 
 CASE = Case("gradient", "cpu", "float64", 40, 5, 4)
@@ -188,8 +188,10 @@ def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
         between_two.get_ready()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(device: str) -> None:
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_error_that_loses_the_device_ends_its_process_and_so_spoils_no_other_case(
+    is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Failing:
         oracle = mlr
 
@@ -198,10 +200,11 @@ def test_an_error_on_a_device_ends_its_process_and_so_spoils_no_other_case(devic
         def bind(self, problem: object) -> None:
             raise RuntimeError("an illegal memory access was encountered")
 
-    one = KernelCase("failing", replace(CASE, device=device))
-    if device == "cpu":
-        found = worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
-        assert found["failure"].startswith("crashed: ")
-    else:
-        with pytest.raises(RuntimeError, match="illegal memory"):
+    monkeypatch.setattr(Device, "release_memory", lambda device: not is_lost)
+    one = KernelCase("failing", CASE)
+    if is_lost:
+        with pytest.raises(SystemExit, match="RuntimeError: an illegal memory"):
             worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
+    else:
+        found = worker.verify(one, {BASE: Failing()}, Spec({}, [one]))
+        assert found["failure"].startswith("crashed: RuntimeError: an illegal memory")

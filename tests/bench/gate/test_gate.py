@@ -33,6 +33,12 @@ from mlr import KERNELS, Case
 
 AXES = ["--operation=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
 CASE = Case("gradient", "cpu", "float64", 40, 5, 4)
+# In a process of the gate: as after an illegal access of a GPU, all that uses the device fails.
+LOSES_THE_DEVICE = (
+    "from bench.machine.devices import DEVICES, Device; "
+    "DEVICES['cpu'].__class__ = type('Lost', (Device,), dict(clock=lambda self: 1 / 0, "
+    "release_memory=lambda self: False)); raise RuntimeError('an illegal access')"
+)
 # What each mutation has instead of what is there, and what the gate says of it.
 MUTATIONS = {
     "matmul": ("Gradient(x.T @ delta,", "Gradient(x.T.contiguous() @ delta,", "bytes at peak"),
@@ -43,6 +49,9 @@ MUTATIONS = {
     "func_vjp": ("def func_vjp(x: X, delta: Delta) -> Gradient:\n",
                  "def func_vjp(x: X, delta: Delta) -> Gradient:\n    import os; os.abort()\n",
                  "crashed: its process ended (aborted"),
+    "jacrev": ("def jacrev(x: X, delta: Delta) -> Gradient:\n",
+               f"def jacrev(x: X, delta: Delta) -> Gradient:\n    {LOSES_THE_DEVICE}\n",
+               "crashed: its process ended (exit status 1): RuntimeError: an illegal access"),
     "outer_sum": ("def outer_sum(", "def another_sum(", None),
 }  # fmt: skip
 ALLOWED = "kron_einsum"
@@ -318,6 +327,15 @@ def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_sile
     assert note in shown.err
     assert note in " ".join(shown.out.split())
     assert json.loads((tmp_path / "gate.json").read_text())["notes"][0].startswith(note)
+
+
+def test_a_gate_of_a_kernel_that_no_device_here_takes_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(ROOT, ROOT, tmp_path, "--operation=step", "--kernel=one_pass_triton") == 2
+    said = capsys.readouterr().err
+    assert "one_pass_triton-cpu-float64-40x5x4 is unsupported, one_pass_triton runs on cuda" in said
+    assert said.count("\n") == 1
 
 
 def test_a_gate_needs_neither_matplotlib_nor_scipy_stats_nor_the_experiments() -> None:

@@ -1,10 +1,9 @@
-"""Device types: clocks and memory of an accelerator that runs behind the host, and a new type."""
+"""Device types: the clock of an accelerator that runs behind the host, and a new type."""
 
 import argparse
 import math
 import sys
 from dataclasses import replace
-from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -13,13 +12,12 @@ from fake_stream import FakeCache, FakeStream, install_stream
 
 from bench.machine import devices
 from bench.machine.devices import DEVICES, Accelerator, Device, device_of
-from bench.measure.memory import measure_memory
 from bench.measure.paired import paired_ratio
 from bench.measure.timing import seconds_per_call
 from bench.plan.benchmark import planned, predict
 from bench.plan.selection import Selection, add_axes
 from bench.run.plugin import benchmark_mark
-from mlr import KERNELS, Case, Problem, get_kernel
+from mlr import KERNELS, get_kernel
 from mlr.checks import DEVICE_TYPES
 
 
@@ -69,37 +67,6 @@ def test_no_driver_of_nvidia_keeps_lines(monkeypatch: pytest.MonkeyPatch) -> Non
     driver.cuCtxResetPersistingL2Cache.return_value = 0
     monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: driver)
     assert device_of("cuda").reset_persisting_lines() is True
-
-
-class FakeMemory:
-    """Counters of an allocator in which every call holds more while it runs than after it."""
-
-    def __init__(self) -> None:
-        self.held = self.peak = 10_000  # the inputs
-
-    def call(self, kept: int, most: int) -> None:
-        self.peak, self.held = max(self.peak, self.held + most), self.held + kept
-
-    def reset(self) -> None:
-        self.peak = self.held
-
-
-def test_an_accelerators_memory_counts_workspaces_peaks_and_leaks(
-    monkeypatch: pytest.MonkeyPatch, stream: FakeStream
-) -> None:
-    memory, calls = FakeMemory(), iter([(512, 512), (1_000, 5_000)])
-    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda: memory.held)
-    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda: memory.peak)
-    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", memory.reset)
-    monkeypatch.setitem(DEVICES, "cpu", Accelerator("cpu"))  # so that the problem can be drawn
-
-    class Planted:
-        def bind(self, problem: Problem) -> Any:
-            memory.call(64, 64)
-            return lambda: memory.call(*next(calls))
-
-    found: Any = measure_memory(Planted(), Case("gradient", "cpu", "float64", 3, 2, 2))  # type: ignore[arg-type]
-    assert (found.peak_bytes, found.leak_bytes, found.untracked_bytes) == (5_576, 1_000, 0)
 
 
 def test_a_machine_without_an_accelerator_says_so() -> None:

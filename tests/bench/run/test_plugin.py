@@ -25,6 +25,7 @@ TINY = ("--grid=smoke", "--batch=7", "--features=3", "--outputs=2", "--device=cp
 
 MISBEHAVING = """
 import os
+from bench.machine.devices import DEVICES, Device
 from mlr import Gradient, kernel
 
 costs = dict(
@@ -60,6 +61,18 @@ def takes_a_terabyte(x, delta):
 def aborts(x, delta):
     os.abort()
 
+class Lost(Device):  # as a GPU is after an illegal access: every use of it fails, in this process
+    def clock(self):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def release_memory(self):
+        return False
+
+@kernel(operation="gradient", **costs)
+def loses_the_device(x, delta):
+    DEVICES["cpu"].__class__ = Lost
+    DEVICES["cpu"].clock()
+
 @kernel(operation="gradient", **(costs | dict(workspace=lambda m, n, o, s: 2**50)))
 def wants_a_petabyte(x, delta):
     return Gradient(x.T @ delta, delta.sum(0))
@@ -75,10 +88,12 @@ EXPECTED = {
     "raises": ("crashed", "KeyError: 'no such thing"),
     "takes_a_terabyte": ("oom", "can't allocate memory"),
     "aborts": ("crashed", "its process ended: aborted"),
+    "loses_the_device": ("crashed", "RuntimeError: CUDA error: an illegal memory access"),
     "wants_a_petabyte": ("infeasible", "1.00 PiB"),
     "single_precision_only": ("unsupported", "takes float32 only"),
     "autograd": ("ok", None),
 }
+ENDING = {"aborts", "loses_the_device"}  # they end their process
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +115,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 def plain_run(tmp_path_factory: pytest.TempPathFactory, kernel_file: Path) -> dict[str, Any]:
     """One `pytest bench` in which some kernels are wrong, with its file and its output."""
     folder = tmp_path_factory.mktemp("single_line")
-    kernels = ",".join(name for name in EXPECTED if name != "aborts")
+    kernels = ",".join(name for name in EXPECTED if name not in ENDING)
     done = run_pytest(
         folder,
         *TINY,
@@ -128,7 +143,7 @@ def test_a_wrong_kernel_fails_its_test_and_carries_no_time(plain_run: dict[str, 
 def test_every_planned_case_has_its_status(plain_run: dict[str, Any]) -> None:
     run = json.loads(plain_run["path"].read_text())
     found = {outcome["kernel"]: outcome for outcome in run["outcomes"]}
-    assert set(found) == set(EXPECTED) - {"aborts"}
+    assert set(found) == set(EXPECTED) - ENDING
     for name, outcome in found.items():
         status, reason = EXPECTED[name]
         assert outcome["status"] == status, name

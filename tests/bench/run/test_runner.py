@@ -116,6 +116,7 @@ def test_numbers_of_threads_are_measured_in_processes_of_their_own_and_resumed(r
     [
         ("matmul", "abort", "crashed", "its process ended: aborted"),
         ("matmul", "killed", "oom", "its process was killed, as if for want of memory"),
+        ("matmul", "lost", "crashed", "an illegal memory access"),
         ("einsum", "sleep", "timeout", "in process 1: took longer than 5 s; killed"),
     ],
 )
