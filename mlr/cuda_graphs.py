@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,17 +12,39 @@ import torch
 WARM_UP_CALLS = 3  # before a capture, in which nothing may be loaded for the first time
 
 
-@cache
-def capture_stream(index: int) -> Any:
-    """Return the stream on which all graphs of a process are captured, one for each device index.
+class CaptureStream:
+    """The stream on which all graphs of a process are captured on a device, and those graphs.
 
     cuBLAS keeps a workspace for each stream that it is used on, 32 MiB on an H100, for as long as
-    the process lives.
+    the process lives; so there is one. Since 2.13 torch frees it when any graph of the stream is
+    destroyed, while others still write to it (pytorch/pytorch#193402). So none is destroyed before
+    the last call of all has gone.
     """
-    return torch.cuda.Stream(index)
+
+    def __init__(self, index: int) -> None:
+        self.stream = torch.cuda.Stream(index)
+        self.graphs: list[Any] = []
+        self._calls = 0
+
+    def hold(self, graph: Any, call: Callable[[], None]) -> None:
+        """Keep a graph as long as any call lives, of this or of another."""
+        self.graphs.append(graph)
+        self._calls += 1
+        weakref.finalize(call, self._release).atexit = False
+
+    def _release(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self.graphs.clear()
 
 
-def capture(step: Callable[[], None]) -> Callable[[], None]:
+@cache
+def capture_stream(index: int) -> CaptureStream:
+    """Return what graphs are captured on, by the index of a device."""
+    return CaptureStream(index)
+
+
+def capture(step: Callable[[], None], kept: object = None) -> Callable[[], None]:
     """Capture what a call launches on the current device; return the call that launches it again.
 
     Makes the call a few times before: what it changes in place, the caller puts back. A graph knows
@@ -32,8 +55,10 @@ def capture(step: Callable[[], None]) -> Callable[[], None]:
     Args:
         step: Launches work on the current stream, always the same on the same tensors; it does not
             wait for the device.
+        kept: What else must live as long as the returned call does.
     """
-    stream = capture_stream(torch.cuda.current_device())
+    aside = capture_stream(torch.cuda.current_device())
+    stream = aside.stream
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_CALLS):
@@ -44,7 +69,8 @@ def capture(step: Callable[[], None]) -> Callable[[], None]:
         step()
     torch.cuda.current_stream().wait_stream(stream)
 
-    def call(held: object = step, replay: Callable[[], None] = graph.replay) -> None:
+    def call(held: object = (step, kept), replay: Callable[[], None] = graph.replay) -> None:
         replay()
 
+    aside.hold(graph, call)
     return call

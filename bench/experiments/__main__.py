@@ -12,6 +12,7 @@ from ..common.errors import UserError
 from ..common.paths import RESULTS
 from ..common.units import duration
 from ..machine.lock import exclusive_machine
+from ..plan.benchmark import require_present
 from ..plan.selection import Selection, add_axes
 from .gate_power.analysis import KINDS, missing, read_trials, subject
 from .gate_power.experiment import run_trials
@@ -45,6 +46,7 @@ def main() -> int:
                 path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
             else:
                 axes = Selection.from_args(given, "smoke")
+                require_present(axes)
                 found = repeat(axes, given.count, given.processes, status.update)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")

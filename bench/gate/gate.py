@@ -10,7 +10,7 @@ from ..common.errors import UserError
 from ..common.units import counted
 from ..machine.environment import THREADS
 from ..measure.timing import wall_clock
-from ..plan.benchmark import planned, predict
+from ..plan.benchmark import free_bytes_of_new_process, planned, predict
 from ..plan.selection import Selection
 from .blocks import BASE, CONTROL, HEAD, WORKER, Found, KernelCase, Spec, measure_block, run_block
 from .config import GateConfig
@@ -43,7 +43,7 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
     left_out: dict[str, list[str]] = {}
     plan, found = planned(axes), []
     for one in plan:
-        told = predict(one)
+        told = predict(one, free_bytes=free_bytes_of_new_process)
         if told.status == OK:
             found.append(KernelCase(one.kernel.name, one.case))
         else:

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from mlr.checks import DEVICE_TYPES, as_dtype
+from mlr.checks import DEVICE_TYPES, DTYPE_NAMES, as_dtype
 
 from ..common.garbage import gc_paused
 from .device_memory import Allocations, count_allocations, growth_outside_torch
 from .device_time import device_seconds
 from .eviction import INSTRUCTIONS, evict
+from .nvml import Gpu, find_gpu
 
 Call = Callable[[], Any]
 LARGEST_CACHE_BYTES = 2**26  # of an accelerator that does not say how large its last cache is
@@ -42,6 +43,7 @@ class Device:
 
     name = "cpu"  # as torch names it
     is_host = True  # no launch, no wait, and nothing that libraries keep from their first use on
+    dtypes: tuple[str, ...] = ("float32", "float64")  # of which the rate of products is probed
     gemm_sizes: tuple[int, ...] = (512, 1024)  # sides of the square products that are probed
     formula_slack_bytes = 4_096  # scalars that torch wraps
     can_evict = platform.machine() in INSTRUCTIONS  # whether inputs can be made cold
@@ -62,6 +64,13 @@ class Device:
                       if "Instruction" not in (level / "type").read_text()]  # fmt: skip
             kib = [int((level / "size").read_text().strip(" K\n")) for level in levels]
         return [1024 * size for size in kib] if all(kib) and kib else [2**15, 2**20, 2**25]
+
+    def least_calls(self) -> list[Call]:
+        """Return calls that do next to nothing: none is made in less time than the cheapest.
+
+        On the host that is one of a foreign function, which a compiled kernel may be.
+        """
+        return [ctypes.pythonapi.Py_IsInitialized]
 
     def free_bytes(self) -> int:
         """Return the memory that can be had without swapping, in bytes."""
@@ -114,9 +123,20 @@ class Device:
         """Return the seconds that a warm call keeps a device busy, as `device_seconds` does."""
         return None
 
-    def load(self) -> dict[str, Any]:
-        """Return the columns of an accelerator's clock and throttling, where it tells."""
+    def load(self, busy: Call = lambda: None) -> dict[str, Any]:
+        """Return how an accelerator is while it does what a call has queued; see `nvml.Gpu.load`.
+
+        And `gpu_other_bytes`: its memory in use beyond what torch holds in this process, whose
+        context and libraries are part of it.
+        """
         return {}
+
+    def gpu(self) -> Gpu | None:
+        """Return a GPU of NVIDIA's to ask of its clocks and settings; None if there is no asking.
+
+        It is the first that this process sees: with `CUDA_VISIBLE_DEVICES` not the machine's.
+        """
+        return None
 
 
 def traced_events(call: Call) -> list[Any]:
@@ -147,7 +167,7 @@ class Accelerator(Device):
 
     is_host = False
     can_evict = True
-    working_sets = tuple(4**power * 1024 for power in range(5, 12))  # 1 MiB to 4 GiB
+    dtypes = DTYPE_NAMES
     gemm_sizes = (4096, 8192)
 
     def __init__(self, name: str) -> None:
@@ -158,6 +178,32 @@ class Accelerator(Device):
         """Return the size of the last cache."""
         properties = torch.get_device_module(self.name).get_device_properties(self.name)
         return [getattr(properties, "L2_cache_size", LARGEST_CACHE_BYTES)]
+
+    @property
+    def working_sets(self) -> tuple[int, ...]:
+        """The bytes over which a bandwidth is measured: 1 MiB to 4 GiB, closer by the last cache.
+
+        A half, three quarters, all and twice of it: what is in it comes the slower, the fuller it
+        is, and a case is held against the rate of the largest set that is not above its own.
+        """
+        around = [self.cache_bytes()[-1] * part // 4 for part in (2, 3, 4, 8)]
+        powers = [4**power * 1024 for power in range(5, 12)]
+        return tuple(sorted({size // 4096 * 4096 for size in (*around, *powers)}))
+
+    def least_calls(self) -> list[Call]:
+        """Return a call of torch, a bare launch, and the replay of a graph of one operator."""
+        module, number = torch.get_device_module(self.name), torch.zeros(1, device=self.name)
+        calls: list[Call] = [number.neg_]  # which holds the number that the graph works on
+        if hasattr(module, "_sleep"):
+            calls.append(partial(module._sleep, 0))
+        if hasattr(module, "CUDAGraph"):
+            number.neg_()  # what is captured must have been loaded before
+            torch.accelerator.synchronize()
+            graph = module.CUDAGraph()
+            with module.graph(graph, capture_error_mode="thread_local"):
+                number.neg_()
+            calls.append(graph.replay)
+        return calls
 
     def clock(self) -> float:
         """Read the host clock once the device is idle: launches in between still overlap."""
@@ -229,20 +275,19 @@ class Accelerator(Device):
         """Return the seconds that a warm call keeps the device busy, as `device_seconds` does."""
         return device_seconds(calls, torch.get_device_module(self.name), prepare)
 
-    def load(self) -> dict[str, Any]:
-        """Return a GPU's clock in MHz and whether it is throttled, by NVML: of NVIDIA's alone."""
-        try:
-            import pynvml as nvml
+    def load(self, busy: Call = lambda: None) -> dict[str, Any]:
+        """Return how the device is while it does what a call has queued."""
+        free, total = torch.accelerator.get_memory_info()
+        other_bytes = total - free - torch.accelerator.memory_reserved()
+        busy()
+        found = gpu.load() if (gpu := self.gpu()) else {}
+        torch.accelerator.synchronize()
+        return {**found, "gpu_other_bytes": max(0, other_bytes)}
 
-            nvml.nvmlInit()
-            handle = nvml.nvmlDeviceGetHandleByIndex(0)
-            mhz = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
-            reasons = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-        except Exception:  # no library, no driver, or a GPU that is shared and may not be asked
-            return {}
-        harmless = nvml.nvmlClocksThrottleReasonGpuIdle | nvml.nvmlClocksThrottleReasonNone
-        harmless |= nvml.nvmlClocksThrottleReasonApplicationsClocksSetting
-        return {"gpu_mhz": mhz, "gpu_throttled": bool(reasons & ~harmless)}
+    def gpu(self) -> Gpu | None:
+        """Return the GPU, by the identity that torch gives of it, if NVML knows it."""
+        properties = torch.get_device_module(self.name).get_device_properties(self.name)
+        return find_gpu(str(getattr(properties, "uuid", "")))
 
 
 DEVICES = {name: Device() if name == "cpu" else Accelerator(name) for name in DEVICE_TYPES}
@@ -255,15 +300,21 @@ def device_of(device: str) -> Device:
 
 def unavailable_reason(device: str) -> str | None:
     """Say why a device cannot be used here, or None if it can."""
-    wanted, here = device_of(device), torch.accelerator.current_accelerator(check_available=True)
-    if wanted.is_host or (here is not None and here.type == wanted.name):
+    wanted, built = device_of(device), torch.accelerator.current_accelerator()
+    if wanted.is_host or wanted is accelerator():
         return None
-    return f"no {wanted.name.upper()} device on this machine"
+    if built is None or built.type != wanted.name:
+        return f"torch {torch.__version__} is built without {wanted.name.upper()}"
+    return f"the driver shows no {wanted.name.upper()} device"
+
+
+def accelerator() -> Device | None:
+    """Return the type of this machine's accelerators, if it has any."""
+    here = torch.accelerator.current_accelerator(check_available=True)
+    return None if here is None else DEVICES.get(here.type)
 
 
 def accelerator_name() -> str | None:
     """Name the first accelerator of this machine, if there is one."""
-    here = torch.accelerator.current_accelerator(check_available=True)
-    if here is None or here.type not in DEVICES:
-        return None
-    return str(torch.get_device_module(here).get_device_name(0))
+    here = accelerator()
+    return None if here is None else str(torch.get_device_module(here.name).get_device_name(0))

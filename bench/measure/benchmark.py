@@ -112,7 +112,7 @@ def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, numbe
         call, first_call_s = first_call(kernel.bind, problem)
         about_s = fastest_call(call, case.device)
     measured = _time(kernel, problem, call, about_s, first_call_s, timer, phases)
-    load = LoadSnapshot(case.device).delta(before)
+    load = LoadSnapshot(case.device, call, about_s).delta(before)
     with phases.on("checking"):
         require_one_time(call, case.device, measured, about_s)
         if about_s < LONG_CALL_S:

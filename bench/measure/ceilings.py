@@ -25,26 +25,22 @@ _SUMS = {32: 24, 16: 12}  # by the registers: sums in flight, enough for the lat
 def measure_ceilings(device: str) -> Ceilings:
     """Measure what the device can do at best, in all of torch's threads.
 
-    The cheapest call is on the CPU one of a foreign function, which a compiled kernel may be. A
-    bandwidth is that of a loop that reads a working set over and over, on other devices the higher
-    one of a sum and a copy (read and write counted). A rate of FLOPs is that of a square product,
-    or on the CPU that of multiply-adds on registers alone if higher.
+    The cheapest call is that of `least_calls` of the device. A bandwidth is on the CPU that of a
+    loop that reads a working set over and over, on other devices the highest one of a sum, a copy
+    and a change in place (read and write counted), whose launches overlap. A rate of FLOPs is that
+    of a square product, or on the CPU that of multiply-adds on registers alone if higher. What does
+    not fit the free memory twice is left out.
     """
     probed = device_of(device)
-    torch_call_s = seconds_per_call(torch.zeros(1, device=device).neg_, device)
-    foreign = ctypes.pythonapi.Py_IsInitialized
-    flops = {}
-    for dtype in ("float32", "float64"):
-        flops[dtype] = max(_gemm_rate(device, dtype, size) for size in probed.gemm_sizes)
-        if probed.is_host:
-            bound = bind_multiply_adds(dtype)
-            flops[dtype] = max(flops[dtype], bound.work / seconds_per_call(bound.call, device))
+    dispatch_s = min(seconds_per_call(call, device) for call in probed.least_calls())
+    peaks = {dtype: _peak_rate(device, dtype) for dtype in probed.dtypes}
     sizes = [size for size in probed.working_sets if 2 * size < probed.free_bytes()]
     memory = torch.ones(max(sizes, default=0) // 8, dtype=torch.float64, device=device)
+    bandwidth = [[size, _read_rate(memory[: size // 8])] for size in sizes]
     return Ceilings(
-        dispatch_s=seconds_per_call(foreign, device) if probed.is_host else torch_call_s,
-        bandwidth_bytes_per_s=[[size, _read_rate(memory[: size // 8])] for size in sizes],
-        flops_per_s=flops,
+        dispatch_s=dispatch_s,
+        bandwidth_bytes_per_s=bandwidth,
+        flops_per_s={dtype: peak for dtype, peak in peaks.items() if peak},
         last_cache_bytes=probed.cache_bytes()[-1],
     )
 
@@ -56,7 +52,20 @@ def _read_rate(memory: torch.Tensor) -> float:
     else:
         half, target = memory.chunk(2)
         probes = [(call, memory.nbytes) for call in (memory.sum, lambda: target.copy_(half))]
+        probes.append((memory.neg_, 2 * memory.nbytes))
     return max(work / seconds_per_call(call, device) for call, work in probes)
+
+
+def _peak_rate(device: str, dtype: str) -> float:
+    """Return the highest rate of a dtype, or 0 where no probe fits the memory."""
+    probed = device_of(device)
+    usable = probed.free_bytes() // (4 * DTYPES[dtype].itemsize)  # two matrices, twice
+    sizes = [size for size in probed.gemm_sizes if size**2 < usable]
+    rates = [_gemm_rate(device, dtype, size) for size in sizes]
+    if probed.is_host:
+        bound = bind_multiply_adds(dtype)
+        rates.append(bound.work / seconds_per_call(bound.call, device))
+    return max(rates, default=0.0)
 
 
 def _gemm_rate(device: str, dtype: str, size: int) -> float:

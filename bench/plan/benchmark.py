@@ -1,15 +1,18 @@
 """Options -> the benchmarks of a plan, what each should cost, whether it can be attempted here."""
 
 import math
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from itertools import product
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from mlr import KERNELS, OPERATIONS, Case, Kernel
 
-from ..common.errors import UserError
+from ..common.errors import UserError, single_line
 from ..common.units import format_bytes, format_time
 from ..machine.devices import DEVICES, device_of, unavailable_reason
 from ..store.schema import Ceilings
@@ -54,7 +57,7 @@ def cases(selection: Selection) -> list[Case]:
         ]
         for operation, device, dtype, size in product(
             [one for one in block.operations or OPERATIONS if one in wanted],
-            selection.device or DEVICES,
+            [one for one in selection.device or DEVICES if one in (block.devices or DEVICES)],
             selection.dtype or block.dtypes,
             sizes,
         ):
@@ -89,6 +92,9 @@ def _is_wanted(kernel: Kernel, case: Case, selection: Selection) -> bool:
         return kernel.name in selection.kernel
     if case.device not in kernel.devices:
         return False
+    # A grid has a dtype for those that take it.
+    if kernel.built_in and not selection.dtype and case.dtype not in kernel.dtypes:
+        return False
     grid = GRIDS[selection.grid]
     if kernel.built_in and case.operation in grid.kernels:
         return kernel.name in grid.kernels[case.operation]
@@ -107,11 +113,15 @@ class Outcome(SimpleNamespace):
 
 
 def predict(
-    benchmark: Benchmark, ceilings: Ceilings | None = None, longest_s: float = math.inf
+    benchmark: Benchmark,
+    ceilings: Ceilings | None = None,
+    longest_s: float = math.inf,
+    free_bytes: Callable[[str], int] = lambda device: device_of(device).free_bytes(),
 ) -> Outcome:
     """Predict what a benchmark costs, and whether it can be attempted at all.
 
-    The status is `unsupported` or `infeasible`, each with its reason, or `ok` for one to measure.
+    The status is `unsupported` or `infeasible`, each with its reason, or `ok` for one to measure. A
+    process that measures nothing itself asks for `free_bytes_of_new_process`.
     """
     kernel, case, threads = benchmark
     refused = kernel.unsupported(case)  # whose formulas need not hold
@@ -133,18 +143,18 @@ def predict(
     )
     if (reason := refused or unavailable_reason(case.device)) is not None:
         outcome.status, outcome.reason = "unsupported", reason
-    elif (reason := _too_much(case, outcome, ceilings, longest_s)) is not None:
+    elif reason := _too_much(case, outcome, free_bytes(case.device), ceilings, longest_s):
         outcome.status, outcome.reason = "infeasible", reason
     return outcome
 
 
 def _too_much(
-    case: Case, outcome: Outcome, ceilings: Ceilings | None, longest_s: float
+    case: Case, outcome: Outcome, free_bytes: int, ceilings: Ceilings | None, longest_s: float
 ) -> str | None:
     # the kernel's problem and the baseline's, and float64 copies for the oracle
     inputs = 2 * case.input_bytes + 3 * case.input_bytes * 8 // case.itemsize
     needed = outcome.predicted_peak_bytes + inputs
-    usable = MEMORY_SHARE * device_of(case.device).free_bytes()
+    usable = MEMORY_SHARE * free_bytes
     if needed > usable:
         return (
             f"needs {format_bytes(needed)}, {format_bytes(outcome.predicted_peak_bytes)} of it in "
@@ -171,3 +181,39 @@ def require_tried(outcomes: Sequence[Mapping[str, Any]]) -> None:
             f"({first['kernel']}: {first['reason']}); choose another --device or --dtype, other "
             "sizes or kernels, see `plan`"
         )
+
+
+def require_present(selection: Selection) -> None:
+    """Refuse a device that is not here: measuring the others would be no answer to its name."""
+    for device in selection.device or ():
+        if (reason := unavailable_reason(device)) is not None:
+            raise UserError(
+                f"--device takes what can be used here; got {device}: {reason}; leave it out, or "
+                "measure where it can be"
+            )
+
+
+def free_bytes_of_new_process(device: str) -> int:
+    """Return the memory that a new process finds free on a device, as such a process says.
+
+    One that only plans must hold no context of an accelerator: where one process at a time is let
+    in it would shut out those that measure, and elsewhere be one that computes beside them.
+
+    Raises:
+        UserError: A new process cannot use the device.
+    """
+    wanted = device_of(device)
+    return wanted.free_bytes() if wanted.is_host else _told_by_new_process(device)
+
+
+@cache
+def _told_by_new_process(device: str) -> int:
+    code = "import torch; print(torch.accelerator.get_memory_info()[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = single_line(done.stderr.strip().rpartition("\n")[2])
+        raise UserError(
+            f"a process that measures must be let in by its device; {device} refuses: {why}; see "
+            "whether another process holds it"
+        )
+    return int(done.stdout)

@@ -11,9 +11,10 @@ DEFAULT_GRID = "headline"
 
 
 class GridBlock(BaseModel, extra="forbid", frozen=True):
-    """Cases of some operations, or of all where none is named."""
+    """Cases of some operations and types of device, or of all where none is named."""
 
     operations: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...]
     sizes: tuple[tuple[int, int, int], ...]  # rows, input features and output features
 

@@ -98,9 +98,10 @@ def best_ceilings(seen: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
 
 
 def _picked(some: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
-    """Return what has the same structure as each of some values, and of their numbers the pick."""
+    """Return what all of some values have, and of their numbers the pick."""
     if isinstance(some[0], dict):
-        return {name: _picked([one[name] for one in some], pick) for name in some[0]}
+        names = [name for name in some[0] if all(name in one for one in some)]
+        return {name: _picked([one[name] for one in some], pick) for name in names}
     if isinstance(some[0], list):
         return [_picked(each, pick) for each in zip(*some, strict=False)]
     return pick(some)

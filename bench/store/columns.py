@@ -154,14 +154,19 @@ SAMPLE = (
     Column("other_cpu", "cores that other processes took", Amount | None),
     Column("load", "load average of one minute", Amount | None),
     Column("cpu_mhz", "clock of the processor", Above | None),
-    Column("gpu_mhz", "clock of the GPU", Above | None),
+    Column("gpu_mhz", "clock of the GPU, while it was at calls of the benchmark", Above | None),
     Column("gpu_throttled", "whether the GPU was throttled", bool | None),
     Column(
         "persisting_lines_reset",
         "CUDA: whether what kernels asked the L2 cache to keep was let go before each cold call",
         bool | None,
     ),
-)
+    Column("gpu_throttled_s", "seconds for which it was, by its power limit or heat, added up "
+           "over the reasons", Amount | None),
+    Column("gpu_processes", "other processes that compute on the GPU", Count | None),
+    Column("gpu_other_bytes", "bytes of the GPU in use beyond what torch holds: by others, and by "
+           "the context and libraries of the process", Amount | None),
+)  # fmt: skip
 FRAME = {column.name: column for column in (*OF_FRAME, *OF_CASE, *OF_PLAN, *OF_STATS, *MEASURED)}
 
 

@@ -35,8 +35,12 @@ def by_time(heads: Mapping[Path, Head]) -> list[Path]:
 
 
 def latest_runs(heads: Mapping[Path, Head]) -> list[Path]:
-    """Return the newest run of each machine and grid, sorted by both."""
-    kinds = {(heads[p].machine.slug, str(heads[p].settings.get("grid"))): p for p in by_time(heads)}
+    """Return the newest run of each machine and grid, sorted by both.
+
+    One that measured nothing is passed over where there is one that did.
+    """
+    measured = sorted(by_time(heads), key=lambda path: bool(heads[path].benchmarks))
+    kinds = {(heads[p].machine.slug, str(heads[p].settings.get("grid"))): p for p in measured}
     return [kinds[kind] for kind in sorted(kinds)]
 
 

@@ -11,7 +11,15 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from ..common.units import counted
 from . import columns
@@ -214,6 +222,10 @@ class StoredFile(Record):
         return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC).isoformat()
 
 
+def _counted_only(entries: Any) -> Any:
+    return [None] * len(entries) if isinstance(entries, list) else entries
+
+
 class Head(StoredFile):
     """What tells one run from another: when, where and how it was measured, without its cases."""
 
@@ -222,6 +234,7 @@ class Head(StoredFile):
 
     machine: Machine
     cost: Cost | None = None
+    benchmarks: Annotated[Sequence[Any], BeforeValidator(_counted_only)] = ()  # None for each
 
 
 class Run(Head):

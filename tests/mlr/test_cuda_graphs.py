@@ -1,6 +1,7 @@
 """A call as a CUDA graph, on the CPU as far as it goes: what lives, which stream and device."""
 
 import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -145,3 +146,19 @@ def test_many_graphs_take_the_workspace_of_one() -> None:
         kernel.bind(Problem(case))()
     gc.collect()
     assert torch.cuda.memory_allocated() - before < 2**20
+
+
+@pytest.mark.usefixtures("cuda")
+def test_no_graph_is_destroyed_while_a_call_of_its_stream_lives() -> None:
+    """Torch would free the workspace that the others still write to; afterwards nothing is kept."""
+    first, second = (steps.cuda_graph(problem_of()) for _ in range(2))
+    graphs = [weakref.ref(one) for one in cuda_graphs.capture_stream(0).graphs]
+    assert len(graphs) == 2
+    del first
+    gc.collect()
+    assert all(one() is not None for one in graphs)
+    second()
+    del second
+    gc.collect()
+    assert [one() for one in graphs] == [None, None]
+    assert cuda_graphs.capture_stream(0).graphs == []

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import extract_tb
@@ -14,6 +15,9 @@ from ...gate.config import Thresholds, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import print_verdict, write_verdict
 from ...gate.versions import checkout_versions, kernel_file_notes
+from ...machine.devices import device_of
+from ...machine.nvml import EXCLUSIVE
+from ...plan.benchmark import require_present
 from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
 from ..console import doing
@@ -62,10 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments, ROOT / "pyproject.toml")
     axes = Selection.from_args(arguments, GRID)
+    require_present(axes)
     cases, notes = feasible_benchmarks(axes)
     require_writable("the folder of the verdict", arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
+    if pythons:
+        _require_shared(axes.device or ())
     (threads,) = axes.threads
     options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads)
     file = None if axes.kernel_file is None else Path(axes.kernel_file)
@@ -79,3 +86,14 @@ def _run(arguments: argparse.Namespace) -> int:
     print_verdict(verdict)
     print(*write_verdict(verdict, base, head, arguments.out), sep="\n")
     return verdict.exit_status
+
+
+def _require_shared(devices: Iterable[str]) -> None:
+    """Refuse two interpreters on a device that lets in one process at a time."""
+    for device in devices:
+        if (gpu := device_of(device).gpu()) is not None and gpu.is_exclusive:
+            raise UserError(
+                f"two interpreters need two processes at a time on a device; {device} is in the "
+                f"compute mode {EXCLUSIVE!r}; give both versions one interpreter, or have the mode "
+                "changed"
+            )

@@ -5,7 +5,13 @@ from pathlib import Path
 
 from ...common.paths import RESULTS
 from ...machine.lock import exclusive_machine
-from ...plan.benchmark import planned, predict, require_tried
+from ...plan.benchmark import (
+    free_bytes_of_new_process,
+    planned,
+    predict,
+    require_present,
+    require_tried,
+)
 from ...plan.grid import GRIDS
 from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
@@ -27,9 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     axes = Selection.from_args(arguments, several_threads=True)
+    require_present(axes)
     plan = planned(axes)
     processes = arguments.processes or GRIDS[axes.grid].processes
-    require_tried([predict(entry).columns() for entry in plan])  # before anything starts
+    free = free_bytes_of_new_process
+    told = [predict(entry, free_bytes=free) for entry in plan]
+    require_tried([outcome.columns() for outcome in told])  # before anything starts
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume

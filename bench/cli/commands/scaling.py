@@ -72,10 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _selection(arguments: argparse.Namespace) -> tuple[Selection, str]:
     """Return what is chosen, and the one device of it."""
     from ...machine.devices import DEVICES
+    from ...plan.benchmark import require_present
 
     axes = Selection.from_args(arguments, GRID)
     if axes.device not in [(name,) for name in DEVICES]:
         raise UserError(f"scaling takes --device {' or '.join(DEVICES)}; got {arguments.device}")
+    require_present(axes)
     return axes, axes.device[0]
 
 

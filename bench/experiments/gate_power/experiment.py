@@ -29,6 +29,7 @@ from ...gate.blocks import BASE, HEAD, KernelCase, Spec, run_block
 from ...gate.gate import Options, Show, run_gate
 from ...gate.verdict import CaseVerdict
 from ...gate.versions import PACKAGE, Version, checkout_versions
+from ...machine.devices import device_of
 from ...machine.info import machine_slug
 from ...measure.timing import wall_clock
 from ...run.process import WorkerProcess
@@ -113,6 +114,11 @@ def run_trial(
     kind, number, cases = KINDS[name], len(earlier), CASES
     changed = [random.Random(number).choice(cases)] if kind.slowed else []
     slowed = cases if kind.every_case else changed
+    if strange := [one.name for one in slowed if not device_of(one.case.device).is_host]:
+        raise UserError(
+            "a slow-down is time on the processor, in which an accelerator does earlier calls; "
+            f"got {strange[0]}; slow cases on cpu"
+        )
     baselines: dict[str, list[str]] = {}
     load = WorkerProcess([sys.executable, "-c", CONTENT["load"]], 36_000, reports=False)
     with load if kind.loaded else nullcontext(), TemporaryDirectory() as place:

@@ -107,6 +107,21 @@ def test_two_interpreters_are_for_the_kinds_that_have_them(
     ]
 
 
+@pytest.mark.parametrize("kind", ["slowdown-10", "slowdown-all-10"])
+def test_a_slow_down_on_an_accelerator_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor waits while the device does earlier calls: nothing would be slower."""
+    on_cuda = [replace(one, case=replace(one.case, device="cuda")) for one in trials.CASES[:2]]
+    monkeypatch.setattr(trials, "CASES", on_cuda)
+    with pytest.raises(UserError, match=r"got \w+-cuda-.*; slow cases on cpu$"):
+        trials.run_trial(kind, [], None, show, None)
+    monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
+    monkeypatch.setattr(trials, "run_gate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # of unchanged code it is one as any other
+        trials.run_trial("a_a", [], None, show, None)
+
+
 def test_the_suite_has_what_the_gate_gates() -> None:
     names = {one.kernel for one in trials.CASES}
     assert set(COMPILED) <= names

@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -29,6 +30,7 @@ from bench.gate.blocks import (
 )
 from bench.gate.sequential import INCONCLUSIVE
 from bench.gate.verdict import STATUS, Verified
+from bench.machine.devices import Device
 from mlr import KERNELS, Case
 
 AXES = ["--operation=gradient", "--batch=40", "--features=5", "--outputs=4", "--device=cpu"]
@@ -306,23 +308,33 @@ def test_what_nobody_foresaw_is_one_line_and_never_the_status_of_a_regression(
     assert said.count("\n") == 1
 
 
-def test_a_device_that_is_not_there_is_one_clear_line_and_is_never_left_out_silently(
-    verified: dict[str, dict[str, Any]],
+@pytest.mark.parametrize("devices", ["cuda", "cpu,cuda"])
+def test_a_device_that_is_named_and_not_there_is_one_line(
+    devices: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     no_cuda = {"cuda": "no CUDA device here"}
     monkeypatch.setattr("bench.plan.benchmark.unavailable_reason", no_cuda.get)
-    both = "--kernel=matmul,einsum"
-    assert gate(ROOT, ROOT, tmp_path, both, "--device=cuda") == 2
+    assert gate(ROOT, ROOT, tmp_path, "--kernel=matmul", f"--device={devices}") == 2
     said = capsys.readouterr().err
-    left_out = "2 of 2 planned cases left out: matmul-cuda-float64-40x5x4 is unsupported, no CUDA"
-    assert f"needs a case that this machine can measure; {left_out} device here\n" in said
+    assert "got cuda: no CUDA device here" in said
     assert said.count("\n") == 1
-    verified |= {name: {"matmul": FINE, "einsum": FINE} for name in (BASE, HEAD)}
-    assert gate(ROOT, ROOT, tmp_path, both, "--device=cpu,cuda") == 3
-    note = left_out.replace("of 2", "of 4")
+
+
+def test_what_cannot_be_measured_is_one_clear_line_and_is_never_left_out_silently(
+    verified: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(ROOT, ROOT, tmp_path, "--kernel=cuda_graph", "--operation=step") == 2
+    said = capsys.readouterr().err
+    left_out = "planned case left out: cuda_graph-cpu-float64-40x5x4 is unsupported, "
+    assert f"needs a case that this machine can measure; 1 of 1 {left_out}" in said
+    assert said.count("\n") == 1
+    verified |= {name: {"matmul": FINE} for name in (BASE, HEAD)}
+    both = "--kernel=matmul,cuda_graph", "--operation=gradient,step"
+    assert gate(ROOT, ROOT, tmp_path, *both) == 3
+    note = f"1 of 2 {left_out.replace('case', 'cases')}"
     shown = capsys.readouterr()
     assert note in shown.err
     assert note in " ".join(shown.out.split())
@@ -336,6 +348,22 @@ def test_a_gate_of_a_kernel_that_no_device_here_takes_is_one_clear_line(
     said = capsys.readouterr().err
     assert "one_pass_triton-cpu-float64-40x5x4 is unsupported, one_pass_triton runs on cuda" in said
     assert said.count("\n") == 1
+
+
+def test_two_interpreters_on_a_device_that_lets_in_one_process_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = SimpleNamespace(is_exclusive=True)
+    monkeypatch.setattr(Device, "gpu", lambda self: gpu)
+    asked = "--kernel=matmul", f"--head-python={sys.executable}"
+    assert gate(ROOT, ROOT, tmp_path, *asked) == 2
+    said = capsys.readouterr().err
+    assert "cpu is in the compute mode 'exclusive process'" in said
+    assert said.count("\n") == 1
+    gpu.is_exclusive = False
+    monkeypatch.setattr("bench.cli.commands.gate.run_gate", None)
+    assert gate(ROOT, ROOT, tmp_path, *asked) == 2
+    assert "compute mode" not in capsys.readouterr().err
 
 
 def test_a_gate_needs_neither_matplotlib_nor_scipy_stats_nor_the_experiments() -> None:

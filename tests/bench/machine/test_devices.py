@@ -2,8 +2,11 @@
 
 import argparse
 import math
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -72,31 +75,71 @@ def test_no_driver_of_nvidia_keeps_lines(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_machine_without_an_accelerator_says_so() -> None:
     for name in DEVICES:
         reason = devices.unavailable_reason(name)
-        assert reason is None or reason == f"no {name.upper()} device on this machine"
+        built_without = f"torch {torch.__version__} is built without {name.upper()}"
+        assert reason in (None, built_without, f"the driver shows no {name.upper()} device")
     assert devices.unavailable_reason("cpu") is None
     assert (devices.accelerator_name() is None) == (not torch.accelerator.is_available())
     assert tuple(DEVICES) == DEVICE_TYPES
 
 
-def test_a_gpu_without_nvml_tells_nothing_of_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert device_of("cuda").load() == {}
-
-
-@pytest.mark.parametrize(("reasons", "throttled"), [(0, False), (3, False), (4, True), (5, True)])
-def test_a_gpu_is_throttled_where_it_is_neither_idle_nor_set_so(
-    monkeypatch: pytest.MonkeyPatch, reasons: int, throttled: bool
+@pytest.mark.parametrize(
+    ("built", "available", "reason"),
+    [
+        ("cuda", True, None),
+        ("cuda", False, "the driver shows no CUDA device"),
+        (None, False, f"torch {torch.__version__} is built without CUDA"),
+        ("xpu", True, f"torch {torch.__version__} is built without CUDA"),
+    ],
+)
+def test_what_is_missing_of_an_absent_device_is_told_apart(
+    built: str | None, available: bool, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nvml = MagicMock(
-        NVML_CLOCK_SM=1,
-        nvmlClocksThrottleReasonNone=0,
-        nvmlClocksThrottleReasonGpuIdle=1,
-        nvmlClocksThrottleReasonApplicationsClocksSetting=2,
-    )
-    nvml.nvmlDeviceGetClockInfo.return_value = 1_980
-    nvml.nvmlDeviceGetCurrentClocksThrottleReasons.return_value = reasons
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert device_of("cuda").load() == {"gpu_mhz": 1_980.0, "gpu_throttled": throttled}
+    def current(check_available: bool = False) -> torch.device | None:
+        there = built is not None and (available or not check_available)
+        return torch.device(built) if there and built else None
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", current)
+    assert devices.unavailable_reason("cuda") == reason
+    assert devices.unavailable_reason("cpu") is None
+
+
+def test_the_cheapest_calls_are_a_bare_launch_and_a_replay_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is captured has run before, and only what works in another thread may break it."""
+    asked: list[Any] = []
+    graph = SimpleNamespace(replay=lambda: asked.append("replay"))
+
+    @contextmanager
+    def capture(given: Any, capture_error_mode: str) -> Iterator[None]:
+        assert given is graph
+        asked.append(capture_error_mode)
+        yield
+
+    module = SimpleNamespace(CUDAGraph=lambda: graph, graph=capture, _sleep=asked.append)
+    monkeypatch.setattr(torch, "get_device_module", lambda name: module)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: asked.append("ready"))
+    for call in Accelerator("cpu").least_calls():
+        call()
+    assert asked == ["ready", "thread_local", 0, "replay"]
+    monkeypatch.setattr(torch, "get_device_module", lambda name: SimpleNamespace())
+    assert len(Accelerator("cpu").least_calls()) == 1
+
+
+def test_the_load_of_an_accelerator_is_asked_while_it_is_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    gpu = SimpleNamespace(load=lambda: asked.append("clock") or {"gpu_mhz": 1_980.0})
+    monkeypatch.setattr(Accelerator, "gpu", lambda self: gpu)
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda: (60, 100))
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda: 15)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: asked.append("idle"))
+    found = Accelerator("cuda").load(lambda: asked.append("calls"))
+    assert found == {"gpu_mhz": 1_980.0, "gpu_other_bytes": 25}
+    assert asked == ["calls", "clock", "idle"]
+    assert Device().load(lambda: asked.append("never")) == {}
+    assert len(asked) == 3
 
 
 def test_another_type_needs_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,5 +153,16 @@ def test_another_type_needs_its_name_alone(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(KERNELS, "matmul", matmul)
     (entry,) = planned(replace(selection, operation=("gradient",), kernel=("matmul",)))
     outcome = predict(entry, None, 1.0)
-    assert (outcome.status, outcome.reason) == ("unsupported", "no XPU device on this machine")
+    reason = f"torch {torch.__version__} is built without XPU"
+    assert (outcome.status, outcome.reason) == ("unsupported", reason)
     assert benchmark_mark(entry.case).kwargs["timer"] == DEVICES["xpu"].clock
+
+
+def test_a_gpu_is_known_by_the_identity_that_torch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place on the bus is not that among the devices that this process may see."""
+    properties = SimpleNamespace(uuid="1b5a-3c")
+    module = SimpleNamespace(get_device_properties=lambda name: properties)
+    monkeypatch.setattr(torch, "get_device_module", lambda name: module)
+    monkeypatch.setattr(devices, "find_gpu", lambda uuid: f"GPU of {uuid}")
+    assert str(Accelerator("cuda").gpu()) == "GPU of 1b5a-3c"
+    assert Device().gpu() is None

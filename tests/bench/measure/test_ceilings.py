@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 import torch
 
 from bench.machine import devices
-from bench.machine.devices import Device
+from bench.machine.devices import DEVICES, Accelerator, Call, Device
 from bench.measure import ceilings
 from bench.measure.ceilings import (
     ROUNDS,
@@ -112,3 +113,100 @@ def test_unknown_caches_are_taken_for_usual_ones(files: dict[str, str], caches: 
         (caches / "index0" / name).write_text(text)
     assert Device().cache_bytes()[-1] == Ceilings().last_cache_bytes
     assert len(Device().working_sets) == 7
+
+
+GIB, MIB = 2**30, 2**20
+
+
+def test_a_gpu_is_measured_below_at_and_above_its_last_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That of an H100 has 50 MB: a step of 36 MB stays in it, and comes at another rate."""
+    monkeypatch.setattr(Accelerator, "cache_bytes", lambda self: [50 * MIB])
+    sizes = Accelerator("cuda").working_sets
+    assert sizes == tuple(sorted(sizes))
+    assert sizes[0] == MIB
+    assert sizes[-1] == 4 * GIB
+    around = {25 * MIB, 37.5 * MIB, 50 * MIB, 100 * MIB}
+    assert {size for size in sizes if 16 * MIB < size < 256 * MIB} - {64 * MIB} == around
+    assert all(size % 4096 == 0 for size in sizes)
+    below = [size for size in sizes if size <= 36_000_000]
+    assert max(below) == 25 * MIB
+
+
+class FakeAccelerator(Accelerator):
+    """An accelerator that is the processor."""
+
+    clock = staticmethod(perf_counter)  # type: ignore[assignment]
+    working_sets = (2**14, 2**16, 2**18)  # type: ignore[assignment]
+    gemm_sizes = (16, 32)
+    free = 2**20
+
+    def free_bytes(self) -> int:
+        return self.free
+
+    def cache_bytes(self) -> list[int]:
+        return [2**16]
+
+    def least_calls(self) -> list[Call]:
+        return [lambda: None]
+
+
+@pytest.fixture
+def accelerated(monkeypatch: pytest.MonkeyPatch) -> FakeAccelerator:
+    fake = FakeAccelerator("cpu")
+    monkeypatch.setitem(DEVICES, "cpu", fake)
+    return fake
+
+
+def test_an_accelerator_has_a_peak_of_each_dtype_and_its_cheapest_call(
+    accelerated: FakeAccelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, replay = (lambda: None), (lambda: None)
+    monkeypatch.setattr(FakeAccelerator, "least_calls", lambda self: [launch, replay])
+    seconds = {launch: 3e-6, replay: 2e-6}
+    monkeypatch.setattr(ceilings, "seconds_per_call", lambda call, _: seconds.get(call, 1e-3))
+    found = measure_ceilings("cpu")
+    assert found.dispatch_s == 2e-6
+    expected = dict.fromkeys(("float16", "bfloat16", "float32", "float64"), 2 * 32**3 / 1e-3)
+    assert found.flops_per_s == expected
+    assert [size for size, _ in found.bandwidth_bytes_per_s] == [2**14, 2**16, 2**18]
+
+
+@pytest.mark.parametrize(
+    ("free", "sets", "dtypes"),
+    [
+        (0, [], set()),
+        (2**16, [2**14], {"float16", "bfloat16", "float32", "float64"}),
+        (4 * 2 * 16**2 + 4 * 2, [], {"float16", "bfloat16"}),
+    ],
+)
+def test_where_little_memory_is_free_what_does_not_fit_is_left_out(
+    free: int, sets: list[int], dtypes: set[str], accelerated: FakeAccelerator
+) -> None:
+    accelerated.free = free
+    found = measure_ceilings("cpu")
+    assert [size for size, _ in found.bandwidth_bytes_per_s] == sets
+    assert set(found.flops_per_s) == dtypes
+    assert found.roofline("float32", 10**6, 10**6, 10**6).hot_s >= found.dispatch_s
+
+
+def test_what_is_read_of_an_accelerators_memory_is_what_is_counted(
+    accelerated: FakeAccelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is taken off for a launch: launches overlap."""
+    monkeypatch.setattr(ceilings, "seconds_per_call", lambda call, device: call() is None or 1e-6)
+    memory = torch.ones(64, dtype=torch.float64)
+    assert ceilings._read_rate(memory) == 2 * memory.nbytes / 1e-6
+
+
+@pytest.mark.cuda
+def test_a_gpu_reaches_its_ceilings() -> None:
+    found = measure_ceilings("cuda")
+    assert set(found.flops_per_s) == {"float16", "bfloat16", "float32", "float64"}
+    assert found.flops_per_s["bfloat16"] > 2 * found.flops_per_s["float32"]  # by tensor cores
+    assert found.dispatch_s is not None
+    assert found.dispatch_s < 1e-4
+    rates = dict(found.bandwidth_bytes_per_s)
+    assert max(rates) == 4 * GIB
+    assert max(rates.values()) >= rates[4 * GIB]  # a cache is not slower than the memory

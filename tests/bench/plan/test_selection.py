@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.common.errors import UserError
-from bench.machine.devices import unavailable_reason
+from bench.machine.devices import DEVICES, unavailable_reason
 from bench.plan import selection
-from bench.plan.benchmark import cases, full_name, planned, predict, require_tried
+from bench.plan.benchmark import (
+    cases,
+    full_name,
+    planned,
+    predict,
+    require_present,
+    require_tried,
+)
 from bench.plan.grid import GRIDS
 from bench.plan.selection import Selection, add_axes, sizes, thread_counts
+from mlr.checks import DTYPE_NAMES
 
 PARSER = argparse.ArgumentParser()
 add_axes(PARSER.add_argument)
@@ -182,6 +191,53 @@ def test_a_grid_names_each_case_once(grid: str) -> None:
     assert len(ids) == len(set(ids))
 
 
+# Of the cases that a processor is planned, by grid: how many, and a digest of their ids in order.
+# What a grid has for other devices must leave them as they are, or stored runs would stand alone.
+ON_CPU = {
+    "headline": (11, "c97c9d598b3c"),
+    "single": (3, "32a36381ac57"),
+    "smoke": (6, "736a1ade1c4c"),
+    "quick": (28, "0c5f5352c3d6"),
+    "full": (128, "aeb6694aeda8"),
+    "tall": (36, "452c2916d204"),
+    "wide": (18, "b63c71727fc8"),
+    "scaling": (10, "43abf9d30467"),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_what_a_processor_is_planned_is_as_it_was(grid: str) -> None:
+    found = cases(axes(grid=grid, device="cpu"))
+    ids = "\n".join(f"{case.operation}-{case.id}" for case in found)
+    assert (len(found), sha256(ids.encode()).hexdigest()[:12]) == ON_CPU[grid]
+
+
+def test_a_grid_names_only_devices_and_dtypes_that_there_are() -> None:
+    for block in (block for grid in GRIDS.values() for block in grid.block):
+        assert {*block.devices} <= {*DEVICES}
+        assert {*block.dtypes} <= {*DTYPE_NAMES}
+
+
+@pytest.mark.parametrize("grid", ["quick", "tall", "full"])
+def test_a_gpu_has_cases_beyond_its_cache_and_in_16_bits(grid: str) -> None:
+    """In bfloat16 those kernels alone are planned that take it, unless it is named."""
+    plan = planned(axes(grid=grid, device="cuda"))
+    assert max(entry.case.batch for entry in plan) == 10_000_000
+    of_16_bits = [entry for entry in plan if entry.case.dtype == "bfloat16"]
+    assert {entry.kernel.name for entry in of_16_bits} >= {"one_pass_triton"}
+    assert all("bfloat16" in entry.kernel.dtypes for entry in of_16_bits)
+    named = planned(axes(grid=grid, device="cuda", dtype="bfloat16"))
+    assert {entry.kernel.name for entry in named} > {entry.kernel.name for entry in of_16_bits}
+
+
+def test_a_quick_run_on_a_gpu_takes_minutes() -> None:
+    """A benchmark takes about half a second in a process, and what is drawn for it besides."""
+    plan = planned(axes(grid="quick", device="cuda"))
+    rows = sum(entry.case.batch for entry in plan)
+    processes, numbers_s, draws = 2, 2e-7, 8  # of a row; in one that verifies and two that time
+    assert len(plan) * (1 + processes) * 0.5 + rows * numbers_s * draws < 600
+
+
 def test_axes_take_the_place_of_the_grids_own() -> None:
     found = cases(
         axes(grid="quick", batch="7,11", outputs="2", device="cpu", dtype="float32",
@@ -233,9 +289,19 @@ def test_a_device_that_is_absent_is_planned_only_where_it_is_named() -> None:
     assert axes().device == ("cpu",)
     plan = planned(axes(device="cuda", kernel="matmul", batch="7"))
     assert len(plan) == 1
-    with pytest.raises(UserError, match=r"none of 1 can \(matmul: no CUDA device"):
+    with pytest.raises(UserError, match=r"none of 1 can \(matmul: torch .* CUDA"):
         require_tried([predict(entry).columns() for entry in plan])
     assert predict(plan[0]).status == "unsupported"
+
+
+def test_a_device_that_was_named_and_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = {"cuda": "the driver shows no CUDA device"}
+    monkeypatch.setattr("bench.plan.benchmark.unavailable_reason", absent.get)
+    require_present(axes())
+    require_present(axes(device="cpu"))
+    for named in ("cuda", "cpu,cuda"):
+        with pytest.raises(UserError, match=r"^--device .*; got cuda: the driver shows no CUDA"):
+            require_present(axes(device=named))
 
 
 def test_what_no_kernel_takes_is_predicted_without_its_formula() -> None:

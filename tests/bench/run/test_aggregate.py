@@ -48,7 +48,10 @@ def test_ceilings_are_the_best_of_all_processes_with_the_worst_beside() -> None:
     assert found[two] == seen[1][two] | {"worst": seen[1][two]}
     fewer = reached(1e-7, 1e9, 1e9)
     del fewer["bandwidth_bytes_per_s"][1]  # of a process that had less memory
-    assert best_ceilings([seen[0], {one: fewer}])[one]["bandwidth_bytes_per_s"] == [[1024.0, 5e9]]
+    fewer["flops_per_s"] = {}  # nor enough for a product
+    both = best_ceilings([seen[0], {one: fewer}])[one]
+    assert both["bandwidth_bytes_per_s"] == [[1024.0, 5e9]]
+    assert both["flops_per_s"] == {}
     machine = Machine.model_validate({"slug": "a", "ceilings": found})
     assert machine.ceilings_of("cpu", 2).dispatch_s == 9e-7
     assert machine.ceilings_of("cpu", 3).dispatch_s is None

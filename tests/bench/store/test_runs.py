@@ -281,3 +281,14 @@ def test_find_and_latest(run: dict[str, Any], tmp_path: Path) -> None:
     save(other | {"machine": {}}, paths[2])
     with pytest.raises(UserError, match=r"c\.json: machine.slug"):
         load_heads(find_runs(tmp_path))
+
+
+def test_a_run_that_measured_nothing_takes_no_run_s_place(
+    run: dict[str, Any], tmp_path: Path
+) -> None:
+    crashed = [one | {"status": "crashed", "reason": "no driver"} for one in run["outcomes"]]
+    later = {"datetime": "2026-11-30T05:00:00+00:00", "outcomes": crashed, "benchmarks": []}
+    good, bad = save(run, tmp_path / "a.json"), save(run | later, tmp_path / "b.json")
+    assert load_run(bad).benchmarks == []
+    assert latest_runs(load_heads([good, bad])) == [good]
+    assert latest_runs(load_heads([bad])) == [bad]  # where there is no other it is shown
