@@ -44,7 +44,7 @@ def capture_stream(index: int) -> CaptureStream:
     return CaptureStream(index)
 
 
-def capture(step: Callable[[], None], kept: object = None) -> Callable[[], None]:
+def capture(step: Callable[[], object], kept: object = None) -> Callable[[], None]:
     """Capture what a call launches on the current device; return the call that launches it again.
 
     Makes the call a few times before: what it changes in place, the caller puts back. A graph knows

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from mlr.checks import DEVICE_TYPES, DTYPE_NAMES, as_dtype
+from mlr.cuda_graphs import capture
 
 from ..common.garbage import gc_paused
 from .device_memory import Allocations, count_allocations, growth_outside_torch
@@ -193,16 +194,11 @@ class Accelerator(Device):
     def least_calls(self) -> list[Call]:
         """Return a call of torch, a bare launch, and the replay of a graph of one operator."""
         module, number = torch.get_device_module(self.name), torch.zeros(1, device=self.name)
-        calls: list[Call] = [number.neg_]  # which holds the number that the graph works on
+        calls: list[Call] = [number.neg_]
         if hasattr(module, "_sleep"):
             calls.append(partial(module._sleep, 0))
         if hasattr(module, "CUDAGraph"):
-            number.neg_()  # what is captured must have been loaded before
-            torch.accelerator.synchronize()
-            graph = module.CUDAGraph()
-            with module.graph(graph, capture_error_mode="thread_local"):
-                number.neg_()
-            calls.append(graph.replay)
+            calls.append(capture(number.neg_))
         return calls
 
     def clock(self) -> float:
