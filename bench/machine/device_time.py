@@ -93,7 +93,7 @@ def _cycles_per_s(module: Any) -> float:
         module._sleep(PROBE_CYCLES)
         end.record()
         torch.accelerator.synchronize()
-    return PROBE_CYCLES / max(start.elapsed_time(end) / 1_000, 1e-6)
+    return PROBE_CYCLES / max(float(start.elapsed_time(end)) / 1_000, 1e-6)
 
 
 def _between_events(calls: Sequence[Call], module: Any, prepare: Call, cycles: int) -> float | None:
