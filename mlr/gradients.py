@@ -27,6 +27,7 @@ from .one_pass import bind
 from .one_pass.assembly import case_assembly
 from .operations import GRADIENT
 from .registry import kernel
+from .triton_kernels import launch
 
 X = Float[Tensor, "m n"]
 Delta = Float[Tensor, "m o"]
@@ -223,6 +224,28 @@ def one_pass(x: X, delta: Delta) -> Gradient:
     `mlr.one_pass.codegen`, whose `Source(...).text()` prints it.
     """
     return bind.gradient(x, delta)
+
+
+@kernel(
+    operation="gradient",
+    flops=lambda m, n, o, s: 2 * m * n * o + m * o,
+    workspace=partial(launch.workspace, "gradient"),
+    devices=("cuda",),
+    dtypes=launch.DTYPES,
+    unsupported_reason=launch.unsupported,
+)
+def one_pass_triton_gradient(x: X, delta: Delta) -> Gradient:
+    """Read each row of X and δ once on CUDA, and add xᵀδ and δ to sums in registers.
+
+    Materialises the sums of each program, independent of m; a second launch adds them up. The
+    result is the same on every run. For narrow X and δ, whose product is the shape that a BLAS is
+    made for the least. Source: `mlr.triton_kernels.one_pass`, Triton.
+    """
+    from .triton_kernels import one_pass
+
+    with torch.cuda.device(x.device):
+        found: Gradient = one_pass.gradient(x, delta, launch.processors(x.device))
+    return found
 
 
 @kernel(

@@ -13,17 +13,16 @@ import torch
 from torch import nn
 
 from . import dispatch
-from .case import Case, Gradient, Problem
+from .case import Gradient, Problem
 from .cuda_graphs import capture
 from .gradients import kron_einsum, matmul
 from .one_pass import bind
 from .one_pass.assembly import case_assembly
 from .operations import STEP
-from .registry import kernel, needs_triton
+from .registry import kernel
 from .triton_kernels import launch
 
 BLOCK_BYTES = 2**19  # of X: half a second-level cache, the rest is for W and the residual
-TRITON_PRODUCTS = 1_024  # n·o in the registers of one program
 
 
 def sweep_flops(m: int, n: int, o: int, s: int) -> int:
@@ -211,44 +210,29 @@ def auto_step(problem: Problem) -> Callable[[], None]:
     return call
 
 
-def _needs_triton(case: Case) -> str | None:
-    if missing := needs_triton(case):
-        return missing
-    n, o = case.in_features, case.out_features
-    if n * o > TRITON_PRODUCTS:
-        return f"a sweep holds W in registers: n·o is at most {TRITON_PRODUCTS:,}; got {n * o:,}"
-    return None
-
-
-def _processors(device: torch.device | None = None) -> int:
-    """Return how many multiprocessors a device has, or the current one."""
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
-
-
-def _triton_workspace(m: int, n: int, o: int, s: int) -> int:
-    return launch.sums_bytes(m, n, o, s, _processors() if torch.cuda.is_available() else 1)
-
-
 @kernel(
     operation="step",
     flops=sweep_flops,
-    workspace=_triton_workspace,
+    workspace=partial(launch.workspace, "step"),
     devices=("cuda",),
-    dtypes=("float32", "float64", "bfloat16"),
-    unsupported_reason=_needs_triton,
+    dtypes=launch.DTYPES,
+    unsupported_reason=launch.unsupported,
 )
 def one_pass_triton(problem: Problem) -> Callable[[], None]:
     """Step in two launches: programs sweep the rows once, then their sums are added up and used.
 
-    Materialises the sums of each program, independent of m. The result is the same on every run.
-    For n·o that registers hold. Source: `mlr.triton_kernels.one_pass`, Triton.
+    Materialises the sums of each program, independent of m. Both launches are one CUDA graph: a
+    call is its replay. The result is the same on every run. For n and o whose sums registers hold.
+    Source: `mlr.triton_kernels.one_pass`, Triton.
     """
     from .triton_kernels import one_pass
 
     x, y, weight, bias = problem.x, problem.y, problem.weight, problem.bias
     rate = 2 * problem.lr / y.numel()
-    step: Callable[[], None] = one_pass.bind_step(x, y, weight, bias, rate, _processors(x.device))
-    return step
+    step = one_pass.bind_step(x, y, weight, bias, rate, launch.processors(x.device))
+    call: Callable[[], None] = capture(step)
+    problem.reset()
+    return call
 
 
 @kernel(

@@ -3,44 +3,76 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
+import torch
 from paths import ROOT
 
-from mlr import Case, get_kernel
+from mlr import Case, Problem, check, get_kernel, steps
+from mlr.triton_kernels import launch
 
-# Against float64; the tolerance is the rounding of the result, of sums of products near one.
+# Against float64; the tolerance is the rounding of the result, of sums of products near one. Beyond
+# the last row lies what would spoil every sum.
 INTERPRETED = """
+import sys
 import torch
-from mlr.triton_kernels import one_pass
+from mlr.triton_kernels import launch, one_pass
 
-for name, unit in (("float32", 2**-24), ("float64", 2**-53), ("bfloat16", 2**-9)):
+# So that few rows are more than all programs take at once, and few programs more than are added up.
+launch.MOST_PROGRAMS, launch.BLOCK_PROGRAMS, one_pass.PARTS = 3, 1, 2
+
+def drawn(*shape):
+    buffer = torch.full((shape[0] + 300, *shape[1:]), torch.nan, dtype=dtype)
+    value = torch.randn(*shape, generator=source, dtype=torch.float64)
+    return buffer[: shape[0]].copy_(value)
+
+def far(found, expected):
+    return max(
+        ((one.double() - right).abs() / (right.abs() + 1)).max().item()
+        for one, right in zip(found, expected, strict=True)
+    )
+
+units = {"float64": 2**-53, "float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-9}
+for name in sys.argv[1].split(","):
     dtype = getattr(torch, name)
-    for m, n, o in ((300, 6, 3), (150, 40, 5), (7, 1, 1)):
+    for m, n, o in (tuple(map(int, size.split("x"))) for size in sys.argv[2].split(",")):
         source = torch.Generator().manual_seed(m)
-        given = [
-            torch.randn(*shape, generator=source, dtype=torch.float64).to(dtype)
-            for shape in ((m, n), (m, o), (n, o), (o,))
-        ]
-        x, y, w, b = (value.double() for value in given)
-        rate, residual = 0.2 / (m * o), x @ w + b - y
-        expected = w - rate * x.T @ residual, b - rate * residual.sum(0)
-        one_pass.bind_step(*given, rate, 1)()
-        for found, right in zip(given[2:], expected, strict=True):
-            error = ((found.double() - right).abs() / (right.abs() + 1)).max().item()
-            assert error < 8 * unit, (name, m, n, o, error)
-        again = [value.to(dtype) for value in (x, y, w, b)]
-        one_pass.bind_step(*again, rate, 1)()
-        assert torch.equal(again[2], given[2])
+        x, y, w, b = drawn(m, n), drawn(m, o), drawn(n, o), drawn(o)
+        exact_x, exact_y, exact_w, exact_b = (value.double() for value in (x, y, w, b))
+        rate, residual = 0.2 / (m * o), exact_x @ exact_w + exact_b - exact_y
+        right = exact_w - rate * exact_x.T @ residual, exact_b - rate * residual.sum(0)
+        again = w.clone(), b.clone()
+        one_pass.bind_step(x, y, w, b, rate, 1)()
+        assert far((w, b), right) < 8 * units[name], (name, m, n, o, far((w, b), right))
+        one_pass.bind_step(x, y, *again, rate, 1)()
+        assert torch.equal(again[0], w) and torch.equal(again[1], b)
+        found = one_pass.gradient(x, y / m, 1)
+        exact_delta = (y / m).double()
+        error = far(found, (exact_x.T @ exact_delta, exact_delta.sum(0)))
+        assert error < 8 * units[name], (name, m, n, o, error)
 print("agrees")
 """
+# One row; rows that a program passes over again; features that do not fill a chunk, in one thread
+# and in several; outputs in parts of which the last overlaps; blocks of products.
+SIZES = "1x6x3,450x6x3,40x40x5,9x7x20"
+MANY_SIZES = f"{SIZES},7x1x1,1100x6x3,20x100x2,70x7x70,3x16x300,9x250x20,200x40x15,100x16x64"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
-def test_the_sweep_agrees_with_float64_and_with_itself() -> None:
+@pytest.mark.parametrize(
+    ("dtypes", "sizes"),
+    [
+        ("float32", SIZES),
+        ("float64,float16,bfloat16", "260x6x3"),
+        ("float64", "100x40x15"),
+        *(pytest.param(one, MANY_SIZES, marks=pytest.mark.slow) for one in launch.DTYPES),
+    ],
+)
+def test_the_sweep_agrees_with_float64_and_with_itself(dtypes: str, sizes: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
+        [sys.executable, "-c", INTERPRETED, dtypes, sizes],
         cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -48,12 +80,49 @@ def test_the_sweep_agrees_with_float64_and_with_itself() -> None:
 
 
 def test_what_is_for_a_gpu_is_refused_on_the_cpu() -> None:
-    for name in ("one_pass_triton", "cuda_graph"):
-        reason = get_kernel(name).unsupported(Case("step", "cpu", "float32", 33, 6, 3))
+    for name in ("one_pass_triton", "one_pass_triton_gradient", "cuda_graph"):
+        kernel = get_kernel(name)
+        reason = kernel.unsupported(Case(kernel.operation, "cpu", "float32", 33, 6, 3))
         assert reason == f"{name} runs on cuda only"
-    wide = get_kernel("one_pass_triton").unsupported(Case("step", "cuda", "float32", 9, 256, 64))
+
+
+@pytest.mark.parametrize("name", ["one_pass_triton", "one_pass_triton_gradient"])
+def test_what_registers_do_not_hold_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "needs_triton", lambda case: None)
+    kernel = get_kernel(name)
+    assert kernel.unsupported(Case(kernel.operation, "cuda", "float32", 9, 6, 3)) is None
+    wide = kernel.unsupported(Case(kernel.operation, "cuda", "float32", 9, 1_024, 256))
     assert wide is not None
-    assert "at most" in wide or "install" in wide
+    assert "at most twice; got 1,024 features and 256 outputs in float32" in wide
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
+def test_a_step_is_one_graph_and_begins_where_its_problem_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlr.triton_kernels import one_pass
+
+    def capture(step: Callable[[], None]) -> Callable[[], None]:
+        step()
+        return lambda: graphs.append(step)
+
+    graphs: list[Callable[[], None]] = []
+    monkeypatch.setattr(launch, "processors", lambda device: 1)
+    monkeypatch.setattr(steps, "capture", capture)
+    monkeypatch.setattr(one_pass, "bind_step", lambda x, y, weight, *_: lambda: weight.add_(1))
+    problem = Problem(Case("step", "cpu", "float32", 33, 6, 3))
+    call = get_kernel("one_pass_triton").function(problem)
+    assert problem.weight.equal(problem.start.weight)
+    call()
+    assert len(graphs) == 1
+    assert problem.weight.equal(problem.start.weight)
+
+
+def test_the_memory_of_the_sums_is_foretold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "processors", lambda: 1)
+    assert launch.workspace("step", 10**6, 6, 3, 8) == 4 * (6 + 1) * 3 * 8 + 8
+    assert launch.workspace("gradient", 100, 6, 3, 4) == (6 + 1) * 3 * 4
+    assert launch.workspace("gradient", 100, 1_024, 256, 4) == 0
 
 
 def test_a_machine_without_triton_says_what_is_missing() -> None:
@@ -66,3 +135,41 @@ def test_a_machine_without_triton_says_what_is_missing() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "needs triton, which is not installed" in done.stdout, done.stderr[-500:]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", launch.DTYPES)
+@pytest.mark.parametrize("name", ["one_pass_triton", "one_pass_triton_gradient"])
+def test_every_layout_agrees_with_the_oracle_on_a_gpu(name: str, dtype: str) -> None:
+    kernel = get_kernel(name)
+    sizes = [(1, 6, 3), (10**6, 6, 3), (10**5, 16, 8), (10**5, 7, 70), (10**4, 100, 5)]
+    sizes += [(10**4, 64, 16), (10**4, 250, 2), (10**4, 1, 512), (3, 16, 300)]
+    for size in sizes:
+        case = Case(kernel.operation, "cuda", dtype, *size)
+        if kernel.unsupported(case) is None:
+            problem = Problem(case)
+            assert check(kernel, problem, kernel.bind(problem)).reason is None, size
+
+
+@pytest.mark.cuda
+def test_a_call_on_a_gpu_is_the_same_every_time_and_takes_views() -> None:
+    gradient = get_kernel("one_pass_triton_gradient")
+    problem = Problem(Case("gradient", "cuda", "float32", 10**5, 6, 3))
+    first = gradient.bind(problem)()
+    again = gradient.bind(problem)()
+    assert first.weight.equal(again.weight)
+    assert first.bias.equal(again.bias)
+    problem.x = torch.cat([problem.x[:1], problem.x])[1:]  # 24 bytes from where a tensor starts
+    problem.delta = problem.delta.T.contiguous().T
+    view = gradient.bind(problem)()
+    assert first.weight.equal(view.weight)
+    assert first.bias.equal(view.bias)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_a_gradient_is_taken_where_its_tensors_lie() -> None:
+    problem = Problem(Case("gradient", "cuda:1", "float64", 1_000, 6, 3))
+    kernel = get_kernel("one_pass_triton_gradient")
+    assert check(kernel, problem, kernel.bind(problem)).reason is None
+    assert torch.cuda.current_device() == 0
