@@ -1,4 +1,4 @@
-"""Prove the harness: try the gate on what is known, or hold whole runs against each other."""
+"""Prove the harness: try the gate on what is known, hold runs against each other, meet a GPU."""
 
 import argparse
 import math
@@ -14,13 +14,14 @@ from ..common.units import duration
 from ..machine.lock import exclusive_machine
 from ..plan.benchmark import require_present
 from ..plan.selection import Selection, add_axes
+from . import first_gpu_run
 from .gate_power.analysis import KINDS, missing, read_trials, subject
 from .gate_power.experiment import run_trials
 from .repeatability import promises, repeat, write_proof
 
 
-def main() -> int:
-    """Print what an experiment found; return 0, 1 for a broken promise, 2 for a user's mistake."""
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of every experiment."""
     parser = argparse.ArgumentParser("python -m bench.experiments", description=__doc__)
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     trials = experiments.add_parser("gate-power", help="how often the gate is wrong")
@@ -36,10 +37,20 @@ def main() -> int:
     add_axes(runs.add_argument, "smoke")
     runs.add_argument("--processes", type=int, default=5, help="of each run (default: 5)")
     runs.add_argument("--count", type=int, default=4, help="runs (default: 4)")
-    for one in (trials, runs):
+    first = experiments.add_parser("first-gpu", help="whether all works on its first GPU")
+    first_gpu_run.add_arguments(first)
+    for one in (trials, runs, first):
         one.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
+    return parser
+
+
+def main() -> int:
+    """Print what an experiment found; return 0, 1 for a broken promise, 2 for a user's mistake."""
+    parser = make_parser()
     given = parser.parse_args()
     try:
+        if given.experiment == "first-gpu":  # its steps take the machine one after another
+            return first_gpu_run.run(given)
         with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
             if given.experiment == "gate-power":
                 limits, python = (given.count, given.max_time), given.head_python

@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from ..checks import as_device, check_number
+from . import nccl
 from .gloo import let_others_run_first
 
 BEAT_S = 0.25  # between two signs of life
@@ -70,12 +72,7 @@ class Workers:
         Raises:
             WorkerError: A worker failed, was lost, or did not come within `timeout_s`.
         """
-        if self.world == 1:
-            return
-        try:
-            dist.all_reduce(values)
-        except RuntimeError as error:
-            raise self.failed(str(error)) from error
+        self._run(partial(dist.all_reduce, values))
 
     def broadcast(self, values: Tensor) -> None:
         """Give all workers what worker 0 has in a tensor, in place.
@@ -83,20 +80,31 @@ class Workers:
         Raises:
             WorkerError: As `all_reduce`.
         """
+        self._run(partial(dist.broadcast, values, src=0))
+
+    def _run(self, operation: Callable[..., Any]) -> None:
+        """Wait until an operation over the workers has ended, on an accelerator also there."""
         if self.world == 1:
             return
+        assert self._store is not None
         try:
-            dist.broadcast(values, src=0)
+            if self.device.type == "cpu":
+                operation()
+            else:
+                fault = partial(self._store.check, ["fault"])
+                nccl.wait_for(operation(async_op=True), self.timeout_s, fault)
         except RuntimeError as error:
             raise self.failed(str(error)) from error
 
     def barrier(self) -> None:
-        """Wait until all workers are here.
+        """Wait until all workers are here, with all that they gave their devices to do done.
 
         Raises:
             WorkerError: As `all_reduce`.
         """
         self.all_reduce(torch.zeros(1, device=self.device))
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
     def all_gather_object(self, fact: object) -> list[Any]:
         """Give all workers something that JSON can hold, and return what each has given, by rank.
@@ -195,7 +203,7 @@ class Workers:
                 time.sleep(POLL_S)
         return list(left)
 
-    def _meet(self, seconds: float, backend: str) -> None:
+    def _meet(self, seconds: float) -> None:
         """Wait for all workers, and form the process group."""
         assert self._store is not None
         self._store.set(f"joined/{self.rank}", "")
@@ -206,11 +214,10 @@ class Workers:
             raise WorkerError(said)
         try:
             dist.init_process_group(
-                backend,
                 store=PrefixStore("group", self._store),
                 rank=self.rank,
                 world_size=self.world,
-                timeout=timedelta(seconds=self.timeout_s),
+                **nccl.options(self.device, self.timeout_s),
             )
         except RuntimeError as error:
             raise self.failed(str(error)) from error
@@ -252,13 +259,13 @@ def init(
     before = _on_ending(workers)
     beating.start()
     try:
-        workers._meet(join_s, "nccl" if place.type == "cuda" else "gloo")
+        workers._meet(join_s)
         yield workers
         workers.barrier()  # so that none takes a worker that is done for one that was lost
-    except WorkerError:
-        raise
     except BaseException as error:
-        workers.report(error)
+        if not isinstance(error, WorkerError):
+            workers.report(error)
+        nccl.abort(place)
         raise
     finally:
         workers._explaining = True

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import fake_cuda
 import numpy as np
 import torch
 
@@ -16,6 +17,7 @@ from mlr.distributed import fitting
 
 RANK = os.environ["RANK"]
 FAILING_STEP = 8
+FAKE = "--fake-cuda"  # asks for a device that is the CPU
 FIRST = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 
 
@@ -40,6 +42,9 @@ def fail(how: str) -> None:
 
 def main(how: str, *arguments: str) -> int:
     os.write(1, f"pid {os.getpid()}\n".encode())  # at once: the others write there too
+    if FAKE in arguments:
+        fake_cuda.install()
+        arguments = tuple(one for one in arguments if one != FAKE)
     if RANK == "1" and FIRST:
         if how == "absent":
             time.sleep(600)

@@ -29,7 +29,7 @@ from torch import nn
 from workers import forked, launched, reasons, torchrun
 
 from mlr import Batches, distributed
-from mlr.distributed import fingerprint, sharding, workers
+from mlr.distributed import fingerprint, nccl, sharding, workers
 from mlr.distributed.__main__ import main
 from mlr.distributed.checkpoint import Checkpoint, saved
 from mlr.distributed.workers import SILENCE_S, Workers
@@ -155,12 +155,12 @@ FAILURES = {  # the workers, for how long the others may wait, which of them say
 Failed = tuple[subprocess.CompletedProcess, float]
 
 
-def run_failing(launch: Callable[..., Any], how: str, data: Path) -> Failed:
+def run_failing(launch: Callable[..., Any], how: str, data: Path, *more: str) -> Failed:
     rows = MADE if how != "cut" else (f"--x={data / 'x.npy'}", f"--y={data / 'y.npy'}")
     pieces = ("--piece-rows=1",) if how == "nan" else ()
     start = time.monotonic()
     limits = ("--epochs=12", "--join=6", "--timeout=4")
-    done = launch(FAILURES[how][0], FAILING, how, *rows, *pieces, *limits)
+    done = launch(FAILURES[how][0], FAILING, how, *rows, *pieces, *limits, *more)
     return done, time.monotonic() - start
 
 
@@ -182,6 +182,88 @@ def test_a_worker_that_fails_ends_all_with_its_reason(
 @pytest.mark.parametrize("how", FAILURES)
 def test_under_torchrun_a_worker_that_fails_ends_all_with_its_reason(how: str, data: Path) -> None:
     all_have_ended_with_its_reason(how, *run_failing(torchrun, how, data))
+
+
+SLOW_ON_CUDA = pytest.param("stopped", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("how", ["killed", "nan", SLOW_ON_CUDA])
+def test_on_an_accelerator_a_worker_that_fails_ends_all_with_its_reason(
+    how: str, data: Path
+) -> None:
+    """Sums are waited for as those of NCCL are, on a device that is the CPU."""
+    on_fake = "--device=cuda", "--fake-cuda"
+    all_have_ended_with_its_reason(how, *run_failing(forked, how, data, *on_fake))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("how", ["killed", "nan", "stopped"])
+def test_with_nccl_a_worker_that_fails_ends_all_with_its_reason(how: str, data: Path) -> None:
+    if torch.cuda.device_count() < FAILURES[how][0]:
+        pytest.skip(f"needs {FAILURES[how][0]} GPUs")
+    all_have_ended_with_its_reason(how, *run_failing(torchrun, how, data, "--device=cuda"))
+
+
+def test_on_an_accelerator_workers_train_as_on_the_cpu(tmp_path: Path) -> None:
+    for device, *fake in (("cpu",), ("cuda", "--fake-cuda")):
+        chosen = (f"--device={device}", *fake, "--epochs=3", f"--out={tmp_path / device}.npz")
+        done = forked(2, *PROGRAM, *MADE, *chosen)
+        assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(tmp_path / "cpu.npz") as one, np.load(tmp_path / "cuda.npz") as other:
+        for name in ("weight", "bias"):
+            assert one[name].tobytes() == other[name].tobytes()
+
+
+class FakeSum(torch.distributed.Work):
+    """A sum on a device, which ends after so many looks at it; then it may have failed."""
+
+    def __init__(self, looks: float, error: str | None = None) -> None:
+        super().__init__()
+        self.looks, self.error, self.waited = looks, error, False
+
+    def is_completed(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    def wait(self, timeout: object) -> None:
+        self.waited = True
+        if self.error is not None:
+            raise RuntimeError(self.error)
+
+
+def test_a_sum_on_an_accelerator_is_waited_for_until_it_ends_there() -> None:
+    asked = FakeSum(5)
+    nccl.wait_for(asked, 60.0, lambda: False)
+    assert asked.waited
+
+
+@pytest.mark.parametrize(
+    ("asked", "timeout_s", "has_fault", "said"),
+    [
+        (FakeSum(math.inf), 0.05, False, "did not come within 0.05 s"),
+        (FakeSum(math.inf), 60.0, True, "another worker failed"),
+        (FakeSum(0, "remote process exited"), 60.0, False, "remote process exited"),
+    ],
+    ids=["late", "fault", "failed"],
+)
+def test_a_sum_on_an_accelerator_that_does_not_come_is_an_error(
+    asked: FakeSum, timeout_s: float, has_fault: bool, said: str
+) -> None:
+    with pytest.raises(RuntimeError, match=said):
+        nccl.wait_for(asked, timeout_s, lambda: has_fault)
+
+
+def test_nccl_is_given_the_device_and_does_not_end_the_process_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "")  # so that it is put back
+    monkeypatch.delenv("TORCH_NCCL_ASYNC_ERROR_HANDLING")
+    place = torch.device("cuda:1")
+    given = nccl.options(place, 60.0)
+    assert (given["backend"], given["device_id"]) == ("nccl", place)
+    assert given["timeout"].total_seconds() > 60.0 + SILENCE_S  # torch's own comes after ours
+    assert os.environ["TORCH_NCCL_ASYNC_ERROR_HANDLING"] == "2"
+    assert nccl.options(torch.device("cpu"), 60.0)["backend"] == "gloo"
 
 
 def all_have_ended_with_its_reason(
