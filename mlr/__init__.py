@@ -1,6 +1,6 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
-from . import gradients, peers, steps
+from . import fits, gradients, peer_fits, peers, steps
 from .case import OPERATIONS, Case, Gradient, Operation, Probe, Problem, register_operation
 from .data import Dataset, load_dataset, make_dataset
 from .functional import bind_step, gradient, step
@@ -39,6 +39,7 @@ __all__ = [
     "check",
     "check_on_other_inputs",
     "check_result",
+    "fits",
     "get_kernel",
     "gradient",
     "gradients",
@@ -48,6 +49,7 @@ __all__ = [
     "load_kernels",
     "make_dataset",
     "mape",
+    "peer_fits",
     "peers",
     "register_operation",
     "step",

@@ -14,7 +14,8 @@ to the byte for the CPU allocator of torch 2.13 (a test holds it).
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import torch
 from jaxtyping import Float
@@ -218,12 +219,13 @@ def autograd(x: X, delta: Delta) -> Gradient:
 def one_pass(x: X, delta: Delta) -> Gradient:
     """Read each row of X and δ once, and add xᵀδ and δ to sums in registers: compiled for n and o.
 
-    Materialises nothing but the sums, in float64, and where W is wide a block of δ. The first
+    Materialises nothing; several threads hold their sums, in float64, and where W is wide all hold
+    them and a block of δ. The first
     choice but for a few outputs of many features: a product of BLAS is made for wide matrices, and
     takes several times as long for narrow ones. Written in LLVM's IR by
     `mlr.one_pass.codegen`, whose `Source(...).text()` prints it.
     """
-    return bind.gradient(x, delta)
+    return bind.prepare_gradient(x.shape, delta.shape, x.dtype)(x, delta)
 
 
 @kernel(
@@ -259,6 +261,15 @@ def auto(x: X, delta: Delta) -> Gradient:
 
     Costs what that kernel costs, and a look into a table. The one to use where sizes vary.
     """
-    selected = dispatch.select_gradient_kernel(x.device, x.dtype, *x.shape, delta.shape[1])
-    found: Gradient = selected.function(x, delta)
-    return found
+    return select_gradient(x.shape, delta.shape, x.dtype, x.device)(x, delta)
+
+
+@lru_cache(maxsize=4_096)
+def select_gradient(
+    x: torch.Size, delta: torch.Size, dtype: torch.dtype, device: torch.device
+) -> Callable[[Tensor, Tensor], Gradient]:
+    """Return what `auto` calls for tensors of these shapes, selected once a process for each."""
+    selected = dispatch.select_gradient_kernel(device, dtype, *x, delta[1])
+    if selected.function is one_pass:
+        return bind.prepare_gradient(x, delta, dtype)
+    return selected.function

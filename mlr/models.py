@@ -10,37 +10,45 @@ the subtraction), so that only the gradient kernel's own order of summation can 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .case import Case
+from . import dispatch
+from .case import Case, Gradient
 from .checks import as_device, as_dtype, check_count, check_matrix, check_rows
+from .gradients import auto, one_pass
+from .one_pass.fit import bind_epoch, bind_loss
 from .operations import FIT, FIT_EPOCHS, FIT_VALID_ROWS, fit_rows
 from .registry import Kernel, get_kernel
 from .registry import kernel as fit_kernel
-from .training import History, Regression, Step
+from .steps import one_pass_step
+from .training import History, Loss, Pair, Regression, Step
 
 __all__ = ["EinsumLinearRegression", "History", "LinearRegression", "TorchLinearRegression"]
+_SWEPT = ("update", "_predict", "_mse", "_make_step")  # what sweeps do instead
 
 
-def _fit_flops(m: int, n: int, o: int, backward: int) -> int:
+def fit_flops(m: int, n: int, o: int, backward: int) -> int:
     """Count the products of a fit; `backward`: those of the gradient of one row."""
     forward = fit_rows(m) + FIT_VALID_ROWS
     return FIT_EPOCHS * (2 * forward * n * o + fit_rows(m) * backward)
 
 
 def _fit_workspace(m: int, n: int, o: int, s: int) -> int:
-    """Hold the most of: validation's predictions, residuals and squares; the check of the inputs.
+    """Hold validation's predictions, residuals and squares.
 
     Not to the byte: a few parameters' worth is left out.
     """
-    return max(3 * max(FIT_VALID_ROWS, m) * o * s, max(FIT_VALID_ROWS, fit_rows(m)) * n * (s + 3))
+    return 3 * max(FIT_VALID_ROWS, m) * o * s
 
 
 @fit_kernel(
     operation="fit",
-    flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
+    flops=lambda m, n, o, s: fit_flops(m, n, o, 2 * n * o),
     workspace=_fit_workspace,
 )
 class LinearRegression(Regression):
@@ -48,6 +56,8 @@ class LinearRegression(Regression):
 
     `w` (n, o) and `b` (o) are the parameters, at first uniform in ±1/√n from the generator, drawn
     on its device in float64 as `nn.Linear` draws them. Device and dtype default to torch's own.
+    With the kernel `one_pass`, or `auto` where that is the fastest, compiled code takes a whole
+    epoch in one call, see `in_one_pass`; the losses are the same but for rounding.
 
     Raises:
         ValueError: For sizes below 1, a bad device or dtype, or a kernel that is unknown, of
@@ -128,10 +138,67 @@ class LinearRegression(Regression):
 
         return step
 
+    def in_one_pass(self, rows: int) -> bool:
+        """Say whether compiled sweeps train on mini-batches of so many rows, and find the loss.
+
+        They do in place of the kernel `one_pass`, and of `auto` where `auto_step` would take
+        `one_pass_step`; not in a subclass that computes otherwise.
+        """
+        if self.kernel.function not in (one_pass, auto) or any(
+            getattr(type(self), name) is not getattr(LinearRegression, name) for name in _SWEPT
+        ):
+            return False
+        if self.kernel.function is one_pass:
+            return True
+        dtype = str(self.w.dtype).removeprefix("torch.")
+        case = Case("step", str(self.w.device), dtype, rows, *self.w.shape)
+        return dispatch.select_kernel(case).function is one_pass_step
+
+    def packed(self) -> Gradient:
+        """Return copies of W and b in memory that sweeps can read."""
+        return Gradient(*(v.clone(memory_format=torch.contiguous_format) for v in (self.w, self.b)))
+
+    @contextmanager
+    def _put_back(self) -> Iterator[Gradient]:
+        held = self.packed()
+        try:
+            yield held
+        finally:
+            self.w.copy_(held.weight)
+            self.b.copy_(held.bias)
+
+    def _evaluate(self, x: Tensor, y_true: Tensor) -> float:
+        if not self.in_one_pass(len(x)):
+            return super()._evaluate(x, y_true)
+        return bind_loss(x, y_true, self.packed())()
+
+    def _make_batch_step(self, lr: float | int) -> Callable[[Tensor, Tensor], Tensor | float]:
+        plain = self._make_step(lr)
+
+        def step(x: Tensor, y: Tensor) -> Tensor | float:
+            if not self.in_one_pass(len(x)):
+                return plain(x, y)
+            with self._put_back() as parameters:
+                return bind_epoch(x, y, parameters, lr, len(x))()
+
+        return step
+
+    @contextmanager
+    def _bind_fit(
+        self, x: Tensor, y: Tensor, lr: float | int, batch_size: int, valid: Pair | None
+    ) -> Iterator[tuple[Loss, Loss | None]]:
+        if not self.in_one_pass(min(batch_size, len(x))):
+            with super()._bind_fit(x, y, lr, batch_size, valid) as bound:
+                yield bound
+            return
+        with self._put_back() as parameters:
+            evaluate = None if valid is None else bind_loss(*valid, parameters)
+            yield bind_epoch(x, y, parameters, lr, batch_size), evaluate
+
 
 @fit_kernel(
     operation="fit",
-    flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o * o),
+    flops=lambda m, n, o, s: fit_flops(m, n, o, 2 * n * o * o),
     bytes_moved=lambda m, n, o, s: (
         FIT.least_bytes(m, n, o, s) + 2 * FIT_EPOCHS * fit_rows(m) * n * o * o * s
     ),
@@ -164,7 +231,7 @@ class EinsumLinearRegression(LinearRegression):
 
 @fit_kernel(
     operation="fit",
-    flops=lambda m, n, o, s: _fit_flops(m, n, o, 2 * n * o),
+    flops=lambda m, n, o, s: fit_flops(m, n, o, 2 * n * o),
     workspace=_fit_workspace,
 )
 class TorchLinearRegression(Regression, nn.Module):

@@ -156,16 +156,25 @@ def bind_gradient(function: Callable[..., Any], problem: Problem) -> Callable[[]
     return partial(function, problem.x, problem.delta)
 
 
-def bind_fit(model_class: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
-    """Bind the training of a model class from the problem's parameters on."""
+def bind_fit(function: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    """Bind the training of a model class, or a function of a problem that does so."""
+    if isinstance(function, type):
+        return bind_model(function, problem)
+    bound: Callable[[], Any] = function(problem)
+    return bound
+
+
+def bind_model(make: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
+    """Bind the training of the model that a class or a function makes.
+
+    It begins with the problem's parameters, which are the model's.
+    """
     case, data = problem.case, problem.dataset
-    model = model_class(
-        case.in_features, case.out_features, device=case.device, dtype=DTYPES[case.dtype]
-    )
+    model = make(case.in_features, case.out_features, device=case.device, dtype=DTYPES[case.dtype])
     problem.weight, problem.bias = model.weight, model.bias
 
     def fit() -> Any:
-        model.copy_params(problem.linear())
+        problem.reset()
         return model.fit(
             data.x_train, data.y_train, FIT_EPOCHS, problem.lr, case.batch,
             data.x_valid, data.y_valid,

@@ -34,7 +34,7 @@ class Kernel:
         name: The function's name; its id everywhere.
         operation: The name of what it computes, one of `OPERATIONS`.
         function: What the operation binds. Of a gradient: `(x, delta) -> Gradient`; of a step:
-            `(problem) -> callable`; of a fit: a model class.
+            `(problem) -> callable`; of a fit: that, or a model class.
         flops: Floating-point operations of one call; a multiply-add counts two.
         bytes_moved: The least bytes one call reads and writes.
         workspace: Bytes held at peak beyond inputs and outputs.

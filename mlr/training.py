@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +15,9 @@ from torch import Tensor, nn
 
 from .checks import check_count, check_lr, check_matrix, check_rows
 
+Pair = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[], float]
 
 
 class Epoch(NamedTuple):
@@ -74,6 +78,10 @@ class Regression(ABC):
     @abstractmethod
     def _make_step(self, lr: float | int) -> Step:
         """Make the function that takes one step on a batch and returns its loss before it."""
+
+    def _make_batch_step(self, lr: float | int) -> Callable[[Tensor, Tensor], Tensor | float]:
+        """Make the step on batches that come one by one."""
+        return self._make_step(lr)
 
     def copy_params(self, linear: nn.Linear) -> None:
         """Take weight (transposed) and bias of a layer over, in place.
@@ -142,18 +150,9 @@ class Regression(ABC):
         check_lr(lr)
         self._check_data("x_train", x_train, "y_train", y_train)
         valid = self._valid(x_valid, y_valid)
-        batches = list(
-            zip(
-                *(torch.split(rows.detach(), batch_size) for rows in (x_train, y_train)),
-                strict=True,
-            )
-        )
-
-        def run_epoch(step: Step) -> float:
-            losses = torch.stack([step(x, y) for x, y in batches])
-            return losses.double().mean().item()
-
-        return self._train(run_epoch, epochs, lr, valid, verbose=verbose)
+        rows = x_train.detach(), y_train.detach()
+        with self._bind_fit(*rows, lr, batch_size, valid) as (run_epoch, evaluate):
+            return _train(run_epoch, evaluate, epochs, verbose=verbose)
 
     def fit_batches(
         self,
@@ -191,7 +190,9 @@ class Regression(ABC):
                 "which ends with the first; give a list, a loader or mlr.Batches"
             )
 
-        def run_epoch(step: Step) -> float:
+        step = self._make_batch_step(lr)
+
+        def run_epoch() -> float:
             total = torch.zeros((), dtype=torch.float64, device=self.weight.device)
             count = 0
             for pair in batches:
@@ -201,30 +202,24 @@ class Regression(ABC):
                 raise ValueError("batches must hold at least one; got none; add data")
             return total.item() / count
 
-        return self._train(run_epoch, epochs, lr, valid, verbose=verbose)
+        evaluate = None if valid is None else partial(self._evaluate, *valid)
+        return _train(run_epoch, evaluate, epochs, verbose=verbose)
 
-    def _train(
-        self,
-        run_epoch: Callable[[Step], float],
-        epochs: int,
-        lr: float | int,
-        valid: tuple[Tensor, Tensor] | None,
-        *,
-        verbose: bool,
-    ) -> History:
-        """Train for some epochs; `run_epoch` takes a step on each batch and returns the loss."""
-        step, records = self._make_step(lr), []
-        for number in range(epochs):
-            mse = run_epoch(step)
-            mse_valid = None if valid is None else self._evaluate(*valid)
-            records.append(Epoch(number, mse, mse_valid))
-            if verbose:
-                print(records[-1])
-        return History(tuple(records))
+    @contextmanager
+    def _bind_fit(
+        self, x: Tensor, y: Tensor, lr: float | int, batch_size: int, valid: Pair | None
+    ) -> Iterator[tuple[Loss, Loss | None]]:
+        """Give what runs an epoch and returns its loss, and what finds that on validation rows."""
+        step = self._make_step(lr)
+        batches = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
 
-    def _valid(
-        self, x_valid: Tensor | None, y_valid: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
+        def run_epoch() -> float:
+            losses = torch.stack([step(x, y) for x, y in batches])
+            return losses.double().mean().item()
+
+        yield run_epoch, None if valid is None else partial(self._evaluate, *valid)
+
+    def _valid(self, x_valid: Tensor | None, y_valid: Tensor | None) -> Pair | None:
         if x_valid is not None and y_valid is not None:
             self._check_data("x_valid", x_valid, "y_valid", y_valid)
             return x_valid, y_valid
@@ -249,3 +244,14 @@ class Regression(ABC):
         check_matrix(x_name, x, self.weight.shape[0], self.weight)
         check_matrix(y_name, y, self.weight.shape[1], self.weight)
         check_rows(x_name, x, y_name, y)
+
+
+def _train(run_epoch: Loss, evaluate: Loss | None, epochs: int, *, verbose: bool) -> History:
+    """Train for some epochs, and record each."""
+    records = []
+    for number in range(epochs):
+        mse = run_epoch()
+        records.append(Epoch(number, mse, None if evaluate is None else evaluate()))
+        if verbose:
+            print(records[-1])
+    return History(tuple(records))

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..case import Gradient
 from ..models import LinearRegression
+from ..one_pass.fit import bind_epoch
 from .sharding import Piece
 from .workers import Workers
 
@@ -74,22 +76,25 @@ class Step(ABC):
 
 
 class KernelStep(Step):
-    """By the gradient kernel of a model, and one all-reduce of n·o + o + 1 numbers.
+    """By a model's gradient kernel, or its sweeps, and an all-reduce of n·o + o + 1 numbers.
 
     Holds those, and per piece what a step of the model holds.
     """
 
     def __init__(self, workers: Workers, model: LinearRegression, lr: float) -> None:
-        """Lay the numbers of the sum out: ∂L/∂W as W lies in memory, ∂L/∂b, and the loss."""
+        """Lay the numbers of the sum out: ∂L/∂W, ∂L/∂b, and the loss."""
         self.workers, self.model, self.lr = workers, model, lr
         n, o = model.w.shape
         self.buffer = torch.zeros(n * o + o + 1, dtype=model.w.dtype, device=model.w.device)
-        self.weight = self.buffer[: n * o].view(o, n).T  # a model's W is a view of (o, n)
+        self.weight = self.buffer[: n * o].view(n, o)
         self.bias = self.buffer[n * o : -1]
         self.loss = self.buffer[-1]
 
     def compute(self, total: int, pieces: Iterable[Piece]) -> None:
         """Sum ∂L/∂W, ∂L/∂b and the loss over the pieces."""
+        if self.model.in_one_pass(max(1, total // self.workers.world)):
+            self._sweep(total, pieces)
+            return
         model, first = self.model, True
         scale = 2 / (total * len(model.b))
         squares = self.loss.new_zeros(())
@@ -108,6 +113,17 @@ class KernelStep(Step):
         if first:
             self.buffer.zero_()
         self.loss.copy_(squares * (scale / 2))
+
+    def _sweep(self, total: int, pieces: Iterable[Piece]) -> None:
+        """Sum them by one sweep over each piece.
+
+        A step of a piece's mean loss at rate −1 adds its gradient to what is zero.
+        """
+        self.buffer.zero_()
+        parameters, target = self.model.packed(), Gradient(self.weight, self.bias)
+        for x, y in pieces:
+            share = len(x) / total
+            self.loss += share * bind_epoch(x, y, parameters, -share, len(x), target)()
 
     def exchange(self) -> None:
         """Sum over the workers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from torch import Tensor
 from .. import tuning
 from ..case import Case, Gradient
 from . import compile as compiler
-from .codegen import MAX_PRODUCTS, Argument, Tiles, layout
-from .compile import Arguments, Function
+from .codegen import MAX_PRODUCTS, Tiles, layout, needs_room
+from .compile import Arguments, Function, pack_arguments, pack_few_arguments
 from .threads import run_in_threads
 
 # Operations that are worth another thread where `python -m bench tune` has not measured it; on two
@@ -40,14 +41,20 @@ def outputs_too_few(case: Case) -> str | None:
 def partial_sum_bytes(operation: str, m: int, n: int, o: int, itemsize: int) -> int:
     """Return the bytes of the sums of all threads, and of what else they have room for."""
     dtype = {4: "float32", 8: "float64"}[itemsize]
-    doubles = layout(m, n, o, dtype, compiler.vector_bytes()).doubles(operation)
-    return thread_count(m, n, o) * 8 * doubles
+    laid_out = layout(m, n, o, dtype, compiler.vector_bytes(), operation)
+    threads = thread_count(m, n, o)
+    if threads == 1 and not needs_room(laid_out):
+        return 0
+    return threads * 8 * laid_out.doubles(operation)
 
 
 def thread_count(m: int, n: int, o: int) -> int:
     """Return how many threads share the rows: as many as there are where each has enough to do."""
-    worth_a_thread = tuning.current_table().part_flops or PART_FLOPS
-    return max(1, min(torch.get_num_threads(), 4 * m * n * o // worth_a_thread))
+    return max(1, min(torch.get_num_threads(), _threads_worth(m, n, o)))
+
+
+def _threads_worth(m: int, n: int, o: int) -> int:
+    return 4 * m * n * o // (tuning.current_table().part_flops or PART_FLOPS)
 
 
 def bind_step(
@@ -67,42 +74,79 @@ def bind_step(
         rate: η.
         threads: How many share the rows; None for what pays.
     """
-    return _bind("step", x, y, Gradient(weight, bias), rate, threads)
+    return bind_sweep("step", x, y, Gradient(weight, bias), rate=rate, threads=threads)
 
 
 def gradient(x: Tensor, delta: Tensor) -> Gradient:
     """Return XᵀΔ and 1ᵀΔ. Shapes: x (m, n), delta (m, o)."""
-    (m, n), o = x.shape, delta.shape[1]
-    x, delta = x.contiguous(), delta.contiguous()
-    found = Gradient(x.new_empty(n, o), x.new_empty(o))
-    if thread_count(m, n, o) > 1:
-        _bind("gradient", x, delta, found, 0.0, None)()
+    return prepare_gradient(x.shape, delta.shape, x.dtype)(x, delta)
+
+
+@lru_cache(maxsize=4_096)
+def prepare_gradient(
+    x: torch.Size, delta: torch.Size, dtype: torch.dtype
+) -> Callable[[Tensor, Tensor], Gradient]:
+    """Return the call that returns XᵀΔ and 1ᵀΔ of tensors of these shapes and dtype.
+
+    Where rows are few it takes as long as two allocations and one call of a foreign function do.
+    """
+    (m, n), o = x, delta[1]
+    code = compiler.compile_kernel("gradient", m, n, o, _NAMES[dtype])
+    run, doubles, shared = code.call, code.call_doubles, _threads_worth(m, n, o) > 1
+    pack, make = pack_few_arguments, tuple.__new__  # a named tuple's own takes three times as long
+
+    def call(x: Tensor, delta: Tensor) -> Gradient:
+        if not (x.is_contiguous() and delta.is_contiguous()):
+            x, delta = x.contiguous(), delta.contiguous()
+        weight, bias = x.new_empty(n, o), x.new_empty(o)
+        found = make(Gradient, (weight, bias))
+        places = x.data_ptr(), delta.data_ptr(), weight.data_ptr(), bias.data_ptr()
+        if shared and thread_count(m, n, o) > 1:
+            bind_sweep("gradient", x, delta, found)()
+        elif doubles:
+            sums = x.new_empty(doubles, dtype=torch.float64)
+            run(pack(*places, sums.data_ptr(), m, 1, 0.0))
+        else:
+            run(pack(*places, 0, m, 1, 0.0))
         return found
-    code = compiler.compile_kernel("gradient", m, n, o, _NAMES[x.dtype])
-    sums = torch.empty(code.doubles, dtype=torch.float64)
-    places = (value.data_ptr() for value in (x, delta, *found, sums))
-    arguments = Arguments(*places, m, 1)
-    code.call(ctypes.addressof(arguments))
-    return found
+
+    return call
 
 
-def _bind(
-    operation: str, x: Tensor, y: Tensor, used: Gradient, rate: float, threads: int | None
+def bind_sweep(
+    operation: str,
+    x: Tensor,
+    y: Tensor,
+    used: Gradient,
+    *,
+    rate: float | int = 0.0,
+    threads: int | None = None,
+    batch: int | None = None,
+    loss: int = 0,
+    target: Gradient | None = None,
 ) -> Callable[[], None]:
+    """Return the call of a compiled sweep on tensors, all contiguous.
+
+    Args:
+        operation: As of `compile_kernel`.
+        x: Inputs X (m, n).
+        y: Targets Y (m, o), or Δ of a gradient.
+        used: W (n, o) and b (o); of a gradient, the result.
+        rate: η, in training 2η.
+        threads: How many share the rows; None for what pays.
+        batch: Rows of a mini-batch; all by default, and all where threads share them.
+        loss: The address of the float64 number that a loss is added to.
+        target: What training changes; W and b by default.
+    """
     (m, n), o = x.shape, y.shape[1]
-    code = compiler.compile_kernel(operation, m, n, o, _NAMES[x.dtype])
+    batch = min(batch or m, m)
+    code = compiler.compile_kernel(operation, batch, n, o, _NAMES[x.dtype])
     threads = threads or thread_count(m, n, o)
-    sums = torch.empty(threads * code.doubles, dtype=torch.float64)
-    kept = (x, y, used, sums)
-    given = [value.data_ptr() for value in (x, y, *used, sums)]
-    rows = [n * x.itemsize, o * x.itemsize, 0, 0]  # bytes from one row to the next
-    arguments = []
-    for thread in range(threads):
-        first, last = m * thread // threads, m * (thread + 1) // threads
-        steps = *(first * width for width in rows), thread * code.doubles * sums.itemsize
-        places = (base + step for base, step in zip(given, steps, strict=True))
-        arguments.append(Arguments(*places, last - first, threads))
-        ctypes.c_double.from_buffer(arguments[-1], 8 * Argument.RATE).value = rate
+    doubles = threads * code.doubles if threads > 1 else code.call_doubles
+    sums = torch.empty(doubles, dtype=torch.float64, device="cpu")
+    kept = (x, y, used, target, sums)
+    rest = rate, batch, m * o, loss, *(value.data_ptr() for value in target or used)
+    arguments = _arguments(x, y, used, sums, threads, rest)
     own, *others = (ctypes.addressof(one) for one in arguments)
     if not others:
 
@@ -118,3 +162,20 @@ def _bind(
         code.finish(own)
 
     return call_in_threads
+
+
+def _arguments(
+    x: Tensor, y: Tensor, used: Gradient, sums: Tensor, threads: int, rest: tuple[float | int, ...]
+) -> list[ctypes.Array[ctypes.c_int64]]:
+    """Return the arguments of each thread, of which each has a part of the rows and of the sums."""
+    m, part = len(x), sums.nbytes // threads
+    places = [value.data_ptr() for value in (x, y, *used, sums)]
+    widths = [x.shape[1] * x.itemsize, y.shape[1] * y.itemsize]  # bytes from one row to the next
+    found = []
+    for thread in range(threads):
+        first, last = m * thread // threads, m * (thread + 1) // threads
+        steps = *(first * width for width in widths), 0, 0, thread * part
+        own = (place + step for place, step in zip(places, steps, strict=True))
+        packed = pack_arguments(*own, last - first, threads, *rest)
+        found.append(Arguments.from_buffer_copy(packed))
+    return found

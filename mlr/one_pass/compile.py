@@ -9,15 +9,18 @@ import ctypes
 import platform
 from collections.abc import Callable
 from functools import cache, lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 from llvmlite import binding as llvm
 
 from ..tuning import processor
-from .codegen import Argument, Layout, Source, layout
+from .codegen import Argument, Layout, Source, layout, needs_room
 
-Function = Callable[[int], None]  # called with the address of `Arguments`
+Function = Callable[[int | bytes], None]  # of the address of `Arguments`, or of their bytes
 Arguments = ctypes.c_int64 * len(Argument)
+pack_arguments = Struct("7qdqd3q").pack
+pack_few_arguments = Struct("7qd").pack  # of a gradient or a step, which has no more
 
 
 class CompiledKernel(NamedTuple):
@@ -27,7 +30,8 @@ class CompiledKernel(NamedTuple):
         call: Sum over the rows and use the sums, from arguments at an address.
         sweep: Sum over the rows alone.
         finish: Use the sums of all threads alone.
-        doubles: How many float64 numbers one thread has room for, its sums first.
+        doubles: How many float64 numbers one of several threads needs room for, its sums first.
+        call_doubles: How many `call` needs; 0 where it has room for them on the stack.
         source: LLVM's IR that it was compiled from.
     """
 
@@ -35,6 +39,7 @@ class CompiledKernel(NamedTuple):
     sweep: Function
     finish: Function
     doubles: int
+    call_doubles: int
     source: str
 
 
@@ -72,13 +77,13 @@ def compile_kernel(operation: str, m: int, n: int, o: int, dtype: str) -> Compil
     """Return the sweep for m rows of n features and o outputs, compiled where it is the first.
 
     Args:
-        operation: `step` or `gradient`.
+        operation: `step`, `train`, `loss` or `gradient`.
         m: Rows. All m of a layout share what is compiled.
         n: Features.
         o: Outputs.
         dtype: `float32` or `float64`.
     """
-    return _compile(operation, layout(m, n, o, dtype, vector_bytes()), dtype)
+    return _compile(operation, layout(m, n, o, dtype, vector_bytes(), operation), dtype)
 
 
 @cache
@@ -87,7 +92,10 @@ def _compile(operation: str, laid_out: Layout, dtype: str) -> CompiledKernel:
     text = source.text()
     names = (f"{part}_{source.name}" for part in ("call", "sweep", "finish"))
     call, sweep, finish = load_functions(text, *names)
-    return CompiledKernel(call, sweep, finish, laid_out.doubles(operation), text)
+    doubles = laid_out.doubles(operation)
+    return CompiledKernel(
+        call, sweep, finish, doubles, doubles if needs_room(laid_out) else 0, text
+    )
 
 
 def load_functions(text: str, *names: str) -> list[Function]:

@@ -1,6 +1,6 @@
 """What `auto` has chosen so far, which the tests of a tuning table start without."""
 
-from mlr import dispatch, tuning
+from mlr import dispatch, gradients, tuning
 
 
 def forget_choices() -> None:
@@ -10,5 +10,6 @@ def forget_choices() -> None:
         tuning.current_table,
         dispatch.select_kernel,
         dispatch.select_gradient_kernel,
+        gradients.select_gradient,
     ):
         known.cache_clear()

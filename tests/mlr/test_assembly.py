@@ -82,7 +82,7 @@ class TwoPasses(Source):
 
     def _write_sweep(self, to: Writer) -> object:
         sums = to.argument(Argument.SUMS)
-        self.layout.write(to, residual_given=self.operation == "gradient")
+        self.layout.write(to, self.operation)
         with to.loop(0, self.layout.sums) as index:
             to.build.store(DOUBLE(0.0), to.gep(sums, index, DOUBLE))
         return super()._write_sweep(to)

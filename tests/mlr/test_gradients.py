@@ -20,7 +20,7 @@ OURS = [k for k in KERNELS.values() if not k.peer]
 GRADIENTS = [k for k in OURS if k.operation == "gradient" and "cpu" in k.devices]
 STEPS = [k for k in OURS if k.operation == "step" and "cpu" in k.devices]
 ON_CUDA = [k for k in OURS if k.operation != "fit" and "cuda" in k.devices]
-FITS = [k for k in KERNELS.values() if k.operation == "fit"]
+FITS = [k for k in OURS if k.operation == "fit"]
 DTYPES = ("float32", "float64")
 ODD_SIZES = [
     *((1, 1, 1), (7, 1, 1), (1, 7, 1), (1, 1, 7), (2, 3, 5), (3, 11, 13)),
@@ -35,7 +35,7 @@ MANY_SIZES = [
 ]
 
 # Their work, or that of the kernel they delegate to, is not torch's to count.
-COMPILED = ("one_pass", "one_pass_step", "auto", "auto_step")
+COMPILED = ("one_pass", "one_pass_step", "auto", "auto_step", "one_pass_fit", "auto_fit")
 
 aten = torch.ops.aten
 
@@ -159,9 +159,10 @@ def test_a_fit_agrees_and_its_products_are_what_torch_counts(kernel: Kernel) -> 
         problem = Problem(Case("fit", "cpu", "float64", m, n, o))
         call = kernel.bind(problem)
         assert check(kernel, problem, call).reason is None, (m, n, o)
-        with FlopCounterMode(display=False) as counter:
-            call()
-        assert counter.get_total_flops() == kernel.flops(m, n, o, 8), (m, n, o)
+        if kernel.name not in COMPILED:
+            with FlopCounterMode(display=False) as counter:
+                call()
+            assert counter.get_total_flops() == kernel.flops(m, n, o, 8), (m, n, o)
 
 
 @pytest.mark.parametrize("kernel", FITS, ids=lambda k: k.name)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from bench.measure.memory import measure_memory
-from mlr import Case, Problem, check, get_kernel, steps
-from mlr.one_pass import bind, threads
+from mlr import Case, Gradient, Problem, check, get_kernel, steps
+from mlr.one_pass import bind, fit, threads
 from mlr.one_pass import compile as compiler
 from mlr.one_pass.codegen import (
     BLOCK,
@@ -24,6 +24,7 @@ from mlr.one_pass.codegen import (
     OutputVectorised,
     RowVectorised,
     Source,
+    Tiles,
     layout,
 )
 from mlr.one_pass.codegen.writer import CACHE_LINE
@@ -31,7 +32,7 @@ from mlr.one_pass.threads import run_in_threads
 
 KERNELS = ["one_pass", "one_pass_step"]
 # One of each kind of layout, in few features or outputs and in many; the others are a long proof.
-CORE = [(1, 1), (6, 3), (40, 1), (31, 3), (3, 33), (130, 9), (67, 100)]
+CORE = [(1, 1), (6, 3), (40, 1), (31, 3), (3, 33), (16, 32), (130, 9), (67, 100)]
 OTHERS = [(1, 3), (5, 2), (2, 1), (16, 8), (32, 4), (17, 9), (64, 16), (256, 64), (9, 130)]
 OTHERS += [(1_024, 33)]
 SIZES = [*CORE, *(pytest.param(size, marks=pytest.mark.slow) for size in OTHERS)]
@@ -56,7 +57,8 @@ def test_machines_with_narrower_vectors_agree(
     vector_bytes: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiler, "vector_bytes", lambda: vector_bytes)
-    monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
+    for module, name in ((compiler, "compile_kernel"), (bind, "prepare_gradient")):
+        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
     for name, dtype in zip(KERNELS, ["float32", "float64"], strict=True):
         kernel = get_kernel(name)
         case = Case(kernel.operation, "cpu", dtype, BLOCK + 35, *size)
@@ -74,6 +76,15 @@ def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -
     for n, o, dtype in ((6, 3, "float64"), (32, 4, "float32"), (16, 8, "float32")):
         assert isinstance(layout(10**6, n, o, dtype, 64), OutputVectorised)
     assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputVectorised)  # 16 registers
+
+
+def test_a_gradient_of_one_block_of_many_products_is_in_tiles() -> None:
+    for n, o in ((16, 32), (64, 8), (64, 16)):
+        assert isinstance(layout(BLOCK, n, o, "float64", 64, "gradient"), Tiles)
+        assert isinstance(layout(BLOCK + 1, n, o, "float64", 64, "gradient"), OutputVectorised)
+        assert isinstance(layout(BLOCK, n, o, "float64", 64), OutputVectorised)
+    for n, o in ((16, 8), (200, 4)):  # few products, and fewer outputs than a vector has lanes
+        assert isinstance(layout(100, n, o, "float64", 64, "gradient"), OutputVectorised)
 
 
 def at_the_edge(values: torch.Tensor) -> torch.Tensor:
@@ -96,6 +107,8 @@ def sweep_at_the_edge() -> None:
         bind.bind_step(x, y, w, b, 0.5)()
         torch.testing.assert_close(w, expected, rtol=1e-2, atol=1e-2)
         bind.gradient(x, y)
+        fit.bind_epoch(x, y, Gradient(w, b), 0.01, 4)()
+        fit.bind_loss(x, y, Gradient(w, b))()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="protects pages by Linux's mprotect")
@@ -158,6 +171,38 @@ def test_threads_share_the_rows_and_agree_bit_for_bit(monkeypatch: pytest.Monkey
             assert check(kernel, problem, kernel.bind(problem)).reason is None
             found.append(problem.weight.clone())
         assert all(torch.equal(found[0], other) for other in found)
+
+
+def test_calls_from_several_threads_at_once_share_no_sums() -> None:
+    """The sums of a call lie on the stack of the thread that makes it."""
+    inputs = [(torch.randn(5_000, 6), torch.randn(5_000, 3)) for _ in range(4)]
+    expected = [bind.gradient(*pair) for pair in inputs]
+    wrong: list[int] = []
+
+    def repeat(number: int) -> None:
+        for _ in range(200):
+            found = bind.gradient(*inputs[number])
+            if not all(map(torch.equal, found, expected[number])):
+                wrong.append(number)
+
+    callers = [Thread(target=repeat, args=(number,)) for number in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["one_pass", "auto"])
+def test_a_gradient_is_where_its_inputs_are(name: str) -> None:
+    """Whatever device new tensors go to; one shape and dtype after another."""
+    gradient = get_kernel(name).function
+    for m, dtype in product((33, 34), (torch.float32, torch.float64)):
+        x, delta = torch.randn(m, 6, dtype=dtype), torch.randn(m, 3, dtype=dtype)
+        with torch.device("meta"):
+            found = gradient(x, delta)
+        torch.testing.assert_close(found.weight, x.T @ delta)
+        torch.testing.assert_close(found.bias, delta.sum(0))
 
 
 def test_rows_of_one_layout_are_compiled_once() -> None:

@@ -7,7 +7,9 @@ For one row x, y of X and Y after the other
     g += r
 
 and after the last W −= η G, b −= η g. X and Y are read once; nothing that grows with m is written.
-The operation `gradient` is the same with r given: it reads X and δ and returns G and g.
+The operation `gradient` is the same with r given: it reads X and δ and returns G and g. `train` is
+a `step` on each of the mini-batches that lie one behind the other, which sums the squares of r too,
+and `loss` sums nothing but these.
 
 There are three ways to do so. Where W and the sums fit in the first cache, a vector is filled with
 the outputs of one row (`outputs.py`), or, where those would leave most of it empty, all sums fit in
@@ -19,12 +21,15 @@ so that the error does not grow with m.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from llvmlite import ir
 
 from .outputs import BLOCK, OutputVectorised
 from .rows import RowVectorised
 from .tiles import Tiles
-from .writer import DOUBLE, Argument, ParameterSpan, Writer
+from .writer import DOUBLE, INT, WITH_LOSS, Argument, ParameterSpan, Writer
 
 __all__ = [
     "BLOCK",
@@ -36,13 +41,18 @@ __all__ = [
     "Source",
     "Tiles",
     "layout",
+    "needs_room",
 ]  # fmt: skip
 
+_TARGETS = {Argument.WEIGHT: Argument.WEIGHT_TARGET, Argument.BIAS: Argument.BIAS_TARGET}
+_TILED_PRODUCTS = 512  # from so many on a gradient of one block of rows is faster in tiles
 MAX_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
 Layout = OutputVectorised | RowVectorised | Tiles
 
 
-def layout(m: int, n: int, o: int, dtype: str, vector_bytes: int) -> Layout:
+def layout(
+    m: int, n: int, o: int, dtype: str, vector_bytes: int, operation: str = "step"
+) -> Layout:
     """Return how m rows of n features and o outputs fill vectors of so many bytes.
 
     >>> type(layout(100, 6, 3, "float32", 64)).__name__
@@ -51,21 +61,34 @@ def layout(m: int, n: int, o: int, dtype: str, vector_bytes: int) -> Layout:
     'RowVectorised'
     >>> type(layout(1_000, 256, 64, "float32", 64)).__name__
     'Tiles'
+    >>> type(layout(100, 16, 32, "float64", 64, "gradient")).__name__
+    'Tiles'
     """
-    by_rows = RowVectorised.of(m, n, o, dtype, vector_bytes)
+    by_rows = RowVectorised.of(m, n, o, dtype, vector_bytes, operation)
     if by_rows:
         return by_rows
     by_outputs = OutputVectorised.of(n, o, dtype, vector_bytes)
-    if by_outputs.weight_sums <= MAX_PRODUCTS:
-        return by_outputs
-    return Tiles.of(n, o, dtype, vector_bytes)
+    tiles = Tiles.of(n, o, dtype, vector_bytes)
+    one_block = operation == "gradient" and m <= BLOCK and o >= tiles.lanes
+    most = _TILED_PRODUCTS - 1 if one_block else MAX_PRODUCTS
+    return by_outputs if by_outputs.weight_sums <= most else tiles
+
+
+def needs_room(laid_out: Layout) -> bool:
+    """Say whether a call in one thread must be given room for its sums: the stack holds few.
+
+    >>> [needs_room(layout(100, n, 16, "float64", 64)) for n in (64, 256)]
+    [False, True]
+    """
+    return isinstance(laid_out, Tiles)
 
 
 class Source:
     """Writes the sweep for a layout.
 
     Args:
-        operation: `step`, or `gradient` where the residual is given.
+        operation: `step`, `train` on mini-batches, their `loss` alone, or `gradient` where the
+            residual is given.
         laid_out: How n features and o outputs fill vectors, from `layout`.
         dtype: `float32` or `float64`.
     """
@@ -78,23 +101,54 @@ class Source:
     def text(self) -> str:
         """Return the module's IR: `sweep` sums over rows, `finish` uses the sums, `call` both.
 
-        Each function's name ends in the source's `name`.
+        Each function's name ends in the source's `name`. For training, `call` goes through the
+        mini-batches.
         """
         module = ir.Module(self.name)
         sweep = self._write_sweep(Writer(module, f"sweep_{self.name}", self.dtype))
         finish = self._write_finish(Writer(module, f"finish_{self.name}", self.dtype))
-        both = Writer(module, f"call_{self.name}", self.dtype)
-        for part in (sweep, finish):
-            both.build.call(part, both.function.args)
-        both.build.ret_void()
+        self._write_call(Writer(module, f"call_{self.name}", self.dtype), sweep, finish)
         return str(module)
+
+    def _write_call(self, to: Writer, *parts: ir.Function) -> None:
+        """Write the call in one thread, with room on the stack for sums where they are few."""
+        own = to.own_arguments(self.operation)
+        if not needs_room(self.layout):
+            room = to.array(self.layout.doubles(self.operation), DOUBLE)
+            to.build.store(room, to.gep(own, Argument.SUMS, INT))
+        if self.operation == "train":
+            with self._mini_batches(to, own):
+                for part in parts:
+                    to.build.call(part, [own])
+        else:
+            for part in parts:
+                to.build.call(part, [own])
+        to.build.ret_void()
+
+    @contextmanager
+    def _mini_batches(self, to: Writer, own: ir.Value) -> Iterator[None]:
+        """Write the loop over mini-batches around what follows, each the rows of the arguments."""
+        x, y, rows, batch = (
+            to.argument(which) for which in (Argument.X, Argument.Y, Argument.ROWS, Argument.BATCH)
+        )
+        with to.loop(0, rows, batch) as first:
+            count = to.minimum(batch, to.build.sub(rows, first))
+            numbers = to.build.mul(count, INT(self.o))
+            for which, value in {
+                Argument.X: to.gep(x, to.offset((first, self.n))),
+                Argument.Y: to.gep(y, to.offset((first, self.o))),
+                Argument.ROWS: count,
+                Argument.NUMBERS: to.build.sitofp(numbers, DOUBLE),
+            }.items():
+                to.build.store(value, to.gep(own, which, INT))
+            yield
 
     def _write_sweep(self, to: Writer) -> ir.Function:
         """Write what sums over the rows of one part."""
         sums = to.argument(Argument.SUMS)
-        with to.loop(0, self.layout.sums) as index:
+        with to.loop(0, self.layout.summed(self.operation)) as index:
             to.build.store(DOUBLE(0.0), to.gep(sums, index, DOUBLE))
-        self.layout.write(to, residual_given=self.operation == "gradient")
+        self.layout.write(to, self.operation)
         to.build.ret_void()
         return to.function
 
@@ -102,26 +156,43 @@ class Source:
         """Write what is done with the sums of all parts: they are added to the first, and used."""
         t = self.layout
         sums, parts = to.argument(Argument.SUMS), to.argument(Argument.THREADS)
-        with to.loop(1, parts) as part, to.loop(0, t.sums) as index:
+        with to.loop(1, parts) as part, to.loop(0, t.summed(self.operation)) as index:
             place = to.offset((part, t.doubles(self.operation)), (index, 1))
             more = to.build.load(to.gep(sums, place, DOUBLE), typ=DOUBLE)
             to.add_double(more, sums, index)
-        for span in t.spans(to):
-            self._use(to, span)
+        if self.operation in WITH_LOSS:
+            self._add_loss(to, sums)
+        if self.operation != "loss":
+            for span in t.spans(to):
+                self._use(to, span)
         to.build.ret_void()
         return to.function
+
+    def _add_loss(self, to: Writer, sums: ir.Value) -> None:
+        """Add the mean of the squares of R to what lies at `LOSS`."""
+        squares, total = self.layout.squares, to.array(1, DOUBLE)
+        to.build.store(DOUBLE(0.0), total)
+        with to.loop(squares.start, squares.stop) as index:
+            square = to.build.load(to.gep(sums, index, DOUBLE), typ=DOUBLE)
+            to.add_double(square, total, 0)
+        mean = to.build.fdiv(to.build.load(total, typ=DOUBLE), to.argument(Argument.NUMBERS))
+        to.add_double(mean, to.argument(Argument.LOSS), 0)
 
     def _use(self, to: Writer, span: ParameterSpan) -> None:
         """Subtract η times the sums from the parameters, or write them out as the gradient."""
         build, lanes, first = to.build, self.layout.lanes, 0
-        target = to.gep(to.argument(span.argument), span.target)
+        argument = _TARGETS[span.argument] if self.operation == "train" else span.argument
+        target = to.gep(to.argument(argument), span.target)
         sums = to.gep(to.argument(Argument.SUMS), span.sums, DOUBLE)
         while first < span.items:
             together = lanes if first + lanes <= span.items else 1
             value = to.load(sums, first, together, DOUBLE)
-            if self.operation == "step":
+            if self.operation != "gradient":
                 before = to.widen(to.load(target, first, together))
-                rate = to.broadcast(to.argument(Argument.RATE), together)
+                rate = to.argument(Argument.RATE)
+                if self.operation == "train":
+                    rate = to.build.fdiv(rate, to.argument(Argument.NUMBERS))
+                rate = to.broadcast(rate, together)
                 value = build.fsub(before, build.fmul(rate, value))
             to.store(to.narrow(value), target, first)
             first += together

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import INT, SIZES, Argument, ParameterSpan, Writer, whole_lines
+from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -21,14 +21,17 @@ _FEATURES_PER_LANE = 4  # fewer for each place side by side, and folding costs w
 
 
 class _Memory(NamedTuple):
-    """Where the inputs lie, and on the stack the padded W and b and the sums over a block."""
+    """Where the inputs lie, and on the stack the padded W and b and the sums over a block.
+
+    Those of the gradient are two or none, and those of the squares of R one or none.
+    """
 
     x: ir.Value
     y: ir.Value
     weight: ir.Value | None
     bias: Sequence[ir.Value]
-    weight_sums: ir.Value
-    bias_sums: ir.Value
+    gradient_sums: tuple[ir.Value, ...]
+    square_sums: ir.Value | None
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,21 @@ class OutputVectorised:
 
     @property
     def sums(self) -> int:
-        """How many float64 numbers a sweep adds up: G, and g behind it."""
+        """How many float64 numbers G is, and g behind it."""
         return self.weight_sums + self.stride
+
+    @property
+    def squares(self) -> range:
+        """Which sums are those of the squares of R: one for each output, behind G and g."""
+        return range(self.sums, self.sums + self.o)
+
+    def summed(self, operation: str) -> int:
+        """Return how many float64 numbers a sweep adds up."""
+        return self.sums + self.stride * (operation in WITH_LOSS)
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.sums)
+        return whole_lines(self.summed(operation))
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
@@ -114,21 +126,24 @@ class OutputVectorised:
             yield ParameterSpan(Argument.WEIGHT, target, sums, self.o)
         yield ParameterSpan(Argument.BIAS, INT(0), INT(self.weight_sums), self.o)
 
-    def write(self, to: Writer, *, residual_given: bool) -> None:
+    def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""
         weight, bias = None, [to.zero(self.lanes)] * self.vectors
-        if not residual_given:
+        if operation != "gradient":
             weight = self._padded_weight(to)
             bias = self._outputs(to, to.argument(Argument.BIAS), 0)
+        gradient = operation != "loss"
         memory = _Memory(
             to.argument(Argument.X), to.argument(Argument.Y), weight, bias,
-            to.alloca(self.width, self.groups * self.vectors), to.alloca(self.lanes, self.vectors),
+            (to.alloca(self.width, self.groups * self.vectors),
+             to.alloca(self.lanes, self.vectors)) if gradient else (),
+            to.alloca(self.lanes, self.vectors) if operation in WITH_LOSS else None,
         )  # fmt: skip
         sums, rows = to.argument(Argument.SUMS), to.argument(Argument.ROWS)
         # Up to here a row may be read with what lies behind it.
         inside = to.build.sub(rows, INT(self._rows_read_behind()))
         with to.loop(0, rows, BLOCK) as start:
-            for part, lanes, count in self._sums(memory):
+            for part, _, lanes, count in self._sums(memory):
                 for number in range(count):
                     to.store(to.zero(lanes), part, number * lanes)
             stop = to.minimum(to.build.add(start, INT(BLOCK)), rows)
@@ -171,11 +186,18 @@ class OutputVectorised:
         features = self.groups * self.features_per_vector - self.n
         return max(-(-outputs // self.o), -(-features // self.n))
 
-    def _sums(self, memory: _Memory) -> list[tuple[ir.Value, int, int]]:
-        return [
-            (memory.weight_sums, self.width, self.groups * self.vectors),
-            (memory.bias_sums, self.lanes, self.vectors),
-        ]
+    def _sums(self, memory: _Memory) -> list[tuple[ir.Value, int, int, int]]:
+        """Return the sums over a block: where they lie, where among all sums, lanes and vectors."""
+        found = []
+        if memory.gradient_sums:
+            weight, bias = memory.gradient_sums
+            found = [
+                (weight, 0, self.width, self.groups * self.vectors),
+                (bias, self.weight_sums, self.lanes, self.vectors),
+            ]
+        if memory.square_sums is not None:
+            found.append((memory.square_sums, self.squares.start, self.lanes, self.vectors))
+        return found
 
     def _write_rows(
         self, to: Writer, memory: _Memory, row: ir.Value, count: int, *, inside: bool
@@ -207,31 +229,56 @@ class OutputVectorised:
         residuals = given
         if memory.weight is not None:
             residuals = self._residuals(to, memory, given, spread, kept)
-        self._add_to_bias(to, memory, residuals)
+        if memory.square_sums is not None:
+            self._add_squares(to, memory.square_sums, residuals)
+        if not memory.gradient_sums:
+            return
+        weight_sums, bias_sums = memory.gradient_sums
+        self._add_to_bias(to, bias_sums, residuals)
         if self.features_per_vector > 1:
             everywhere = [lane % self.lanes for lane in range(self.width)]
             residuals = [[to.shuffle(residual[0], everywhere)] for residual in residuals]
         elif memory.weight is not None:
             to.clobber_memory()
             kept.clear()
+        self._add_to_weight(to, weight_sums, residuals, spread, kept)
+
+    def _add_to_weight(
+        self,
+        to: Writer,
+        sums: ir.Value,
+        residuals: list[list[ir.Value]],
+        spread: Callable[[int, int], ir.Value],
+        kept: dict[tuple[int, int], ir.Value],
+    ) -> None:
+        """Add xᵀr of some rows to G."""
         for group in range(self.groups):
             for part in range(self.vectors):
                 place = (group * self.vectors + part) * self.width
-                total = to.load(memory.weight_sums, place, self.width)
-                for number in range(count):
+                total = to.load(sums, place, self.width)
+                for number, residual in enumerate(residuals):
                     features = kept.get((number, group))
                     if features is None:
                         features = kept[number, group] = spread(number, group)
-                    total = to.multiply_add(features, residuals[number][part], total)
-                to.store(total, memory.weight_sums, place)
+                    total = to.multiply_add(features, residual[part], total)
+                to.store(total, sums, place)
 
-    def _add_to_bias(self, to: Writer, memory: _Memory, residuals: list[list[ir.Value]]) -> None:
+    def _add_to_bias(self, to: Writer, sums: ir.Value, residuals: list[list[ir.Value]]) -> None:
         """Add the residuals of some rows to g."""
         for part in range(self.vectors):
-            total = to.load(memory.bias_sums, part * self.lanes, self.lanes)
+            total = to.load(sums, part * self.lanes, self.lanes)
             for residual in residuals:
                 total = to.build.fadd(total, residual[part])
-            to.store(total, memory.bias_sums, part * self.lanes)
+            to.store(total, sums, part * self.lanes)
+
+    def _add_squares(self, to: Writer, sums: ir.Value, residuals: list[list[ir.Value]]) -> None:
+        """Add the squares of the residuals of some rows, summed up before they wait for others."""
+        for part in range(self.vectors):
+            total = to.zero(self.lanes)
+            for residual in residuals:
+                total = to.multiply_add(residual[part], residual[part], total)
+            so_far = to.load(sums, part * self.lanes, self.lanes)
+            to.store(to.build.fadd(so_far, total), sums, part * self.lanes)
 
     def _residuals(
         self,
@@ -278,9 +325,7 @@ class OutputVectorised:
 
     def _add_block(self, to: Writer, memory: _Memory, sums: ir.Value) -> None:
         """Add the sums over a block to those over all, in float64."""
-        offset = 0
-        for part, lanes, count in self._sums(memory):
+        for part, first, lanes, count in self._sums(memory):
             for number in range(count):
                 value = to.load(part, number * lanes, lanes)
-                to.add_double(value, sums, offset + number * lanes)
-            offset += count * lanes
+                to.add_double(value, sums, first + number * lanes)

@@ -13,7 +13,16 @@ from itertools import product
 
 from llvmlite import ir
 
-from .writer import INT, SIZES, Argument, ParameterSpan, Writer, registers, whole_lines
+from .writer import (
+    INT,
+    SIZES,
+    WITH_LOSS,
+    Argument,
+    ParameterSpan,
+    Writer,
+    registers,
+    whole_lines,
+)
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
 _FEWEST_OF_A_LANE = 8  # rows; below, adding up the lanes costs more than it saves
@@ -34,22 +43,29 @@ class RowVectorised:
     lanes: int
 
     @classmethod
-    def of(cls, m: int, n: int, o: int, dtype: str, vector_bytes: int) -> RowVectorised | None:
+    def of(
+        cls, m: int, n: int, o: int, dtype: str, vector_bytes: int, operation: str = "step"
+    ) -> RowVectorised | None:
         """Lay out m rows of n features and o outputs, or return None where that does not pay.
 
         It pays where the outputs of a row would fill a quarter of a vector at most, where the sums,
-        the features and the residuals fit in registers, and where each lane has rows enough.
+        the features and the residuals fit in registers, and where each lane has rows enough. A loss
+        alone, which has one sum, may have outputs that fill a half.
 
         >>> RowVectorised.of(1_000, 6, 3, "float32", 64)
         RowVectorised(n=6, o=3, lanes=16)
         >>> RowVectorised.of(1_000, 6, 3, "float64", 64)  # three outputs fill a half
+        >>> RowVectorised.of(1_000, 6, 3, "float64", 64, "loss")
+        RowVectorised(n=6, o=3, lanes=8)
         >>> RowVectorised.of(1_000, 16, 3, "float32", 64)  # 48 sums
         >>> RowVectorised.of(100, 6, 3, "float32", 64)  # six rows a lane
         """
         lanes = vector_bytes // SIZES[dtype]
-        held = n * o + n + 2 * o + 2
+        held, share = n * o + n + 2 * o + 2, 4
+        if operation == "loss" and vector_bytes == 64:  # whose shuffles take from any two vectors
+            held, share = n + o + 3, 2
         few = m < _FEWEST_OF_A_LANE * lanes
-        if 4 * o > lanes or held > registers(vector_bytes) or few:
+        if share * o > lanes or held > registers(vector_bytes) or few:
             return None
         return cls(n, o, lanes)
 
@@ -65,12 +81,21 @@ class RowVectorised:
 
     @property
     def sums(self) -> int:
-        """How many float64 numbers a sweep adds up: G, g behind it, and what fills a vector."""
-        return -(-(self.weight_sums + self.o) // self.lanes) * self.lanes
+        """How many float64 numbers G is, and g behind it."""
+        return self.weight_sums + self.o
+
+    @property
+    def squares(self) -> range:
+        """Which sum is that of the squares of R, behind G and g."""
+        return range(self.sums, self.sums + 1)
+
+    def summed(self, operation: str) -> int:
+        """Return how many float64 numbers a sweep adds up: all sums, and what fills a vector."""
+        return -(-(self.sums + (operation in WITH_LOSS)) // self.lanes) * self.lanes
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.sums)
+        return whole_lines(self.summed(operation))
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
@@ -79,15 +104,17 @@ class RowVectorised:
             yield ParameterSpan(Argument.WEIGHT, first, first, self.o)
         yield ParameterSpan(Argument.BIAS, INT(0), INT(self.weight_sums), self.o)
 
-    def write(self, to: Writer, *, residual_given: bool) -> None:
+    def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""
         lanes, build = self.lanes, to.build
         weight = bias = None
-        if not residual_given:
+        if operation != "gradient":
             weight = self._broadcast(to, Argument.WEIGHT, self.weight_sums)
             bias = self._broadcast(to, Argument.BIAS, self.o)
         x, y, rows = to.argument(Argument.X), to.argument(Argument.Y), to.argument(Argument.ROWS)
-        totals = [to.alloca(lanes, 1) for _ in range(self.weight_sums + self.o)]
+        gradient = range(self.sums if operation != "loss" else 0)
+        wanted = [*gradient, *(self.squares if operation in WITH_LOSS else ())]
+        totals = {number: to.alloca(lanes, 1) for number in wanted}
 
         def add(row: ir.Value, there: ir.Value | None) -> None:
             features = self._transpose(to, self._load(to, x, row, self.n, there))
@@ -98,13 +125,16 @@ class RowVectorised:
                     among = to.lane_mask(there, lanes)
                     residuals = [build.select(among, r, to.zero(lanes)) for r in residuals]
             one = ir.Constant(to.vector(lanes), [1.0] * lanes)
-            pairs = product([*features, one], residuals)
-            for place, (feature, residual) in zip(totals, pairs, strict=True):
-                so_far = to.load(place, 0, lanes)
-                to.store(to.multiply_add(feature, residual, so_far), place, 0)
+            pairs = [*product([*features, one], residuals)]
+            factors = [(number, *pairs[number]) for number in gradient]
+            if operation in WITH_LOSS:
+                factors += [(self.squares.start, r, r) for r in residuals]
+            for number, a, b in factors:
+                so_far = to.load(totals[number], 0, lanes)
+                to.store(to.multiply_add(a, b, so_far), totals[number], 0)
 
         with to.loop(0, rows, lanes * _ROWS_OF_A_LANE) as start:
-            for place in totals:
+            for place in totals.values():
                 to.store(to.zero(lanes), place, 0)
             stop = to.minimum(build.add(start, INT(lanes * _ROWS_OF_A_LANE)), rows)
             count = build.sub(stop, start)
@@ -114,7 +144,13 @@ class RowVectorised:
                 add(row, None)
             with to.loop(middle, stop, lanes) as row:  # the last rows, fewer than a vector holds
                 add(row, build.sub(stop, row))
-            self._add_block(to, [to.load(place, 0, lanes) for place in totals])
+            self._add_block(
+                to,
+                [
+                    to.load(totals[number], 0, lanes) if number in totals else to.zero(lanes)
+                    for number in range(self.summed(operation))
+                ],
+            )
 
     def _broadcast(self, to: Writer, argument: Argument, count: int) -> ir.Value:
         """Copy parameters to the stack, each in all lanes of a vector."""
@@ -192,9 +228,8 @@ class RowVectorised:
         has lanes: then each lane holds the sum of one of them.
         """
         lanes, build, sums = self.lanes, to.build, to.argument(Argument.SUMS)
-        for first in range(0, self.sums, lanes):
+        for first in range(0, len(totals), lanes):
             left = [*totals[first : first + lanes]]
-            left += [to.zero(lanes)] * (lanes - len(left))
             while len(left) > 1:
                 even, odd = (self._deinterleave(to, left, odd) for odd in (0, 1))
                 left = [build.fadd(a, b) for a, b in zip(even, odd, strict=True)]

@@ -18,7 +18,17 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-from .writer import DOUBLE, INT, SIZES, Argument, ParameterSpan, Writer, registers, whole_lines
+from .writer import (
+    DOUBLE,
+    INT,
+    SIZES,
+    WITH_LOSS,
+    Argument,
+    ParameterSpan,
+    Writer,
+    registers,
+    whole_lines,
+)
 
 _MOST_ROWS = 256  # of a block: what a sum adds up in the working precision
 _BLOCK_BYTES = 2**20  # of X: about a second cache
@@ -97,13 +107,22 @@ class Tiles:
 
     @property
     def sums(self) -> int:
-        """How many float64 numbers a sweep adds up: G, and g behind it."""
+        """How many float64 numbers G is, and g behind it."""
         return self.weight_sums + self.padded
 
+    @property
+    def squares(self) -> range:
+        """Which sums are those of the squares of R: one for each output, behind G and g."""
+        return range(self.sums, self.sums + self.o)
+
+    def summed(self, operation: str) -> int:
+        """Return how many float64 numbers a sweep adds up."""
+        return self.sums + self.padded * (operation in WITH_LOSS)
+
     def doubles(self, operation: str) -> int:
-        """Return how many float64 numbers a part has room for: sums, R of a block, W in a step."""
-        rows = self.block + (self.n if operation == "step" else 0)
-        return whole_lines(self.sums + -(-rows * self.padded * self.size // 8))
+        """Return how many float64 numbers a part has room for: sums, R of a block, W if given."""
+        rows = self.block + (self.n if operation != "gradient" else 0)
+        return whole_lines(self.summed(operation) + -(-rows * self.padded * self.size // 8))
 
     @property
     def tiles(self) -> list[_Tile]:
@@ -116,16 +135,17 @@ class Tiles:
             found.append(_Tile(vectors, whole * width, 1, left, self.held // vectors))
         return found
 
-    def write(self, to: Writer, *, residual_given: bool) -> None:
+    def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""
-        blocks = _Blocks(self, to, residual_given=residual_given)
-        if not residual_given:
+        blocks = _Blocks(self, to, operation)
+        if operation != "gradient":
             blocks.copy_weight()
         rows = to.argument(Argument.ROWS)
         with to.loop(0, rows, self.block) as start:
             count = to.build.sub(to.minimum(to.build.add(start, INT(self.block)), rows), start)
             blocks.write_residuals(start, count)
-            blocks.write_sums(start, count)
+            if operation != "loss":
+                blocks.write_sums(start, count)
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""
@@ -149,16 +169,16 @@ def _in_turn(layout: Tiles, to: Writer) -> Iterator[tuple[_Tile, ir.Value]]:
 class _Blocks:
     """Writes what is done with a block of rows. R, W and the sums of the part lie tile by tile."""
 
-    def __init__(self, layout: Tiles, to: Writer, *, residual_given: bool) -> None:
+    def __init__(self, layout: Tiles, to: Writer, operation: str) -> None:
         self.layout, self.to, self.lanes = layout, to, layout.lanes
         self.x, self.y, self.bias = (
             to.argument(Argument.X),
             to.argument(Argument.Y),
             to.argument(Argument.BIAS),
         )
-        self.residual_given = residual_given
+        self.operation = operation
         self.sums = to.argument(Argument.SUMS)
-        self.residuals = to.gep(self.sums, layout.sums, DOUBLE)
+        self.residuals = to.gep(self.sums, layout.summed(operation), DOUBLE)
         self.weight = to.gep(self.residuals, layout.block * layout.padded)
 
     def copy_weight(self) -> None:
@@ -171,7 +191,7 @@ class _Blocks:
                 self._put(tile, base, feature, self._outputs(tile, given, place))
 
     def write_residuals(self, start: ir.Value, count: ir.Value) -> None:
-        """Write R of a block of rows, and add it to g."""
+        """Write R of a block of rows, and add it to g, and its squares to theirs."""
         to = self.to
         for tile, output in _in_turn(self.layout, to):
             middle = to.build.sub(count, to.build.urem(count, INT(tile.at_once)))
@@ -201,20 +221,30 @@ class _Blocks:
         for number in range(count):
             place = to.offset((first, layout.o), (number, layout.o), (output, 1))
             totals.append(self._outputs(tile, self.y, place))
-        if not self.residual_given:
+        if self.operation != "gradient":
             bias = self._outputs(tile, self.bias, output)
             begun = [[to.build.fsub(b, y) for b, y in zip(bias, t, strict=True)] for t in totals]
             weight = to.gep(self.weight, to.offset((output, layout.n)))
             x = to.gep(self.x, to.offset((first, layout.n)))
             totals = self._multiply(tile, begun, layout.n, (x, 1, layout.n), weight)
+        if self.operation in WITH_LOSS:
+            squares = [[to.build.fmul(r, r) for r in total] for total in totals]
+            self._add_over_rows(squares, layout.squares.start, output)
+        if self.operation == "loss":
+            return
         base = to.gep(self.residuals, to.offset((output, layout.block)))
         for number, total in enumerate(totals):
             self._put(tile, base, to.build.add(row, INT(number)), total)
-        for number, (one, *others) in enumerate(zip(*totals, strict=True)):
+        self._add_over_rows(totals, layout.weight_sums, output)
+
+    def _add_over_rows(self, rows: list[list[ir.Value]], first: int, output: ir.Value) -> None:
+        """Add vectors of outputs up over rows, and to the sums of the outputs from `first` on."""
+        to = self.to
+        for number, (one, *others) in enumerate(zip(*rows, strict=True)):
             over_rows = one
             for other in others:
                 over_rows = to.build.fadd(over_rows, other)
-            place = to.offset((layout.weight_sums, 1), (output, 1), (number, self.lanes))
+            place = to.offset((first, 1), (output, 1), (number, self.lanes))
             to.add_double(over_rows, self.sums, place)
 
     def _add_features(

@@ -31,8 +31,16 @@ def registers(vector_bytes: int) -> int:
     return _REGISTERS.get(vector_bytes, _FEWEST_REGISTERS)
 
 
+WITH_LOSS = ("train", "loss")  # operations that sum the squares of R
+
+
 class Argument(IntEnum):
-    """Arguments of a call, eight bytes each: five pointers, the numbers of rows and threads, η."""
+    """Arguments of a call, eight bytes each: pointers, whole numbers, and float64 numbers.
+
+    Those from `BATCH` on are for training: a mini-batch has so many rows, and its loss, a mean over
+    `NUMBERS` of Y, is added to what lies at `LOSS`. `RATE` is η, and in training 2η, which is
+    divided by `NUMBERS`. The targets are changed: the parameters, or others of their shapes.
+    """
 
     X = 0
     Y = 1
@@ -42,6 +50,15 @@ class Argument(IntEnum):
     ROWS = 5
     THREADS = 6
     RATE = 7
+    BATCH = 8
+    NUMBERS = 9
+    LOSS = 10
+    WEIGHT_TARGET = 11
+    BIAS_TARGET = 12
+
+
+_WHOLE = (Argument.ROWS, Argument.THREADS, Argument.BATCH)
+_REAL = (Argument.RATE, Argument.NUMBERS)
 
 
 def whole_lines(doubles: int) -> int:
@@ -76,9 +93,16 @@ class Writer:
 
     def argument(self, which: Argument) -> ir.Value:
         """Load an argument of the call."""
-        kinds = {Argument.ROWS: INT, Argument.THREADS: INT, Argument.RATE: DOUBLE}
-        place = self.gep(self.function.args[0], which, INT)
-        return self.build.load(place, typ=kinds.get(which, _POINTER))
+        kind = INT if which in _WHOLE else DOUBLE if which in _REAL else _POINTER
+        return self.build.load(self.gep(self.function.args[0], which, INT), typ=kind)
+
+    def own_arguments(self, operation: str) -> ir.Value:
+        """Return a copy of an operation's arguments on the stack, to be changed."""
+        given, own = self.function.args[0], self.array(len(Argument), INT)
+        for which in list(Argument)[: None if operation in WITH_LOSS else Argument.BATCH]:
+            value = self.build.load(self.gep(given, which, INT), typ=INT)
+            self.build.store(value, self.gep(own, which, INT))
+        return own
 
     def number(self, value: int | ir.Value) -> ir.Value:
         """Return a whole number as a value."""
@@ -105,7 +129,11 @@ class Writer:
 
     def alloca(self, lanes: int, count: int) -> ir.Value:
         """Take room for so many vectors on the stack."""
-        place = self.build.alloca(ir.ArrayType(self.vector(lanes), count))
+        return self.array(count, self.vector(lanes))
+
+    def array(self, count: int, kind: ir.Type) -> ir.Value:
+        """Take room for so many values of a kind on the stack, from a cache line's start on."""
+        place = self.build.alloca(ir.ArrayType(kind, count))
         place.align, place.type = CACHE_LINE, _POINTER
         return place
 
@@ -212,7 +240,7 @@ class Writer:
 
     @contextmanager
     def loop(
-        self, start: int | ir.Value, stop: int | ir.Value, step: int = 1
+        self, start: int | ir.Value, stop: int | ir.Value, step: int | ir.Value = 1
     ) -> Iterator[ir.Value]:
         """Write `for index in range(start, stop, step)` around what follows."""
         build, before = self.build, self.build.block
@@ -224,7 +252,7 @@ class Writer:
         build.cbranch(build.icmp_signed("<", index, self.number(stop)), body, end)
         build.position_at_end(body)
         yield index
-        index.add_incoming(build.add(index, INT(step)), build.block)
+        index.add_incoming(build.add(index, self.number(step)), build.block)
         build.branch(head)
         build.position_at_end(end)
 
