@@ -46,6 +46,33 @@ def facets(frame: pd.DataFrame) -> list[Facet]:
     return sorted(found, key=lambda part: (*part[:2], rank[part.operation], *part[2:]))
 
 
+def leads(frame: pd.DataFrame) -> pd.Series:
+    """Say of each row whether its run is the one that stands for its size.
+
+    It is that with the most measured kernels there, of equals the newest: a size has one run, and
+    no two are pooled.
+    """
+    keys = [*(name for name in FACET if name != "run"), *SIZES]
+    runs = frame.assign(measured=frame["status"] == "ok").groupby([*keys, "run"], as_index=False)
+    counts = runs.agg(measured=("measured", "sum"), datetime=("datetime", "first"))
+    best = counts.sort_values(["measured", "datetime", "run"]).drop_duplicates(keys, keep="last")
+    joined = frame[[*keys, "run"]].merge(best, on=[*keys, "run"], how="left")
+    return joined["measured"].notna().set_axis(frame.index)
+
+
+def cold(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases timed with inputs from memory, those numbers in the place of the others."""
+    rows = frame[frame["cold_s"].notna()]
+    own = rows["speedup_cold"].where(rows["kernel"] != rows["baseline"], 1.0)
+    return rows.assign(
+        median_s=rows["cold_s"],
+        speedup=own,
+        speedup_low=rows["speedup_cold_low"],
+        speedup_high=rows["speedup_cold_high"],
+        efficiency=rows["efficiency_cold"],
+    )
+
+
 def threads_of(rows: pd.DataFrame) -> str:
     """Say how many threads the rows of a slice have: `2 threads`."""
     return counted(int(rows["threads"].iloc[0]), "thread")

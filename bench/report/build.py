@@ -1,6 +1,7 @@
 """Runs -> REPORT.md, report.html and their figures in a folder; or one table of every case."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -8,17 +9,26 @@ import pyarrow as pa
 from pyarrow.csv import write_csv as write_arrow
 
 from ..analysis.between import widened
-from ..analysis.compare import comparable_runs, history_of, kind_of, require_same_settings
+from ..analysis.compare import (
+    History,
+    changed,
+    comparable_runs,
+    history_of,
+    kind_of,
+    require_same_settings,
+)
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, writing
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
-from .html import write_page
-from .markdown import render_template
+from .answers import Where, answers, groups, newest_changes
+from .html import Content, write_page
+from .html.data import page_data
+from .markdown import Markdown, image, render_template
 from .publishing import MARK, MAX_FIGURES, PUBLISHED, candidates, replaced
-from .sections import RunAnalysis, facet_stems, fastest_section, history_subject
+from .sections import RunAnalysis, facet_stems, fastest_section, headline, history_subject
 from .style import draw_file
-from .subject import Section, Subject
+from .subject import Answer, Subject
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
@@ -67,8 +77,8 @@ def write_report(
         frame = keep(frame)
         grids = groups if history else []
         found = [history_of(rows, str(head.settings.get("grid"))) for head, rows in grids]
-        histories = [history_subject(number, one) for number, one in enumerate(found, 1) if one]
-        _write(frame, analyses_of(read, frame), [*others, *histories], new, page)
+        report = Report(frame, read, others, [one for one in found if one])
+        report.write(new, page)
     texts = [out / "REPORT.md", *([out / "report.html"] if page else [])]
     return sorted([*texts, *(out / "figures").iterdir()]), frame
 
@@ -100,30 +110,78 @@ def analyses_of(read: Mapping[Path, Run], frame: pd.DataFrame) -> list[RunAnalys
     return analyses
 
 
-def _write(
-    frame: pd.DataFrame, analyses: list[RunAnalysis], others: list[Subject], new: Path, page: bool
-) -> None:
-    every: list[RunAnalysis | Subject] = [*analyses, *others]
-    makes = {stem: make for one in every for stem, make in one.figures.items()}
-    paths: dict[str, str] = {}
-    for name, stem in candidates(analyses, others).items():
-        path = f"figures/{name}.png"
-        if len(paths) < MAX_FIGURES and stem in makes and draw_file(makes[stem], new / path):
-            paths[stem] = path
+class Report:
+    """What is reported: cases of runs, what is told beside them, and the histories of their grids.
 
-    def sections(with_tables: bool) -> Iterator[Section]:
-        yield Section("Summary", render_template("summary", runs=analyses))
-        yield fastest_section(frame)
-        yield Section("How to read it", render_template("legend"))
-        yield from (one.section(paths, with_tables) for one in analyses)
-        yield from (section for one in others for section in one.sections(paths))
-        methods = {(one.run.machine.slug, one.name): one.method() for one in analyses}
-        yield from methods.values()
+    REPORT.md has the answers, with few figures; the page has everything.
+    """
 
-    text = render_template("report", mark=MARK, sections=list(sections(with_tables=True)))
-    (new / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
-    if page:
-        for stem, make in makes.items():
-            if stem not in paths and draw_file(make, new / f"figures/{stem}.png"):
-                paths[stem] = f"figures/{stem}.png"
-        write_page(frame, list(sections(with_tables=False)), new)
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        read: Mapping[Path, Run],
+        others: Sequence[Subject] = (),
+        histories: Sequence[History] = (),
+    ) -> None:
+        """Analyse them."""
+        self.frame, self.runs, self.others, self.histories = frame, read, others, histories
+        self.analyses = analyses_of(read, frame)
+        self.changes = newest_changes(histories)
+        self.past = [history_subject(number, one) for number, one in enumerate(histories, 1)]
+
+    @cached_property
+    def opening(self) -> list[tuple[Where, list[Answer]]]:
+        """The answers, of each machine, device and number of threads."""
+        every = [answer for one in self.others for answer in one.answers]
+        return [
+            (where, answers(rows, self.changes[where.of(self.changes)]) + every)
+            for where, rows in groups(self.frame)
+        ]
+
+    def write(self, folder: Path, page: bool) -> None:
+        """Write REPORT.md and its figures into a folder, and the page with its own if asked."""
+        every: list[RunAnalysis | Subject] = [*self.analyses, *self.others, *self.past]
+        makes = {stem: make for one in every for stem, make in one.figures.items()}
+        captions = {stem: text for one in self.analyses for stem, text in one.captions.items()}
+        paths: dict[str, str] = {}
+        images: dict[str, Markdown] = {}
+        for name, stem in candidates(self.analyses, self.others).items():
+            path = f"figures/{name}.png"
+            if len(paths) < MAX_FIGURES and stem in makes and draw_file(makes[stem], folder / path):
+                paths[stem] = path
+                images[name] = image(captions.get(stem, name.capitalize()), path)
+        text = self.text(images)
+        (folder / "REPORT.md").write_text(f"{text}\n", encoding="utf-8", newline="\n")
+        if page:
+            for stem, make in makes.items():
+                if stem not in paths and draw_file(make, folder / f"figures/{stem}.png"):
+                    paths[stem] = f"figures/{stem}.png"
+            write_page(self.content(paths), folder)
+
+    def text(self, images: Mapping[str, Markdown]) -> Markdown:
+        """Return REPORT.md, with some figures by name."""
+        moved = changed(self.changes) if len(self.changes) else self.changes
+        size = moved["change"].astype(float).map(lambda ratio: -max(ratio, 1 / ratio))
+        return render_template(
+            "report",
+            mark=MARK,
+            opening=self.opening,
+            headline=headline(self.frame),
+            images=images,
+            changes=moved.loc[size.sort_values(kind="stable").index],
+            runs=self.analyses,
+            legend=render_template("legend"),
+        )
+
+    def content(self, paths: Mapping[str, str]) -> Content:
+        """Return what the page shows, with all figures by stem."""
+        return Content(
+            frame=self.frame,
+            analyses=self.analyses,
+            opening=self.opening,
+            data=page_data(self.frame, self.runs, self.histories),
+            which=fastest_section(self.frame),
+            changes=[section for one in self.past for section in one.sections(paths)],
+            more=[section for one in self.others for section in one.sections(paths)],
+            legend=render_template("legend"),
+        )

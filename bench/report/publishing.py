@@ -36,9 +36,9 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
     """
     found = [(OTHERS, name, stem) for one in others for name, stem in one.published.items()]
     slots = [(kind, slot) for kind in kinds().values() for slot in kind.slots]
+    rows = pd.concat([one.rows for one in analyses])
     for kind, slot in slots:
-        rows = [one.rows for one in analyses if slot.grid in (None, one.run.settings.get("grid"))]
-        part = lead(pd.concat(rows), slot.operation, kind.when) if rows else None
+        part = lead(rows, slot.operation, kind.when)
         if part is not None:
             stem = next(one.stems[part] for one in analyses if part in one.stems)
             found.append((slot.rank, slot.name, f"{stem}-{kind.name}"))

@@ -1,7 +1,6 @@
-"""What a report has to tell of runs and their history -> its sections, and a summary of each run.
+"""What a report has to tell of runs and their history -> the parts of its page and of REPORT.md.
 
-The same is told in REPORT.md, with few figures and every table, and on the page. Runs are never
-pooled.
+Runs are never pooled.
 """
 
 from collections.abc import Mapping
@@ -13,10 +12,10 @@ import pandas as pd
 from ..analysis import frame as frames
 from ..analysis import ranking
 from ..analysis.compare import History, changed
-from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, in_order, missing_results
+from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, leads, missing_results
 from ..analysis.sizes import crossovers, growth_exponents
 from ..common.errors import single_line
-from ..common.units import counted, format_ratio
+from ..common.units import counted
 from ..store.schema import Run, flatten_settings
 from . import tables
 from .figures import View, kinds
@@ -56,49 +55,28 @@ class RunAnalysis:
             if kind.when(view.rows)
         }
 
-    def section(self, paths: Paths, with_tables: bool) -> Section:
-        """Return its section, with the figures that have a path."""
-        body = render_template(
+    @property
+    def captions(self) -> dict[str, str]:
+        """What each of its figures shows, by stem."""
+        return {
+            f"{stem}-{kind.name}": f"{name_of(part)}, {part.machine}: {kind.title}"
+            for part, stem in self.stems.items()
+            for kind in kinds().values()
+        }
+
+    @cached_property
+    def parts(self) -> Mapping[str, Markdown]:
+        """What it has to tell, by the names of the blocks of its template; none is empty."""
+        blocks = render_blocks(
             "run",
             run=self,
             ranking=ranking,
-            kinds=kinds().values(),
-            paths=paths,
-            in_order=in_order,
-            with_tables=with_tables,
             peers=peer_tables(self.relative),
             first_calls=ranking.slow_first_calls(self.rows),
             conditions=conditions(self.rows),
+            settings=flatten_settings(self.run.settings),
         )
-        return Section(self.title, body)
-
-    def method(self) -> Section:
-        """Return how it was measured."""
-        settings = flatten_settings(self.run.settings)
-        body = render_template("method", name=self.name, run=self.run, settings=settings)
-        return Section(f"How {single_line(self.name)} was measured", body)
-
-    @cached_property
-    def points(self) -> Mapping[str, Markdown]:
-        """The sentences that sum it up, by the names of the blocks of their template."""
-        calls = self.relative[self.relative["operation"] != FIT]
-        often = self.missing.groupby(["status", "kernel"])["case"].transform("size")
-        blocks = render_blocks(
-            "points",
-            run=self,
-            fastest=_fastest(self.rows),
-            overhead=self.overhead.dropna(subset=["time_ratio"]),
-            span=span,
-            roofline=ranking.roofline_efficiency(calls),
-            means=[
-                (operation, dict(list(ranking.mean_ratios(rows).groupby("column"))))
-                for operation, rows in calls.groupby("operation", sort=False)
-            ],
-            statuses=self.missing["status"].value_counts().sort_index(),
-            example=None if self.missing.empty else self.missing.iloc[int(often.argmax())],
-        )
-        sentences = {name: Markdown(" ".join(text.split())) for name, text in blocks.items()}
-        return {name: text for name, text in sentences.items() if text}
+        return {name: Markdown(text) for name, text in blocks.items() if text}
 
 
 def facet_stems(frame: pd.DataFrame) -> dict[Facet, str]:
@@ -155,12 +133,27 @@ def fastest_section(frame: pd.DataFrame) -> Section:
     for (operation, dtype, _), rows in best.groupby(["operation", "dtype", "threads"]):
         alone = facets(rows)[0] if rows["device"].nunique() == 1 else None
         rows = rows.sort_values([*SIZES, "device", "machine", "run"], kind="stable")
-        apart = [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
         every = f"{str(operation).capitalize()} in {dtype} with {frames.threads_of(rows)}"
-        name = name_of(alone) if alone else every
-        parts.append((name, rows, [*tables.FASTEST, *apart]))
+        parts.append((name_of(alone) if alone else every, rows, [*tables.FASTEST, *_apart(rows)]))
     body = render_template("fastest", parts=parts, conditions=conditions(best))
     return Section("Fastest kernel at each size", body)
+
+
+def headline(frame: pd.DataFrame) -> Markdown:
+    """Return a table of the fastest kernel at a few sizes of each operation, dtype and machine."""
+    best = ranking.fastest(frame[frame["operation"].ne(FIT) & leads(frame)])
+    apart = ["machine", "device", "threads", "operation", "dtype"]
+    groups = [ranking.spread(rows) for _, rows in best.groupby(apart)]
+    if not groups:
+        return Markdown("No case has a time.")
+    rows = pd.concat(groups)
+    columns = [tables.WHAT, *tables.FASTEST, *(one for one in _apart(rows) if one != tables.RUN)]
+    table: Markdown = tables.render(rows, columns)
+    return Markdown(f"{table}\n\n{conditions(rows)}")
+
+
+def _apart(rows: pd.DataFrame) -> list[tables.Column]:
+    return [column for column in tables.APART if rows[column.names[0]].nunique() > 1]
 
 
 def history_subject(number: int, history: History) -> Subject:
@@ -191,22 +184,3 @@ def history_subject(number: int, history: History) -> Subject:
 
 def _by_facet(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(part.title, part.of(table)) for part in (facets(table) if len(table) else ())]
-
-
-def span(ratios: pd.Series) -> str:
-    """Write from where to where ratios go."""
-    low, high = format_ratio(ratios.min()), format_ratio(ratios.max())
-    return low if low == high else f"{low} to {high}"
-
-
-def _fastest(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    found = []
-    every = ranking.fastest(rows)
-    for operation in rows["operation"].unique():
-        if (best := every[every["operation"] == operation]).empty:
-            continue
-        counts = pd.concat([best["kernel"], best["ties"].explode()]).value_counts().sort_index()
-        ahead = best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
-        found.append({"operation": operation, "kernel": counts.idxmax(), "at": int(counts.max()),
-                      "of": len(best), "speedup": ahead})  # fmt: skip
-    return found

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from ..common.errors import single_line
+from .markdown import Markdown
 
 Make = Callable[[], Figure | None]  # which can be pickled, to be drawn by another process
 Paths = Mapping[str, str]  # of figures, by stem
@@ -22,6 +23,17 @@ class Section(NamedTuple):
     body: str  # what it says, as Markdown, in which its figures are
 
 
+class Answer(NamedTuple):
+    """One of the answers that a report opens with."""
+
+    question: str
+    figure: str  # of merit: what is written large
+    unit: str  # what it is of, beside it
+    said: Markdown  # the sentence below it
+    more: Markdown = Markdown()  # what a second look is for
+    section: str = "more"  # the part of the page that tells more, by its id
+
+
 @dataclass(frozen=True)
 class Subject:
     """One subject of a report."""
@@ -31,6 +43,7 @@ class Subject:
     # The stem of the figure that REPORT.md shows, by the short name of the figure.
     published: Mapping[str, str] = field(default_factory=dict)
     readme: Mapping[str, str] = field(default_factory=dict)  # its parts of a README
+    answers: Sequence[Answer] = ()  # that a report opens with, beside those of its runs
 
 
 def subject_of(

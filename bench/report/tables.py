@@ -88,10 +88,6 @@ def _speedup(ratio: float, low: float, high: float, kernel: str, baseline: str) 
     return units.format_ratio(ratio, low, high)
 
 
-def _status(status: str, disturbed: float) -> str:
-    return f"{status}, disturbed in {disturbed:.0f}" if disturbed > 0 else status
-
-
 def _unless_missing(status: Any, *ratio: float) -> str:
     missing = as_text(status)
     return units.format_ratio(*ratio) if ratio[0] == ratio[0] else missing
@@ -171,19 +167,10 @@ _MEASURED = (
     _declared("efficiency_cold", format=units.format_efficiency, optional=True),
     *(_declared("peak_bytes"), PREDICTED, _declared("max_rel_error")),
 )
-# The results of one slice, see `in_order`.
-RESULTS = (
-    SIZE._replace(once=True),
-    Column(
-        "kernel", ("kernel", "flagged"), lambda name, flagged: f"{name} {FLAG}" if flagged else name
-    ),
-    *_MEASURED,
-    STATUS._replace(fields=("status", "contended_processes"), format=_status),
-)
 # All results, on the page, and what chooses among them.
-FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, THREADS, KERNEL, STATUS)
+FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, THREADS, SIZE, KERNEL, STATUS)
 ALL_RESULTS = (
-    *(KERNEL, OPERATION, DEVICE, DTYPE, THREADS),
+    *(KERNEL, SIZE, OPERATION, DEVICE, DTYPE, THREADS),
     *(_declared(name, format=_COUNT) for name in SIZES),
     *(*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN),
 )
@@ -191,8 +178,9 @@ FASTEST = (
     *(SIZE, Column("fastest", ("kernel", "ties", "doubtful"), _fastest), TIME),
     *(Column("torch.nn", "baseline_s", units.format_time), *_HOT_AND_COLD[1:]),
 )
+WHAT = Column("operation, dtype", ("operation", "dtype"), lambda *pair: ", ".join(pair), once=True)
 # What tells the rows of one table apart that is not the same in all.
-APART = (DEVICE, MACHINE, RUN, Column("processes", "processes", "{:.0f}".format))
+APART = (DEVICE, THREADS, MACHINE, RUN, Column("processes", "processes", "{:.0f}".format))
 _JACOBIAN_TIME = ("status", "time_ratio", "time_ratio_low", "time_ratio_high")
 OVERVIEW = (
     *(DEVICE_DTYPE, *FASTEST),
@@ -264,3 +252,4 @@ CHANGES = (
     Column("speedup ÷ the run before", ("change", "change_low", "change_high"), units.format_ratio),
     *(Column("bound by", "bound"), _CASES, Column("run before", "previous")),
 )
+MOVES = (MACHINE, *CHANGES)

@@ -20,6 +20,7 @@ from bench.store.schema import Head
 RESULTS = ROOT / "results"
 OTHERS = others(RESULTS)
 MOST_BYTES = 2_000_000
+MOST_LINES = 300  # of REPORT.md
 
 
 def runs_named_in(text: Path) -> list[Path]:
@@ -59,6 +60,7 @@ def test_the_report_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                for folder in (tmp_path / "new", RESULTS)]  # fmt: skip
     assert figures[0] == figures[1]
     assert len(figures[1]) == MAX_FIGURES
+    assert len(shown.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
     assert {f"figures/{name}" for name in figures[1]} == set(links(shown.read_text("utf-8")))
 
 

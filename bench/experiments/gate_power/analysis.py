@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from ...common.errors import UserError, single_line
 from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
-from ...report.markdown import Markdown, markdown_table, render_template
-from ...report.subject import Section, Subject
+from ...report.markdown import Markdown, escape, markdown_table, render_template
+from ...report.subject import Answer, Section, Subject
 from ...stats.estimators import hodges_lehmann, share_bound
 from ...store.files import first_error
 
@@ -199,12 +199,17 @@ def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
         for suite in sorted({one.suite for one in some}, reverse=True)
     }
     tables = [trials_table(rows, name) for name, rows in frames.items()]
+    newest: dict[str, Answer] = {}
+    for name, rows in frames.items():
+        if rows["kind"].isin(UNCHANGED).any():
+            newest.setdefault(name.rpartition(",")[0], _answer(rows, name))
     return Subject(
         sections=lambda _: [
             Section(f"The gate on {single_line(name)}", trials_section(rows, name))
             for name, rows in frames.items()
         ],
         readme={"gate": "\n\n".join(tables) or "No trials are stored yet."},
+        answers=[*newest.values()],
     )
 
 
@@ -216,6 +221,19 @@ def badge(trials: Sequence[Trial]) -> dict[str, str | int]:
     told = f"{failed} of {len(unchanged)} unchanged" if unchanged else "not tried yet"
     colour = "lightgrey" if not unchanged else "red" if failed * 100 > len(unchanged) else "green"
     return {"schemaVersion": 1, "label": "gate, false alarms", "message": told, "color": colour}
+
+
+def _answer(rows: pd.DataFrame, name: str) -> Answer:
+    """Return what the trials of one machine and suite say of the gate."""
+    own = rows[rows["rule"] == GATE]
+    one = own[own["kind"].isin(SLOWED_ONE)]
+    found = [f"{power(some, str(kind))} by {KINDS[str(kind)].slowed:.0%}"
+             for kind, some in one.groupby("kind", sort=False)]  # fmt: skip
+    said = escape(f"Of whole gates on {name}.")
+    more = escape(f"Of cases that were slowed it found {', '.join(found)}.", 1000)
+    alarms, _, interval = false_alarms(own, *UNCHANGED).partition(" (")
+    unit = f"false alarms on unchanged code ({interval}"
+    return Answer("Is the gate to be trusted?", alarms, unit, said, more)
 
 
 def trials_table(rows: pd.DataFrame, name: str) -> Markdown:

@@ -45,7 +45,6 @@ class Slot(NamedTuple):
     name: str  # that of its file, which says what it shows and never of which run
     rank: float  # the lower, the earlier; figures of other subjects have `OTHERS`
     operation: str  # the operation of the slice that it shows
-    grid: str | None = None  # that of its runs, if not any
 
 
 OTHERS = 6.0

@@ -109,8 +109,6 @@ def _apart(values: list[int]) -> list[int]:
     readme=True,
     slots=(
         Slot("time-gradient", 2, "gradient"),
-        Slot("time-step-tall", 3, "step", grid="tall"),
-        Slot("time-step-wide", 4, "step", grid="wide"),
         Slot("time-step", 8, "step"),
     ),
 )

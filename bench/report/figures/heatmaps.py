@@ -1,13 +1,14 @@
-"""The Jacobian's overhead over n and o."""
+"""The fastest kernel at each size, and the Jacobian's overhead over n and o."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 
 from ...analysis import ranking
-from ...common.units import digits
+from ...common.units import digits, format_ratio
 from .. import style
 from . import Slot, View, figure
 
@@ -59,3 +60,38 @@ def _draw_cells(axes: Axes, table: pd.DataFrame) -> None:
         colour = "white" if np.isfinite(value) and luminance < 0.5 else "black"
         said = str(texts[row, column])
         axes.text(column, row, said, color=colour, ha="center", va="center", fontsize=8)
+
+
+@figure(
+    "fastest",
+    title="the fastest kernel at each size",
+    when=lambda rows: len(ranking.fastest(rows)) > 0,
+    slots=(Slot("fastest-gradient", 0, "gradient"), Slot("fastest-step", 0.5, "step")),
+)
+def draw_fastest(view: View) -> Figure:
+    """Draw the winner at each batch size and shape, with its speedup; two where they tie."""
+    best = ranking.fastest(view.rows)
+    shapes = sorted(set(zip(best["in_features"], best["out_features"], strict=True)), key=np.prod)
+    batches = sorted(set(best["batch"]))
+    width = max(2.2 + 1.5 * len(batches), 7.5)
+    figure = Figure(figsize=(width, 2.2 + 0.42 * len(shapes)))
+    axes = figure.add_subplot()
+    for row in best.to_dict("records"):
+        x = batches.index(row["batch"])
+        y = shapes.index((row["in_features"], row["out_features"]))
+        colour = view.looks[row["kernel"]].colour
+        axes.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, color=colour, alpha=0.25, lw=0))
+        tied = f" ≈ {style.label(row['ties'][0], 14)}" if row["ties"] else ""
+        more = " …" if len(row["ties"]) > 1 else ""
+        said = f"{style.label(row['kernel'], 18)}{tied}{more}\n{format_ratio(row['speedup'])}"
+        axes.text(x, y, said, ha="center", va="center", fontsize=7)
+    axes.grid(False)
+    axes.set_xticks(range(len(batches)), [f"{size:,}" for size in batches])
+    axes.set_yticks(range(len(shapes)), [f"{n:,} → {o:,}" for n, o in shapes])
+    axes.set(xlim=(-0.6, len(batches) - 0.4), ylim=(-0.6, len(shapes) - 0.4))
+    axes.set(xlabel="batch m", ylabel="in features n → out features o")
+    entries = [Patch(color=view.looks[name].colour, alpha=0.4, label=style.label(name, 30))
+               for name in view.looks if name in set(best["kernel"])]  # fmt: skip
+    title = f"Which kernel is the fastest, and how many times as fast as torch.nn? {view.name}"
+    style.finish(figure, title, view.rows, entries, note=f"{style.HOT}; ")
+    return figure

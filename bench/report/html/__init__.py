@@ -1,18 +1,22 @@
-"""What a report says -> one HTML file that needs no network, and opens from a disk.
+"""What a report tells -> one HTML file that needs no network, and opens from a disk.
 
-Text comes as the Markdown that REPORT.md is made of, already escaped; raw HTML in it stays text. A
-browser that loads the page may run the scripts of this folder, by their hash, and nothing else.
+Text comes as the Markdown that REPORT.md is made of, already escaped, in which raw HTML stays text;
+through a template that escapes it; or as JSON that a script puts in as text. A browser that loads
+the page may run the scripts of this folder, by their hash, and nothing else.
 """
 
 import base64
 import gzip
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from io import BytesIO
 from itertools import count
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markdown_it import MarkdownIt
@@ -20,13 +24,37 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
-from ...analysis.frame import facets, in_order
-from ..markdown import RULES
-from ..subject import Section
+from ...analysis import ranking
+from ...analysis.frame import SIZES, facets, in_order
+from ...common.errors import single_line
+from ...common.units import format_ratio
+from ..answers import Where
+from ..markdown import RULES, Markdown
+from ..sections import RunAnalysis
+from ..subject import Answer, Section
 from ..tables import ALL_RESULTS, FILTERS, render
+from .data import as_script, choices, remarks
+
+# What the reader chooses by.
+CHOSEN = ("machine", "run", "operation", "device", "dtype", "threads")
+# In this order each defines what the next uses.
+SCRIPTS = ("elements", "chart", "cases", "map", "plots", "kernel", "page")
 
 
-def write_page(frame: pd.DataFrame, sections: Sequence[Section], out: Path) -> None:
+class Content(NamedTuple):
+    """What the page shows."""
+
+    frame: pd.DataFrame  # all cases
+    analyses: Sequence[RunAnalysis]
+    opening: Sequence[tuple[Where, Sequence[Answer]]]
+    data: Mapping[str, Any]  # what its charts draw, see `page_data`
+    which: Section  # the fastest kernel at each size
+    changes: Sequence[Section]  # from run to run
+    more: Sequence[Section]  # what was measured beside the runs
+    legend: Markdown
+
+
+def write_page(content: Content, out: Path) -> None:
     """Write `report.html` into a folder that has the figures which its sections name."""
     environment = Environment(loader=PackageLoader(__name__, ""), autoescape=True, **RULES)
     markdown, tables = MarkdownIt("commonmark", {"html": False}).enable("table"), count(1)
@@ -35,14 +63,21 @@ def write_page(frame: pd.DataFrame, sections: Sequence[Section], out: Path) -> N
         tokens = list(_changed(markdown.parse(text), out, tables))
         return Markup(markdown.renderer.render(tokens, markdown.options, {}))
 
-    results, script = all_results(frame), _asset("page.js")
+    environment.filters["pairs"] = lambda values: [(value, value) for value in values]
+    environment.filters["line"] = partial(single_line, limit=300)
+    frame = content.frame
+    results, script = all_results(frame), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
     library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
+        content._asdict(),
         html=html,
-        sections=sections,
+        heats=[(one, heat) for one in content.analyses for heat in heats(one.overhead)],
+        choices={name: choices(frame, name) for name in CHOSEN},
+        newest=frame.loc[frame["datetime"].idxmax(), [*CHOSEN]].to_dict() if len(frame) else None,
         filters=[(column, sorted(set(column.write(results)))) for column in FILTERS],
         count=len(frame),
         results=render(results, ALL_RESULTS, to="html"),
+        json=Markup(as_script(content.data)),
         library=base64.b64encode(library).decode(),
         style=Markup(_asset("html/dt_bundle.css", "itables") + _asset("style.css")),
         script=Markup(script),
@@ -55,7 +90,42 @@ def all_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return all results in the order of the report's tables, with a remark on each."""
     ordered = [in_order(part.of(frame)) for part in facets(frame)] or [in_order(frame)]
     table = pd.concat(ordered, ignore_index=True)
-    return table.assign(remark=table["reason"].where(table["reason"].notna(), table["warnings"]))
+    return table.assign(remark=remarks(table))
+
+
+class Heat(NamedTuple):
+    """The ratios of the Jacobian over n and o at one batch size, as a table of colours."""
+
+    device: str
+    dtype: str
+    batch: int
+    what: str  # time or memory
+    columns: Sequence[int]  # n
+    # o, and at each n a text and its colour's strength in per cent.
+    rows: Sequence[tuple[int, Sequence[tuple[str, int]]]]
+
+
+def heats(overhead: pd.DataFrame) -> list[Heat]:
+    """Return tables of what the Jacobian costs, for each device and dtype of one run."""
+    found = []
+    for (device, dtype), every in overhead.groupby(["device", "dtype"]):
+        rows = ranking.overhead_at_one_batch(every)
+        batch, columns = int(rows["batch"].iloc[0]), sorted(set(rows["in_features"]))
+        for what in ("time", "memory"):
+            cells = rows.set_index(SIZES[1:])[[f"{what}_ratio", "status"]]
+            table = [(o, [_cell(cells, (n, o)) for n in columns])
+                     for o in sorted(set(rows["out_features"]))]  # fmt: skip
+            found.append(Heat(str(device), str(dtype), batch, what, columns, table))
+    return found
+
+
+def _cell(cells: pd.DataFrame, size: tuple[int, int]) -> tuple[str, int]:
+    if size not in cells.index:
+        return "not planned", 0
+    ratio, status = cells.loc[[size]].iloc[0]
+    if not ratio > 0:
+        return str(status), 0
+    return format_ratio(ratio), int(np.clip(6 + 8 * np.log10(ratio), 0, 45))
 
 
 def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> Iterator[Token]:

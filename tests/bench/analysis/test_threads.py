@@ -146,17 +146,16 @@ def test_every_part_of_a_report_says_how_many_threads(
     write_report([path], tmp_path / "out", page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    name = "amd-epyc-2-core, run a"
-    assert titles[-3:] == [f"{name}, 1 thread", f"{name}, 2 threads", "How a was measured"]
-    # A run's section says it in its title alone, as does the foot of each of its figures.
-    for section in re.split(r"^## ", text, flags=re.MULTILINE):
-        title, _, body = section.partition("\n")
-        captions = re.findall(r"^(?:### )?((?:Gradient|Step) (?:on|in) .*)$", body, re.MULTILINE)
-        captions += re.findall(r"!\[(.*?)\]", body)
-        assert captions or "thread" not in title
-        for caption in captions:
-            said = re.findall("1 thread|2 threads", f"{title} {caption}")
-            assert len(said) == 1, caption
+    assert titles[:2] == [f"amd-epyc-2-core, cpu, {count}" for count in ("1 thread", "2 threads")]
+    rows = [line for line in text.splitlines() if "→" in line and "batch ×" not in line]
+    assert all(line.split("|")[-2].strip() in ("1", "2") for line in rows if line[0] == "|")
+    captions = re.findall(r"!\[(.*?)\]", text)
+    assert captions
+    for caption in captions:
+        assert len(re.findall("1 thread|2 threads", caption)) == 1, caption
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for count in ("1 thread", "2 threads"):
+        assert f": amd-epyc-2-core, run a, {count}</summary>" in page
     figures = {figure.name for figure in (tmp_path / "out" / "figures").iterdir()}
     assert "amd-epyc-2-core-gradient-cpu-float64-error.png" in figures
     assert "amd-epyc-2-core-gradient-cpu-float64-2threads-error.png" in figures

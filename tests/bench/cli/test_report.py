@@ -11,7 +11,7 @@ from run_builder import FEW_KERNELS, build_run, save
 from bench.cli.main import main
 
 FEW = ((33, 6, 3), (100, 6, 3))
-BESIDE = ("## The gate on", "## Convergence on", "## Scaling on", "## History on")
+BESIDE = ("Is the gate to be trusted?", "![Convergence]", "![Scaling]", "What changed since")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_it_reads_the_runs_of_its_folder_and_nothing_of_the_projects(
     assert main(["report", f"--out={tmp_path}", "--format=md"]) == 0
     assert capsys.readouterr().err == ""
     text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
-    assert "## mine, run first" in text
+    assert "run first, 1 thread" in text
     assert not [title for title in BESIDE if title in text]
     written = snapshot(tmp_path).keys() - before.keys()
     assert {name.split("/")[0] for name in written} == {"report"}
@@ -47,12 +47,12 @@ def test_what_lies_beside_the_runs_is_shown_unless_runs_are_named(tmp_path: Path
     report = tmp_path / "report" / "REPORT.md"
     assert main(["report", f"--out={tmp_path}", "--format=md"]) == 0
     text = report.read_text(encoding="utf-8")
-    assert [title for title in BESIDE if title in text] == list(BESIDE)
-    assert "## mine, run second" in text
+    assert [one for one in BESIDE if one in text] == list(BESIDE)
+    assert "run second, 1 thread" in text
     assert main(["report", str(paths[0]), f"--out={tmp_path}", "--format=md"]) == 0
     text = report.read_text(encoding="utf-8")
     assert not [title for title in BESIDE if title in text]
-    assert "## mine, run first" in text
+    assert "run first, 1 thread" in text
     assert "run second" not in text
 
 
@@ -75,10 +75,10 @@ def test_the_last_line_says_how_much_was_written_where_and_what_to_open(
 ) -> None:
     stored(tmp_path, "first")
     report = tmp_path / "report"
-    # Of the seven files four are figures, one more figure the page's, and two the texts.
+    # Of the eight files five are figures, one more figure the page's, and two the texts.
     for formats, files, first in (
-        ("html,md", "7 files", "report.html"),
-        ("csv,md,parquet", "7 files", "REPORT.md"),
+        ("html,md", "8 files", "report.html"),
+        ("csv,md,parquet", "8 files", "REPORT.md"),
         ("parquet", "1 file", "results.parquet"),
     ):
         assert main(["report", f"--out={tmp_path}", f"--format={formats}"]) == 0

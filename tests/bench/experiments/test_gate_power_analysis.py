@@ -154,6 +154,15 @@ def test_suites_are_told_apart_the_newest_first_and_each_with_its_days_and_commi
     assert "| 0 of 1 (0.0%–97.5%) " in first
 
 
+def test_the_answer_is_of_the_newest_suite_that_has_unchanged_code() -> None:
+    newer = mutation("addmm undone", REGRESSION)
+    (answer,) = gate.subject({"a": [*TRIALS, newer.model_copy(update={"suite": 2})]}).answers
+    assert answer.figure == "1 of 20"
+    assert "on a, suite 1" in answer.said
+    assert "3 of 5 (" in answer.more
+    assert gate.subject({"a": [newer]}).answers == []
+
+
 def test_a_suite_of_which_there_are_but_mutations_is_told() -> None:
     told = gate.subject({"a": [mutation("addmm undone", REGRESSION)]})
     (section,) = told.sections({})

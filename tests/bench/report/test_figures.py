@@ -12,7 +12,8 @@ from reports import draw_in_style, render, words
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, frame_of, rename
 
 from bench.analysis.frame import facets
-from bench.analysis.ranking import jacobian_overhead, overhead_at_one_batch
+from bench.analysis.ranking import fastest, jacobian_overhead, overhead_at_one_batch
+from bench.common.units import format_ratio
 from bench.report import figures
 from bench.report.figures import View, figure, kinds
 from bench.report.figures.along_sizes import panels_of
@@ -125,6 +126,19 @@ def test_jacobian_figure_annotates_and_hatches(frame: pd.DataFrame) -> None:
     assert "infeasible" in words(drawn("jacobian", wide))
 
 
+def test_the_figure_of_the_fastest_says_which_and_how_much(frame: pd.DataFrame) -> None:
+    figure = drawn("fastest", frame)
+    shown = words(figure)
+    assert shown.count("matmul\n") == frame.loc[frame["kernel"] == "matmul", "case"].nunique()
+    for row in fastest(frame).itertuples():
+        assert f"{row.kernel}\n{format_ratio(row.speedup)}" in shown
+    near = frame_of(build_run(["gradient"], [(33, 6, 3)], kernels={"gradient": {
+        **{name: KERNELS["gradient"][name] for name in ("autograd", "matmul")},
+        **{name: (9.01e-6, 2.5e-11, "n * o + o") for name in ("nearly", "also")},
+    }}))  # fmt: skip
+    assert "≈" in words(drawn("fastest", near))
+
+
 def test_looks_are_distinct_and_stable() -> None:
     names = {f"kernel_{place}": (1e-5, 1e-10, "m") for place in range(24)}
     laws = {"gradient": {"autograd": KERNELS["gradient"]["autograd"], **names}}
@@ -148,7 +162,7 @@ def every_figure_of(frame: pd.DataFrame) -> set[str]:
 
 def test_one_row() -> None:
     frame = frame_of(build_run(["gradient"], [(33, 6, 3)])).iloc[:1]
-    assert every_figure_of(frame) == {"time", "memory", "error", "roofline"}
+    assert every_figure_of(frame) == {"fastest", "time", "memory", "error", "roofline"}
 
 
 def test_no_ok_rows_of_any_status() -> None:

@@ -95,9 +95,10 @@ def test_it_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     paths = [save(run_of(day, faster=day), tmp_path / f"{day}.json") for day in (1, 2)]
     write_report(paths[-1:], tmp_path / "out", history=load_heads(paths), page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
-    assert "## History on here, grid quick, 2 runs" in text
-    assert "2.00×" in text.split("## History")[1]
+    assert "2.00×" in text.split("## What changed?")[1].split("\n## ")[0]
+    assert "1 of 2 speeds changed by more than their interval. 0 speedups fell and 1 rose" in text
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<summary>History on here, grid quick, 2 runs</summary>" in page
     said = "Gradient on cpu in float64 with 1 thread, dispatch-bound on here"
     assert f'alt="{said}: speedup from run to run"' in page
     assert (tmp_path / "out" / "figures" / "here-history-1-1.png").is_file()

@@ -1,25 +1,33 @@
 """The page of a report, in a real browser: whole without a network, and safe with any text."""
 
 import atexit
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from paths import ROOT
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from reports import blank_figures, snapshot
-from run_builder import FEW_KERNELS, add_case, build_run, fail, play, save, spoil
+from run_builder import FEW_KERNELS, add_case, build_run, cases, fail, play, save, spoil
 
+from bench.analysis.frame import cold
+from bench.analysis.ranking import fastest
 from bench.report.build import write_report
 from bench.report.html import all_results
+from bench.report.html.data import as_script
 from bench.report.style import COLOURS
 from bench.report.tables import ALL_RESULTS, render
 from bench.store.runs import load_frame
@@ -49,7 +57,9 @@ def _browser() -> Browser:
 
 
 @contextmanager
-def opened(path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Seen]:
+def opened(
+    path: Path, width: int = 1280, height: int = 900, dark: bool = False, link: str = ""
+) -> Iterator[Seen]:
     """Open a file, with nothing remembered of another."""
     page = _browser().new_page(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
@@ -61,7 +71,7 @@ def opened(path: Path, width: int = 1280, height: int = 900, dark: bool = False)
     own = path.resolve().as_uri()
     page.on("request", lambda request: seen.asked.append(request.url)
             if not request.url.startswith((own, "data:", "blob:")) else None)  # fmt: skip
-    page.goto(own)
+    page.goto(own + link)
     page.locator("#filters").wait_for(state="visible")
     yield seen
     page.context.close()
@@ -72,7 +82,7 @@ HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
     "\"'`|&amp;</script>\x1b[31m](javascript:alert(1)) ../../etc/passwd http://e.x/"
 )
-MOST_BYTES, TEN_MB = 5_000_000, 10_000_000
+MOST_BYTES, TEN_MB = 4_000_000, 10_000_000
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,41 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add_case(run, "step", "numpy_step", size, (2e-5, 4e-11, "m * o"))
     play(run, "numpy_step", "peer")
     fail(run, run["outcomes"][2], "crashed", "out of luck")
+    run["kernels"] = {"matmul": {"formula": "Xᵀδ", "docstring": "<b>one</b>\nproduct"}}
     return save(run, tmp_path_factory.mktemp("runs") / "amd" / "a.json")
+
+
+def with_cold(run: dict[str, Any]) -> dict[str, Any]:
+    """Give the cases of a run times with inputs from memory, in which others are the fastest."""
+    for benchmark in run["benchmarks"]:
+        extra, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
+        slower = 40 if extra["kernel"] == "matmul" else 2
+        ratio = extra["speedup"] * 2 / slower
+        extra |= {"cold_s": slower * seconds, "speedup_cold": ratio,
+                  "speedup_cold_low": ratio * 0.98, "speedup_cold_high": ratio * 1.02}  # fmt: skip
+    return run
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A page of two machines, one with two runs, of other numbers of threads, and what it is of."""
+    folder = tmp_path_factory.mktemp("several")
+    few = {"gradient": {name: FEW_KERNELS["gradient"][name] for name in ("autograd", "matmul")}}
+    runs = {
+        "here/a": with_cold(build_run(["gradient", "step"], SIZES, kernels=FEW_KERNELS)),
+        "here/b": build_run(["gradient"], [(33, 6, 3), (7, 5, 3)], kernels=few),
+        "there/c": build_run(["step"], SIZES[:2], kernels=FEW_KERNELS, dtype="float32"),
+    }
+    for name, run in runs.items():
+        run["machine"]["slug"] = name.split("/")[0]
+        run["datetime"] = f"2026-11-23T0{ord(name[-1]) - 96}:00:00+00:00"
+    for entry in cases(runs["there/c"]):
+        entry["threads"] = 2
+    paths = [save(run, folder / f"{name}.json") for name, run in runs.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        blank_figures(patch)
+        write_report(paths, folder / "out", page=True)
+    return folder / "out" / "report.html", paths
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +159,161 @@ def test_it_opens_from_a_disk_without_a_message_or_a_request(page: Path) -> None
     with opened(page) as seen:
         expect(seen.page.locator("#cases tbody tr")).to_have_count(24)
         assert seen.page.title().startswith("The gradient of a multi-output linear layer")
-        shown = seen.page.locator("main").inner_text()
+        shown = seen.page.locator("main").text_content() or ""
         for said in (
-            *("Most often the fastest, ties included", "Forming the Jacobian", "out of luck"),
-            *("Jacobian overhead", "Empirical complexity", "Cases without results"),
+            *("is the fastest most often, ties included", "A gradient that forms the Jacobian"),
+            *("Jacobian overhead", "Empirical complexity", "Cases without results", "out of luck"),
         ):
-            assert said.lower() in shown.lower(), said
-        pictures = seen.page.locator("main img")
-        assert pictures.count() >= 9
-        wide = "image => image.decode().then(() => image.naturalWidth)"
-        for picture in pictures.all():
-            picture.scroll_into_view_if_needed()
-            assert picture.evaluate(wide) > 300
-            assert len(picture.get_attribute("alt") or "") > 10
+            assert said in shown, said
+        for part in ("#along", "#roofline", "#one"):
+            assert seen.page.locator(f"{part} svg path").count() > 3, part
+        assert seen.page.locator("#map .cell").count() == len(SIZES)
     assert not seen.said
     assert not seen.asked
     assert page.stat().st_size < MOST_BYTES
+
+
+@pytest.mark.slow  # it draws what the page shows of all that is stored
+def test_the_page_of_the_stored_runs_is_small_and_says_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "report", "--out", str(tmp_path / "results")],
+        cwd=shutil.copytree(ROOT / "results", tmp_path / "results").parent, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = tmp_path / "results" / "report" / "report.html"
+    assert written.stat().st_size < MOST_BYTES
+    with opened(written, width=390, height=844) as seen:
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not seen.said
+    assert not seen.asked
+
+
+def test_it_opens_with_the_answers_and_each_leads_to_a_part(page: Path) -> None:
+    with opened(page) as seen:
+        assert seen.page.locator("main h2").first.inner_text() == "Answers"
+        cards = seen.page.locator(".card")
+        assert cards.count() == 5
+        assert re.fullmatch(r"[\d.,]+× to [\d.,]+×", cards.first.locator(".merit").inner_text()
+                            .splitlines()[0].strip())  # fmt: skip
+        links = "links => links.map(one => document.querySelector(one.hash)?.tagName)"
+        for place in (".card h3 a", ".bar nav a"):
+            assert set(seen.page.locator(place).evaluate_all(links)) == {"SECTION"}
+
+
+def winners_of(page: Page) -> dict[str, str]:
+    """Return the kernels at each size of the map, the fastest first."""
+    read = "cells => cells.map(cell => [cell.dataset.size, cell.dataset.kernels])"
+    return dict(page.locator("#map .cell").evaluate_all(read))
+
+
+def fastest_of(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the same as the tables have it."""
+    best = fastest(frame)
+    sizes = [f"{row.batch:,} × {row.in_features:,} → {row.out_features:,}"
+             for row in best.itertuples()]  # fmt: skip
+    found = ["|".join([row.kernel, *row.ties]) for row in best.itertuples()]
+    return dict(zip(sizes, found, strict=True))
+
+
+def test_the_map_says_what_the_tables_say_hot_and_cold(several: tuple[Path, list[Path]]) -> None:
+    page, paths = several
+    frame = load_frame(paths[:1])
+    frame = frame[frame["operation"] == "gradient"]
+    with opened(page, link="#machine=here&run=a&operation=gradient&dtype=float64") as seen:
+        hot = winners_of(seen.page)
+        assert hot == fastest_of(frame)
+        seen.page.get_by_label("cold: from memory").check(force=True)
+        assert winners_of(seen.page) == fastest_of(cold(frame)) != hot
+        assert "from memory (cold)" in seen.page.locator("header [data-conditions]").inner_text()
+        seen.page.locator("#legend button", has_text="kron_einsum").click()
+        assert not [one for one in winners_of(seen.page).values() if "kron" in one]
+    assert not seen.said
+
+
+def test_what_is_shown_is_chosen_in_one_place(several: tuple[Path, list[Path]]) -> None:
+    page, _ = several
+    with opened(page) as seen:
+        said = seen.page.locator("header [data-conditions]")
+        assert said.inner_text().startswith("there, step, float32, cpu, 2 threads, inputs in")
+        expect(seen.page.locator(".group:visible")).to_have_count(1)
+        seen.page.get_by_label("Machine", exact=True).select_option("here")
+        assert said.inner_text().startswith("here, step, float64, cpu, 1 thread")
+        assert "#machine=here" in seen.page.url
+        seen.page.get_by_label("gradient", exact=True).check(force=True)
+        # Of a size that both runs have, the run with more kernels there; of another its own.
+        sizes = set(winners_of(seen.page))
+        assert sizes == {*(f"{m:,} × {n} → {o}" for m, n, o in SIZES), "7 × 5 → 3"}
+        assert "runs a (commit 0123456789), b (" in said.inner_text()
+        seen.page.get_by_label("Runs", exact=True).select_option("b")
+        assert set(winners_of(seen.page)) == {"33 × 6 → 3", "7 × 5 → 3"}
+        assert seen.page.locator("#jacobian .none").is_visible()
+        url = seen.page.url
+    assert not seen.said
+    with opened(page, link=f"#{url.partition('#')[2]}") as seen:
+        assert set(winners_of(seen.page)) == {"33 × 6 → 3", "7 × 5 → 3"}
+
+
+def test_a_number_s_conditions_are_one_hover_or_key_away(page: Path) -> None:
+    with opened(page) as seen:
+        seen.page.locator("#map .cell").first.hover()
+        told = seen.page.locator("#tip").inner_text()
+        for said in ("speedup, hot", "1 thread, 5 processes", "run a, commit 0123456789"):
+            assert said in told, said
+        seen.page.locator("#map .cell[tabindex='0']").focus()
+        chosen = seen.page.locator("#ranking h3")
+        before = chosen.inner_text()
+        for key in ("ArrowDown", "ArrowUp", "ArrowLeft"):  # where no size was measured
+            seen.page.keyboard.press(key)
+        assert chosen.inner_text() == before == "33 × 6 → 3"
+        seen.page.keyboard.press("ArrowRight")
+        assert chosen.inner_text() == "100 × 6 → 3"
+        assert seen.page.evaluate("document.activeElement.dataset.size") == "100 × 6 → 3"
+        seen.page.locator("#along .plot").first.focus()
+        seen.page.keyboard.press("ArrowRight")
+        assert "run a, commit 0123456789" in seen.page.locator("#said").inner_text()
+        seen.page.keyboard.press("Escape")
+        assert not seen.page.locator("#tip").is_visible()
+
+
+def test_one_kernel_has_a_view_of_its_own(page: Path) -> None:
+    with opened(page) as seen:
+        seen.page.locator("#ranking a", has_text="matmul").click()
+        facts = seen.page.locator("#one .facts")
+        text = facts.inner_text()
+        for said in ("fastest, ties included\nat 4 of 4 sizes", "most memory", "largest error",
+                     "formula\nXᵀδ", "docstring\n<b>one</b>\nproduct"):  # fmt: skip
+            assert said in text, said
+        assert facts.locator("b").count() == 0
+        assert seen.page.locator("#one .plot").count() == 3
+        seen.page.get_by_label("Kernel shown").select_option("kron_einsum")
+        assert "1 of 4: out of luck" in facts.inner_text()
+        assert "docstring" not in facts.inner_text()
+    assert not seen.said
+
+
+def test_it_can_be_read_without_scripts(page: Path) -> None:
+    context = _browser().new_context(java_script_enabled=False)
+    blind = context.new_page()
+    blind.goto(page.resolve().as_uri())
+    shown = blind.locator("body").inner_text()
+    for said in ("is the fastest most often", "need scripts", "kron_einsum", "Answers"):
+        assert said in shown, said
+    assert not blind.locator("#conditions").is_visible()
+    context.close()
+
+
+def test_a_run_of_nothing_has_a_page(tmp_path: Path) -> None:
+    write_report([save(build_run([]), tmp_path / "a.json")], tmp_path / "out", page=True)
+    with opened(tmp_path / "out" / "report.html") as seen:
+        assert "Nothing was planned." in seen.page.locator("#answers").inner_text()
+    assert not seen.said
+
+
+def test_what_is_drawn_cannot_end_its_script() -> None:
+    said = as_script({"a": "</script><!--\u2028 ü"})
+    assert "<" not in said
+    assert json.loads(said) == {"a": "</script><!--\u2028 ü"}
 
 
 def test_the_table_filters_and_sorts(page: Path) -> None:
@@ -147,9 +330,14 @@ def test_the_table_filters_and_sorts(page: Path) -> None:
         expect(rows).to_have_count(24)
         seen.page.get_by_label("Search").fill("numpy_step")
         expect(rows).to_have_count(4)
+        seen.page.get_by_label("Search").fill('"100 × 64 → 16"')
+        expect(rows).to_have_count(6)
+        seen.page.get_by_role("button", name="Show all").click()
+        seen.page.get_by_label("batch × in → out", exact=True).select_option("100 × 64 → 16")
+        expect(rows).to_have_count(6)
         seen.page.get_by_role("button", name="Show all").click()
 
-        times = seen.page.locator("#cases tbody td:nth-child(9)")
+        times = seen.page.locator("#cases tbody td:nth-child(10)")
         head = seen.page.locator("#cases thead th", has_text="time: median")
         head.get_by_role("button").press("Enter")
         expect(head).to_have_attribute("aria-sort", "ascending")
@@ -178,7 +366,7 @@ def test_the_theme_follows_the_system_or_the_reader(page: Path) -> None:
         button.press("Enter")
         assert button.inner_text() == "Theme: light"
         light = seen.page.evaluate(ground)
-        assert light == "rgb(255, 255, 255)" != dark
+        assert light == "rgb(246, 247, 249)" != dark
         button.press("Enter")
         assert button.inner_text() == "Theme: dark"
         assert seen.page.evaluate(ground) == dark
@@ -194,8 +382,14 @@ def test_a_checker_of_accessibility_finds_nothing_serious(
 ) -> None:
     """It looks at contrast, names of controls, order of headings, regions that scroll, and more."""
     with opened(page, width=width, dark=dark) as seen:
-        found = Axe().run(seen.page).response["violations"]
-    assert [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
+        for opened_too in (False, True):
+            if opened_too:
+                seen.page.evaluate(
+                    "document.querySelectorAll('details').forEach(one => { one.open = true; })"
+                )
+                seen.page.locator("#choose").click()
+            found = Axe().run(seen.page).response["violations"]
+            assert [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found] == []
 
 
 def test_nothing_but_tables_is_wider_than_a_phone(page: Path) -> None:
@@ -207,10 +401,20 @@ def test_it_can_be_read_by_keyboard_and_in_print(page: Path) -> None:
     with opened(page) as seen:
         seen.page.keyboard.press("Tab")
         assert seen.page.evaluate("document.activeElement.textContent") == "Skip to the report"
-        seen.page.keyboard.press("Tab")
-        assert seen.page.evaluate("document.activeElement.id") == "theme"
-        seen.page.emulate_media(media="print")
+        reached = set()
+        active = "(document.activeElement.closest('form, section') ?? document.activeElement).id"
+        for _ in range(90):
+            seen.page.keyboard.press("Tab")
+            reached.add(seen.page.evaluate(active))
+        assert {"theme", "conditions", "answers", "which", "quantity", "size"} <= reached
+        seen.page.locator("#choose").press("Enter")
+        assert seen.page.evaluate("document.activeElement.id") == "choose-machine"
+        seen.page.keyboard.press("Escape")
+        assert seen.page.evaluate("document.activeElement.id") == "choose"
+        seen.page.emulate_media(media="print", color_scheme="dark")
         assert not seen.page.get_by_label("Sections").is_visible()
+        ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(246, 247, 249)"
         assert seen.page.pdf()[:5] == b"%PDF-"
 
 
@@ -222,7 +426,7 @@ def test_any_text_out_of_a_run_file_is_shown_as_it_is(hostile: Path) -> None:
         seen.page.wait_for_timeout(300)
         assert "taken" not in seen.page.title()
         scripts = "[...document.querySelectorAll('script')].map(one => one.type)"
-        assert seen.page.evaluate(scripts) == ["application/gzip", "module"]
+        assert seen.page.evaluate(scripts) == ["application/json", "application/gzip", "module"]
         assert seen.page.locator("img[onerror], img[src=x], a[href^=javascript]").count() == 0
         assert seen.page.locator("main a[href^=http]").count() == 0
     assert not seen.said
@@ -237,7 +441,7 @@ def test_a_script_that_got_in_would_not_run(page: Path, tmp_path: Path) -> None:
     harm = "document.title='taken'"
     planted = f'<script>{harm}</script><img src=x onerror="{harm}">'
     broken = tmp_path / "report.html"
-    broken.write_text(text.replace('<h2 id="part-1-title">', f'{planted}<h2 id="part-1-title">'))
+    broken.write_text(text.replace('<h2 id="answers-title">', f'{planted}<h2 id="answers-title">'))
     with opened(broken) as seen:
         seen.page.wait_for_timeout(300)
         assert "taken" not in seen.page.title()
@@ -293,9 +497,21 @@ def lab(colour: str, vision: list[list[float]]) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
+STYLE = (ROOT / "bench" / "report" / "html" / "style.css").read_text(encoding="utf-8")
+PALETTES = {
+    "figures": [*COLOURS, "#000000"],
+    **{
+        f"page, {theme}": re.findall(r"--(?:k\d|text): (#[0-9a-f]{6})", rules)
+        for theme, rules in zip(("light", "dark"), STYLE.split("color-scheme:")[:2], strict=True)
+    },
+}
+
+
 @pytest.mark.parametrize("vision", VISION)
-def test_the_palette_is_told_apart_with_any_vision(vision: str) -> None:
+@pytest.mark.parametrize("palette", PALETTES)
+def test_the_palette_is_told_apart_with_any_vision(palette: str, vision: str) -> None:
     """Two kernels of one colour would have other markers and lines as well."""
-    for one, other in combinations((*COLOURS, "#000000"), 2):
+    assert len(PALETTES[palette]) == len(COLOURS) + 1
+    for one, other in combinations(PALETTES[palette], 2):
         apart = np.linalg.norm(lab(one, VISION[vision]) - lab(other, VISION[vision]))
         assert apart > 10, (one, other)

@@ -87,7 +87,7 @@ def publish(results: Path, *more: str) -> int:
 def test_eight_figures_are_published_under_names_that_hold(published: Path) -> None:
     results = published
     figures = {path.name for path in (results / "figures").iterdir()}
-    own = ("jacobian", "time-gradient", "time-step-tall", "time-step-wide", "roofline-step")
+    own = ("fastest-gradient", "fastest-step", "jacobian", "time-gradient", "roofline-step")
     assert figures == {
         f"{name}.png" for name in (*own, "memory-gradient", "convergence", "scaling")
     }
@@ -193,9 +193,10 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
         d=run_of("tall", ("step",), sizes=wider, slug="two"),
         e=run_of("smoke", ("step",), sizes=(*wider, (2_000, 6, 3)), slug="three"),
     ) == {
+        "fastest-gradient": "two-b-gradient-cpu-float64-fastest",
+        "fastest-step": "three-step-cpu-float64-fastest",
         "jacobian": "two-b-gradient-cpu-float64-jacobian",
         "time-gradient": "two-b-gradient-cpu-float64-time",
-        "time-step-tall": "two-d-step-cpu-float64-time",
         "roofline-step": "three-step-cpu-float64-roofline",
         "memory-gradient": "two-b-gradient-cpu-float64-memory",
         "time-step": "three-step-cpu-float64-time",
@@ -207,5 +208,5 @@ def test_what_is_not_stored_has_no_figure(tmp_path: Path) -> None:
     light = {"gradient": {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}}
     run = build_run(["gradient"], FEW, kernels=light)
     found = shown_of(tmp_path, a=run)
-    assert set(found) == {"time-gradient", "memory-gradient", "roofline-gradient"}
+    assert set(found) == {f"{name}-gradient" for name in ("fastest", "time", "memory", "roofline")}
     assert shown_of(tmp_path, b=build_run([], slug="none")) == {}

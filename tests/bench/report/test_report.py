@@ -10,10 +10,13 @@ from matplotlib.figure import Figure
 from reports import blank_figures, links, snapshot
 from run_builder import FEW_KERNELS, KERNELS, build_run, cases, disturb, doubt, fail, save, spoil
 
+from bench.analysis.frame import leads
 from bench.common.errors import UserError
+from bench.report.answers import answers, newest_changes
 from bench.report.build import analyses_of, write_report, write_table
+from bench.report.html import all_results
 from bench.report.markdown import Markdown, escape, markdown_table, render_template
-from bench.report.sections import RunAnalysis
+from bench.report.sections import fastest_section
 from bench.store.runs import load_frame, load_run
 
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
@@ -32,6 +35,13 @@ def reported(out: Path, *runs: Path) -> str:
     return (out / "REPORT.md").read_text(encoding="utf-8")
 
 
+def detailed(*runs: Path) -> str:
+    """Return what the page tells of some runs beside its charts, as Markdown."""
+    found = analyses_of({path: load_run(path) for path in runs}, load_frame(runs))
+    parts = [part for one in found for part in one.parts.values()]
+    return "\n\n".join([fastest_section(load_frame(runs)).body, *parts])
+
+
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
@@ -47,10 +57,10 @@ def test_a_real_report(tmp_path: Path) -> None:
     files = snapshot(tmp_path / "out")
     assert {str(path.relative_to(tmp_path / "out")) for path in written} == set(files)
     text = files["REPORT.md"].decode()
-    assert len(links(text)) == 4
+    assert len(links(text)) == 5
     assert set(links(text)) <= set(files)
     pictures = [content for name, content in files.items() if name.endswith(".png")]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert all(content.startswith(b"\x89PNG") for content in pictures)
     assert stored.read_bytes() == before
 
@@ -59,9 +69,18 @@ def test_a_real_report(tmp_path: Path) -> None:
 def test_report_says_what_was_found_and_how(tmp_path: Path, stored: Path) -> None:
     text = reported(tmp_path, stored)
     for expected in (
-        "gradient: **matmul** (at all 4 sizes; ",
-        "Forming the Jacobian takes 4.33× to ",
-        "planned cases has no result (1 infeasible), most often **kron_einsum**",
+        "**matmul** is the fastest most often, ties included: at all 4 sizes.",
+        "A gradient that forms the Jacobian takes 4.33× to ",
+        "1 of 20 planned cases have no result. 1 infeasible, most often **kron_einsum**",
+        "0123456789",
+        "run a",
+        "8.63 µs (8.37–9.32)",
+        "needs 83886211088 bytes, 6250000000 are free",
+    ):
+        assert expected in text
+    assert str(tmp_path) not in text
+    text = detailed(stored)
+    for expected in (
         "| commit ",
         "0123456789abcdef0123456789abcdef01234567",
         "2026-11-23T05:00:00+00:00",
@@ -82,41 +101,42 @@ def test_warnings_are_marked_told_and_explained(tmp_path: Path, stored: Path) ->
     doubt(run, run["outcomes"][0], [HOSTILE[:60], "few rounds: 3 over all processes"])
     doubt(run, run["outcomes"][1], [], untracked_bytes=2**20)
     disturb(run, run["outcomes"][1], 2)
-    text = reported(tmp_path / "out", save(run, tmp_path / "a.json"))
-    section = text.split("### Warnings")[1].split("\n###")[0]
-    for said in ("few rounds: 3 over all processes", "2 of 6 measured", "1.00 MiB",
-                 "2 of 31 samples disturbed, 1 taken again"):  # fmt: skip
-        assert said in section
+    path = save(run, tmp_path / "a.json")
+    text = reported(tmp_path / "out", path)
     assert "<script>" not in text
-    assert "| autograd †" in text
-    assert "† This result has a warning: see *Warnings*." in text
     assert "2 of 6 measured cases have a warning; for example autograd" in text
-    assert re.search(r"\| ok, disturbed in 2 +\|", text)
-    old = reported(tmp_path / "old", stored)
-    assert "### Warnings" not in old
-    assert "disturbed in" not in old
-    assert "This result has a warning" not in old
+    assert "not ranked: matmul †" in text
+    section = detailed(path).split("taken again")
+    assert section[0].endswith("2 of 31 samples disturbed, 1 ")
+    for said in ("few rounds: 3 over all processes", "2 of 6 measured", "1.00 MiB"):
+        assert said in section[1]
+    remarks = all_results(load_frame([path])).set_index(["kernel", "case"])["remark"]
+    assert remarks["autograd", "33x6x3"].endswith("few rounds: 3 over all processes")
+    assert remarks["matmul", "33x6x3"] == "disturbed in 2 processes"
+    old = reported(tmp_path / "old", stored) + detailed(stored)
+    assert "a warning;" not in old
+    assert "disturbed" not in old.replace("It is *disturbed* where", "")
 
 
 @pytest.mark.usefixtures("quick")
 def test_processes_and_their_cost_are_told(tmp_path: Path) -> None:
     for processes, said in ((1, r"\| processes +\| 1 "), (5, r"\| processes +\| 5 ")):
         run = build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, processes=processes)
-        text = reported(tmp_path / str(processes), save(run, tmp_path / f"{processes}.json"))
+        path = save(run, tmp_path / f"{processes}.json")
+        assert "with a single process" in reported(tmp_path / str(processes), path)
+        text = detailed(path)
         assert re.search(said, text)
-        assert "with a single process" in text
         assert ("17.5 %: processes and imports" in text) is (processes > 1)
         assert ("timing 50.0 %, warm-up 15.0 %" in text) is (processes > 1)
     assert max(len(line) for line in text.splitlines() if line.startswith("| ceiling")) < 120
 
 
-@pytest.mark.usefixtures("quick")
 def test_growth_and_crossovers_are_told(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "kron_einsum")}
     laws["late"] = (2e-4, 1e-12, "n * o")
     sizes = [(10**k, 16, 8) for k in range(2, 7)]
     run = build_run(["gradient"], sizes, kernels={"gradient": laws}, processes=5)
-    text = reported(tmp_path / "out", save(run, tmp_path / "a.json"))
+    text = detailed(save(run, tmp_path / "a.json"))
     growth = text.split("### Empirical complexity")[1].split("\n###")[0]
     assert re.search(r"\| kron_einsum +\| m: 1,000–\S+ +\| n = 16, o = 8 +\| (0.9|1.0)", growth)
     assert re.search(r"\| late +\| \S+ \S+ +\| n = 16, o = 8 +\| no asymptotic regime", growth)
@@ -141,15 +161,18 @@ def test_machines_and_runs_are_never_pooled(tmp_path: Path, stored: Path) -> Non
     )
     write_report([other, again, stored], tmp_path / "out", page=True)
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    titles = re.findall(r"^## (.*, run .*)$", text, re.MULTILINE)
-    names = ["amd-epyc-2-core, run a", "amd-epyc-2-core, run b", "zen, run a"]
-    assert titles == [f"{name}, 1 thread" for name in names]
+    titles = re.findall(r"^## (.*), 1 thread$", text, re.MULTILINE)
+    assert titles == ["amd-epyc-2-core, cpu", "zen, cuda:0"]
+    assert "at all 4 sizes" in text.split("## zen")[0]  # of which one is in two runs
+    assert re.findall(r"^\* (\S+), commit .*, run (\w), ", text, re.MULTILINE) == [
+        ("amd-epyc-2-core", "a"), ("amd-epyc-2-core", "b"), ("zen", "a")
+    ]  # fmt: skip
     assert set(links(text)) <= set(snapshot(tmp_path / "out"))
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert "amd-epyc-2-core-b-gradient-cpu-float64-time.png" in figures
     assert "zen-gradient-cuda-0-float64-time.png" in figures
-    section = text.split("\n## zen, run a, 1 thread\n")[1]
-    assert section.split("\n\n| ")[1].split("\n\n")[0].count("\n") == 1 + 3
+    rows = [line for line in text.splitlines() if "→" in line and "| zen" in line]
+    assert len(rows) == 1
 
 
 @pytest.mark.usefixtures("quick")
@@ -163,14 +186,13 @@ def test_hostile_text_is_data(tmp_path: Path) -> None:
     write_report([path], tmp_path / "out")
     write_table(load_frame([path]), tmp_path / "out" / "results.csv")
     text = (tmp_path / "out" / "REPORT.md").read_text()
-    body = re.sub(r'<a id="part-\d+"></a>', "", text.split("\n", 1)[1])
-    assert "<" not in body
-    assert "`c`" not in body
-    assert "http://" not in body
-    assert all(line.isprintable() for line in text.splitlines())
-    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1
+    for body in (re.sub(r'<a id="part-\d+"></a>', "", text.split("\n", 1)[1]), detailed(path)):
+        assert "<" not in body
+        assert "`c`" not in body
+        assert "http://" not in body
+        assert all(line.isprintable() for line in body.splitlines())
+        for table in re.findall(r"(?:^\|.*\n)+", body, re.MULTILINE):
+            assert len({line.count("|") for line in table.splitlines()}) == 1
     for name, content in snapshot(tmp_path / "out").items():
         assert name.isprintable()
         assert b"\x1b" not in content or name.endswith(".png")
@@ -188,18 +210,14 @@ def test_empty_table_is_still_one() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_which_kernel_at_which_size_stands_before_the_runs(tmp_path: Path) -> None:
+def test_the_fastest_kernel_is_told_at_every_size(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul")}
     near = {"gradient": laws | {"nearly": (9.01e-6, 2.5e-11, "n * o + o")}}
     runs = [build_run(["gradient"], FEW[:2], kernels=near),
             build_run(["gradient", "step"], FEW[1:3], kernels=FEW_KERNELS, dtype="float32"),
             build_run(["gradient"], FEW[:1], kernels=FEW_KERNELS, device="cuda:0")]  # fmt: skip
     paths = [save(run, tmp_path / f"{name}.json") for name, run in zip("abc", runs, strict=True)]
-    text = reported(tmp_path / "out", *paths)
-    titles, which = re.findall(r"^## (.*)$", text, re.MULTILINE), "Fastest kernel at each size"
-    assert titles[:4] == ["Summary", which, "How to read it", "amd-epyc-2-core, run a, 1 thread"]
-    assert titles[-3:] == [f"How {name} was measured" for name in "abc"]
-    section = text.split(f"## {which}")[1].split("\n## ")[0]
+    section = fastest_section(load_frame(paths)).body
     found = re.findall(r"^(Gradient|Step) (.*):$", section, re.MULTILINE)
     assert found == [("Gradient", "on cpu in float32 with 1 thread"),
                      ("Gradient", "in float64 with 1 thread"),
@@ -217,6 +235,38 @@ def test_which_kernel_at_which_size_stands_before_the_runs(tmp_path: Path) -> No
     assert [row[5:] for row in rows[2:5]] == [["cpu", "a"], ["cuda:0", "c"], ["cpu", "a"]]
     # What all rows of a table share has no column.
     assert {len(row) for row in rows[:2] + rows[5:]} == {5}
+    text = reported(tmp_path / "out", *paths)
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert titles[:3] == ["amd-epyc-2-core, cpu, 1 thread", "amd-epyc-2-core, cuda:0, 1 thread",
+                          "Which kernel at which size?"]  # fmt: skip
+    table = text.split(titles[2])[-1].split("\n## ")[0]
+    assert re.findall(r"^\| (gradient|step), (float\d\d) +\|", table, re.MULTILINE) == [
+        ("gradient", "float32"), ("gradient", "float64"), ("step", "float32"),
+        ("gradient", "float64"),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_answers_stand_first_with_their_figures(tmp_path: Path, stored: Path) -> None:
+    text = reported(tmp_path, stored)
+    answers = text.split("## amd-epyc-2-core, cpu, 1 thread")[1].split("\n<a id")[0]
+    questions = re.findall(
+        r"^\* \*\*(.*?\?)\*\* (?:about )?[\d.,]+(?:×| of| %)", answers, re.MULTILINE
+    )
+    assert questions == ["Which kernel for a gradient?", "Which kernel for a step?",
+                         "What does the Jacobian cost?", "How near to the hardware limit?",
+                         "What could not run?"]  # fmt: skip
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_report_is_as_short_however_many_sizes_there_are(tmp_path: Path) -> None:
+    sizes = [(10 * 2**k, 6 + n, 3) for k in range(12) for n in range(20)]
+    lines = []
+    for some in (sizes[::40], sizes):
+        run = build_run(["gradient", "step"], some, kernels=FEW_KERNELS)
+        path = save(run, tmp_path / f"{len(some)}.json")
+        lines.append(reported(tmp_path / "out", path).count("\n"))
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.usefixtures("quick")
@@ -230,7 +280,9 @@ def test_the_contents_lead_to_every_section(tmp_path: Path) -> None:
     led = re.findall(r"^\* \[(.*)\]\(#(.*)\)$", head, re.MULTILINE)
     anchored = re.findall(r'^<a id="(.*)"></a>\n\n## (.*)$', text, re.MULTILINE)
     assert led == [(title, name) for name, title in anchored]
-    assert [title for title, _ in led] == re.findall(r"^## (.*)$", text, re.MULTILINE)
+    opening = [f"{slug}, cpu, 1 thread" for slug in ("amd-epyc-2-core", "there")]
+    titles = [*opening, *(title for title, _ in led)]
+    assert titles == re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert len({name for name, _ in anchored}) == len(led)
 
 
@@ -243,8 +295,9 @@ def test_little_to_say(tmp_path: Path) -> None:
     step = build_run(["step"], FEW[:1], slug="step")
     runs = [save(run, tmp_path / f"{run['machine']['slug']}.json") for run in (empty, failed, step)]
     text = reported(tmp_path / "out", *runs)
-    for expected in ("Nothing was planned", "No case has a time", "no reason was recorded"):
+    for expected in ("nothing was planned", "No case has a time", "no reason was recorded"):
         assert expected in text
+    assert "Nothing was planned." in detailed(*runs)
 
 
 @pytest.mark.usefixtures("quick")
@@ -302,25 +355,30 @@ def test_neighbours_stay_and_stale_files_go(tmp_path: Path, stored: Path) -> Non
     assert not (tmp_path / "figures" / "old.png").exists()
 
 
-def test_the_summary_names_the_kernel_that_is_the_fastest_most_often(tmp_path: Path) -> None:
+def test_an_answer_names_the_kernel_that_is_the_fastest_most_often(tmp_path: Path) -> None:
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "einsum")}
     laws["einsum"] = (2e-5, 2e-12, "n * o")
     run = build_run(["gradient"], FEW, kernels={"gradient": laws})
-    path = save(run, tmp_path / "a.json")
-    said = RunAnalysis(load_frame([path]), load_run(path), "a", {}).points["fastest"]
-    assert "gradient: **matmul** (at 3 of 4 sizes; the fastest kernel is " in said
+    frame = load_frame([save(run, tmp_path / "a.json")])
+    said = answers(frame, newest_changes([]))[0].said
+    assert said == "**matmul** is the fastest most often, ties included: at 3 of 4 sizes."
+    both = frame.assign(cold_s=frame["median_s"] * 2, speedup_cold=4.0, speedup_cold_low=3.0,
+                        speedup_cold_high=5.0)  # fmt: skip
+    told = answers(both, newest_changes([]))[0].said
+    assert told == f"{said} With inputs from memory the fastest kernel is 4.00× as fast."
 
 
 @pytest.mark.usefixtures("quick")
-def test_each_run_is_summed_up_by_itself(tmp_path: Path) -> None:
-    """Two runs of two commits hold the same cases: none is counted twice, or beside the other."""
+def test_a_size_counts_once_however_many_runs_have_it(tmp_path: Path) -> None:
+    """Two runs of two commits hold the same cases: each is of one of them, and none is pooled."""
     runs = [build_run(["step"], FEW[:3], kernels=FEW_KERNELS) for _ in range(2)]
     runs[1]["commit_info"]["id"] = "f" * 40
     paths = [save(run, tmp_path / f"{name}.json") for run, name in zip(runs, "ab", strict=True)]
+    frame = load_frame(paths)
+    assert frame[leads(frame)]["run"].unique().tolist() == ["b"]
     text = reported(tmp_path / "out", *paths)
-    summary = text.split("## Summary")[1].split("\n## ")[0]
-    assert summary.count("(at all 3 sizes;") == summary.count("All 6 planned cases") == 2
-    assert re.findall("commit (....)", summary) == ["0123", "ffff"]
+    assert text.count("at all 3 sizes") == 1
+    assert re.findall("commit (....)", text.split("## Runs")[1]) == ["0123", "ffff"]
 
 
 def test_samples_are_counted_for_each_number_of_threads(tmp_path: Path) -> None:
@@ -338,9 +396,9 @@ def test_samples_are_counted_for_each_number_of_threads(tmp_path: Path) -> None:
 
 
 def test_a_template_escapes_what_is_not_markdown_already() -> None:
-    run = {"source": "a|b", "points": {"one": Markdown("*c*"), "other": "<d>"}}
-    said = render_template("summary", runs=[run])
-    assert said.endswith("\n\na&#124;b:\n\n* *c*\n* &lt;d&gt;")
+    given = {"name": "a|b", "count": 2, "days": [], "commits": "<d>"}
+    said = render_template("gate_trials", rates=Markdown("*c*"), **given)
+    assert said == "*c*\n\n2 trials on a&#124;b, of commits &lt;d&gt;."
 
 
 @pytest.mark.usefixtures("quick")
@@ -362,12 +420,11 @@ def test_how_many_processes_a_grid_had_stands_where_they_differ(tmp_path: Path) 
         run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS, processes=processes)
         run["settings"]["grid"] = name
         paths.append(save(run, tmp_path / f"{name}.json"))
-    text = reported(tmp_path / "out", *paths).split("## Fastest kernel")[1]
-    section, *each = re.split(r"\n## ", text)
+    section = fastest_section(load_frame(paths)).body
     rows = [line for line in section.splitlines() if "→" in line]
     assert rows[0].endswith("| processes   |")
     assert [row.split("|")[-2].strip() for row in rows[1:4]] == ["5", "3", "5"]
     assert "Timed in 3 to 5 processes," in section
-    assert [one.count("Timed in 3 processes,") for one in each[1:4]] == [0, 1, 0]
-    same = reported(tmp_path / "same", paths[0], paths[2]).split("## Fastest kernel")[1]
-    assert "| processes " not in same.split("\n## ")[0]
+    each = analyses_of({path: load_run(path) for path in paths}, load_frame(paths))
+    assert [one.parts["method"].count("Timed in 3 processes,") for one in each] == [0, 1, 0]
+    assert "| processes " not in fastest_section(load_frame([paths[0], paths[2]])).body

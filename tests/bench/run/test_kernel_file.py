@@ -78,12 +78,11 @@ def test_it_is_reported_like_a_built_in(stored: Path, user: Path) -> None:
     done = bench(user, "bench", "report", f"--out={user}", "--format=html,md,csv", str(stored))
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(out / "results.csv").set_index("kernel")
-    text = (out / "REPORT.md").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
     for name in MINE:
         assert table.loc[name, "status"] == "ok"
         assert table.loc[name, "median_s"] > 0
-        assert re.search(rf"^\|.*\| {name}( †)? +\| .*× ", text, re.MULTILINE)
-    assert (out / "report.html").is_file()
+        assert f"<td>{name}</td>" in page
 
 
 def test_it_is_planned(

@@ -1,0 +1,154 @@
+"""What a report opens with: the answers that runs give, a figure of merit and a sentence each.
+
+Answers are of one machine, device and number of threads. Each size counts in one run, see `leads`.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ..analysis import ranking
+from ..analysis.compare import History, changed
+from ..analysis.frame import FIT, cold, flagged_results, leads, missing_results
+from ..common import units
+from ..common.errors import single_line
+from .markdown import Markdown, render_blocks
+from .subject import Answer
+
+WHERE = ["machine", "device", "threads"]
+
+
+class Where(NamedTuple):
+    """What answers are of."""
+
+    machine: str
+    device: str
+    threads: int
+
+    @property
+    def title(self) -> str:
+        """It in words."""
+        threads = units.counted(self.threads, "thread")
+        return f"{single_line(self.machine)}, {self.device}, {threads}"
+
+    def of(self, frame: pd.DataFrame) -> pd.Series:
+        """Say of each row of a frame whether it is of this."""
+        return frame[WHERE].eq(list(self)).all(axis=1)
+
+
+def groups(frame: pd.DataFrame) -> Iterator[tuple[Where, pd.DataFrame]]:
+    """Yield the cases that answers are given of together."""
+    for names, rows in frame.groupby(WHERE):
+        yield Where(*names), rows
+
+
+def answers(rows: pd.DataFrame, moves: pd.DataFrame) -> list[Answer]:
+    """Return the answers of a group of cases, and of what `newest_changes` tells of it."""
+    calls = rows[rows["operation"] != FIT]
+    calls = calls[leads(calls)]
+    relative = ranking.relative_performance(calls)
+    found = [
+        *(_fastest(str(name), some, relative[relative["operation"] == name])
+          for name, some in calls.groupby("operation", sort=False)),
+        *_jacobian(ranking.jacobian_overhead(calls).dropna(subset="time_ratio")),
+        *_roofline(ranking.roofline_efficiency(relative)),
+        _missing(rows),
+        *_changes(moves),
+    ]  # fmt: skip
+    return found
+
+
+def newest_changes(histories: Iterable[History]) -> pd.DataFrame:
+    """Return how each kernel changed in the newest run of each history; a frame with `machine`."""
+    columns = ["machine", "device", "threads", "change"]
+    parts = [pd.DataFrame(columns=columns)]
+    for one in histories:
+        points = one.points[one.points["run"] == one.runs[-1]].dropna(subset="change")
+        parts.append(points.assign(machine=one.machine))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def span(ratios: pd.Series) -> str:
+    """Write from where to where ratios go."""
+    low, high = units.format_ratio(ratios.min()), units.format_ratio(ratios.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _say(name: str, **values: Any) -> tuple[Markdown, Markdown]:
+    """Return the blocks `said` and `more` of a template, each on one line."""
+    blocks = render_blocks(name, **values)
+    said, more = (Markdown(" ".join(blocks[part].split())) for part in ("said", "more"))
+    return said, more
+
+
+def _ahead(best: pd.DataFrame) -> pd.Series:
+    return best.loc[best["kernel"] != best["baseline"], "speedup"].dropna()
+
+
+def _fastest(operation: str, rows: pd.DataFrame, relative: pd.DataFrame) -> Answer:
+    best = ranking.fastest(rows)
+    counts = pd.concat([best["kernel"], best["ties"].explode()]).value_counts().sort_index()
+    ratios = ranking.mean_ratios(relative)
+    said, more = _say(
+        "answer_fastest",
+        kernel=counts.idxmax() if len(counts) else None,
+        at=int(counts.max()) if len(counts) else 0,
+        of=len(best),
+        cold=_ahead(ranking.fastest(cold(rows))),
+        means=dict(list(ratios.groupby("column"))),
+        span=span,
+    )
+    ahead = _ahead(best)
+    figure = span(ahead) if len(ahead) else units.UNKNOWN
+    question = f"Which kernel for a {single_line(operation)}?"
+    return Answer(question, figure, "as fast as torch.nn", said, more, "which")
+
+
+def _jacobian(overhead: pd.DataFrame) -> Iterator[Answer]:
+    if len(overhead):
+        said, more = _say("answer_jacobian", overhead=overhead, span=span)
+        figure, question = span(overhead["time_ratio"]), "What does the Jacobian cost?"
+        yield Answer(question, figure, "the time without it", said, more, "jacobian")
+
+
+def _roofline(efficiency: pd.DataFrame) -> Iterator[Answer]:
+    """Yield the median where arithmetic or bandwidth sets the bound, if it does anywhere."""
+    ranked = efficiency.assign(calls=efficiency["bound"] == "dispatch")
+    first = ranked.sort_values(["calls", "cases"], ascending=[True, False]).head(1)
+    for one in first.to_dict("records"):
+        said, more = _say("answer_roofline", rows=efficiency, one=one)
+        figure = units.format_efficiency(one["median"], one["bound"])
+        unit = f"of the roofline bound, where {one['bound']} sets it"
+        yield Answer("How near to the hardware limit?", figure, unit, said, more, "limit")
+
+
+def _missing(rows: pd.DataFrame) -> Answer:
+    missing, flagged = missing_results(rows), flagged_results(rows)
+    often = missing.groupby(["status", "kernel"])["case"].transform("size")
+    said, more = _say(
+        "answer_missing",
+        statuses=missing["status"].value_counts().sort_index(),
+        example=None if missing.empty else missing.iloc[int(often.argmax())],
+        flagged=flagged,
+        measured=int(rows["status"].eq("ok").sum()),
+    )
+    figure = f"{len(missing):,} of {len(rows):,}"
+    unit = "planned cases have no result"
+    return Answer("What could not run?", figure, unit, said, more, "missing")
+
+
+def _changes(moves: pd.DataFrame) -> Iterator[Answer]:
+    if len(moves):
+        moved = changed(moves)
+        size = moved["change"].map(lambda ratio: max(ratio, 1 / ratio))
+        said, more = _say(
+            "answer_changes",
+            compared=len(moves),
+            slower=int((moved["change"] < 1).sum()),
+            faster=int((moved["change"] > 1).sum()),
+            most=moved.loc[size.idxmax()] if len(moved) else None,
+        )
+        figure = f"{len(moved):,} of {len(moves):,}"
+        unit = "speeds changed by more than their interval"
+        yield Answer("What changed since the last run?", figure, unit, said, more, "changes")
