@@ -44,7 +44,7 @@ def capture_stream(index: int) -> CaptureStream:
     return CaptureStream(index)
 
 
-def capture(step: Callable[[], object], kept: object = None) -> Callable[[], None]:
+def capture(step: Callable[[], object]) -> Callable[[], None]:
     """Capture what a call launches on the current device; return the call that launches it again.
 
     Makes the call a few times before: what it changes in place, the caller puts back. A graph knows
@@ -55,7 +55,6 @@ def capture(step: Callable[[], object], kept: object = None) -> Callable[[], Non
     Args:
         step: Launches work on the current stream, always the same on the same tensors; it does not
             wait for the device.
-        kept: What else must live as long as the returned call does.
     """
     aside = capture_stream(torch.cuda.current_device())
     stream = aside.stream
@@ -69,7 +68,7 @@ def capture(step: Callable[[], object], kept: object = None) -> Callable[[], Non
         step()
     torch.cuda.current_stream().wait_stream(stream)
 
-    def call(held: object = (step, kept), replay: Callable[[], None] = graph.replay) -> None:
+    def call(held: object = step, replay: Callable[[], None] = graph.replay) -> None:
         replay()
 
     aside.hold(graph, call)

@@ -169,8 +169,9 @@ def jax_scan(problem: Problem) -> Callable[[], Losses]:
     """Train by one call that `jax.jit` compiles: `lax.scan` over epochs, and over mini-batches.
 
     The short mini-batch follows on the scan, whose steps are all of one shape. The data are the
-    problem's own memory, as in `jax_jit`, and the call is waited for. All that it holds is outside
-    torch: `peak_bytes` is XLA's own account. Source: JAX, XLA.
+    problem's own memory, as in `jax_jit`, or copied in each call where JAX does not take them over
+    for how they are aligned; the call is waited for. All that it holds is outside torch:
+    `peak_bytes` is XLA's own account. Source: JAX, XLA.
     """
     import jax
 
@@ -191,11 +192,17 @@ def jax_scan(problem: Problem) -> Callable[[], Losses]:
 
     write(problem.start)
     problem.set_parameter_accessors(read, write)
+    tensors = *problem.dataset, *problem.start
     with jax.enable_x64(True):
-        given = [from_torch(value) for value in (*problem.dataset, *problem.start)]
+        given = [from_torch(value) for value in tensors]
         compiled = jax.jit(_scan(problem)).lower(*given).compile()
+    pairs = enumerate(zip(tensors, given, strict=True))
+    copied = [k for k, (value, own) in pairs if own.unsafe_buffer_pointer() != value.data_ptr()]
 
     def fit() -> Losses:
+        with jax.enable_x64(True):
+            for number in copied:
+                given[number] = from_torch(tensors[number])
         held[:], losses = compiled(*given)
         held[1].block_until_ready()
         return [

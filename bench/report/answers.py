@@ -39,8 +39,10 @@ class Where(NamedTuple):
 
 def groups(frame: pd.DataFrame) -> Iterator[tuple[Where, pd.DataFrame]]:
     """Yield the cases that answers are given of together."""
-    for names, rows in frame.groupby(WHERE):
-        yield Where(*names), rows
+    every = frame[WHERE].drop_duplicates().sort_values(WHERE)
+    for row in every.itertuples(index=False):
+        where = Where(*row)
+        yield where, frame[where.of(frame)]
 
 
 def answers(rows: pd.DataFrame, moves: pd.DataFrame) -> list[Answer]:
@@ -50,7 +52,7 @@ def answers(rows: pd.DataFrame, moves: pd.DataFrame) -> list[Answer]:
     relative = ranking.relative_performance(calls)
     found = [
         *(_fastest(str(name), some, relative[relative["operation"] == name])
-          for name, some in calls.groupby("operation", sort=False)),
+          for name, some in calls.groupby("operation")),
         *_jacobian(ranking.jacobian_overhead(calls).dropna(subset="time_ratio")),
         *_roofline(ranking.roofline_efficiency(relative)),
         _missing(rows),
@@ -147,7 +149,7 @@ def _changes(moves: pd.DataFrame) -> Iterator[Answer]:
             compared=len(moves),
             slower=int((moved["change"] < 1).sum()),
             faster=int((moved["change"] > 1).sum()),
-            most=moved.loc[size.idxmax()] if len(moved) else None,
+            most=moved.iloc[int(size.argmax())] if len(moved) else None,
         )
         figure = f"{len(moved):,} of {len(moves):,}"
         unit = "speeds changed by more than their interval"

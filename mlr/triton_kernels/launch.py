@@ -9,7 +9,7 @@ import torch
 from ..case import Case
 from ..registry import needs_triton
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+DTYPES = ("float32", "float64", "bfloat16")
 THREADS = 128  # of a program
 REGISTERS = 160  # of the 255 of a thread: for what grows with n and o
 OTHER_REGISTERS = 22  # of a thread: addresses, and what is under way
@@ -59,7 +59,7 @@ def layout(operation: str, n: int, o: int, itemsize: int) -> Layout | None:
     """
     inner, outer = _padded(n), _padded(o)
     large = n * o >= LEAST_BLOCK and inner * outer <= MOST_BLOCK
-    if operation == "step" and itemsize == 8 and large:
+    if operation == "step" and itemsize == 8 and large and multiplies_blocks():
         return Layout(outer, inner, BLOCK_ROWS, BLOCK_PROGRAMS, blocks=True)
     size = 2 if itemsize == 8 else 1  # registers of a number
     held = 2 if operation == "step" else 1
@@ -77,6 +77,14 @@ def layout(operation: str, n: int, o: int, itemsize: int) -> Layout | None:
             programs = min(MOST_PROGRAMS, PROCESSOR_REGISTERS // (THREADS * used))
             return Layout(outputs, width, THREADS // lanes, programs)
     return None
+
+
+def multiplies_blocks() -> bool:
+    """Say whether Triton takes products in float64 for the current device, or for none.
+
+    Triton 3.7 fails to compile them for compute capability 10, Blackwell's.
+    """
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability() < (10, 0)
 
 
 def _padded(size: int) -> int:

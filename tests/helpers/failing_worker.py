@@ -25,7 +25,7 @@ def fail(how: str) -> None:
     """Let this worker fail when it has taken some steps."""
     take, taken = fitting._take, []
 
-    def failing(*arguments: object) -> None:
+    def failing(*arguments: object) -> float:
         taken.append(take(*arguments))
         if len(taken) == FAILING_STEP:
             if how == "differs":
@@ -36,6 +36,7 @@ def fail(how: str) -> None:
                 go_on = f"sleep 12; kill -CONT {os.getpid()}"
                 subprocess.Popen(["/bin/sh", "-c", go_on], start_new_session=True)
                 os.kill(os.getpid(), signal.SIGSTOP)
+        return taken[-1]
 
     fitting._take = failing
 

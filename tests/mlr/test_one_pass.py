@@ -78,13 +78,25 @@ def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -
     assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputVectorised)  # 16 registers
 
 
-def test_a_gradient_of_one_block_of_many_products_is_in_tiles() -> None:
-    for n, o in ((16, 32), (64, 8), (64, 16)):
-        assert isinstance(layout(BLOCK, n, o, "float64", 64, "gradient"), Tiles)
-        assert isinstance(layout(BLOCK + 1, n, o, "float64", 64, "gradient"), OutputVectorised)
-        assert isinstance(layout(BLOCK, n, o, "float64", 64), OutputVectorised)
+def test_a_gradient_of_many_products_is_in_tiles() -> None:
+    for n, o, dtype in ((64, 8, "float64"), (16, 32, "float32")):
+        assert isinstance(layout(BLOCK, n, o, dtype, 64, "gradient"), Tiles)
+        assert isinstance(layout(BLOCK + 1, n, o, dtype, 64, "gradient"), OutputVectorised)
+        assert isinstance(layout(BLOCK, n, o, dtype, 64), OutputVectorised)
+    assert isinstance(layout(10**4, 64, 16, "float64", 64, "gradient"), Tiles)
     for n, o in ((16, 8), (200, 4)):  # few products, and fewer outputs than a vector has lanes
         assert isinstance(layout(100, n, o, "float64", 64, "gradient"), OutputVectorised)
+
+
+def test_a_loss_is_laid_out_for_itself() -> None:
+    """It has no sums to keep: rows lie side by side, and a vector of outputs makes tiles."""
+    for n, o, dtype in ((6, 3, "float64"), (16, 8, "float32")):
+        assert isinstance(layout(10**4, n, o, dtype, 64, "loss"), RowVectorised)
+        assert isinstance(layout(10**4, n, o, dtype, 64), OutputVectorised)
+        assert not isinstance(layout(10**4, n, o, dtype, 32, "loss"), RowVectorised)
+    assert isinstance(layout(10**4, 64, 16, "float32", 64, "loss"), Tiles)
+    assert isinstance(layout(10**4, 64, 16, "float64", 64, "loss"), OutputVectorised)
+    assert isinstance(layout(10**4, 16, 8, "float64", 64, "loss"), OutputVectorised)
 
 
 def at_the_edge(values: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from mlr.case import DTYPES, OPERATIONS
 from mlr.triton_kernels import launch, one_pass
 
 PROCESSORS = 132  # of an H100
-SHORT = 6_000  # operations of a kernel: more take ptxas many seconds
+SHORT = 4_000  # operations of a kernel, about half more than the longest has
 Target = tuple[str, str, int, int, int]  # operation, dtype, compute capability, n, o
 
 
@@ -58,7 +58,7 @@ def grid_targets() -> Iterator[Target]:
 def border_targets() -> Iterator[Target]:
     """The most outputs that a kernel takes of so many features, up to 512."""
     for operation in ("gradient", "step"):
-        for dtype in ("bfloat16", "float32", "float64"):
+        for dtype in launch.DTYPES:
             for n in (3, 32, 40, 64, 250, 1_000, 2_048):
                 fitting = [o for o in range(1, 513) if admitted(operation, dtype, n, o)]
                 if fitting:
@@ -72,6 +72,7 @@ FEW: list[Target] = [
     *(("gradient", dtype, 90, 6, 3) for dtype in ("float32", "float64")),
     *(("gradient", "float32", 90, n, o) for n, o in [(1, 1), (64, 64)]),
     *(("step", "float64", 90, n, o) for n, o in [(16, 8), (64, 16), (4, 64), (1, 512)]),
+    ("step", "float64", 100, 64, 16),
     *((operation, "float32", 90, 100, 5) for operation in ("gradient", "step")),
 ]
 MANY = [*grid_targets(), *border_targets()]
@@ -82,7 +83,10 @@ MANY = [*grid_targets(), *border_targets()]
     [*FEW, *(pytest.param(one, marks=pytest.mark.slow) for one in MANY if one not in FEW)],
     ids=lambda target: "-".join(map(str, target)),
 )
-def test_what_is_admitted_launches_and_spills_nothing(target: Target) -> None:
+def test_what_is_admitted_launches_and_spills_nothing(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "multiplies_blocks", lambda: target[2] < 100)
     launched = launches(target)
     laid_out = launch.layout(target[0], *target[3:], DTYPES[target[1]].itemsize)
     assert laid_out is not None
@@ -119,6 +123,17 @@ def test_a_wide_row_shares_its_threads_through_registers() -> None:
     sweep = launches(("step", "float32", 90, 100, 5))[0].binary
     loop = max(sweep.loops, key=lambda loop: loop.count("LDG"))
     assert not {"BAR", "LDS", "STS", "LDL", "STL"} & {*loop}
+
+
+@pytest.mark.parametrize(("capability", "blocks"), [((9, 0), True), ((10, 0), False)])
+def test_blackwell_multiplies_no_blocks_in_float64(
+    capability: tuple[int, int], blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    laid_out = launch.layout("step", 64, 16, 8)
+    assert laid_out is not None
+    assert laid_out.blocks == blocks
 
 
 def test_the_rows_and_the_programs_do_not_compile_anew() -> None:

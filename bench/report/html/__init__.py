@@ -67,13 +67,14 @@ def write_page(content: Content, out: Path) -> None:
     environment.filters["line"] = partial(single_line, limit=300)
     frame = content.frame
     results, script = all_results(frame), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
+    newest = frame.loc[frame["datetime"] == frame["datetime"].max(), [*CHOSEN]]
     library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
         content._asdict(),
         html=html,
         heats=[(one, heat) for one in content.analyses for heat in heats(one.overhead)],
         choices={name: choices(frame, name) for name in CHOSEN},
-        newest=frame.loc[frame["datetime"].idxmax(), [*CHOSEN]].to_dict() if len(frame) else None,
+        newest=newest.iloc[0].to_dict() if len(newest) else None,
         filters=[(column, sorted(set(column.write(results)))) for column in FILTERS],
         count=len(frame),
         results=render(results, ALL_RESULTS, to="html"),

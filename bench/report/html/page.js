@@ -174,4 +174,9 @@ async function start() {
   filters.hidden = false;
 }
 
-start();
+// It takes a while to make, so that waits until the reader comes near.
+new IntersectionObserver(([entry], near) => {
+  if (!entry.isIntersecting) return;
+  near.disconnect();
+  start();
+}, { rootMargin: "1500px" }).observe(byId("results"));

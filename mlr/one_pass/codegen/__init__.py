@@ -45,7 +45,9 @@ __all__ = [
 ]  # fmt: skip
 
 _TARGETS = {Argument.WEIGHT: Argument.WEIGHT_TARGET, Argument.BIAS: Argument.BIAS_TARGET}
-_TILED_PRODUCTS = 512  # from so many on a gradient of one block of rows is faster in tiles
+# From so many on tiles are faster for a gradient of one block of rows, or of outputs in float64
+# that fill several vectors, and for a loss whose outputs fill one.
+_TILED_PRODUCTS = 512
 MAX_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
 Layout = OutputVectorised | RowVectorised | Tiles
 
@@ -69,8 +71,12 @@ def layout(
         return by_rows
     by_outputs = OutputVectorised.of(n, o, dtype, vector_bytes)
     tiles = Tiles.of(n, o, dtype, vector_bytes)
-    one_block = operation == "gradient" and m <= BLOCK and o >= tiles.lanes
-    most = _TILED_PRODUCTS - 1 if one_block else MAX_PRODUCTS
+    several = by_outputs.vectors > 1 and dtype == "float64"
+    tiled = {
+        "gradient": several or (m <= BLOCK and o >= tiles.lanes),
+        "loss": by_outputs.vectors == 1 and 2 * o >= tiles.lanes,
+    }
+    most = _TILED_PRODUCTS - 1 if tiled.get(operation) else MAX_PRODUCTS
     return by_outputs if by_outputs.weight_sums <= most else tiles
 
 

@@ -72,7 +72,9 @@ def opened(
     page.on("request", lambda request: seen.asked.append(request.url)
             if not request.url.startswith((own, "data:", "blob:")) else None)  # fmt: skip
     page.goto(own + link)
+    page.locator("#results h2").scroll_into_view_if_needed()  # near it its table is made
     page.locator("#filters").wait_for(state="visible")
+    page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
     yield seen
     page.context.close()
 

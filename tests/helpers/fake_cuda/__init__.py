@@ -68,7 +68,7 @@ class OnHost(TorchFunctionMode):
         """Call a function of torch, its device exchanged."""
         require_context()
         name, kwargs = getattr(func, "__name__", ""), dict(kwargs or {})
-        if name in ("cuda", "pin_memory", "record_stream"):
+        if name in ("cuda", "pin_memory"):
             return args[0]
         if name == "to" and len(args) > 1 and is_cuda(args[1]):
             args = (args[0], "cpu", *args[2:])
@@ -202,6 +202,7 @@ def install() -> None:
         setattr(torch.cuda, name, value)
     for name, value in (both | of_accelerator).items():
         setattr(torch.accelerator, name, value)
+    Tensor.record_stream = lambda self, stream: None  # it takes streams of torch's own alone
     use_gloo_for_nccl()
     if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
         record_triton()
