@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,9 @@ from mlr import KERNELS
 
 SIZE = ("--batch=33", "--features=3", "--outputs=2")
 ON_CUDA = [one for one in KERNELS.values() if "cuda" in one.devices and not one.peer]
+ALONE = [one.name for one in ON_CUDA if one.devices == ("cuda",)]  # that no processor takes
 CHOSEN = ["autograd", "matmul", "torch_nn", "fused_addmm"]
-CHOSEN += [one.name for one in ON_CUDA if one.devices == ("cuda",)]
+CHOSEN += [name for name in ALONE if "triton" not in name]
 COMPARED = ("matmul", "fused_addmm")
 
 
@@ -33,13 +35,16 @@ class Stored(NamedTuple):
         return load_frame(find_runs(self.folder / "runs")).set_index("kernel")
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    folder = tmp_path_factory.mktemp("results")
-    named = ("--operation=gradient,step", f"--kernel={','.join(CHOSEN)}", *SIZE)
+def run_on_cuda(folder: Path, kernels: Sequence[str]) -> Stored:
+    named = ("--operation=gradient,step", f"--kernel={','.join(kernels)}", *SIZE)
     told = ("run", "--device=cuda", *named, "--processes=1", f"--out={folder}")
     done = run_module("bench", *told)
     return Stored(folder, done)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    return run_on_cuda(tmp_path_factory.mktemp("results"), CHOSEN)
 
 
 def test_a_run_measures_every_kernel_on_the_device(stored: Stored) -> None:
@@ -56,8 +61,7 @@ def test_the_memory_of_a_call_is_its_formulas(stored: Stored) -> None:
     found = stored.frame.loc[["matmul", "fused_addmm", "torch_nn"]]
     assert list(found["peak_bytes"]) == list(found["predicted_peak_bytes"])
     assert stored.frame.loc["cuda_graph", "peak_bytes"] > 33 * 2 * 8
-    eager = [name for name in CHOSEN if "triton" not in name]  # its interpreter holds arguments
-    said = " ".join(stored.frame.loc[eager, "warnings"].dropna())  # of times it may say anything
+    said = " ".join(stored.frame["warnings"].dropna())  # of times it may say anything
     assert not [word for word in ("peak", "leaks", "outside torch") if word in said], said
 
 
@@ -89,6 +93,14 @@ def test_a_gate_compares_versions_on_the_device(tmp_path: Path) -> None:
         assert one["benchmark"]["case"]["device"] == "cuda"
         assert not [failed for failed in one["failures"] if failed["metric"] != "first_call_s"]
         assert any("log_ratio" in block.get(one["name"], {}) for block in told["blocks"]), one
+
+
+@pytest.mark.slow
+def test_tritons_kernels_run_by_its_interpreter(tmp_path: Path) -> None:
+    kernels = [name for name in ALONE if "triton" in name]
+    found = run_on_cuda(tmp_path, ["autograd", "torch_nn", *kernels])
+    assert found.done.returncode == 0, found.done.stderr + found.done.stdout
+    assert dict(found.frame.loc[kernels, "status"]) == dict.fromkeys(kernels, "ok")
 
 
 @pytest.mark.slow

@@ -60,6 +60,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return load_frame(find_runs(folder / "runs")).set_index("kernel")
 
 
+@pytest.mark.slow  # test_plugin has one that loses its device, among others in a run
 @pytest.mark.parametrize("kernel", EXPECTED)
 def test_each_kernel_answers_for_itself_alone(found: pd.DataFrame, kernel: str) -> None:
     status, reason = EXPECTED[kernel]
