@@ -195,7 +195,11 @@ TAKEN_IN_16_BITS = {
 }
 
 
-@pytest.mark.parametrize("kernel", KERNELS.values(), ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] * ("torch_compile" in one.name))
+     for one in KERNELS.values()],
+)  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 def test_an_honest_kernel_passes_every_probe(kernel: Kernel, dtype: str) -> None:
     if kernel.name in TAKEN_IN_16_BITS:

@@ -66,7 +66,7 @@ MANY_SIZES = f"{SIZES},7x1x1,1100x6x3,20x100x2,70x7x70,3x16x300,9x250x20,200x40x
     [
         ("float32", SIZES),
         ("float64,bfloat16", "260x6x3"),
-        ("float64", "100x40x15"),
+        pytest.param("float64", "100x40x15", marks=pytest.mark.slow),
         *(pytest.param(one, MANY_SIZES, marks=pytest.mark.slow) for one in launch.DTYPES),
     ],
 )
