@@ -29,7 +29,7 @@ def with_slowdowns(
     The usual time is the lower quartile over all samples of a case, of every kernel: a kernel that
     leaves the baseline slower behind it moves that little.
     """
-    told = {name: [dict(_baseline_s(sample)) for sample in some] for name, some in samples.items()}
+    told = {name: [dict(baseline_times(one)) for one in some] for name, some in samples.items()}
     every = defaultdict[tuple[Hashable, str], list[float]](list)
     for name, some in told.items():
         for times in some:
@@ -45,7 +45,8 @@ def with_slowdowns(
     }
 
 
-def _baseline_s(sample: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def baseline_times(sample: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the seconds of the baseline beside a kernel, by the column of the kernel's own."""
     for name, log in PAIRS:
         if sample.get(name) is not None:  # the baseline itself has no speedup
             yield name, sample[name] * math.exp(sample.get(log) or 0.0)

@@ -20,11 +20,12 @@ import mlr
 from ..common.errors import UserError, single_line
 from ..common.paths import ROOT
 from ..common.units import format_bytes
-from ..store.columns import MEASURED
+from ..store.columns import MEASURED, SHARED
 from ..store.files import file_stem
 from ..store.runs import find_runs, load_heads, load_run
 from ..store.schema import Benchmark, Ceilings, Run
 from .aggregate import priors_by_threads, summarise, uncontended, with_bounds
+from .slowdown import baseline_times
 
 MAX_BYTES = 2_000_000
 CLOSE = 1e-9  # relative: sums in another order
@@ -140,23 +141,21 @@ def _same(told: object, again: object) -> bool:
 
 def _baselines(run: Run) -> Iterator[str]:
     """Compare the baseline's time as every kernel of a case has it, hot and cold."""
-    for seconds, log in (("paired_s", "log_speedup"), ("cold_s", "log_speedup_cold")):
-        cases = defaultdict[tuple[Any, ...], dict[str, float]](dict)
-        for one in run.benchmarks:
-            own = [each[seconds] * math.exp(each[log] or 0.0) for each in _samples(one)
-                   if each[seconds] is not None]  # fmt: skip
-            if own:
-                key = tuple(v for k, v in one.extra_info if k in ("operation", "device", "dtype",
-                            "batch", "in_features", "out_features", "threads"))  # fmt: skip
-                cases[key][one.name] = min(own)
-        for told in cases.values():
-            usual = statistics.median(told.values())
-            for name, own_s in told.items():
-                if not 1 / MAX_DISAGREEMENT < own_s / usual < MAX_DISAGREEMENT:
-                    yield (
-                        f"the kernels of a case have one baseline; by {seconds} of {name} it takes "
-                        f"{own_s / usual:.2f} times what the others say"
-                    )
+    cases = defaultdict[tuple[Any, ...], dict[str, float]](dict)
+    for one in run.benchmarks:
+        case = [getattr(one.extra_info, name) for name in SHARED]
+        for sample in _samples(one):
+            for column, seconds in baseline_times(sample):
+                own = cases[column, *case]
+                own[one.name] = min(seconds, own.get(one.name, math.inf))
+    for (column, *_), told in cases.items():
+        usual = statistics.median(told.values())
+        for name, own_s in told.items():
+            if not 1 / MAX_DISAGREEMENT < own_s / usual < MAX_DISAGREEMENT:
+                yield (
+                    f"the kernels of a case have one baseline; by {column} of {name} it takes "
+                    f"{own_s / usual:.2f} times what the others say"
+                )
 
 
 def _ceilings(path: Path, run: Run, results: Path) -> Iterator[str]:
