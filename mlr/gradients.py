@@ -220,10 +220,9 @@ def one_pass(x: X, delta: Delta) -> Gradient:
     """Read each row of X and δ once, and add xᵀδ and δ to sums in registers: compiled for n and o.
 
     Materialises nothing; several threads hold their sums, in float64, and where W is wide all hold
-    them and a block of δ. The first
-    choice but for a few outputs of many features: a product of BLAS is made for wide matrices, and
-    takes several times as long for narrow ones. Written in LLVM's IR by
-    `mlr.one_pass.codegen`, whose `Source(...).text()` prints it.
+    them and a block of δ. The first choice but for a few outputs of many features: a product of
+    BLAS is made for wide matrices, and takes several times as long for narrow ones. Written in
+    LLVM's IR by `mlr.one_pass.codegen`, whose `Source(...).text()` prints it.
     """
     return bind.prepare_gradient(x.shape, delta.shape, x.dtype)(x, delta)
 

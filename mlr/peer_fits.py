@@ -17,7 +17,7 @@ from torch import Tensor
 from .case import Gradient, Problem
 from .fits import sweep_flops
 from .operations import FIT_EPOCHS, FIT_FULL_BATCHES, FIT_VALID_ROWS
-from .peers import _arrays, _compiled, _needs_compiler
+from .peers import _arrays, _compiled, _needs_compiler, jax_array, jax_parameters, note_peak
 from .registry import kernel, needs
 
 _EPOCHS = range(FIT_EPOCHS)
@@ -175,26 +175,10 @@ def jax_scan(problem: Problem) -> Callable[[], Losses]:
     """
     import jax
 
-    if problem.case.device == "cpu":
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-
-    def from_torch(value: Tensor) -> Any:
-        return jax.dlpack.from_dlpack(value.detach())
-
-    held: list[Any] = []
-
-    def write(values: Gradient) -> None:
-        with jax.enable_x64(True):
-            held[:] = (jax.numpy.array(from_torch(value), copy=True) for value in values)
-
-    def read() -> Gradient:
-        return Gradient(*(torch.utils.dlpack.from_dlpack(value).clone() for value in held))
-
-    write(problem.start)
-    problem.set_parameter_accessors(read, write)
+    held = jax_parameters(problem, problem.start)
     tensors = *problem.dataset, *problem.start
     with jax.enable_x64(True):
-        given = [from_torch(value) for value in tensors]
+        given = [jax_array(value) for value in tensors]
         compiled = jax.jit(_scan(problem)).lower(*given).compile()
     pairs = enumerate(zip(tensors, given, strict=True))
     copied = [k for k, (value, own) in pairs if own.unsafe_buffer_pointer() != value.data_ptr()]
@@ -202,16 +186,14 @@ def jax_scan(problem: Problem) -> Callable[[], Losses]:
     def fit() -> Losses:
         with jax.enable_x64(True):
             for number in copied:
-                given[number] = from_torch(tensors[number])
+                given[number] = jax_array(tensors[number])
         held[:], losses = compiled(*given)
         held[1].block_until_ready()
         return [
             (float(mse), float(valid)) for mse, valid in zip(*map(np.asarray, losses), strict=True)
         ]
 
-    if (account := compiled.memory_analysis()) is not None:
-        held_bytes = account.temp_size_in_bytes + account.output_size_in_bytes
-        vars(fit)["peak_bytes"] = held_bytes
+    note_peak(fit, compiled)
     return fit
 
 

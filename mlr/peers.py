@@ -225,6 +225,43 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     return step
 
 
+def jax_array(value: Tensor) -> Any:
+    """Return JAX's array on a tensor's own memory, where JAX takes it over."""
+    import jax
+
+    return jax.dlpack.from_dlpack(value.detach())
+
+
+def jax_parameters(problem: Problem, start: Gradient) -> list[Any]:
+    """Return the parameters of a problem as JAX's arrays, which its accessors from now on take.
+
+    On the CPU calls run in the thread that makes them from here on.
+    """
+    import jax
+
+    if problem.case.device == "cpu":
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    held: list[Any] = []
+
+    def write(values: Gradient) -> None:
+        with jax.enable_x64(True):
+            held[:] = (jax.numpy.array(jax_array(value), copy=True) for value in values)
+
+    def read() -> Gradient:
+        return Gradient(*(torch.utils.dlpack.from_dlpack(value).clone() for value in held))
+
+    write(start)
+    problem.set_parameter_accessors(read, write)
+    return held
+
+
+def note_peak(call: Callable[[], Any], compiled: Any) -> None:
+    """Let a call say what XLA's own account holds: its temporaries and results."""
+    if (account := compiled.memory_analysis()) is not None:
+        held_bytes = account.temp_size_in_bytes + account.output_size_in_bytes
+        vars(call)["peak_bytes"] = held_bytes
+
+
 @kernel(
     operation="step",
     flops=sweep_flops,
@@ -249,8 +286,6 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
     """
     import jax
 
-    if problem.case.device == "cpu":
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
     rate = 2 * problem.lr / problem.y.numel()
     exact = jax.lax.Precision.HIGHEST
 
@@ -259,22 +294,9 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
         by_weight = jax.numpy.dot(x.T, residual, precision=exact)
         return weight - rate * by_weight, bias - rate * residual.sum(0)
 
-    def from_torch(value: Tensor) -> Any:
-        return jax.dlpack.from_dlpack(value.detach())
-
-    held: list[Any] = []
-
-    def write(values: Gradient) -> None:
-        with jax.enable_x64(True):
-            held[:] = (jax.numpy.array(from_torch(value), copy=True) for value in values)
-
-    def read() -> Gradient:
-        return Gradient(*(torch.utils.dlpack.from_dlpack(value).clone() for value in held))
-
-    write(Gradient(problem.weight, problem.bias))
-    problem.set_parameter_accessors(read, write)
+    held = jax_parameters(problem, Gradient(problem.weight, problem.bias))
     with jax.enable_x64(True):
-        x, y = from_torch(problem.x), from_torch(problem.y)
+        x, y = jax_array(problem.x), jax_array(problem.y)
         compiled = jax.jit(update, donate_argnums=(2, 3)).lower(x, y, *held).compile()
 
     def step() -> None:
@@ -282,7 +304,5 @@ def jax_jit(problem: Problem) -> Callable[[], None]:
         held[0].block_until_ready()
         held[1].block_until_ready()
 
-    if (account := compiled.memory_analysis()) is not None:
-        held_bytes = account.temp_size_in_bytes + account.output_size_in_bytes
-        vars(step)["peak_bytes"] = held_bytes
+    note_peak(step, compiled)
     return step
