@@ -1,21 +1,16 @@
 """mlr: kernels for the gradient of a multi-output linear layer, and three models that use them."""
 
 from . import fits, gradients, peer_fits, peers, steps
-from .case import OPERATIONS, Case, Gradient, Operation, Probe, Problem, register_operation
+from .case import Case, Gradient, Problem
 from .data import Dataset, load_dataset, make_dataset
+from .declaration import OPERATIONS, Operation, Probe, register_operation
 from .functional import bind_step, gradient, step
+from .kernel_files import KernelFileError, load_installed, load_kernels
 from .metrics import mape
 from .models import EinsumLinearRegression, History, LinearRegression, TorchLinearRegression
 from .oracle import Check, check, check_on_other_inputs, check_result, tolerance
-from .registry import (
-    KERNELS,
-    Kernel,
-    KernelFileError,
-    get_kernel,
-    kernel,
-    load_installed,
-    load_kernels,
-)
+from .own_operation import operation
+from .registry import KERNELS, Kernel, baseline_of, get_kernel, kernel
 from .streaming import Batches
 
 __all__ = [
@@ -35,6 +30,7 @@ __all__ = [
     "Probe",
     "Problem",
     "TorchLinearRegression",
+    "baseline_of",
     "bind_step",
     "check",
     "check_on_other_inputs",
@@ -49,6 +45,7 @@ __all__ = [
     "load_kernels",
     "make_dataset",
     "mape",
+    "operation",
     "peer_fits",
     "peers",
     "register_operation",

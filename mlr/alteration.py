@@ -17,10 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .case import OPERATIONS, Case, Problem, overwrite, tensors_of
+from .case import Case, Problem, overwrite, tensors_of
+from .declaration import OPERATIONS, START
 from .oracle import Check, check_result
-
-START = "start"  # the input that is where a training starts, and not its data
 
 
 def check_on_changed_inputs(problem: Problem, call: Callable[[], Any], *, resample: bool) -> Check:
@@ -44,11 +43,12 @@ def time_after_swaps(
     """Return the seconds of a call on inputs that it has seen, and of one on changed inputs.
 
     They are lower quartiles of so many calls each, which a busy machine moves little. Before a call
-    two numbers of each input are exchanged, or as many of another problem: both kinds of call so
-    follow on the same work.
+    two numbers of each input are exchanged, or as many of a small problem of the same operation:
+    both kinds of call so follow on the same work.
     """
-    chance, device, dtype = SystemRandom(), problem.case.device, problem.case.dtype
-    other = Problem(Case("gradient", device, dtype, 1, 1, 1))
+    chance, case = SystemRandom(), problem.case
+    least = OPERATIONS[case.operation].least_sizes
+    other = Problem(Case(case.operation, case.device, case.dtype, sizes=least))
 
     def quartile_s(swapped: Problem) -> float:
         seconds = []
@@ -70,13 +70,18 @@ def data_of(problem: Problem) -> dict[str, tuple[Tensor, ...]]:
 def swap_numbers(problem: Problem, chance: Random) -> None:
     """Exchange two numbers, at random places, of each tensor of the data.
 
-    It stays data of the same kind, whatever an operation asks of it: labels, or no zeros.
+    It stays data of the same kind, whatever an operation asks of it: labels, or no zeros. Where it
+    need not allow any number, as those with probes do, both are of one row, if that has several:
+    one-hot rows stay so, and rows of a certain sum.
     """
+    anywhere = OPERATIONS[problem.case.operation].probes
     for tensors in data_of(problem).values():
         for tensor in tensors:
             if tensor.numel() == 0:
                 continue
             one, other = _place(tensor, chance), _place(tensor, chance)
+            if not anywhere and tensor.ndim and tensor.shape[-1] > 1:
+                other = (*one[:-1], other[-1])
             held = tensor.data[one].clone()
             tensor.data[one] = tensor.data[other]
             tensor.data[other] = held

@@ -1,13 +1,10 @@
-"""An operation is what is computed; a case is one at given sizes; a problem holds its tensors."""
+"""A case is an operation at given sizes; a problem holds its tensors."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -16,21 +13,12 @@ from torch import Tensor, nn
 
 from .checks import DTYPE_NAMES
 from .data import Dataset
+from .declaration import OPERATIONS, cost, unknown
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 LEARNING_RATE = 0.01
 DRAWN_AT_ONCE = 2**24  # numbers: half a second
 BLOCK_SEED = 15_485_863  # apart from those that a process or a user adds to a seed
-
-# a cost in the sizes m, n, o and the item size s in bytes: operations, or bytes
-Formula = Callable[[int, int, int, int], int]
-
-
-def unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
-    """Return the line that answers an unknown name: the nearest one first, then all."""
-    near = get_close_matches(name, known, n=1)
-    guess = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown {kind} {name!r}{guess}; known: {', '.join(known)}"
 
 
 class Gradient(NamedTuple):
@@ -40,118 +28,43 @@ class Gradient(NamedTuple):
     bias: Tensor
 
 
-class Probe(NamedTuple):
-    """Inputs on which an error shows that hides among the rounding of ordinary ones.
-
-    Attributes:
-        name: What they are, as a message says it: `inputs of non-zero mean`.
-        draw: Returns the value of each input by its name: `(problem) -> mapping`.
-        same_sign: How many products of one sign a result sums at most, from m and n. Their
-            roundings are relative to sums that grow with every one, so √k are added to an
-            operation's own.
-        full_size: Whether a case is probed at its own size too, and not only at a small one: not
-            where a result sums so many products of one sign that their rounding hides the error.
-    """
-
-    name: str
-    draw: Callable[..., Mapping[str, Any]]
-    same_sign: Callable[[int, int], int] = lambda m, n: 0
-    full_size: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """What is computed, whichever kernel does it.
-
-    A *call* is what is timed: one gradient, one step, one whole training.
-
-    Attributes:
-        name: Its id everywhere.
-        title: What a text calls one call of it: `training step`.
-        baseline: The name of the kernel that the others are held against.
-        inputs: What a call reads and does not write: the name of the problem's attribute, and the
-            function that draws it for a problem, a tensor or a tuple of tensors.
-        results: The shape of each tensor that a call computes, by name, from m, n and o.
-        oracle: Returns the results after so many calls from the start, computed in float64 by the
-            most trusted means: `(problem, calls) -> tensors`.
-        error_scale: Returns, for each element of the results, the sum of the absolute products that
-            it was summed from: `(problem, calls, expected) -> tensors`.
-        roundings: How many roundings of one sum lie one after another in a result of so many calls;
-            independent ones count by the root of their number.
-        least_flops: Floating-point operations that no formulation does without from inputs that are
-            given anew in every call.
-        least_bytes: Bytes that no formulation does without: inputs read and results written, once.
-        input_bytes: Bytes of the input tensors.
-        bind: Does every one-off thing and returns the bare callable that is timed, from a kernel's
-            function and a problem. By default the function does it, given the problem.
-        trains: Whether the results are the problem's parameters, which a call changes; otherwise
-            they are what the call returns.
-        stateful: Whether a call goes on from where the one before ended, as a step does.
-        iterative: Whether one call is itself a whole training of many steps.
-        preferred: The kernels that `auto` calls for a case, the first that supports it, where
-            nothing was measured; none where there is no `auto`.
-        probes: Further inputs to check a kernel on, one call each from the start.
-        probe_lr: The learning rate that a kernel is bound with to be checked at a small size, from
-            m, n and o: one of which a single step stands far above the last digit of the
-            parameters. None for that of the problem.
-    """
-
-    name: str
-    title: str
-    baseline: str
-    inputs: Mapping[str, Callable[..., Any]]
-    results: Callable[[int, int, int], Mapping[str, tuple[int, ...]]]
-    oracle: Callable[..., tuple[Tensor, ...]]
-    error_scale: Callable[..., tuple[Tensor, ...]]
-    roundings: Callable[[int], float]
-    least_flops: Formula
-    least_bytes: Formula
-    input_bytes: Formula
-    bind: Callable[..., Callable[[], Any]] = lambda function, problem: function(problem)
-    trains: bool = False
-    stateful: bool = False
-    iterative: bool = False
-    preferred: Callable[..., tuple[str, ...]] | None = None
-    probes: tuple[Probe, ...] = ()
-    probe_lr: Callable[[int, int, int], float] | None = None
-
-    def result_numbers(self, m: int, n: int, o: int) -> int:
-        """Return how many numbers the results are."""
-        return sum(math.prod(shape) for shape in self.results(m, n, o).values())
-
-
-OPERATIONS: dict[str, Operation] = {}
-
-
-def register_operation(operation: Operation) -> Operation:
-    """Add an operation to `OPERATIONS` and return it.
-
-    Raises:
-        ValueError: For a name that is taken already, or that is no identifier.
-    """
-    if operation.name in OPERATIONS:
-        raise ValueError(f"operation {operation.name!r} is registered already; choose another name")
-    if not operation.name.isidentifier():
-        raise ValueError(f"an operation is named by letters, digits and _; got {operation.name!r}")
-    OPERATIONS[operation.name] = operation
-    return operation
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Case:
     """Name one problem: frozen and made of strings and integers, so that it goes through JSON.
 
+    The sizes are those of the operation's axes, each in its place or by the axis' name, as in
+    `Case("step", "cpu", "float64", 33, 6, 3)`; `case.batch` reads one by its axis.
+
     Raises:
-        ValueError: For an unknown operation or dtype, or a size below one.
+        ValueError: For an unknown operation or dtype, sizes that are not those of its axes, or one
+            below one.
     """
 
     operation: str
     device: str
     dtype: str
-    batch: int
-    in_features: int
-    out_features: int
+    sizes: tuple[int, ...]
     seed: int = 0
+
+    def __init__(
+        self,
+        operation: str,
+        device: str,
+        dtype: str,
+        *in_order: int,
+        sizes: Sequence[int] = (),
+        seed: int = 0,
+        **by_axis: int,
+    ) -> None:
+        given = in_order or tuple(sizes)
+        if by_axis:
+            named = dict(zip(_axes(operation), given, strict=False)) | by_axis
+            ordered = {axis: named.pop(axis) for axis in _axes(operation) if axis in named}
+            given = (*ordered.values(), *named.values())  # one too many for an unknown axis
+        values = {"operation": operation, "device": device, "dtype": dtype, "sizes": given}
+        for name, value in {**values, "seed": seed}.items():
+            object.__setattr__(self, name, value)
+        self.__post_init__()
 
     @classmethod
     def of(cls, operation: str, x: Tensor, y: Tensor) -> Case:
@@ -161,18 +74,29 @@ class Case:
 
     def __post_init__(self) -> None:
         """Refuse what no problem can be made of."""
-        if self.operation not in OPERATIONS:
-            raise ValueError(unknown("operation", self.operation, OPERATIONS))
+        axes = _axes(self.operation)
         if self.dtype not in DTYPES:
             raise ValueError(f"a dtype is one of {', '.join(DTYPES)}; got {self.dtype!r}")
-        for name in ("batch", "in_features", "out_features"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if len(self.sizes) != len(axes):
+            raise ValueError(
+                f"a case of {self.operation} has a size for each of {', '.join(axes)}; got "
+                f"{len(self.sizes)} sizes"
+            )
+        for name, size in zip(axes, self.sizes, strict=True):
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1; got {size}")
+
+    def __getattr__(self, name: str) -> int:
+        """Return a size by the name of its axis."""
+        axes = () if name.startswith("_") or name in self.__slots__ else _axes(self.operation)
+        if name not in axes:
+            raise AttributeError(f"a case has {', '.join((*self.__slots__, *axes))}; got {name!r}")
+        return self.sizes[axes.index(name)]
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """The sizes (m, n, o)."""
-        return self.batch, self.in_features, self.out_features
+    def by_axis(self) -> dict[str, int]:
+        """The sizes by the names of their axes."""
+        return dict(zip(_axes(self.operation), self.sizes, strict=True))
 
     @property
     def itemsize(self) -> int:
@@ -180,63 +104,87 @@ class Case:
         return DTYPES[self.dtype].itemsize
 
     @property
-    def least_flops(self) -> int:
-        """Floating-point operations that no formulation does without from inputs given anew."""
-        return OPERATIONS[self.operation].least_flops(*self.sizes, self.itemsize)
+    def least_flops(self) -> int | None:
+        """Floating-point operations that no formulation does without from inputs given anew.
+
+        None, here and for the other costs, where that is not declared.
+        """
+        return self._cost("least_flops")
 
     @property
-    def least_bytes(self) -> int:
+    def least_bytes(self) -> int | None:
         """Bytes that no formulation does without: inputs read, results written, once."""
-        return OPERATIONS[self.operation].least_bytes(*self.sizes, self.itemsize)
+        return self._cost("least_bytes")
 
     @property
-    def input_bytes(self) -> int:
+    def input_bytes(self) -> int | None:
         """Bytes of the input tensors."""
-        return OPERATIONS[self.operation].input_bytes(*self.sizes, self.itemsize)
+        formula = OPERATIONS[self.operation].input_bytes
+        return formula(*self.sizes, self.itemsize) if formula else None
+
+    def _cost(self, name: str) -> int | None:
+        formula = getattr(OPERATIONS[self.operation], name)
+        return cost(f"{name} of operation {self.operation}", formula, self.sizes, self.itemsize)
 
     @property
     def id(self) -> str:
         """The case in test ids and legends, without its kernel: `cpu-float64-33x6x3`."""
-        m, n, o = self.sizes
-        return f"{self.device}-{self.dtype}-{m}x{n}x{o}"
+        return f"{self.device}-{self.dtype}-{'x'.join(map(str, self.sizes))}"
+
+
+def _axes(operation: str) -> tuple[str, ...]:
+    if operation not in OPERATIONS:
+        raise ValueError(unknown("operation", operation, OPERATIONS))
+    return tuple(OPERATIONS[operation].axes)
 
 
 class Problem:
     """Hold the tensors of one case: drawn on the CPU in float64, then moved, each on first use.
 
     Every device, dtype and version of the suite so sees the same numbers up to rounding. What is
-    drawn are the inputs of the case's operation, each an attribute. `weight` and `bias` are what a
-    step or fit kernel changes; a kernel that keeps its parameters in a module or a graph puts views
-    of them here when it binds.
+    drawn are the inputs of the case's operation, each an attribute. Its state, `weight` and `bias`
+    for instance, is what a call changes: copies of the tensors in `start`. A kernel that keeps its
+    parameters in a module or a graph puts views of them here when it binds.
 
-    Shapes: `x (m, n)`, `y (m, o)`, `delta (m, o)`, `weight (n, o)`, `bias (o)`.
+    Shapes of the built-in operations: `x (m, n)`, `y (m, o)`, `delta (m, o)`, `weight (n, o)`,
+    `bias (o)`.
     """
 
     x: Float[Tensor, "m n"]
     y: Float[Tensor, "m o"]
     delta: Float[Tensor, "m o"]
-    start: Gradient
+    start: Any  # a named tuple: a Gradient, or of the state of an operation of one's own
+    weight: Float[Tensor, "n o"]
+    bias: Float[Tensor, " o"]
     dataset: Dataset
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.seed = case.seed
-        self._accessors: tuple[Callable[[], Gradient], Callable[[Gradient], None]] | None = None
-        # n/m bounds the largest eigenvalue of XᵀX/m: steps stay stable for wide, short inputs too.
-        self.lr = LEARNING_RATE / max(1.0, case.in_features / case.batch)
+        self.reference: Any = None  # of the baseline: a problem on these inputs, and its call
+        self._accessors: tuple[Callable[[], Any], Callable[[Any], None]] | None = None
+        rate = OPERATIONS[case.operation].lr
+        self.lr = rate(*case.sizes) if rate else LEARNING_RATE
 
     def __getattr__(self, name: str) -> Any:
-        """Draw an input of the case's operation, once."""
-        inputs = OPERATIONS[self.case.operation].inputs if "case" in self.__dict__ else {}
-        if name not in inputs:
-            raise AttributeError(f"a problem has {', '.join(inputs)}; got {name!r}")
-        self.__dict__[name] = inputs[name](self)
+        """Draw an input of the case's operation, or copy a tensor of its state, once."""
+        declared = OPERATIONS[self.case.operation] if "case" in self.__dict__ else None
+        if declared is not None and name in declared.inputs:
+            drawn = declared.draw(self, (name,))
+            self.__dict__.update({one: drawn[one] for one in drawn if one not in self.__dict__})
+        elif declared is not None and name in declared.state:
+            self.__dict__[name] = getattr(self.start, name).clone()
+        else:
+            names = (*declared.inputs, *declared.state) if declared else ()
+            raise AttributeError(f"a problem has {', '.join(names)}; got {name!r}")
         return self.__dict__[name]
 
     def draw(self) -> dict[str, Any]:
         """Draw each input of the seed that is in use, by its name."""
-        inputs = OPERATIONS[self.case.operation].inputs
-        return {name: draw(self) for name, draw in inputs.items() if name in self.__dict__}
+        declared = OPERATIONS[self.case.operation]
+        names = [name for name in declared.inputs if name in self.__dict__]
+        drawn = declared.draw(self, names)
+        return {name: drawn[name] for name in names}
 
     def draw_normal(self, stream: int, *shape: int, scale: float = 1.0) -> Tensor:
         """Draw normal numbers of a deviation; each stream, 0 to 7, is independent of the others.
@@ -253,16 +201,6 @@ class Problem:
             with ThreadPoolExecutor() as threads:
                 list(threads.map(lambda block, by: block.normal_(generator=by), blocks, generators))
         return values.mul_(scale).to(device=self.case.device, dtype=DTYPES[self.case.dtype])
-
-    @cached_property
-    def weight(self) -> Float[Tensor, "n o"]:
-        """The weight that steps change."""
-        return self.start.weight.clone()
-
-    @cached_property
-    def bias(self) -> Float[Tensor, " o"]:
-        """The bias that steps change."""
-        return self.start.bias.clone()
 
     def linear(self, dtype: torch.dtype | None = None) -> nn.Linear:
         """Make the `torch.nn.Linear` that starts from this problem's parameters."""
@@ -283,26 +221,29 @@ class Problem:
         return other
 
     def set_parameter_accessors(
-        self, read: Callable[[], Gradient], write: Callable[[Gradient], None]
+        self, read: Callable[[], Any], write: Callable[[Any], None]
     ) -> None:
         """Let a kernel keep the parameters where no tensor can view them.
 
         Args:
-            read: Returns the parameters as tensors.
+            read: Returns the parameters as tensors, a named tuple as `start` is.
             write: Puts other ones in their place.
         """
         self._accessors = read, write
 
-    def parameters(self) -> Gradient:
-        """Return weight (n, o) and bias (o) as they are now, wherever a kernel keeps them."""
-        return self._accessors[0]() if self._accessors else Gradient(self.weight, self.bias)
+    def parameters(self) -> Any:
+        """Return the state as it is now, wherever a kernel keeps it: weight (n, o) and bias (o)."""
+        return self._accessors[0]() if self._accessors else type(self.start)(*self._state())
 
     def reset(self) -> None:
-        """Put weight and bias back to their start, in place."""
+        """Put the state back to its start, in place."""
         if self._accessors:
             self._accessors[1](self.start)
             return
-        overwrite((self.weight, self.bias), self.start)
+        overwrite(self._state(), self.start)
+
+    def _state(self) -> list[Tensor]:
+        return [getattr(self, name) for name in OPERATIONS[self.case.operation].state]
 
     def resample(self, seed: int) -> None:
         """Draw other inputs into the very same tensors, and reset the parameters.

@@ -12,7 +12,9 @@ from functools import lru_cache
 import torch
 
 from . import tuning
-from .case import OPERATIONS, Case
+from .case import Case
+from .declaration import OPERATIONS
+from .operations import GRADIENT
 from .registry import KERNELS, Kernel, get_kernel
 
 MAX_LOG2_DISTANCE = 3.0  # factors of two from a case to a measured one, over m, n and o together
@@ -32,7 +34,7 @@ def select_gradient_kernel(
     Without a `Case` where it is known already: making one takes as long as a small product.
     """
     name = str(dtype).removeprefix("torch.")
-    return select_kernel(Case("gradient", str(device), name, m, n, o))
+    return select_kernel(Case(GRADIENT.name, str(device), name, m, n, o))
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .case import Case, Gradient, Problem
 from .checks import check_lr, check_numbers, check_rows, check_shape
+from .operations import GRADIENT, STEP
 from .registry import Kernel, get_kernel
 
 # How a layer's weight is trained though a step needs it in other memory than the layer's.
@@ -38,7 +39,7 @@ def gradient(x: Tensor, delta: Tensor, kernel: str = "auto") -> Gradient:
             kernel that is unknown, of another operation, or does not take the case.
     """
     _check(x, "delta", delta)
-    found: Gradient = _find_kernel(kernel, "gradient", x, delta).function(x, delta)
+    found: Gradient = _find_kernel(kernel, GRADIENT.name, x, delta).function(x, delta)
     return found
 
 
@@ -78,13 +79,13 @@ def bind_step(
     _check(x, "y", y)
     _check_parameters(x, y, weight, bias)
     check_lr(lr)
-    found = _find_kernel(kernel, "step", x, y)
+    found = _find_kernel(kernel, STEP.name, x, y)
     if found.owns_parameters:
         raise ValueError(
             f"a step on tensors of yours needs a kernel that works on them; {kernel!r} keeps "
             "parameters of its own; choose another"
         )
-    problem = Problem(Case.of("step", x, y))
+    problem = Problem(Case.of(STEP.name, x, y))
     problem.lr = float(lr)
     problem.x, problem.y = x.detach(), y.detach()
     problem.weight, problem.bias = weight.detach(), bias.detach()

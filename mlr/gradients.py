@@ -193,6 +193,7 @@ def jacrev(x: X, delta: Delta) -> Gradient:
     operation="gradient",
     flops=lambda m, n, o, s: 4 * m * n * o + m * o,
     workspace=lambda m, n, o, s: (n * o + o + m * o) * s,
+    baseline=True,
 )
 def autograd(x: X, delta: Delta) -> Gradient:
     """Run `torch.nn.functional.linear` forward and torch's autograd backward; the baseline.

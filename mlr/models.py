@@ -233,6 +233,7 @@ class EinsumLinearRegression(LinearRegression):
     operation="fit",
     flops=lambda m, n, o, s: fit_flops(m, n, o, 2 * n * o),
     workspace=_fit_workspace,
+    baseline=True,
 )
 class TorchLinearRegression(Regression, nn.Module):
     """Regress with torch's own `nn.Linear`, `MSELoss` and `SGD`; the baseline.

@@ -18,10 +18,14 @@ from torch import Tensor, nn
 from torch import float64 as double
 from torch.optim import SGD
 
-from .case import DTYPES, Case, Gradient, Operation, Probe, Problem, register_operation
+from .case import DTYPES, LEARNING_RATE, Case, Gradient, Problem
 from .data import Dataset, make_dataset
+from .declaration import Operation, Probe, draw_each, register_operation
 from .probes import MEAN, few_row_count, few_rows, few_rows_step, one_product_a_row
 
+# What is measured of each axis where nothing says. With the least rows kernels are checked besides:
+# of them no error of a row or a factor hides among the roundings of the sum.
+AXES = {"batch": (100,), "in_features": (16,), "out_features": (8,)}
 FIT_EPOCHS = 16
 FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 3·33+1 = 100
 FIT_VALID_ROWS = 10_000
@@ -81,6 +85,14 @@ def parameter_shapes(m: int, n: int, o: int) -> Mapping[str, tuple[int, ...]]:
     return {"weight": (n, o), "bias": (o,)}
 
 
+def stable_lr(m: int, n: int, o: int) -> float:
+    """Return a learning rate of which steps are stable for wide, short inputs too.
+
+    n/m bounds the largest eigenvalue of XᵀX/m.
+    """
+    return LEARNING_RATE / max(1.0, n / m)
+
+
 def update_roundings(updates: int) -> float:
     """Return the roundings of so many updates, one after another in a parameter.
 
@@ -88,6 +100,11 @@ def update_roundings(updates: int) -> float:
     sum, subtraction), times √k for k updates, whose errors are independent and add in squares.
     """
     return 2 + 6 * math.sqrt(updates)
+
+
+def term_count(m: int, n: int, o: int) -> int:
+    """Return how many products an element of the results sums: over rows, and over features."""
+    return m + n
 
 
 def oracle_gradient(problem: Problem, calls: int = 1) -> Gradient:
@@ -202,7 +219,7 @@ def gradient_probes() -> tuple[Probe, ...]:
         Probe(
             "inputs of non-zero mean",
             lambda p: {"x": draw_x(p) + MEAN, "delta": shifted_delta(p)},
-            same_sign=lambda m, n: m,
+            same_sign=lambda m, n, o: m,
             full_size=False,
         ),
         Probe(
@@ -224,7 +241,7 @@ def step_probes() -> tuple[Probe, ...]:
         Probe(
             "inputs of non-zero mean",
             lambda p: {"x": draw_x(p) + MEAN, "y": draw_y(p) + MEAN, "start": draw_start(p)},
-            same_sign=lambda m, n: m,
+            same_sign=lambda m, n, o: m,
             full_size=False,
         ),
         Probe(
@@ -243,16 +260,19 @@ GRADIENT = register_operation(
     Operation(
         name="gradient",
         title="gradient",
-        baseline="autograd",
-        inputs={"x": draw_x, "delta": draw_delta},
+        axes=AXES,
+        inputs=("x", "delta"),
+        draw=draw_each(x=draw_x, delta=draw_delta),
         results=parameter_shapes,
         oracle=oracle_gradient,
         error_scale=gradient_scale,
         roundings=lambda calls: update_roundings(0),
+        terms=term_count,
         least_flops=lambda m, n, o, s: 2 * m * n * o + m * o,
         least_bytes=lambda m, n, o, s: s * (m * (n + o) + n * o + o),
         input_bytes=lambda m, n, o, s: s * m * (n + o),
         bind=bind_gradient,
+        lr=stable_lr,
         preferred=lambda case: ("one_pass", "matmul"),
         probes=gradient_probes(),
     )
@@ -261,17 +281,20 @@ STEP = register_operation(
     Operation(
         name="step",
         title="training step",
-        baseline="torch_nn",
-        inputs={"x": draw_x, "y": draw_y, "start": draw_start},
+        axes=AXES,
+        inputs=("x", "y", "start"),
+        draw=draw_each(x=draw_x, y=draw_y, start=draw_start),
         results=parameter_shapes,
         oracle=oracle_steps,
         error_scale=step_scale,
         roundings=update_roundings,
+        terms=term_count,
         least_flops=lambda m, n, o, s: 4 * m * n * o + 2 * m * o + n * o + o,
         least_bytes=lambda m, n, o, s: s * (m * (n + o) + 2 * (n * o + o)),
         input_bytes=lambda m, n, o, s: s * m * (n + o),
-        trains=True,
+        state=Gradient._fields,
         stateful=True,
+        lr=stable_lr,
         preferred=preferred_steps,
         probes=step_probes(),
         probe_lr=lambda m, n, o: o / 4,  # W −= Xᵀ(Ŷ−Y)/(2m), whatever o is
@@ -281,17 +304,20 @@ FIT = register_operation(
     Operation(
         name="fit",
         title="training",
-        baseline="TorchLinearRegression",
-        inputs={"dataset": draw_dataset, "start": draw_start},
+        axes=AXES,
+        inputs=("dataset", "start"),
+        draw=draw_each(dataset=draw_dataset, start=draw_start),
         results=parameter_shapes,
         oracle=oracle_fit,
         error_scale=fit_scale,
         roundings=lambda calls: update_roundings(4 * FIT_EPOCHS * calls),
+        terms=term_count,
         least_flops=lambda m, n, o, s: FIT_EPOCHS * (4 * fit_rows(m) + 2 * FIT_VALID_ROWS) * n * o,
         least_bytes=lambda m, n, o, s: s * FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
         input_bytes=lambda m, n, o, s: s * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
         bind=bind_fit,
-        trains=True,
+        state=Gradient._fields,
         iterative=True,
+        lr=stable_lr,
     )
 )

@@ -1,10 +1,14 @@
 """Hold a kernel against the oracle: how near to its float64 result is near enough.
 
-Errors are componentwise: |got − oracle| over the sum of the absolute products that the element was
-summed from, so that neither cancellation nor the scale of the data enters. Summing m zero-mean
-products in working precision leaves an error of about one unit roundoff u of that scale, whatever
-m is; the worst of N elements lies within √(2 ln(2N/p)) of those with probability 1 − p
-(Higham and Mary 2019, "A new approach to probabilistic rounding error analysis").
+Where an operation has a scale of errors, they are componentwise: |got − oracle| over the sum of the
+absolute products that the element was summed from, so that neither cancellation nor the scale of
+the data enters. Summing m zero-mean products in working precision leaves an error of about one unit
+roundoff u of that scale, whatever m is; the worst of N elements lies within √(2 ln(2N/p)) of those
+with probability 1 − p (Higham and Mary 2019, "A new approach to probabilistic rounding error
+analysis").
+
+Where it has none, errors are relative to the largest element of a result, and a kernel may be off
+by four times as much as the baseline on the same inputs, and a few roundings more.
 """
 
 from __future__ import annotations
@@ -17,13 +21,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .case import DTYPES, OPERATIONS, Case, Probe, Problem
-from .registry import Kernel
+from .case import DTYPES, Case, Problem
+from .declaration import OPERATIONS, Probe
+from .registry import Kernel, baseline_of
 
 FAILURE_PROBABILITY = 1e-12
 CHECKED_CALLS = 3  # what is wrong in a second step, or a third, shows in one at a small size
-SMALL_BATCH = 100  # of which no error of a row or a factor hides among the roundings of the sum
 MOST_LOST = 0.1  # of a sum in which one number outweighs all others
+# Where no bound is known a kernel may be off by so many of the baseline's errors, and roundoffs.
+TIMES_BASELINE, UNITS_BESIDE = 4, 8
 LARGE_FLOPS = 2e10  # of a call: it is checked once, or its oracle takes far longer than its timing
 ORDINARY = Probe("ordinary inputs", lambda problem: {})
 # Bound to no result: a tensor can carry methods of its own, which compute when they are asked.
@@ -50,7 +56,7 @@ class Check(NamedTuple):
 
 def checked_calls(case: Case) -> int:
     """Return how many calls of a case are held against as many of the oracle."""
-    several = OPERATIONS[case.operation].stateful and case.least_flops < LARGE_FLOPS
+    several = OPERATIONS[case.operation].stateful and (case.least_flops or 0) < LARGE_FLOPS
     return CHECKED_CALLS if several else 1
 
 
@@ -58,13 +64,14 @@ def tolerance(case: Case) -> float:
     """Return the largest componentwise relative error that rounding explains.
 
     λ·u·d: u the unit roundoff of the dtype, λ = √(2 ln(2N/p)) over the N elements of the results,
-    and d the operation's roundings one after another.
+    and d the operation's roundings one after another. Of use where it has a scale of errors.
     """
-    return _tolerance(case, OPERATIONS[case.operation].roundings(checked_calls(case)))
+    declared = OPERATIONS[case.operation]
+    elements = declared.result_numbers(*case.sizes) or 1
+    return _tolerance(case, declared.roundings(checked_calls(case)), elements)
 
 
-def _tolerance(case: Case, roundings: float | int) -> float:
-    elements = OPERATIONS[case.operation].result_numbers(*case.sizes)
+def _tolerance(case: Case, roundings: float | int, elements: int) -> float:
     spread = math.sqrt(2 * math.log(2 * elements / FAILURE_PROBABILITY))
     return spread * _unit_roundoff(case) * roundings
 
@@ -80,7 +87,8 @@ def check(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Check:
     the start; of any other, what the call returns.
     """
     case = problem.case
-    return _check(kernel, problem, call, checked_calls(case), tolerance(case))
+    calls = checked_calls(case)
+    return _check(kernel, problem, call, calls, OPERATIONS[case.operation].roundings(calls))
 
 
 def check_on_other_inputs(
@@ -89,10 +97,11 @@ def check_on_other_inputs(
     """Hold a call that was right once against the oracle on other inputs, until it is wrong.
 
     In this order: the very same call on inputs of another seed, and on the probes of its operation;
-    then a call bound for `SMALL_BATCH` rows of the same features and outputs, on ordinary inputs
-    and on every probe. The small size is left out where the kernel does not take it; the probes at
-    a larger one in float16, whose range a sum over many rows leaves, above or below. The error of
-    the outcome is that on the inputs of the seed, which the problem holds again in the end.
+    then a call bound for few rows, the least that is declared of the first axis, of otherwise the
+    same sizes, on ordinary inputs and on every probe. The small size is left out where the kernel
+    does not take it; the probes at a larger one in float16, whose range a sum over many rows
+    leaves, above or below. The error of the outcome is that on the inputs of the seed, which the
+    problem holds again in the end.
     """
     problem.resample(seed)
     result = check(kernel, problem, call)
@@ -116,10 +125,12 @@ def _probes(kernel: Kernel, problem: Problem, call: Callable[[], Any]) -> Iterat
 
 
 def _small_problem(problem: Problem) -> Problem:
-    small = Problem(replace(problem.case, batch=min(problem.case.batch, SMALL_BATCH)))
+    declared, (first, *others) = OPERATIONS[problem.case.operation], problem.case.sizes
+    few = min(first, declared.least_sizes[0])
+    small = Problem(replace(problem.case, sizes=(few, *others)))
     small.seed = problem.seed
-    if probe_lr := OPERATIONS[small.case.operation].probe_lr:
-        small.lr = probe_lr(*small.case.sizes)
+    if declared.probe_lr:
+        small.lr = declared.probe_lr(*small.case.sizes)
     return small
 
 
@@ -130,10 +141,11 @@ def _probe(kernel: Kernel, problem: Problem, call: Callable[[], Any], probe: Pro
     """
     case = problem.case
     problem.set_inputs(probe.draw(problem))
-    same_sign = probe.same_sign(case.batch, case.in_features)
+    same_sign = probe.same_sign(*case.sizes)
     roundings = OPERATIONS[case.operation].roundings(1) + math.sqrt(same_sign)
-    found = _check(kernel, problem, call, 1, _tolerance(case, roundings))
-    return found.on(f"{probe.name} (seed {problem.seed}, {case.batch:,} rows)")
+    found = _check(kernel, problem, call, 1, roundings)
+    (axis, size), *_ = case.by_axis.items()
+    return found.on(f"{probe.name} (seed {problem.seed}, {axis} {size:,})")
 
 
 def check_result(problem: Problem, found: Any, *, one_outweighs: bool = False) -> Check:
@@ -149,39 +161,89 @@ def check_result(problem: Problem, found: Any, *, one_outweighs: bool = False) -
             the error is then k·u at most (Wilkinson), u the unit roundoff. Whoever has not seen the
             number is off by its whole size, far beyond `MOST_LOST`.
     """
-    case, terms = problem.case, problem.case.batch + problem.case.in_features
-    roundings = OPERATIONS[case.operation].roundings(1)
-    limit = _tolerance(case, roundings + math.sqrt(terms))
+    declared = OPERATIONS[problem.case.operation]
+    terms, roundings = declared.terms(*problem.case.sizes), declared.roundings(1)
+    least = 0.0
     if one_outweighs:
-        limit = max(limit, min(_unit_roundoff(case) * (roundings + terms), MOST_LOST))
-    return _hold(problem, found, 1, limit)
+        least = min(_unit_roundoff(problem.case) * (roundings + terms), MOST_LOST)
+    return _hold(problem, found, 1, roundings + math.sqrt(terms), least)
 
 
 def _check(
-    kernel: Kernel, problem: Problem, call: Callable[[], Any], calls: int, limit: float
+    kernel: Kernel, problem: Problem, call: Callable[[], Any], calls: int, roundings: float | int
 ) -> Check:
     if OPERATIONS[kernel.operation].trains:
         problem.reset()
     for _ in range(calls):
         found = call()
-    return _hold(problem, found, calls, limit)
+    return _hold(problem, found, calls, roundings)
 
 
-def _hold(problem: Problem, found: Any, calls: int, limit: float) -> Check:
+def _hold(
+    problem: Problem, found: Any, calls: int, roundings: float | int, least: float = 0.0
+) -> Check:
+    """Compare a result with the oracle's; `least` is an error that is let pass in any case."""
     case, declared = problem.case, OPERATIONS[problem.case.operation]
-    names = tuple(declared.results(*case.sizes))
-    if declared.trains:
-        found = problem.parameters()
-    held: tuple[Any, ...] = (found,) if isinstance(found, Tensor) else ()
-    if isinstance(found, tuple):
-        held = tuple(tuple.__iter__(found))  # what it holds, not what it says that it holds
-    # As they are now: what a thread writes while the oracle computes comes too late.
-    got = [copy(value) if type(value) in PLAIN else value for value in held]
+    got = _copied(problem.parameters() if declared.trains else found)
+    expected = declared.oracle(problem, calls)
+    names = tuple(declared.results(*case.sizes) or numbered(expected))
     if len(got) != len(names):
         return _wrong(f"returned {type(found).__name__} instead of tensors ({', '.join(names)})")
-    expected = declared.oracle(problem, calls)
-    scale = declared.error_scale(problem, calls, expected)
-    return _compare(case, names, got, expected, scale, limit)
+    if declared.error_scale is None:
+        scale: Sequence[Tensor] = [value.abs().max() for value in expected]
+        limits = _baseline_limits(problem, calls, expected, scale)
+    else:
+        scale = declared.error_scale(problem, calls, expected)
+        elements = sum(value.numel() for value in expected)
+        limits = [max(least, _tolerance(case, roundings, elements))] * len(names)
+    return _compare(case, names, got, expected, scale, limits)
+
+
+def numbered(results: Sequence[Any]) -> tuple[str, ...]:
+    """Return names for results that have none: `result`, or `result 1`, `result 2`."""
+    several = (f"result {number}" for number in range(1, len(results) + 1))
+    return ("result",) if len(results) == 1 else tuple(several)
+
+
+def _copied(found: Any) -> list[Any]:
+    """Return results as they are now: what a thread writes while the oracle computes is too late.
+
+    A tuple is taken for what it holds, and not for what it says that it holds.
+    """
+    held: tuple[Any, ...] = (found,) if isinstance(found, Tensor) else ()
+    if isinstance(found, tuple):
+        held = tuple(tuple.__iter__(found))
+    return [copy(value) if type(value) in PLAIN else value for value in held]
+
+
+def _baseline_limits(
+    problem: Problem, calls: int, expected: Sequence[Tensor], scale: Sequence[Tensor]
+) -> list[float]:
+    """Return how far each result may be off, by how far the baseline is on the very same inputs.
+
+    At most √u, u the unit roundoff: a baseline that is wrong allows nothing.
+    """
+    unit, baseline = _unit_roundoff(problem.case), baseline_of(problem.case.operation)
+    errors = [0.0] * len(expected)
+    if baseline.unsupported(problem.case) is None:
+        if problem.reference is None:  # bound once: its inputs are those of the problem
+            theirs = problem.share_inputs()
+            problem.reference = theirs, baseline.bind(theirs)
+        theirs, call = problem.reference
+        if OPERATIONS[problem.case.operation].trains:
+            theirs.reset()
+        for _ in range(calls):
+            found = call()
+        got = _copied(theirs.parameters() if OPERATIONS[problem.case.operation].trains else found)
+        errors = [_error(*each) for each in zip(got, expected, scale, strict=False)]
+    return [min(TIMES_BASELINE * error + UNITS_BESIDE * unit, math.sqrt(unit)) for error in errors]
+
+
+def _error(value: Tensor, true: Tensor, scale: Tensor) -> float:
+    """Return the largest error, relative to a scale; infinity for numbers that are none."""
+    apart = (in_float64(value) - true).abs() / scale.clamp_min(torch.finfo(torch.float64).tiny)
+    worst = float(apart.max())
+    return worst if worst == worst else math.inf
 
 
 def _compare(
@@ -190,10 +252,11 @@ def _compare(
     got: Sequence[Any],
     expected: Sequence[Tensor],
     scale: Sequence[Tensor],
-    limit: float,
+    limits: Sequence[float],
 ) -> Check:
-    worst = 0.0
-    for name, value, true, size in zip(names, got, expected, scale, strict=True):
+    """Return the error that is the largest by its limit, or what else is wrong with a result."""
+    worst = Check(0.0, limits[0], None)
+    for name, value, true, size, limit in zip(names, got, expected, scale, limits, strict=True):
         if type(value) not in PLAIN:
             return _wrong(f"{name} must be a plain tensor; got {type(value).__name__}", limit)
         if value.shape != true.shape:
@@ -204,11 +267,13 @@ def _compare(
                           f"{value.dtype} on {value.device.type}", limit)  # fmt: skip
         if not bool(torch.isfinite(value).all()):
             return _wrong(f"{name} holds NaN or infinity", limit)
-        error = (in_float64(value) - true).abs() / size.clamp_min(torch.finfo(torch.float64).tiny)
-        worst = max(worst, float(error.max()))
-    if worst > limit:
-        return Check(worst, limit, f"error {worst:.2e} against the oracle, {limit:.2e} allowed")
-    return Check(worst, limit, None)
+        error = _error(value, true, size)
+        if error * worst.tolerance >= worst.error * limit:
+            worst = Check(error, limit, None)
+    if worst.error > worst.tolerance:
+        said = f"error {worst.error:.2e} against the oracle, {worst.tolerance:.2e} allowed"
+        return worst._replace(reason=said)
+    return worst
 
 
 def _wrong(reason: str, limit: float = math.nan) -> Check:

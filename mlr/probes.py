@@ -20,8 +20,8 @@ LEAST_CHANGE = 4.0  # by a step on few rows, in parameters: it moves each by so 
 STREAM, START_STREAM = 5, 6  # of the problem's random numbers; operations draw from those before
 
 
-def few_row_count(m: int, n: int) -> int:
-    """Return how many rows `few_rows` leaves in m rows of n features."""
+def few_row_count(m: int, n: int, o: int = 1) -> int:
+    """Return how many rows `few_rows` leaves in m rows of n features, whatever the outputs o."""
     return min(m, max(n, FEW_ROWS))
 
 

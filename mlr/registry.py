@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import sysconfig
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from .case import DTYPES, OPERATIONS, Case, Formula, Problem, unknown
+from .case import DTYPES, Case, Problem
 from .checks import DEVICE_TYPES
-from .originals import ReplacedError, nothing_replaced
-
-ENTRY_POINT_GROUP = "mlr.kernels"
+from .declaration import OPERATIONS, Formula, cost, unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,11 +26,13 @@ class Kernel:
     """One way of computing an operation, with what it costs by formula.
 
     Attributes:
-        name: The function's name; its id everywhere.
+        name: The function's name; of the kernels of its operation no other has it.
         operation: The name of what it computes, one of `OPERATIONS`.
         function: What the operation binds. Of a gradient: `(x, delta) -> Gradient`; of a step:
-            `(problem) -> callable`; of a fit: that, or a model class.
-        flops: Floating-point operations of one call; a multiply-add counts two.
+            `(problem) -> callable`; of a fit: that, or a model class; of an operation of one's own
+            a function of all its tensors.
+        flops: Floating-point operations of one call; a multiply-add counts two. None, as for the
+            two below, where that is not declared.
         bytes_moved: The least bytes one call reads and writes.
         workspace: Bytes held at peak beyond inputs and outputs.
         devices: Device types it runs on.
@@ -50,14 +47,17 @@ class Kernel:
             may then say how much that is by an attribute `peak_bytes`, as its library reports it.
         assembly: Returns the assembly that it generates for a case, for x86-64 (AT&T syntax) or
             AArch64; None if it generates none.
+        is_baseline: Whether it is what the other kernels of its operation are held against.
+        binds: Whether the function is given the problem and returns the callable that is timed,
+            whatever the operation binds.
     """
 
     name: str
     operation: str
     function: Callable[..., Any]
-    flops: Formula
-    bytes_moved: Formula
-    workspace: Formula
+    flops: Formula | None
+    bytes_moved: Formula | None
+    workspace: Formula | None
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     unsupported_reason: Callable[[Case], str | None] | None = None
@@ -66,11 +66,19 @@ class Kernel:
     peer: bool = False
     allocates_outside_torch: bool = False
     assembly: Callable[[Case], str] | None = None
+    is_baseline: bool = False
+    binds: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name among all kernels: one of an operation of one's own has that before it."""
+        own = "" if OPERATIONS[self.operation].built_in else f"{self.operation}."
+        return f"{own}{self.name}"
 
     @property
     def baseline(self) -> str:
         """The name of the kernel that this one is held against."""
-        return OPERATIONS[self.operation].baseline
+        return baseline_of(self.operation).name
 
     @property
     def role(self) -> str:
@@ -86,6 +94,9 @@ class Kernel:
         """Do every one-off thing, on the case's device; return the bare callable that is timed."""
         device = torch.device(problem.case.device)
         with torch.accelerator.device_index(None if device.type == "cpu" else device.index):
+            if self.binds:
+                bound: Callable[[], Any] = self.function(problem)
+                return bound
             return OPERATIONS[self.operation].bind(self.function, problem)
 
     def unsupported(self, case: Case) -> str | None:
@@ -96,26 +107,32 @@ class Kernel:
             return f"{self.name} takes {', '.join(self.dtypes)} only"
         return self.unsupported_reason(case) if self.unsupported_reason else None
 
-    def predicted_flops(self, case: Case) -> int:
-        """Predict the floating-point operations of one call."""
-        return self._worker(case).flops(*case.sizes, case.itemsize)
+    def predicted_flops(self, case: Case) -> int | None:
+        """Predict the floating-point operations of one call; None where they are not declared."""
+        return self._cost("flops", case)
 
-    def predicted_bytes_moved(self, case: Case) -> int:
+    def predicted_bytes_moved(self, case: Case) -> int | None:
         """Predict the least bytes one call reads and writes."""
-        return self._worker(case).bytes_moved(*case.sizes, case.itemsize)
+        return self._cost("bytes_moved", case)
 
-    def predicted_peak_bytes(self, case: Case) -> int:
+    def predicted_peak_bytes(self, case: Case) -> int | None:
         """Predict the peak memory of one call: the workspace and the results.
 
         The results of a step or a fit are the parameters.
         """
-        results = OPERATIONS[self.operation].result_numbers(*case.sizes) * case.itemsize
-        return self._worker(case).workspace(*case.sizes, case.itemsize) + results
+        numbers = OPERATIONS[self.operation].result_numbers(*case.sizes)
+        workspace = self._cost("workspace", case)
+        return None if None in (numbers, workspace) else workspace + numbers * case.itemsize
 
     def generated_assembly(self, case: Case) -> str | None:
         """Return the assembly of what is generated for a case, or None if nothing is."""
         emit = self._worker(case).assembly
         return emit(case) if emit else None
+
+    def _cost(self, name: str, case: Case) -> int | None:
+        worker = self._worker(case)
+        formula = getattr(worker, name)
+        return cost(f"{name} of kernel {worker.name}", formula, case.sizes, case.itemsize)
 
     def _worker(self, case: Case) -> Kernel:
         return self.delegates_to(case) if self.delegates_to else self
@@ -151,14 +168,14 @@ def needs_triton(case: Case) -> str | None:
     return None
 
 
-KERNELS: dict[str, Kernel] = {}
+KERNELS: dict[str, Kernel] = {}  # by their keys
 
 
 def kernel(
     *,
     operation: str,
-    flops: Formula,
-    workspace: Formula,
+    flops: Formula | None = None,
+    workspace: Formula | None = None,
     bytes_moved: Formula | None = None,
     devices: tuple[str, ...] = DEVICE_TYPES,
     dtypes: tuple[str, ...] = ("float32", "float64"),
@@ -168,14 +185,18 @@ def kernel(
     peer: bool = False,
     allocates_outside_torch: bool = False,
     assembly: Callable[[Case], str] | None = None,
+    baseline: bool = False,
+    binds: bool = False,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
-    See `Kernel` for what the arguments say. Without `bytes_moved` it is the operation's least.
+    See `Kernel` for what the arguments say. Without `bytes_moved` it is the operation's least; the
+    `baseline` of an operation is one of its kernels.
 
     Raises:
-        ValueError: For an unknown operation or dtype, a name taken already, or one that is no plain
-            identifier (names go into test ids, file names and legends).
+        ValueError: For an unknown operation or dtype, a name that another kernel of the operation
+            has, or one that is no plain identifier (names go into test ids, file names and
+            legends), or a second baseline.
     """
 
     def register(function: F) -> F:
@@ -186,120 +207,63 @@ def kernel(
             raise ValueError(f"a kernel's dtypes are of {', '.join(DTYPES)}; got {wrong[0]!r}")
         if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII):
             raise ValueError(f"a kernel is named by letters, digits and _; got {name!r}")
-        if name in KERNELS:
-            other = KERNELS[name].function
+        made = Kernel(
+            name, operation, function, flops, bytes_moved or OPERATIONS[operation].least_bytes,
+            workspace, tuple(devices), tuple(dtypes), unsupported_reason, delegates_to,
+            owns_parameters, peer, allocates_outside_torch, assembly, baseline, binds,
+        )  # fmt: skip
+        if made.key in KERNELS:
+            other = KERNELS[made.key].function
             raise ValueError(
                 f"kernel {name!r} is registered already, by {other.__module__}; rename one of them"
             )
-        moved = bytes_moved or OPERATIONS[operation].least_bytes
-        KERNELS[name] = Kernel(
-            name, operation, function, flops, moved, workspace, tuple(devices), tuple(dtypes),
-            unsupported_reason, delegates_to, owns_parameters, peer, allocates_outside_torch,
-            assembly,
-        )  # fmt: skip
+        if baseline and (others := _baselines(operation)):
+            raise ValueError(
+                f"operation {operation} has one baseline; got {name} besides {others[0].name}; "
+                "leave baseline=True out of one of them"
+            )
+        KERNELS[made.key] = made
         return function
 
     return register
 
 
-def get_kernel(name: str) -> Kernel:
-    """Look a kernel up by name.
+def get_kernel(name: str, operation: str | None = None) -> Kernel:
+    """Look a kernel up by name, of an operation or of all.
+
+    A name that kernels of several operations have is that of a built-in one, if there is one.
 
     Raises:
-        ValueError: For an unknown name; the message gives the nearest one, and lists all.
+        ValueError: For an unknown name; the message gives the nearest one, and lists all; or one
+            that several operations of one's own have, where none is named.
     """
-    try:
+    if operation is None and name in KERNELS:
         return KERNELS[name]
-    except KeyError:
-        raise ValueError(unknown("kernel", name, dict(sorted(KERNELS.items())))) from None
+    among = [one for one in KERNELS.values() if operation in (None, one.operation)]
+    found = [one for one in among if one.name == name]
+    if len(found) > 1:
+        raise ValueError(
+            f"several operations have a kernel {name!r}: {', '.join(one.key for one in found)}; "
+            "choose one of these"
+        )
+    if not found:
+        raise ValueError(unknown("kernel", name, dict.fromkeys(sorted(one.name for one in among))))
+    return found[0]
 
 
-class KernelFileError(ValueError):
-    """A user's kernel file or package could not be loaded; one line that names their line."""
-
-
-def load_kernels(path: str | Path) -> tuple[str, ...]:
-    """Run a user's kernel file and return the names of the kernels that it registered.
+def baseline_of(operation: str) -> Kernel:
+    """Return the kernel that the others of an operation are held against.
 
     Raises:
-        KernelFileError: If there is no such file, it is no Python file, raises, registers no
-            kernel, or replaces what is not its own (see `originals`).
+        ValueError: If none was declared to be that.
     """
-    path = Path(path)
-    _require_file(path)
-    before = set(KERNELS)
-    spec = importlib.util.spec_from_file_location(f"mlr_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise KernelFileError(
-            f"a kernel file is a Python file ending in .py; got {str(path)!r}; rename it, or give "
-            "another"
-        )
-    try:
-        with _undone_on_error(), nothing_replaced():
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except ReplacedError as error:
-        raise KernelFileError(f"{path} {error}") from error
-    except Exception as error:
-        raise KernelFileError(f"{_where(error, path)}: {_shortly(error)}") from error
-    added = tuple(name for name in KERNELS if name not in before)
-    if not added:
-        raise KernelFileError(f"{path} registers no kernel; decorate a function with @kernel(...)")
-    return added
+    for found in _baselines(operation):
+        return found
+    raise ValueError(
+        f"operation {operation} needs a kernel that the others are held against; none of its own "
+        "is one; give one of them baseline=True"
+    )
 
 
-def load_installed() -> tuple[str, ...]:
-    """Import every installed package that offers kernels through the `mlr.kernels` entry point.
-
-    Raises:
-        KernelFileError: If one cannot be imported.
-    """
-    before = set(KERNELS)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            with _undone_on_error(), nothing_replaced():
-                point.load()
-        except Exception as error:
-            raise KernelFileError(f"entry point {point.name!r}: {_shortly(error)}") from error
-    return tuple(name for name in KERNELS if name not in before)
-
-
-def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise KernelFileError(
-            f"a kernel file is a Python file that exists; there is no such file as {str(path)!r}; "
-            "check the path"
-        )
-    if not path.is_file():
-        kind = "a directory" if path.is_dir() else "no regular file"
-        raise KernelFileError(
-            f"a kernel file is a Python file; {str(path)!r} is {kind}; give the file itself"
-        )
-
-
-@contextmanager
-def _undone_on_error() -> Iterator[None]:
-    """Forget the kernels and the operations that are registered inside, should it fail."""
-    tables: tuple[dict[str, Any], ...] = (KERNELS, OPERATIONS)
-    before = [dict(table) for table in tables]
-    try:
-        yield
-    except BaseException:
-        for table, held in zip(tables, before, strict=True):
-            table.clear()
-            table.update(held)
-        raise
-
-
-def _shortly(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _where(error: Exception, path: Path) -> str:
-    if isinstance(error, SyntaxError):
-        return f"{path}:{error.lineno}"
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f"{path}:{line}" if line else str(path)
+def _baselines(operation: str) -> list[Kernel]:
+    return [one for one in KERNELS.values() if one.operation == operation and one.is_baseline]

@@ -40,6 +40,7 @@ def _three_of_m(m: int, o: int, s: int) -> int:
     flops=lambda m, n, o, s: 4 * m * n * o + 6 * m * o + n * o + o,
     workspace=lambda m, n, o, s: max(_three_of_m(m, o, s), (2 * m * o + n * o + o + 1) * s),
     owns_parameters=True,
+    baseline=True,
 )
 def torch_nn(problem: Problem) -> Callable[[], None]:
     """Step with `nn.Linear`, `nn.MSELoss` and `torch.optim.SGD`; the baseline.

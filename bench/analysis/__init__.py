@@ -1,1 +1,1 @@
-"""Frame -> frame: rankings, the Jacobian's overhead, growth, comparisons; pure, without torch."""
+"""Frame -> frame: rankings, growth, comparisons, what differs between runs; pure, without torch."""

@@ -15,7 +15,7 @@ from ..common.errors import UserError, single_line
 from ..store.runs import by_time
 from ..store.schema import Head, Run, flatten_settings
 from .between import Z, between_runs
-from .frame import FACET, SIZES, may_win
+from .frame import FACET, SIZE, by_size, may_win
 from .ranking import with_intervals
 
 # What two runs may differ in and still be compared: what was to be measured, and how often. Threads
@@ -28,7 +28,7 @@ UNCHANGED, NOT_COMPARED = "no significant change", "not compared"
 ONLY_ONE = ONLY_FIRST, ONLY_SECOND = "only in the first run", "only in the second run"
 BASELINE, NO_RATIO = "baseline", "without a baseline"
 _PART = FACET[2:]  # of a run
-_KEY = [*_PART, "case", *SIZES, "kernel"]
+_KEY = [*_PART, *SIZE, "kernel"]
 _VALUES = ["baseline", "status", "speedup", "low", "high", "peak_bytes"]
 
 
@@ -89,7 +89,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         ["", ONLY_FIRST, ONLY_SECOND, was + " → " + now, was, BASELINE],
         NO_RATIO,
     )
-    return table.sort_values([*_PART, *SIZES, "kernel"], ignore_index=True)
+    return table.sort_values([*_PART, "case", "kernel"], ignore_index=True, key=by_size)
 
 
 def has_changed(table: pd.DataFrame) -> pd.Series:
@@ -101,6 +101,7 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
 
 
 _KEYS = [*_PART, "bound", "kernel"]
+NO_BOUND = "not declared"  # in a history: of cases whose costs nobody declared
 MAX_RUNS = 12  # of a history: the newest
 
 
@@ -129,14 +130,15 @@ def comparable_runs(heads: Mapping[Path, Head]) -> list[list[Path]]:
 def history_of(frame: pd.DataFrame, grid: str) -> History | None:
     """Return what comparable runs, in order, tell; None where no kernel has two.
 
-    A point is of a run that has all cases of the kernel's newest one with the same `bound`, none of
-    them with a warning. Its `speedup` is the geometric mean over these cases, from `low` to `high`
-    its 95 % interval, over `cases`. What differs `between` runs is taken to move all of them at
-    once. `change` is the quotient to the kernel's `previous` run, from `change_low` to
-    `change_high`; NaN in its first. A kernel that one run alone has is left out.
+    A point is of a run that has all cases of the kernel's newest one with the same `bound`, or all
+    with `NO_BOUND`, none of them with a warning. Its `speedup` is the geometric mean over these
+    cases, from `low` to `high` its 95 % interval, over `cases`. What differs `between` runs is
+    taken to move all of them at once. `change` is the quotient to the kernel's `previous` run, from
+    `change_low` to `change_high`; NaN in its first. A kernel that one run alone has is left out.
     """
     runs = list(frame["run"].unique())
-    frame = frame.assign(bound=frame.groupby([*_PART, "case"])["bound"].transform("last"))
+    bound = frame.groupby([*_PART, "case"])["bound"].transform("last")
+    frame = frame.assign(bound=bound.fillna(NO_BOUND))
     known = may_win(frame) & (frame["kernel"] != frame["baseline"])
     rows = with_intervals(frame[known].dropna(subset="speedup"))
     rows = rows.assign(

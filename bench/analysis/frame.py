@@ -9,14 +9,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..common.units import counted
-from ..store import columns
 
 FACET = ["machine", "run", "operation", "device", "dtype", "threads"]
-SIZES = list(columns.SIZES)
-CASE = [*FACET, *SIZES, "case"]
+SIZE = ["axes", "case"]  # the sizes of a case, and of what
+CASE = [*FACET, *SIZE]
 AUTO, PEER = "auto", "peer"  # roles of kernels, beside `kernel`
 FITTED, NO_REGIME, UNKNOWN = "fitted", "no asymptotic regime", "unknown"  # states of an exponent
-FIT = "fit"  # whole trainings: many calls, whose roofline bound is that of their products alone
 
 
 class Facet(NamedTuple):
@@ -46,13 +44,44 @@ def facets(frame: pd.DataFrame) -> list[Facet]:
     return sorted(found, key=lambda part: (*part[:2], rank[part.operation], *part[2:]))
 
 
+def axes_of(rows: pd.DataFrame) -> list[str]:
+    """Return the axes of a slice, which is of one operation, in the operation's order."""
+    return str(rows["axes"].iloc[0]).split(", ") if len(rows) else []
+
+
+def sizes_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the sizes of the cases of a slice, a column for each of its axes."""
+    found = [_numbers(case) for case in rows["case"]]
+    return pd.DataFrame(found, rows.index, axes_of(rows), dtype="int64")
+
+
+def _numbers(case: str) -> tuple[int, ...]:
+    return tuple(map(int, case.split("x"))) if case else ()
+
+
+def by_size(values: pd.Series) -> pd.Series:
+    """Let `sort_values` order cases by their sizes, the first axis first: its `key`."""
+    if values.name != "case":
+        return values
+    return values.map({case: place for place, case in enumerate(sorted(set(values), key=_numbers))})
+
+
+def calls(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases of single calls.
+
+    A whole training is many, whose roofline bound is that of their products alone: no ranking has
+    it.
+    """
+    return frame[~frame["iterative"].eq(True)]
+
+
 def leads(frame: pd.DataFrame) -> pd.Series:
     """Say of each row whether its run is the one that stands for its size.
 
     It is that with the most measured kernels there, of equals the newest: a size has one run, and
     no two are pooled.
     """
-    keys = [*(name for name in FACET if name != "run"), *SIZES]
+    keys = [*(name for name in FACET if name != "run"), *SIZE]
     runs = frame.assign(measured=frame["status"] == "ok").groupby([*keys, "run"], as_index=False)
     counts = runs.agg(measured=("measured", "sum"), datetime=("datetime", "first"))
     best = counts.sort_values(["measured", "datetime", "run"]).drop_duplicates(keys, keep="last")
@@ -100,9 +129,9 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
     The fastest has the highest paired speedup: times taken apart are no ranking. Adds `flagged`.
     """
-    keys = [*FACET, *SIZES, "speedup", "median_s", "status", "kernel"]
+    keys = [*FACET, "case", "speedup", "median_s", "status", "kernel"]
     upwards = [key != "speedup" for key in keys]
-    ordered = rows.sort_values(keys, ascending=upwards, ignore_index=True)
+    ordered = rows.sort_values(keys, ascending=upwards, ignore_index=True, key=by_size)
     return ordered.assign(flagged=is_flagged(ordered))
 
 
@@ -123,25 +152,28 @@ def flagged_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the measured cases with a warning, and what it says."""
     rows = frame[(frame["status"] == "ok") & is_flagged(frame)]
     rows = rows.assign(warnings=rows["warnings"].fillna("memory taken outside torch"))
-    return rows.sort_values([*FACET, *SIZES, "kernel"], ignore_index=True)
+    return rows.sort_values([*FACET, "case", "kernel"], ignore_index=True, key=by_size)
 
 
 def missing_results(frame: pd.DataFrame) -> pd.DataFrame:
     """Return every planned case without a result, with its status and reason."""
     rows = frame[frame["status"] != "ok"]
     rows = rows.assign(reason=rows["reason"].fillna("no reason was recorded"))
-    return rows.sort_values([*FACET, "status", *SIZES, "kernel"], ignore_index=True)
+    return rows.sort_values([*FACET, "status", "case", "kernel"], ignore_index=True, key=by_size)
 
 
-def longest_line(rows: pd.DataFrame, axis: str, keys: Sequence[str] = tuple(FACET)) -> pd.DataFrame:
-    """Return, of each slice or other group, the cases along one size at two fixed other sizes.
+def longest_line(rows: pd.DataFrame, axis: str, keys: Sequence[str] = ()) -> pd.DataFrame:
+    """Return, of a slice or of each group of it, the cases along one axis at fixed other sizes.
 
-    These are the two with the most different sizes, then the most measured cases, then the largest.
+    These are the ones with the most different sizes, then the most measured cases, then the
+    largest.
     """
-    held = [name for name in SIZES if name != axis]
-    groups = rows.assign(measured=rows["status"] == "ok").groupby([*keys, *held])
-    lines = groups.agg(along=(axis, "nunique"), measured=("measured", "sum")).reset_index()
-    ranked = lines.sort_values(["along", "measured", *held])
-    best = ranked.drop_duplicates(keys, keep="last").set_index([*keys, *held]).index
-    chosen: pd.DataFrame = rows[rows.set_index([*keys, *held]).index.isin(best)]
-    return chosen
+    sizes = sizes_of(rows)
+    held = ["x".join(map(str, one)) for one in sizes.drop(columns=axis).to_numpy()]
+    told = rows[[*keys]].assign(case=held, size=sizes[axis], ok=rows["status"] == "ok")
+    lines = told.groupby([*keys, "case"], as_index=False)
+    found = lines.agg(along=("size", "nunique"), measured=("ok", "sum"))
+    ranked = found.sort_values(["along", "measured", "case"], key=by_size)
+    best = ranked.drop_duplicates(keys, keep="last") if keys else ranked.tail(1)
+    chosen = told.merge(best[[*keys, "case"]].assign(best=True), how="left")["best"].notna()
+    return rows[chosen.to_numpy()]

@@ -1,58 +1,16 @@
-"""Frame -> frame: the fastest kernel, beside others and the roofline; the Jacobian's overhead."""
+"""Frame -> frame: the fastest kernel, beside others and the roofline."""
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
+from ..store.built_in import SAME_CALLABLE
 from ..store.columns import BOUNDS
-from .frame import AUTO, CASE, FACET, PEER, SIZES, in_order, may_win
-
-WITH_JACOBIAN, WITHOUT_JACOBIAN = "kron_einsum", "matmul"
-
-
-def jacobian_overhead(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return what forming the Jacobian costs at each size of the gradient.
-
-    Ratios are of the kernel with the Jacobian over the one without; `time_ratio` is that of their
-    paired speedups, its interval the low end of one against the high end of the other. A pair that
-    lacks a number keeps its row, with the status of the kernel that has none.
-    """
-    values = ["speedup", "speedup_low", "speedup_high", "peak_bytes", "predicted_peak_bytes"]
-    gradient = frame[frame["operation"] == "gradient"].drop_duplicates([*CASE, "kernel"])
-    sides = [
-        gradient.loc[gradient["kernel"] == name, [*CASE, *values, "status"]]
-        for name in (WITH_JACOBIAN, WITHOUT_JACOBIAN)
-    ]
-    pair = sides[0].merge(sides[1], on=CASE, suffixes=("_jacobian", "_matmul"))
-    pair["time_ratio"] = pair["speedup_matmul"] / pair["speedup_jacobian"]
-    pair["time_ratio_low"] = pair["speedup_low_matmul"] / pair["speedup_high_jacobian"]
-    pair["time_ratio_high"] = pair["speedup_high_matmul"] / pair["speedup_low_jacobian"]
-    for name, source in (("memory_ratio", "peak"), ("predicted_memory_ratio", "predicted_peak")):
-        below = pair[f"{source}_bytes_matmul"]
-        pair[name] = pair[f"{source}_bytes_jacobian"] / below.where(below > 0)
-    failed = pair["status_jacobian"] != "ok"
-    pair["status"] = pair["status_jacobian"].where(failed, pair["status_matmul"])
-    pair["kernel"] = np.where(failed, WITH_JACOBIAN, WITHOUT_JACOBIAN)
-    return pair.sort_values(CASE, ignore_index=True)
-
-
-def overhead_at_one_batch(overhead: pd.DataFrame) -> pd.DataFrame:
-    """Return the overhead at the batch size with the most pairs of n and o.
-
-    Values of n and o that stand there but once are left out where the others then fill a grid.
-    """
-    counts = overhead.groupby("batch").agg(pairs=("case", "size"), known=("time_ratio", "count"))
-    batch = counts.sort_values(["pairs", "known", "batch"]).index[-1]
-    chosen: pd.DataFrame = overhead.loc[overhead["batch"] == batch]
-    names = ["in_features", "out_features"]
-    often = [chosen.groupby(name)["case"].transform("size") > 1 for name in names]
-    kept = chosen[often[0] & often[1]]
-    across, up = (kept[name].nunique() for name in names)
-    return kept if min(across, up) > 1 and across * up == len(kept) else chosen
-
+from .frame import AUTO, CASE, FACET, PEER, in_order, may_win
 
 TIE_RATIO = 1.1  # paired ratios of one process that are nearer than this may be equal
 
@@ -98,28 +56,18 @@ def fastest(frame: pd.DataFrame) -> pd.DataFrame:
     return best.reset_index()
 
 
-def gradient_overview(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the fastest gradient and the Jacobian's overhead at a few sizes, see `spread`."""
-    best = fastest(frame[frame["operation"] == "gradient"])
-    shown = [*CASE, "time_ratio", "time_ratio_low", "time_ratio_high", "memory_ratio", "status"]
-    table = best.merge(jacobian_overhead(frame)[shown], on=CASE, how="left")
-    groups = [spread(group) for _, group in table.groupby(FACET)]
-    return pd.concat(groups) if groups else table
-
-
 def spread(group: pd.DataFrame) -> pd.DataFrame:
-    """Return at most six rows, spread from the least to the most work (batch × in × out)."""
-    ordered = group.iloc[np.argsort(group[SIZES].astype(float).prod(axis=1), kind="stable")]
+    """Return at most six rows of an operation, from the least to the most product of its sizes."""
+    work = [prod(map(float, case.split("x"))) for case in group["case"]]
+    ordered = group.iloc[np.argsort(work, kind="stable")]
     count = min(6, len(ordered))
     return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int))]
 
 
 MIN_ROOFLINE_S = 20e-6  # most of a shorter time is the dispatch, whatever sets the bound
 SLOW_FIRST_CALL_S = 0.02  # nothing but a compiler takes so long to get one call ready
-# An `auto` that returns the callable of the kernel that it takes.
-SAME_CALLABLE = {"auto_step": "one_pass_step"}
 RATIOS = {
-    "fastest kernel ÷ torch.nn": "speedup",
+    "fastest kernel ÷ baseline": "speedup",
     "fastest kernel ÷ fastest peer": "speedup_vs_peer",
     "auto ÷ fastest kernel": "auto_vs_best",
     "auto ÷ fastest peer": "auto_vs_peer",
@@ -155,7 +103,7 @@ def relative_performance(frame: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-_LEAST = ["cases", "least", *SIZES, "dtype", "kernel", "operation"]
+_LEAST = ["cases", "least", "axes", "case", "dtype", "kernel", "operation"]
 
 
 def _by_bound(table: pd.DataFrame, column: str) -> Iterator[tuple[pd.Series, dict[str, Any]]]:

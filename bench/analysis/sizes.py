@@ -5,6 +5,7 @@ longest line of cases, with its 95 % interval. Where the points do not lie on a 
 asymptotic regime yet: most of the time may still be the constant cost of a call.
 """
 
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from .frame import FACET, FITTED, NO_REGIME, SIZES, UNKNOWN, longest_line, may_win
+from .frame import FACET, FITTED, NO_REGIME, UNKNOWN, axes_of, longest_line, may_win, sizes_of
 from .ranking import with_intervals
 
 POINTS, MIN_SPAN = 3, 4.0  # of the fit: largest sizes, and the last of them over the first
@@ -23,27 +24,41 @@ _FITS = {"time": ("median_s", "flops"), "memory": ("peak_bytes", "predicted_peak
 
 
 def growth_exponents(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the exponents of time and memory of each kernel in m, n and o.
+    """Return the exponents of time and memory of each kernel along each axis of its operation.
 
     One row per slice, axis and kernel that has a line of three points over a factor of four. `time`
     and `memory` say `fitted`, `no asymptotic regime` or `unknown`; beside them are the exponent,
     its 95 % interval and `formula`, the slope of the kernel's own formula over the same points.
+    `axes` are those of the operation, and `held` the sizes of the other ones.
     """
-    rows = frame[(frame["status"] == "ok") & frame["median_s"].notna()]
+    rows = frame[(frame["status"] == "ok") & frame["median_s"].notna()].reset_index(drop=True)
     found = []
-    keys = [*FACET, "kernel"]
-    for axis in SIZES:
-        for _, line in longest_line(rows, axis, keys).groupby(keys):
-            line = line.drop_duplicates(axis).sort_values(axis)[-POINTS:]
-            if len(line) == POINTS and line[axis].iloc[-1] / line[axis].iloc[0] >= MIN_SPAN:
-                held = {name: line[name].iloc[0] for name in [*keys, *SIZES]} | {axis: None}
-                found.append(held | {"axis": axis} | _exponents(line, axis))
+    for part, axis, some in _along_axes(rows):
+        for kernel, line in longest_line(some, axis, ["kernel"]).groupby("kernel"):
+            sizes = sizes_of(line).drop_duplicates(axis).sort_values(axis)[-POINTS:]
+            along = sizes[axis].to_numpy(dtype=float)
+            if len(along) == POINTS and along[-1] / along[0] >= MIN_SPAN:
+                told = {**part, "kernel": kernel, "axis": axis, **_held(sizes, axis)}
+                found.append(told | _exponents(line.loc[sizes.index], along))
     return pd.DataFrame(found)
 
 
-def _exponents(line: pd.DataFrame, axis: str) -> dict[str, Any]:
-    sizes = line[axis].to_numpy(dtype=float)
-    found: dict[str, Any] = {"first": line[axis].iloc[0], "last": line[axis].iloc[-1]}
+def _along_axes(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, pd.DataFrame]]:
+    """Yield each slice with each axis of its operation."""
+    parts = list(rows.groupby(FACET))
+    for place in range(max((len(axes_of(some)) for _, some in parts), default=0)):
+        for part, some in parts:
+            for axis in axes_of(some)[place : place + 1]:
+                yield dict(zip(FACET, part, strict=True)), axis, some
+
+
+def _held(sizes: pd.DataFrame, axis: str) -> dict[str, Any]:
+    held = {name: int(sizes[name].iloc[0]) for name in sizes if name != axis}
+    return {"axes": ", ".join(sizes), "held": held}
+
+
+def _exponents(line: pd.DataFrame, sizes: np.ndarray) -> dict[str, Any]:
+    found: dict[str, Any] = {"first": int(sizes[0]), "last": int(sizes[-1])}
     for what, (column, formula) in _FITS.items():
         state, slope, low, high = _fit(sizes, line[column].to_numpy(float))
         predicted = _fit(sizes, line[formula].to_numpy(float))[1]
@@ -66,7 +81,7 @@ def _fit(sizes: np.ndarray, values: np.ndarray) -> tuple[str, float, float, floa
 
 
 def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return where the paired speedups of two kernels cross along m, n or o.
+    """Return where the paired speedups of two kernels cross along an axis of their operation.
 
     One row per crossover: `faster_below` is faster up to the measured size `last_size`,
     `faster_above` from the measured size `first_size` on; `crossover` lies between them, on the
@@ -74,21 +89,24 @@ def crossovers(frame: pd.DataFrame) -> pd.DataFrame:
     apart, and at one of them one of the two is the fastest. `auto` is one of the others, and what
     has a warning is left out.
     """
-    rows = with_intervals(frame[may_win(frame)].dropna(subset="speedup"))
+    rows = frame[may_win(frame)].dropna(subset="speedup").reset_index(drop=True)
+    rows = with_intervals(rows)
     found = []
-    for axis in SIZES:
-        for _, line in rows.groupby([*FACET, *(name for name in SIZES if name != axis)]):
-            held = {name: line[name].iloc[0] for name in [*FACET, *SIZES]} | {axis: None}
-            found += [held | {"axis": axis} | crossing for crossing in _along(line, axis)]
+    for part, axis, some in _along_axes(rows):
+        sizes = sizes_of(some)
+        for _, held in sizes.groupby([name for name in sizes if name != axis] or [0] * len(sizes)):
+            told = {**part, "axis": axis, **_held(held, axis)}
+            crossings = _along(some.loc[held.index].assign(along=held[axis]))
+            found += [told | crossing for crossing in crossings]
     return pd.DataFrame(found)
 
 
-def _along(line: pd.DataFrame, axis: str) -> list[dict[str, Any]]:
-    if line[axis].nunique() < 2:
+def _along(line: pd.DataFrame) -> list[dict[str, Any]]:
+    if line["along"].nunique() < 2:
         return []
     columns = ["speedup", "low", "high"]
-    first_of = line.drop_duplicates(["kernel", axis])
-    values = first_of.pivot(index=axis, columns="kernel", values=columns)
+    first_of = line.drop_duplicates(["kernel", "along"])
+    values = first_of.pivot(index="along", columns="kernel", values=columns)
     kernels, sizes = list(values["speedup"]), values.index.tolist()
     known = [values[name].to_numpy(float).T for name in columns]
     best = np.nanmax(known[0], axis=0)

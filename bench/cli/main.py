@@ -17,6 +17,8 @@ from . import commands
 class Parser(argparse.ArgumentParser):
     """An argument parser whose every error is one line and exit status 2."""
 
+    arguments: Sequence[str] = ()  # that will be parsed: a file they name may add options
+
     def error(self, message: str) -> NoReturn:
         """Print one line and leave."""
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
@@ -28,7 +30,7 @@ def command_files() -> dict[str, Path]:
     return {path.stem.replace("_", "-"): path for path in sorted(paths)}
 
 
-def make_parser(chosen: str | None = None) -> Parser:
+def make_parser(chosen: str | None = None, arguments: Sequence[str] = ()) -> Parser:
     """Make the parser of every command, with the options of the chosen one alone."""
     parser = Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -38,7 +40,13 @@ def make_parser(chosen: str | None = None) -> Parser:
         if name == chosen:
             module = import_module(f"{commands.__name__}.{path.stem}")
             one.set_defaults(run=module.run)
-            module.add_arguments(one)
+            one.arguments = arguments
+            try:
+                module.add_arguments(one)
+            except argparse.ArgumentError as error:  # an axis took the name of one that follows
+                raise UserError(
+                    f"an axis is an option, of a name that no other has; {error}; rename the axis"
+                ) from error
     return parser
 
 
@@ -46,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; a user's mistake is one line and 2."""
     given = sys.argv[1:] if argv is None else argv
     try:
-        arguments = make_parser(given[0] if given else None).parse_args(given)
+        arguments = make_parser(given[0] if given else None, given).parse_args(given)
+    except UserError as error:  # of a file that the arguments name
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except ImportError as error:
         print(
             f"error: the command {given[0]} needs a package that cannot be imported ({error}); "

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..analysis.frame import threads_of
+from ..analysis.frame import by_size, threads_of
 from ..common import units
 from ..common.errors import single_line
-from ..report.tables import SIZE, STATUS, Column
+from ..report.tables import SIZE, STATUS, Column, headed
 from ..store.runs import typed_frame
 
 LONGEST_NAME = 38
@@ -56,10 +56,16 @@ def print_results(frame: pd.DataFrame, processes: int | None = None) -> None:
             f"{disturbed} of {units.counted(len(frame), 'benchmark')} were measured while the "
             "machine was slow or used by something else; measure again when it is idle"
         )
+    held = frame.loc[frame["tolerance_of"] == "baseline", "operation"].unique()
+    if len(held):
+        console.print(
+            f"Errors of {single_line(', '.join(held))} were held against the baseline's own.",
+            markup=False,
+        )
     if processes is not None:
         console.print(
             f"Time: the median of {units.counted(processes, 'process')}, inputs in cache where "
-            "they fit. Speedup: over the operation's torch.nn kernel, in alternating slices of one "
+            "they fit. Speedup: over the operation's baseline, in alternating slices of one "
             "process, ± its 95 % interval. Peak: bytes held at once beyond the inputs."
         )
 
@@ -75,11 +81,13 @@ def print_by_size(console: Console, frame: pd.DataFrame, columns: Sequence[Colum
         title = ", ".join([*map(str, named[:3]), threads_of(part)])
         console.print(title, style="bold", markup=False)
         table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-        table.add_column(SIZE.heading, overflow="ellipsis")
+        (size,) = headed([SIZE], part)
+        table.add_column(escape(size.heading), overflow="ellipsis")
         for column in (*columns, mark):
             table.add_column(column.heading, justify="right", no_wrap=True)
-        for _, alike in part.groupby(SIZE.names):
-            table.add_row(SIZE.write(alike)[0])
+        part = part.sort_values("case", kind="stable", key=by_size)
+        for _, alike in part.groupby(SIZE.names, sort=False):
+            table.add_row(escape(size.write(alike)[0]))
             kernels = [f" {single_line(kernel, LONGEST_NAME)}" for kernel in alike["kernel"]]
             cells = (column.write(alike) for column in (*columns, mark))
             for row in zip(kernels, *cells, strict=True):

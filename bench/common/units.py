@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 UNKNOWN = "–"  # where there is no number
+NOT_DECLARED = "not declared"  # where it would follow from a cost that nobody declared
 _TIME_UNITS = (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0))
 _BYTE_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 
@@ -87,13 +88,9 @@ def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str
     return f"{digits(ratio)}×{interval}"
 
 
-def format_case(batch: int, in_features: int, out_features: int) -> str:
-    """Write the sizes of a case.
-
-    >>> format_case(10_000, 6, 3)
-    '10,000 × 6 → 3'
-    """
-    return f"{batch:,} × {in_features:,} → {out_features:,}"
+def format_predicted(count: float) -> str:
+    """Write a number of bytes that follows from a declared formula, if there is one."""
+    return format_bytes(count) if np.isfinite(float(count)) else NOT_DECLARED
 
 
 def format_error(error: float) -> str:

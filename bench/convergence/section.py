@@ -1,4 +1,4 @@
-"""Convergence runs -> what a report and a README tell of them. Needs no torch."""
+"""Convergence runs -> what a report tells of them. Needs no torch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..common.units import UNKNOWN, counted, format_ratio, format_tick, format_time
-from ..report.markdown import escape, render_template
+from ..common.units import UNKNOWN, format_ratio, format_tick, format_time
+from ..report.markdown import render_template
 from ..report.style import GREY, finish, label, styles
 from ..report.subject import Subject, subject_of
-from ..report.tables import OUTCOME, Column, render, with_quartiles
+from ..report.tables import OUTCOME, Column, with_quartiles
 from ..stats.estimators import quartiles
 from .records import ConvergenceRun
 
@@ -29,13 +29,10 @@ def _iterations(losses: Sequence[float], seconds: Sequence[float]) -> str:
     return f"{len(losses) - 1:,}" if seconds else UNKNOWN
 
 
-SHORT = (
+COLUMNS = (
     Column("trainer", "trainer"),
     Column("time to target loss: median (q1–q3)", "seconds", partial(with_quartiles, format_time)),
     Column("speedup vs. torch.nn (range)", ("trainer", "ratios"), _speedup),
-)
-COLUMNS = (
-    *SHORT,
     Column("iterations", ("losses", "seconds"), _iterations),
     Column("one iteration is", "iteration"),
     OUTCOME,
@@ -97,16 +94,8 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
 
 
 def subject(runs: Sequence[ConvergenceRun]) -> Subject:
-    """Return what a report and a README tell; the report shows a run in float64 before others."""
-    fit = "\n\n".join(map(_readme, runs)) or "No convergence runs are stored yet."
+    """Return what a report tells; it shows a run in float64 before others."""
     return subject_of(
         "convergence", runs, convergence_section, convergence_figure,
-        lambda run: run.task.dtype == "float64", readme={"fit": fit},
+        lambda run: run.task.dtype == "float64",
     )  # fmt: skip
-
-
-def _readme(run: ConvergenceRun) -> str:
-    table = convergence_table(run)
-    timed = table[table["median_s"].notna()]
-    threads = f", {counted(run.threads, 'thread')}" if run.threads else ""
-    return f"{run.task}, on {escape(run.machine)}{threads}:\n\n{render(timed, SHORT)}"

@@ -26,20 +26,20 @@ BASE, HEAD = "base", "head"
 CONTROL = "control"  # another copy of the base
 WORKER = f"{__package__}.worker"
 CASE_TIMEOUT_S = 60.0  # of one case in one block
-KernelTables = dict[str, dict[str, str]]  # by version: the operation of each kernel by its name
+KernelTables = dict[str, dict[str, str]]  # by version: the operation of each kernel by its key
 Found = dict[str, dict[str, Any]]  # what a block says of each case, by name
 
 
 @dataclass(frozen=True)
 class KernelCase:
-    """One kernel on one case; the kernel by name, since each version has its own."""
+    """One kernel on one case; the kernel by its key, since each version has its own."""
 
     kernel: str
     case: Case
 
     @property
     def name(self) -> str:
-        """Its id, `matmul-cpu-float64-33x6x3`: a kernel belongs to one operation."""
+        """Its id, `matmul-cpu-float64-33x6x3`: a key has one operation."""
         return f"{self.kernel}-{self.case.id}"
 
 
@@ -52,6 +52,7 @@ class Spec:
     seed: int = 0  # of the inputs and of the order of slices
     control: str | None = None  # the case whose base is also timed against a copy of it
     threads: int | None = None  # that the process has; None for those of the environment
+    kernel_files: Sequence[str] = ()  # of the user's, for the harness to know their operations
 
 
 SPEC = TypeAdapter(Spec)  # to and from JSON

@@ -59,6 +59,19 @@ class GateConfig(NamedTuple):
     by_kernel: Mapping[str, Thresholds] = {}
     allow_regression: frozenset[str] = frozenset()  # may be removed, fail, or take more memory
 
+    def is_allowed(self, kernel: str) -> bool:
+        """Say whether a kernel, by its key, may regress: it is named by that or by its own name."""
+        return not self.allow_regression.isdisjoint((kernel, name_of(kernel)))
+
+    def thresholds_of(self, kernel: str) -> Thresholds:
+        """Return the thresholds of a kernel by its key, likewise."""
+        return self.by_kernel.get(kernel, self.by_kernel.get(name_of(kernel), self.thresholds))
+
+
+def name_of(key: str) -> str:
+    """Return the name of a kernel in its key, which may have an operation before it."""
+    return key.rpartition(".")[2]
+
 
 def read_config(arguments: argparse.Namespace, pyproject: Path) -> GateConfig:
     """Put the options of the command line and the table of a pyproject file together.

@@ -13,7 +13,7 @@ from ..measure.timing import wall_clock
 from ..plan.benchmark import free_bytes_of_new_process, planned, predict
 from ..plan.selection import Selection
 from .blocks import BASE, CONTROL, HEAD, WORKER, Found, KernelCase, Spec, measure_block, run_block
-from .config import GateConfig
+from .config import GateConfig, name_of
 from .sequential import CaseState, SequentialTest, explain_timeout
 from .verdict import OK, Verdict, Verified, judge
 from .versions import Version
@@ -32,6 +32,7 @@ class Options:
     pythons: Mapping[str, str] = field(default_factory=dict)  # one process for both where empty
     kernels: Collection[str] | None = None  # those asked for by name; None for all
     threads: int = THREADS  # of every process
+    kernel_files: Sequence[str] = ()  # of the user's
 
 
 def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
@@ -45,7 +46,7 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
     for one in plan:
         told = predict(one, free_bytes=free_bytes_of_new_process)
         if told.status == OK:
-            found.append(KernelCase(one.kernel.name, one.case))
+            found.append(KernelCase(one.kernel.key, one.case))
         else:
             kind = told.status if told.status == "infeasible" else str(told.reason)
             left_out.setdefault(kind, []).append(f"{one.id} is {told.status}, {told.reason}")
@@ -70,14 +71,15 @@ def run_gate(
     show(f"verifying {counted(len(cases), 'case')}")
     again = shutil.copytree(base.folder, base.folder.with_name(CONTROL), dirs_exist_ok=True)
     folders = {BASE: str(base.folder), HEAD: str(head.folder), CONTROL: str(again)}
-    spec = Spec(folders, cases, threads=options.threads)
+    spec = Spec(folders, cases, threads=options.threads, kernel_files=options.kernel_files)
     # One after the other: at the same time they could need more memory than there is.
     (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
     asked = {one.case.operation for one in cases}
 
     def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
-        named = options.kernels or mine
-        return [k for k in mine if k not in others and mine[k] in asked and k in named]
+        named = options.kernels or map(name_of, mine)
+        known = {*named}
+        return [k for k in mine if k not in others and mine[k] in asked and name_of(k) in known]
 
     removed = only(old_kernels, new_kernels)
     common = [one for one in cases if one.name in old and one.name in new]
@@ -96,11 +98,11 @@ def run_gate(
     judged = []
     for one in common:
         events = [block[one.name] for block in blocks if one.name in block]
-        both, allowed = (old[one.name], new[one.name]), one.kernel in config.allow_regression
+        both, allowed = (old[one.name], new[one.name]), config.is_allowed(one.kernel)
         judged.append(judge(one, *both, test.cases.get(one.name), events, allowed))
     return Verdict(
         cases=judged,
-        removed=[kernel for kernel in removed if kernel not in config.allow_regression],
+        removed=[kernel for kernel in removed if not config.is_allowed(kernel)],
         added=only(new_kernels, old_kernels),
         control=estimate,
         noisy=control.is_noisy,
@@ -126,8 +128,8 @@ def _measure_blocks(
 ) -> tuple[list[Found], SequentialTest, list[str]]:
     """Measure until every case is decided; return also the test, and what a time limit lacked."""
     chance, cases = random.Random(options.seed), {one.name: one for one in spec.cases}
-    usual, by_kernel = options.config.thresholds, options.config.by_kernel
-    test = SequentialTest({name: by_kernel.get(one.kernel, usual) for name, one in cases.items()})
+    config = options.config
+    test = SequentialTest({name: config.thresholds_of(one.kernel) for name, one in cases.items()})
     blocks: list[Found] = []
     reached_s: list[float] = []
     while names := list(test.open_cases()):

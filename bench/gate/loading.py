@@ -8,15 +8,15 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import mlr
-from mlr import OPERATIONS, Case, Gradient, Problem
-from mlr.registry import ENTRY_POINT_GROUP
+from mlr import OPERATIONS, Case, Problem
+from mlr.declaration import START
+from mlr.kernel_files import ENTRY_POINT_GROUP
 
 from .versions import KERNEL_FILE_DIR, PACKAGE
 
@@ -44,23 +44,29 @@ class VersionKernel:
     def ask(self, method: str, case: Case) -> Any:
         """Return what a method of the kernel says of a case; None where an older one has none."""
         answer = getattr(self._kernel, method, lambda case: None)
-        return answer(self._version.Case(*astuple(case)))
+        return answer(case_in(self._version, case))
 
     def bind(self, problem: Problem) -> Callable[[], Any]:
         """Do every one-off thing and return the bare callable that is timed."""
-        own = self._version.Problem(self._version.Case(*astuple(problem.case)))
+        own = self._version.Problem(case_in(self._version, problem.case))
         own.seed, own.lr = problem.seed, problem.lr
         shared, inputs = problem.share_inputs(), OPERATIONS[self.operation].inputs
         own.__dict__.update({name: getattr(shared, name) for name in inputs})
         call: Callable[[], Any] = self._bind(own)
 
-        def write(start: Gradient) -> None:
-            own.__dict__["start"] = start
+        def write(start: Any) -> None:
+            own.__dict__[START] = start
             own.reset()
 
-        if "start" in inputs:
-            problem.set_parameter_accessors(lambda: Gradient(*own.parameters()), write)
+        if START in inputs:
+            kind = type(shared.start)
+            problem.set_parameter_accessors(lambda: kind(*own.parameters()), write)
         return call
+
+
+def case_in(version: ModuleType, case: Case) -> Any:
+    """Return a case as a loaded version has it."""
+    return version.Case(case.operation, case.device, case.dtype, *case.sizes, seed=case.seed)
 
 
 def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:

@@ -26,8 +26,8 @@ class Version(NamedTuple):
     folder: Path  # that holds the copied package
     commit: str | None  # the full id of the revision, if it is one
     origin: Path | None  # the directory it was copied from, if it is one
-    kernel_file: Path | None = None  # the user's that was copied, if it is not of a revision
-    lacks: str | None = None  # says that the revision does not have the user's kernel file
+    kernel_files: tuple[Path, ...] = ()  # the user's that were copied, if they are of no revision
+    lacks: tuple[str, ...] = ()  # say which of the user's kernel files the revision does not have
 
     def __str__(self) -> str:
         """Name it, with the start of its commit."""
@@ -35,16 +35,16 @@ class Version(NamedTuple):
 
 
 def checkout_versions(
-    base: str | None, head: str | None, folder: Path, root: Path, kernel_file: Path | None = None
+    base: str | None, head: str | None, folder: Path, root: Path, *kernel_files: Path
 ) -> tuple[Version, Version]:
-    """Copy both versions, and a user's kernel file as of each; raises as `checkout_version`."""
+    """Copy both versions, and a user's kernel files as of each; raises as `checkout_version`."""
     old = checkout_version(base, folder / "base", root)
     new = checkout_version(head, folder / "head", root)
-    if kernel_file is None:
-        return old, new
-    path, places = kernel_file.resolve(), filter(None, (new.origin, root.resolve()))
-    within = next((path.relative_to(one) for one in places if path.is_relative_to(one)), None)
-    return (_with_kernel_file(old, path, within, root), _with_kernel_file(new, path, within, root))
+    for path in (file.resolve() for file in kernel_files):
+        places = filter(None, (new.origin, root.resolve()))
+        within = next((path.relative_to(one) for one in places if path.is_relative_to(one)), None)
+        old, new = (_with_kernel_file(one, path, within, root) for one in (old, new))
+    return old, new
 
 
 def _with_kernel_file(version: Version, path: Path, within: Path | None, root: Path) -> Version:
@@ -57,28 +57,29 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
         shown = _run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
         if shown.returncode != 0:
             todo = "commit it, and give a revision that has it"
-            return version._replace(lacks=f"{within} is not in {version}: {todo}")
+            said = f"{within} is not in {version}: {todo}"
+            return version._replace(lacks=(*version.lacks, said))
         text = shown.stdout
     else:
         if within is not None and version.origin is not None:
             own = version.origin / within
             path = own if own.is_file() else path
-        text, version = path.read_bytes(), version._replace(kernel_file=path)
-    (version.folder / KERNEL_FILE_DIR).mkdir()
+        text = path.read_bytes()
+        version = version._replace(kernel_files=(*version.kernel_files, path))
+    (version.folder / KERNEL_FILE_DIR).mkdir(exist_ok=True)
     (version.folder / KERNEL_FILE_DIR / path.name).write_bytes(text)
     return version
 
 
 def kernel_file_notes(base: Version, head: Version) -> list[str]:
-    """Say what of a user's kernel file cannot be compared: one version lacks it, or no change."""
-    notes = [one.lacks for one in (base, head) if one.lacks is not None]
-    if base.kernel_file is not None and base.kernel_file == head.kernel_file:
-        notes.append(
-            f"Both versions have the same kernel file, {base.kernel_file}: a change of it cannot "
-            "be seen. To compare two versions of it, commit it to the checkout, or give two "
-            "directories that each hold one."
-        )
-    return notes
+    """Say what of a user's kernel files cannot be compared: one version lacks it, or no change."""
+    return [*base.lacks, *head.lacks] + [
+        f"Both versions have the same kernel file, {path}: a change of it cannot be seen. To "
+        "compare two versions of it, commit it to the checkout, or give two directories that each "
+        "hold one."
+        for path in base.kernel_files
+        if path in head.kernel_files
+    ]
 
 
 def checkout_version(text: str | None, folder: Path, root: Path) -> Version:

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import mlr
-from mlr import Problem
+from mlr import OPERATIONS, Problem
 from mlr.checks import is_out_of_memory
 
 from ..common.errors import in_one_line
@@ -27,7 +27,7 @@ from ..measure.paired import LocalTarget, refresher
 from ..measure.timing import first_call
 from ..measure.work import count_work
 from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, compare_calls
-from .loading import VersionKernel, load_kernels
+from .loading import VersionKernel, case_in, load_kernels
 
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
 Measure = Callable[[KernelCase, Kernels, Spec], dict[str, Any]]
@@ -49,7 +49,7 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
         return {"failure": f"unsupported: {reason}"}
     device = device_of(one.case.device)
     try:
-        problem = oracle.Problem(oracle.Case(*astuple(one.case)))
+        problem = oracle.Problem(case_in(oracle, one.case))
         call = kernel.bind(problem)
         first = result = oracle.check(kernel, problem, call)
         if result.reason is None:
@@ -84,7 +84,7 @@ def compare(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     ready = {name: first_call(kernels[name].bind, problem.share_inputs()) for name in order}
     targets = {name: LocalTarget(call, one.case.device) for name, (call, _) in ready.items()}
     first_call_s = {name: seconds for name, (_, seconds) in ready.items()}
-    refresh = refresher(problem) if one.case.operation == "gradient" else None
+    refresh = None if OPERATIONS[one.case.operation].trains else refresher(problem)
     return compare_calls(targets, first_call_s, seed=spec.seed, refresh=refresh)
 
 
@@ -108,7 +108,10 @@ def _say(event: str, **content: Any) -> None:
 
 def work(measure: Measure) -> None:
     """Read a specification, load its versions, and measure the cases that all of them have."""
-    spec = SPEC.validate_json(sys.stdin.readline())
+    line = sys.stdin.readline()
+    for path in json.loads(line)["kernel_files"]:  # which may declare the operations of the cases
+        mlr.load_kernels(path)
+    spec = SPEC.validate_json(line)
     loaded: dict[str, dict[str, VersionKernel]] = {}
     for name, folder in spec.folders.items():
         try:

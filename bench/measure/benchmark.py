@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mlr import OPERATIONS, Case, Kernel, Problem, check, check_on_other_inputs, get_kernel
+from mlr import OPERATIONS, Case, Kernel, Problem, baseline_of, check, check_on_other_inputs
 from mlr.checks import is_out_of_memory
 from mlr.originals import ReplacedError, nothing_replaced
 
@@ -66,7 +66,8 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
     outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
     outcome.warnings += memory_warnings(case, memory, outcome.predicted_peak_bytes)
     work = case.dtype, case.least_flops, case.least_bytes, case.input_bytes
-    outcome.roofline_s, outcome.roofline_cold_s, _ = ceilings.roofline(*work)
+    if None not in work:  # else nothing of a bound is declared
+        outcome.roofline_s, outcome.roofline_cold_s, _ = ceilings.roofline(*work)
 
 
 def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome: Outcome) -> float:
@@ -80,13 +81,13 @@ def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome:
     return max(float(first.error), again.error)
 
 
-def memory_warnings(case: Case, memory: Memory, predicted: int) -> Iterator[str]:
+def memory_warnings(case: Case, memory: Memory, predicted: int | None) -> Iterator[str]:
     """Say in words what is doubtful about the memory of a call, whose formula predicts a peak."""
-    slack = device_of(case.device).formula_slack_bytes + predicted // 50
+    slack = device_of(case.device).formula_slack_bytes + (predicted or 0) // 50
     peak, leak, untracked = (format_bytes(count or 0) for count in memory)
     if memory.peak_bytes is None:
         yield "its library does not say how much memory it holds: not counted"
-    elif memory.peak_bytes > predicted + slack:
+    elif predicted is not None and memory.peak_bytes > predicted + slack:
         yield f"holds {peak} at peak, its formula says {format_bytes(predicted)}"
     if memory.leak_bytes > 0 and not OPERATIONS[case.operation].iterative:
         yield f"leaks {leak} with every call"
@@ -140,7 +141,7 @@ def _time(
         with phases.on("checking"):
             require_right_result(problem, call, sample["median_s"])
     with phases.on("timing"):
-        baseline, theirs = get_kernel(kernel.baseline), problem.share_inputs()
+        baseline, theirs = baseline_of(kernel.operation), problem.share_inputs()
         base_call = baseline.bind(theirs)
         options = {"seed": problem.seed, "refresh": refresher(problem)}
         pair = paired_ratio(call, base_call, device.name, f_seconds=about_s, **options)

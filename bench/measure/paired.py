@@ -117,7 +117,7 @@ def interleave(
 
 def refresher(problem: Problem) -> Callable[[int], None]:
     """Return what changes the inputs of calls before a block: all numbers, or two if large."""
-    seed = problem.seed
-    if problem.case.input_bytes > REFRESHED_BYTES:
+    seed, size = problem.seed, problem.case.input_bytes
+    if size is None or size > REFRESHED_BYTES:
         return lambda block: swap_numbers(problem, random.SystemRandom())
     return lambda block: problem.resample(seed + block + 1)

@@ -65,11 +65,12 @@ def inputs_untouched(problem: Problem) -> Iterator[None]:
 
 
 def require_own_memory(problem: Problem, result: object) -> None:
-    """Raise `WrongResultError` if a gradient's result lives in the memory of its input."""
-    if OPERATIONS[problem.case.operation].trains or not isinstance(result, tuple):
+    """Raise `WrongResultError` if a result that is returned lives in the memory of its input."""
+    returned = result if isinstance(result, tuple) else (result,)
+    if OPERATIONS[problem.case.operation].trains:
         return
     inputs = {value.untyped_storage().data_ptr(): name for name, value in inputs_of(problem)}
-    for value in result:
+    for value in returned:
         if isinstance(value, Tensor) and value.numel():
             place = value.untyped_storage().data_ptr()
             if place in inputs:

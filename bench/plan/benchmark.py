@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from itertools import product
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from ..common.units import format_bytes, format_time
 from ..machine.devices import DEVICES, device_of, unavailable_reason
 from ..store.schema import Ceilings
 from .grid import GRIDS
-from .selection import Selection
+from .selection import Selection, option_of
 
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
 
@@ -44,25 +43,47 @@ def full_name(entry: Benchmark) -> str:
 def cases(selection: Selection) -> list[Case]:
     """Return the cases of a grid with its axes replaced, each once, in the grid's order.
 
-    An axis given on the command line takes the place of the grid's own in every block.
+    An axis given on the command line takes the place of the grid's own in every block. An operation
+    that is wanted and in no block of the grid has the default sizes of its axes, in the dtypes of
+    the blocks.
     """
+    blocks = GRIDS[selection.grid].block
+    of_grid = dict.fromkeys(name for block in blocks for name in block.operations)
+    wanted = selection.operation or of_grid
+    of_none = [name for name in wanted if name not in of_grid]
     found: dict[Case, None] = {}
-    wanted = selection.operation or OPERATIONS
-    rows, features, outputs = selection.batch, selection.features, selection.outputs
-    for block in GRIDS[selection.grid].block:
-        sizes = [
-            size
-            for m, n, o in block.sizes
-            for size in product(rows or [m], features or [n], outputs or [o])
-        ]
-        for operation, device, dtype, size in product(
-            [one for one in block.operations or OPERATIONS if one in wanted],
-            [one for one in selection.device or DEVICES if one in (block.devices or DEVICES)],
-            selection.dtype or block.dtypes,
-            sizes,
-        ):
-            found[Case(operation, device, dtype, *size, seed=selection.seed)] = None
+    for block in blocks:
+        devices = [one for one in selection.device or DEVICES if one in (block.devices or DEVICES)]
+        for operation in (*(one for one in block.operations if one in wanted), *of_none):
+            of_block = block.sizes if operation in block.operations else ()
+            sizes = sizes_of(operation, of_block, selection.sizes)
+            for device, dtype, size in product(devices, selection.dtype or block.dtypes, sizes):
+                found[Case(operation, device, dtype, *size, seed=selection.seed)] = None
     return list(found)
+
+
+def sizes_of(
+    operation: str, of_block: Sequence[tuple[int, ...]], given: Mapping[str, tuple[int, ...]]
+) -> list[tuple[int, ...]]:
+    """Return the sizes of an operation: of a block, or of its axes, with those that are given.
+
+    Raises:
+        UserError: If a size is given of an axis that the operation has not.
+    """
+    axes = OPERATIONS[operation].axes
+    options = [option_of(axis) for axis in axes]
+    if unknown := [option for option in given if option not in options]:
+        raise UserError(
+            f"a size is of an axis; {operation} has {', '.join(f'--{one}' for one in options)}; "
+            f"got --{unknown[0]}: leave it out, or the operation, by --operation"
+        )
+    return [
+        size
+        for default in of_block or product(*axes.values())
+        for size in product(
+            *(given.get(option, (one,)) for option, one in zip(options, default, strict=True))
+        )
+    ]
 
 
 def planned(selection: Selection) -> list[Benchmark]:
@@ -125,20 +146,29 @@ def predict(
     """
     kernel, case, threads = benchmark
     refused = kernel.unsupported(case)  # whose formulas need not hold
+    try:
+        costs = {
+            "predicted_peak_bytes": 0 if refused else kernel.predicted_peak_bytes(case),
+            "flops": 0 if refused else kernel.predicted_flops(case),
+            "bytes_moved": 0 if refused else kernel.predicted_bytes_moved(case),
+            **{name: getattr(case, name) for name in ("least_flops", "least_bytes", "input_bytes")},
+        }
+    except ValueError as error:  # a user's formula gives what is no cost
+        raise UserError(single_line(error, 500)) from error
     outcome = Outcome(
-        **{name: value for name, value in asdict(case).items() if name != "seed"},
+        operation=case.operation,
+        device=case.device,
+        dtype=case.dtype,
+        sizes=case.by_axis,
         threads=threads,
         kernel=kernel.name,
         baseline=kernel.baseline,
         role=kernel.role,
         status="ok",
         reason=None,
-        predicted_peak_bytes=0 if refused else kernel.predicted_peak_bytes(case),
-        flops=0 if refused else kernel.predicted_flops(case),
-        bytes_moved=0 if refused else kernel.predicted_bytes_moved(case),
-        least_flops=case.least_flops,
-        least_bytes=case.least_bytes,
-        input_bytes=case.input_bytes,
+        iterative=OPERATIONS[case.operation].iterative,
+        tolerance_of=OPERATIONS[case.operation].tolerance_of,
+        **costs,
         warnings=[],
     )
     if (reason := refused or unavailable_reason(case.device)) is not None:
@@ -152,19 +182,25 @@ def _too_much(
     case: Case, outcome: Outcome, free_bytes: int, ceilings: Ceilings | None, longest_s: float
 ) -> str | None:
     # the kernel's problem and the baseline's, and float64 copies for the oracle
-    inputs = 2 * case.input_bytes + 3 * case.input_bytes * 8 // case.itemsize
-    needed = outcome.predicted_peak_bytes + inputs
+    held, in_call = case.input_bytes or 0, outcome.predicted_peak_bytes or 0
+    needed = in_call + 2 * held + 3 * held * 8 // case.itemsize
     usable = MEMORY_SHARE * free_bytes
     if needed > usable:
         return (
-            f"needs {format_bytes(needed)}, {format_bytes(outcome.predicted_peak_bytes)} of it in "
-            f"the call; {format_bytes(usable)} may be used"
+            f"needs {format_bytes(needed)}, {format_bytes(in_call)} of it in the call; "
+            f"{format_bytes(usable)} may be used"
         )
-    work = case.dtype, outcome.flops, outcome.bytes_moved
-    least = ceilings.roofline(*work).hot_s if ceilings else 0.0
+    least = least_s(ceilings, case.dtype, outcome.flops, outcome.bytes_moved)
     if least > longest_s:
         return f"one call takes at least {format_time(least)}; the grid allows {longest_s:g} s"
     return None
+
+
+def least_s(
+    ceilings: Ceilings | None, dtype: str, flops: int | None, bytes_moved: int | None
+) -> float:
+    """Return the least seconds of a call by its declared costs; 0 where nothing is known."""
+    return ceilings.roofline(dtype, flops or 0, bytes_moved or 0).hot_s if ceilings else 0.0
 
 
 def was_tried(outcome: Mapping[str, Any]) -> bool:

@@ -11,12 +11,12 @@ DEFAULT_GRID = "headline"
 
 
 class GridBlock(BaseModel, extra="forbid", frozen=True):
-    """Cases of some operations and types of device, or of all where none is named."""
+    """Cases of some operations and types of device, or of all types where none is named."""
 
-    operations: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()  # none: those that are wanted and in no block
     devices: tuple[str, ...] = ()
     dtypes: tuple[str, ...]
-    sizes: tuple[tuple[int, int, int], ...]  # rows, input features and output features
+    sizes: tuple[tuple[int, ...], ...] = ()  # in the order of the axes of the operations
 
 
 class Grid(BaseModel, extra="forbid", frozen=True):
@@ -27,6 +27,7 @@ class Grid(BaseModel, extra="forbid", frozen=True):
     threads: str = str(THREADS)
     longest_call_s: float = 5.0
     peers: bool = False
+    kernel_files: tuple[str, ...] = ()  # relative to the folder `bench`
     kernels: dict[str, frozenset[str]] = {}
 
 

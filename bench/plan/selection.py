@@ -7,15 +7,26 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Self
 
 from ..common.errors import UserError, single_line
 from ..machine.cores import usable
 from ..machine.environment import THREADS
+from ..store.columns import FRAME
 from .grid import DEFAULT_GRID, GRIDS
+
+# The options of axes, which any operation may have. Others are those of a user's operation.
+AXES = {
+    "batch": "rows m: 33,100 or a geometric range 2^8:2^14:2",
+    "features": "input features n, likewise",
+    "outputs": "output features o, likewise",
+}
+SHORT = {"in_features": "features", "out_features": "outputs"}  # the options of longer names
+KERNEL_FILES = Path(__file__).parents[1]  # what a grid's are relative to
 
 
 def _axis(text: str, default: Any = None, read: Callable[[str], Any] = str) -> Any:
@@ -26,7 +37,7 @@ def _axis(text: str, default: Any = None, read: Callable[[str], Any] = str) -> A
 class Selection:
     """What the command line puts in place of a grid's axes; None leaves the grid's own.
 
-    Each field is an axis, and an option of that name.
+    Each field but `sizes` is an axis, and an option of that name.
     """
 
     grid: str = _axis(
@@ -34,57 +45,63 @@ class Selection:
         "100 x 16 -> 8 in float64)",
         DEFAULT_GRID,
     )
-    operation: tuple[str, ...] | None = _axis("gradient,step,fit")
+    operation: tuple[str, ...] | None = _axis(
+        "operation names, comma-separated (default: the grid's, or those of the kernel file)"
+    )
     kernel: tuple[str, ...] | None = _axis("kernel names, comma-separated")
     device: tuple[str, ...] | None = _axis("device types, as cpu,cuda (default: all that are here)")
     dtype: tuple[str, ...] | None = _axis("float32,float64, or another that a kernel takes")
-    batch: tuple[int, ...] | None = _axis("rows m: 33,100 or a geometric range 2^8:2^14:2")
-    features: tuple[int, ...] | None = _axis("input features n, likewise")
-    outputs: tuple[int, ...] | None = _axis("output features o, likewise")
     threads: tuple[int, ...] = _axis(
         "numbers of threads, as 1,2,all: all physical cores (default: OMP_NUM_THREADS, or what "
         "the grid has a run take, or 1)",
         (THREADS,),
     )
-    kernel_file: str | None = _axis("a Python file that registers kernels of your own")
+    kernel_file: str | None = _axis("a Python file with kernels, or operations, of your own")
     seed: int = _axis("seed of the inputs (default: 0)", 0, int)
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by option, those given
 
     @classmethod
     def from_args(
         cls, args: argparse.Namespace, grid: str = DEFAULT_GRID, *, several_threads: bool = False
     ) -> Self:
         """Read the axes off parsed options, load the kernels, and check all of them."""
-        from mlr import KERNELS, OPERATIONS, KernelFileError, load_installed, load_kernels
+        from mlr import KERNELS, OPERATIONS
 
         from ..machine.devices import DEVICES, unavailable_reason
 
-        raw = {axis.name: getattr(args, axis.name) for axis in fields(cls)}
-        given = {name: sizes(raw[name], f"--{name}") for name in ("batch", "features", "outputs")}
-        raw |= given
-        raw["grid"] = raw["grid"] or ("single" if any(given.values()) else grid)
+        raw: dict[str, Any] = {axis.name: getattr(args, axis.name) for axis in _options()}
+        names_of_file = load_files(raw["kernel_file"], raw["grid"] or grid)
+        options = size_options(OPERATIONS)
+        texts = {option: getattr(args, _dest(option), None) for option in options}
+        given = {option: sizes(text, f"--{option}") for option, text in texts.items()}
+        raw["sizes"] = {option: some for option, some in given.items() if some is not None}
+        raw["grid"] = raw["grid"] or ("single" if raw["sizes"] else grid)
         if raw["grid"] not in GRIDS:
             raise UserError(f"--grid is one of {', '.join(GRIDS)}; got {raw['grid']!r}")
         usual = GRIDS[raw["grid"]].threads if several_threads else str(THREADS)
         raw["threads"] = thread_counts(raw["threads"], usual)
         if len(raw["threads"]) > 1 and not several_threads:
             raise UserError(f"--threads takes one number here; got {args.threads}; see `run`")
-        try:
-            load_installed()
-            if raw["kernel_file"] is not None:
-                load_kernels(raw["kernel_file"])
-        except KernelFileError as error:
-            raise UserError(str(error)) from error
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
-        known = {"operation": OPERATIONS, "kernel": sorted(KERNELS), "device": DEVICES}
+        kernels = dict.fromkeys(sorted(kernel.name for kernel in KERNELS.values()))
+        known = {"operation": OPERATIONS, "kernel": kernels, "device": DEVICES}
         for name, valid in (known | {"dtype": dtypes}).items():
             raw[name] = names(raw[name], f"--{name}", valid)
+        if any(KERNELS[name].is_baseline for name in names_of_file):  # it declares an operation
+            of_file = dict.fromkeys(KERNELS[name].operation for name in names_of_file)
+            raw["operation"] = raw["operation"] or tuple(of_file)
         here = (one for one in DEVICES if unavailable_reason(one) is None)
         raw["device"] = raw["device"] or tuple(here)
         return cls(**raw)
 
+    def kernel_files(self) -> list[Path]:
+        """Return the kernel files of the grid, and the user's."""
+        return files_of(self.kernel_file, self.grid)
+
     def as_arguments(self) -> list[str]:
         """Return it as the options that give it again, for a child process."""
-        values = {axis.name.replace("_", "-"): getattr(self, axis.name) for axis in fields(self)}
+        values = {axis.name.replace("_", "-"): getattr(self, axis.name) for axis in _options()}
+        values |= self.sizes
         return [
             f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in values.items()
@@ -92,15 +109,117 @@ class Selection:
         ]
 
 
-def add_axes(add_option: Callable[..., Any], grid: str = DEFAULT_GRID) -> None:
-    """Add every axis through argparse's `add_argument` or pytest's `addoption`."""
-    for axis in fields(Selection):
+def _options() -> list[Any]:
+    return [axis for axis in fields(Selection) if axis.metadata]
+
+
+# Names that no axis can have: of a run's columns, of options, of what pytest hands to a benchmark.
+TAKEN = {*FRAME, "grid", "kernel_file", "seed", "benchmark", "measure", "request"}
+
+
+def add_axes(
+    add_option: Callable[..., Any], grid: str = DEFAULT_GRID, arguments: Sequence[str] = ()
+) -> None:
+    """Add every axis through argparse's `add_argument` or pytest's `addoption`.
+
+    The axes of a user's operations too, where the arguments name their file: it is loaded.
+
+    Raises:
+        UserError: If it cannot be, or an axis has the name of something else.
+    """
+    for axis in _options():
         add_option(
             f"--{axis.name.replace('_', '-')}",
             default=None if axis.name in ("grid", "threads") else axis.default,
             type=axis.metadata["type"],
             help=axis.metadata["help"].format(grid=grid),
         )
+    for option, text in size_options(load_named_files(arguments, grid)).items():
+        try:
+            add_option(f"--{option}", dest=_dest(option), help=text)
+        except (argparse.ArgumentError, ValueError) as error:
+            raise UserError(
+                f"an axis is an option, of a name that no other has; --{option} is another of "
+                "this command; rename the axis"
+            ) from error
+
+
+def load_named_files(arguments: Sequence[str], grid: str) -> tuple[str, ...]:
+    """Load the kernel files that a command line names; return the operations of their kernels."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--kernel-file")
+    early.add_argument("--grid", default=grid)
+    try:
+        named, _ = early.parse_known_args([*arguments])
+    except argparse.ArgumentError:  # an option without its value: the whole parser says so
+        return ()
+    if not load_files(named.kernel_file, named.grid, installed=False):
+        return ()
+    from mlr import OPERATIONS
+
+    return tuple(OPERATIONS)
+
+
+def load_files(file: str | None, grid: str, *, installed: bool = True) -> tuple[str, ...]:
+    """Load a user's kernel file and those of a grid, and installed packages that offer kernels.
+
+    Returns:
+        The keys of the kernels in the files.
+
+    Raises:
+        UserError: If one cannot be loaded.
+    """
+    files = files_of(file, grid)
+    if not (files or installed):
+        return ()
+    from mlr import KernelFileError, load_installed, load_kernels
+
+    try:
+        if installed:
+            load_installed()
+        return tuple(name for one in files for name in load_kernels(one))
+    except KernelFileError as error:
+        raise UserError(str(error)) from error
+
+
+def files_of(file: str | None, grid: str) -> list[Path]:
+    """Return the kernel files of a grid, if there is one of that name, and a user's."""
+    of_grid = GRIDS[grid].kernel_files if grid in GRIDS else ()
+    return [*(KERNEL_FILES / one for one in of_grid), *([Path(file)] if file is not None else [])]
+
+
+def option_of(axis: str) -> str:
+    """Return the option of an axis, without its dashes: `features` of `in_features`."""
+    return SHORT.get(axis, axis).replace("_", "-")
+
+
+def _dest(option: str) -> str:
+    return option if option in AXES else f"axis_{option}"  # no other attribute of the arguments
+
+
+def size_options(operations: Iterable[str] = ()) -> dict[str, str]:
+    """Return the options of sizes with their help: the suite's own, and those of operations.
+
+    Raises:
+        UserError: If an axis has the name of something else.
+    """
+    found = dict(AXES)
+    for name in operations:
+        from mlr import OPERATIONS
+
+        options: dict[str, str] = {}
+        for axis, usual in OPERATIONS[name].axes.items():
+            option = option_of(axis)
+            if axis in TAKEN or option in options:
+                other = f"the axis {options[option]}" if option in options else "another thing"
+                raise UserError(
+                    f"an axis needs a name of its own; {axis} of operation {name} would be taken "
+                    f"for {other} of that name; rename it"
+                )
+            options[option] = axis
+            text = f"{axis} of {name}, likewise (default: {','.join(map(str, usual))})"
+            found.setdefault(option, text)
+    return found
 
 
 def names(text: str | None, flag: str, valid: Iterable[str]) -> tuple[str, ...] | None:

@@ -10,11 +10,11 @@ import pandas as pd
 
 from ..analysis import ranking
 from ..analysis.compare import History, changed
-from ..analysis.frame import FIT, cold, flagged_results, leads, missing_results
+from ..analysis.frame import calls, cold, flagged_results, leads, missing_results
 from ..common import units
 from ..common.errors import single_line
 from .markdown import Markdown, render_blocks
-from .subject import Answer
+from .subject import Answer, Subject
 
 WHERE = ["machine", "device", "threads"]
 
@@ -45,15 +45,20 @@ def groups(frame: pd.DataFrame) -> Iterator[tuple[Where, pd.DataFrame]]:
         yield where, frame[where.of(frame)]
 
 
-def answers(rows: pd.DataFrame, moves: pd.DataFrame) -> list[Answer]:
-    """Return the answers of a group of cases, and of what `newest_changes` tells of it."""
-    calls = rows[rows["operation"] != FIT]
-    calls = calls[leads(calls)]
-    relative = ranking.relative_performance(calls)
+def answers(
+    rows: pd.DataFrame, moves: pd.DataFrame, others: Iterable[Subject] = ()
+) -> list[Answer]:
+    """Return the answers of a group of cases, and of what `newest_changes` tells of it.
+
+    What other subjects answer of these cases stands among them.
+    """
+    ranked = calls(rows)
+    ranked = ranked[leads(ranked)]
+    relative = ranking.relative_performance(ranked)
     found = [
         *(_fastest(str(name), some, relative[relative["operation"] == name])
-          for name, some in calls.groupby("operation")),
-        *_jacobian(ranking.jacobian_overhead(calls).dropna(subset="time_ratio")),
+          for name, some in ranked.groupby("operation")),
+        *(answer for one in others for answer in one.answer(ranked)),
         *_roofline(ranking.roofline_efficiency(relative)),
         _missing(rows),
         *_changes(moves),
@@ -77,7 +82,7 @@ def span(ratios: pd.Series) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _say(name: str, **values: Any) -> tuple[Markdown, Markdown]:
+def say(name: str, **values: Any) -> tuple[Markdown, Markdown]:
     """Return the blocks `said` and `more` of a template, each on one line."""
     blocks = render_blocks(name, **values)
     said, more = (Markdown(" ".join(blocks[part].split())) for part in ("said", "more"))
@@ -91,27 +96,24 @@ def _ahead(best: pd.DataFrame) -> pd.Series:
 def _fastest(operation: str, rows: pd.DataFrame, relative: pd.DataFrame) -> Answer:
     best = ranking.fastest(rows)
     counts = pd.concat([best["kernel"], best["ties"].explode()]).value_counts().sort_index()
+    baselines = rows["baseline"].unique()
+    baseline = single_line(baselines[0], 60) if len(baselines) == 1 else "the baseline"
     ratios = ranking.mean_ratios(relative)
-    said, more = _say(
+    said, more = say(
         "answer_fastest",
         kernel=counts.idxmax() if len(counts) else None,
         at=int(counts.max()) if len(counts) else 0,
         of=len(best),
         cold=_ahead(ranking.fastest(cold(rows))),
         means=dict(list(ratios.groupby("column"))),
+        baseline=baseline,
         span=span,
     )
     ahead = _ahead(best)
     figure = span(ahead) if len(ahead) else units.UNKNOWN
-    question = f"Which kernel for a {single_line(operation)}?"
-    return Answer(question, figure, "as fast as torch.nn", said, more, "which")
-
-
-def _jacobian(overhead: pd.DataFrame) -> Iterator[Answer]:
-    if len(overhead):
-        said, more = _say("answer_jacobian", overhead=overhead, span=span)
-        figure, question = span(overhead["time_ratio"]), "What does the Jacobian cost?"
-        yield Answer(question, figure, "the time without it", said, more, "jacobian")
+    article = "an" if operation[0].lower() in "aeiou" else "a"
+    question = f"Which kernel for {article} {single_line(operation)}?"
+    return Answer(question, figure, f"as fast as {baseline}", said, more, "which")
 
 
 def _roofline(efficiency: pd.DataFrame) -> Iterator[Answer]:
@@ -119,7 +121,7 @@ def _roofline(efficiency: pd.DataFrame) -> Iterator[Answer]:
     ranked = efficiency.assign(calls=efficiency["bound"] == "dispatch")
     first = ranked.sort_values(["calls", "cases"], ascending=[True, False]).head(1)
     for one in first.to_dict("records"):
-        said, more = _say("answer_roofline", rows=efficiency, one=one)
+        said, more = say("answer_roofline", rows=efficiency, one=one)
         figure = units.format_efficiency(one["median"], one["bound"])
         unit = f"of the roofline bound, where {one['bound']} sets it"
         yield Answer("How near to the hardware limit?", figure, unit, said, more, "limit")
@@ -128,7 +130,7 @@ def _roofline(efficiency: pd.DataFrame) -> Iterator[Answer]:
 def _missing(rows: pd.DataFrame) -> Answer:
     missing, flagged = missing_results(rows), flagged_results(rows)
     often = missing.groupby(["status", "kernel"])["case"].transform("size")
-    said, more = _say(
+    said, more = say(
         "answer_missing",
         statuses=missing["status"].value_counts().sort_index(),
         example=None if missing.empty else missing.iloc[int(often.argmax())],
@@ -144,7 +146,7 @@ def _changes(moves: pd.DataFrame) -> Iterator[Answer]:
     if len(moves):
         moved = changed(moves)
         size = moved["change"].map(lambda ratio: max(ratio, 1 / ratio))
-        said, more = _say(
+        said, more = say(
             "answer_changes",
             compared=len(moves),
             slower=int((moved["change"] < 1).sum()),

@@ -25,10 +25,17 @@ from .answers import Where, answers, groups, newest_changes
 from .html import Content, write_page
 from .html.data import page_data
 from .markdown import Markdown, image, render_template
-from .publishing import MARK, MAX_FIGURES, PUBLISHED, candidates, replaced
-from .sections import RunAnalysis, facet_stems, fastest_section, headline, history_subject
+from .publishing import FASTEST, MARK, MAX_FIGURES, PUBLISHED, candidates, replaced
+from .sections import (
+    RunAnalysis,
+    facet_stems,
+    fastest_section,
+    headline,
+    history_subject,
+    title_of,
+)
 from .style import draw_file
-from .subject import Answer, Subject
+from .subject import Answer, Beside, Subject, figure_name, subjects
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> Path:
@@ -52,7 +59,7 @@ Keep = Callable[[pd.DataFrame], pd.DataFrame]
 def write_report(
     runs: Iterable[Path],
     out: Path,
-    others: Sequence[Subject] = (),
+    others: Sequence[Beside] = (),
     keep: Keep = lambda frame: frame,
     page: bool = False,
     history: Mapping[Path, Head] | None = None,
@@ -120,11 +127,12 @@ class Report:
         self,
         frame: pd.DataFrame,
         read: Mapping[Path, Run],
-        others: Sequence[Subject] = (),
+        others: Sequence[Beside] = (),
         histories: Sequence[History] = (),
     ) -> None:
         """Analyse them."""
-        self.frame, self.runs, self.others, self.histories = frame, read, others, histories
+        self.frame, self.runs, self.histories = frame, read, histories
+        self.others = subjects(others, frame)
         self.analyses = analyses_of(read, frame)
         self.changes = newest_changes(histories)
         self.past = [history_subject(number, one) for number, one in enumerate(histories, 1)]
@@ -134,7 +142,7 @@ class Report:
         """The answers, of each machine, device and number of threads."""
         every = [answer for one in self.others for answer in one.answers]
         return [
-            (where, answers(rows, self.changes[where.of(self.changes)]) + every)
+            (where, answers(rows, self.changes[where.of(self.changes)], self.others) + every)
             for where, rows in groups(self.frame)
         ]
 
@@ -142,7 +150,7 @@ class Report:
         """Write REPORT.md and its figures into a folder, and the page with its own if asked."""
         every: list[RunAnalysis | Subject] = [*self.analyses, *self.others, *self.past]
         makes = {stem: make for one in every for stem, make in one.figures.items()}
-        captions = {stem: text for one in self.analyses for stem, text in one.captions.items()}
+        captions = {stem: text for one in every for stem, text in one.captions.items()}
         paths: dict[str, str] = {}
         images: dict[str, Markdown] = {}
         for name, stem in candidates(self.analyses, self.others).items():
@@ -162,9 +170,16 @@ class Report:
         """Return REPORT.md, with some figures by name."""
         moved = changed(self.changes) if len(self.changes) else self.changes
         size = moved["change"].astype(float).map(lambda ratio: -max(ratio, 1 / ratio))
+        operations = sorted(map(str, self.frame["operation"].unique()))
         return render_template(
             "report",
             mark=MARK,
+            title=title_of(self.frame),
+            parts=[one.part for one in self.others if one.part],
+            figures={
+                kind: [figure_name(kind, name) for name in operations]
+                for kind in (FASTEST, "roofline")
+            },
             opening=self.opening,
             headline=headline(self.frame),
             images=images,
@@ -177,11 +192,13 @@ class Report:
         """Return what the page shows, with all figures by stem."""
         return Content(
             frame=self.frame,
+            title=title_of(self.frame),
             analyses=self.analyses,
             opening=self.opening,
             data=page_data(self.frame, self.runs, self.histories),
             which=fastest_section(self.frame),
             changes=[section for one in self.past for section in one.sections(paths)],
-            more=[section for one in self.others for section in one.sections(paths)],
+            parts=[(one.part, one.sections(paths)) for one in self.others if one.part],
+            more=[part for one in self.others if one.part is None for part in one.sections(paths)],
             legend=render_template("legend"),
         )

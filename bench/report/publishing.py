@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..analysis.frame import lead
-from ..analysis.ranking import fastest, gradient_overview, relative_performance, spread
+from ..analysis.frame import calls, lead
+from ..analysis.ranking import fastest, spread
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap, writing
 from ..store.runs import runs_frame
-from .figures import OTHERS, kinds
-from .markdown import image, render_blocks
-from .sections import RunAnalysis, measured, name_of, peer_tables
-from .subject import Subject
+from .figures import kinds
+from .markdown import image, render_template
+from .sections import RunAnalysis, measured
+from .subject import Beside, Subject, figure_name, subjects
 
 MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
 MAX_FIGURES = 8  # that REPORT.md shows
@@ -34,14 +34,16 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
     Where several runs or machines have one it is that of the slice with the most measured cases,
     in float64 among equals. None has two names.
     """
-    found = [(OTHERS, name, stem) for one in others for name, stem in one.published.items()]
-    slots = [(kind, slot) for kind in kinds().values() for slot in kind.slots]
-    rows = pd.concat([one.rows for one in analyses])
-    for kind, slot in slots:
-        part = lead(rows, slot.operation, kind.when)
-        if part is not None:
-            stem = next(one.stems[part] for one in analyses if part in one.stems)
-            found.append((slot.rank, slot.name, f"{stem}-{kind.name}"))
+    found = [(one.rank, name, stem) for one in others for name, stem in one.published.items()]
+    rows = calls(pd.concat([one.rows for one in analyses]))
+    operations = sorted(map(str, rows["operation"].unique()))
+    for kind in kinds().values():
+        for rank, operation in kind.turns(operations):
+            part = lead(rows, operation, kind.when)
+            if part is not None:
+                stem = next(one.stems[part] for one in analyses if part in one.stems)
+                name = figure_name(kind.name, operation)
+                found.append((rank, name, f"{stem}-{kind.name}"))
     names: dict[str, str] = {}
     for _, name, stem in sorted(found, key=lambda one: one[0]):
         if stem not in names.values():
@@ -86,66 +88,60 @@ def publish(report: Path, results: Path) -> list[Path]:
     return [results / name for name in shown]
 
 
-_MARK = re.compile(r"(?m)^<!-- (?:generated|end): [\w-]+ -->$")
-_BLOCK = re.compile(r"(?ms)^(<!-- generated: ([\w-]+) -->)$.*?^(<!-- end: \2 -->)$")
+_MARK = re.compile(r"(?m)^<!-- (?:generated|end): [\w.:-]+ -->$")
+_BLOCK = re.compile(r"(?ms)^(<!-- generated: ([\w.:-]+) -->)$.*?^(<!-- end: \2 -->)$")
+FASTEST = "fastest"  # its blocks: `fastest-`, and an operation
 
 
 def readme_blocks(
-    frame: pd.DataFrame, figures: str = "results/figures", others: Sequence[Subject] = ()
+    frame: pd.DataFrame, figures: str = "results/figures", others: Sequence[Beside] = ()
 ) -> dict[str, str]:
     """Return the generated parts of a README by name.
 
-    `step`, the fastest step of the run that measured the most gradients; `table`, the fastest
-    kernel and the Jacobian's overhead of each run; `peers`, how others compare; and figures.
+    They are the fastest kernels of each operation, in the slice that says the most of it, and what
+    other subjects have: their own parts, and the figures that they publish.
     """
-    runs = [run for _, run in frame.groupby(["machine", "run", "threads"])]
-    with_gradients = [run for run in runs if (run["operation"] == "gradient").any()] or runs
-    blocks = render_blocks(
-        "readme",
-        steps=_steps(frame),
-        overviews=[(measured(rows), gradient_overview(rows)) for rows in with_gradients],
-        runs=[(measured(rows), peer_tables(relative_performance(rows))) for rows in runs],
-    )
-    for kind in kinds().values():
-        if kind.readme:
-            slot = kind.slots[0]
-            part = lead(frame, slot.operation, kind.when)
-            blocks[kind.name] = f"No {slot.operation} is stored yet to draw {kind.title} of."
-            if part is not None:
-                said = f"{name_of(part)}: {kind.title}"
-                blocks[kind.name] = image(said, f"{figures}/{slot.name}.png")
-    for other in others:
+    blocks = {}
+    for operation in calls(frame)["operation"].unique():
+        part = lead(frame, operation)
+        rows = part.of(frame) if part is not None else frame.iloc[:0]
+        name = figure_name(FASTEST, str(operation))
+        best = spread(fastest(rows))
+        blocks[name] = render_template("readme", rows=best, where=measured(rows))
+    for other in subjects(others, frame):
         blocks |= other.readme
+        blocks |= {
+            name: image(other.captions[stem], f"{figures}/{name}.png")
+            for name, stem in other.published.items()
+            if stem in other.captions
+        }
     return blocks
 
 
-def check_readme(readme: Path, others: Sequence[Subject] = ()) -> None:
-    """Refuse a README that `update_readme` could not renew."""
+def check_readme(readme: Path, others: Sequence[Beside] = ()) -> None:
+    """Refuse a README that `update_readme` could not renew, whatever operations are stored."""
     _read(readme, readme_blocks(runs_frame([]), others=others))
 
 
 def update_readme(
     readme: Path, frame: pd.DataFrame, figures: str = "results/figures",
-    others: Sequence[Subject] = (),
+    others: Sequence[Beside] = (),
 ) -> bool:  # fmt: skip
     """Put the generated blocks between their marks in a README; say whether that changed it."""
     blocks = readme_blocks(frame, figures, others)
     text = _read(readme, blocks)
-    new = _BLOCK.sub(lambda found: f"{found[1]}\n{blocks[found[2]]}\n{found[3]}", text)
+
+    def renewed(found: re.Match[str]) -> str:
+        operation = found[2].removeprefix(f"{FASTEST}-")
+        return f"{found[1]}\n{blocks.get(found[2], f'No {operation} is stored yet.')}\n{found[3]}"
+
+    new = _BLOCK.sub(renewed, text)
     if new != text:
         remedy = "it is as it was; free space or check its rights"
         with writing("a README", readme, remedy), atomic_path(readme) as unfinished:
             unfinished.write_bytes(new.encode())
             shutil.copymode(readme, unfinished)
     return new != text
-
-
-def _steps(frame: pd.DataFrame) -> tuple[str, pd.DataFrame] | None:
-    gradient = lead(frame, "gradient")
-    part = gradient and gradient._replace(operation="step", dtype="float64")
-    if part is None or not (part.of(frame)["status"] == "ok").any():
-        part = lead(frame, "step")
-    return part and (measured(part.of(frame)), spread(fastest(part.of(frame))))
 
 
 def _read(readme: Path, blocks: Iterable[str]) -> str:
@@ -162,9 +158,10 @@ def _read(readme: Path, blocks: Iterable[str]) -> str:
             "a README must have each block once, as `<!-- generated: NAME -->` … `<!-- end: NAME "
             f"-->` on lines of their own: {single_line(readme)} has not; put its marks in order"
         )
-    if unknown := sorted(names - set(blocks)):
+    own = {name for name in names if name.startswith(f"{FASTEST}-")}
+    if unknown := sorted(names - own - set(blocks)):
         raise UserError(
-            f"a README's generated blocks are {', '.join(blocks)}: {single_line(readme)} has "
-            f"{single_line(', '.join(unknown))}; rename or remove it"
+            f"a README's generated blocks are {FASTEST}-OPERATION, {', '.join(blocks)}: "
+            f"{single_line(readme)} has {single_line(', '.join(unknown))}; rename or remove it"
         )
     return text

@@ -12,10 +12,20 @@ import pandas as pd
 from ..analysis import frame as frames
 from ..analysis import ranking
 from ..analysis.compare import History, changed
-from ..analysis.frame import FIT, SIZES, Facet, facets, flagged_results, leads, missing_results
+from ..analysis.frame import (
+    Facet,
+    axes_of,
+    by_size,
+    calls,
+    facets,
+    flagged_results,
+    leads,
+    missing_results,
+)
 from ..analysis.sizes import crossovers, growth_exponents
 from ..common.errors import single_line
 from ..common.units import counted
+from ..store.columns import LETTERS
 from ..store.schema import Run, flatten_settings
 from . import tables
 from .figures import View, kinds
@@ -35,7 +45,6 @@ class RunAnalysis:
         self.title = f"{run.machine.slug}, run {single_line(name)}{threads}"
         self.source = source_of(rows) if len(rows) else self.title
         self.stems = {part: stems[part] for part in facets(rows) if part in stems}
-        self.overhead = ranking.jacobian_overhead(rows)
         self.relative = ranking.relative_performance(rows)
         self.flagged, self.missing = flagged_results(rows), missing_results(rows)
         self.measured = int(rows["status"].eq("ok").sum())
@@ -59,7 +68,8 @@ class RunAnalysis:
     def captions(self) -> dict[str, str]:
         """What each of its figures shows, by stem."""
         return {
-            f"{stem}-{kind.name}": f"{name_of(part)}, {part.machine}: {kind.title}"
+            f"{stem}-{kind.name}": f"{name_of(part)}, {part.machine}: "
+            + kind.title.format(axes=tables.axes_in_words(axes_of(part.of(self.rows))))
             for part, stem in self.stems.items()
             for kind in kinds().values()
         }
@@ -70,7 +80,6 @@ class RunAnalysis:
         blocks = render_blocks(
             "run",
             run=self,
-            ranking=ranking,
             peers=peer_tables(self.relative),
             first_calls=ranking.slow_first_calls(self.rows),
             conditions=conditions(self.rows),
@@ -128,20 +137,29 @@ def peer_tables(relative: pd.DataFrame) -> list[tuple[str, *tuple[pd.DataFrame, 
 
 def fastest_section(frame: pd.DataFrame) -> Section:
     """Return the fastest kernel at each size, by operation, dtype and number of threads."""
-    best = ranking.fastest(frame[frame["operation"] != FIT])
+    best = ranking.fastest(calls(frame))
     parts = []
     for (operation, dtype, _), rows in best.groupby(["operation", "dtype", "threads"]):
         alone = facets(rows)[0] if rows["device"].nunique() == 1 else None
-        rows = rows.sort_values([*SIZES, "device", "machine", "run"], kind="stable")
+        order = ["case", "device", "machine", "run"]
+        rows = rows.sort_values(order, kind="stable", key=by_size)
         every = f"{str(operation).capitalize()} in {dtype} with {frames.threads_of(rows)}"
         parts.append((name_of(alone) if alone else every, rows, [*tables.FASTEST, *_apart(rows)]))
     body = render_template("fastest", parts=parts, conditions=conditions(best))
     return Section("Fastest kernel at each size", body)
 
 
+def title_of(frame: pd.DataFrame) -> str:
+    """Return what a report on some cases is about, as its title."""
+    if frame.empty or frame["axes"].eq(", ".join(LETTERS)).any():
+        return "The gradient of a multi-output linear layer: what was measured"
+    operations = ", ".join(single_line(name, 60) for name in frame["operation"].unique())
+    return f"{operations}: what was measured"
+
+
 def headline(frame: pd.DataFrame) -> Markdown:
     """Return a table of the fastest kernel at a few sizes of each operation, dtype and machine."""
-    best = ranking.fastest(frame[frame["operation"].ne(FIT) & leads(frame)])
+    best = ranking.fastest(calls(frame[leads(frame)]))
     apart = ["machine", "device", "threads", "operation", "dtype"]
     groups = [ranking.spread(rows) for _, rows in best.groupby(apart)]
     if not groups:
@@ -163,7 +181,7 @@ def history_subject(number: int, history: History) -> Subject:
         for place, (part, _) in enumerate(history.points.groupby(PART, sort=False), 1)
     }
     names = {
-        stem: f"{name_of(Facet(history.machine, '', *part))}, {bound}-bound"
+        stem: f"{name_of(Facet(history.machine, '', *part))}, {tables.bound_in_words(bound)}"
         for stem, (*part, bound) in parts.items()
     }
     where = f"{single_line(history.machine)}, grid {single_line(history.grid)}"

@@ -16,8 +16,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..analysis.frame import threads_of
+from ..analysis.frame import Facet, threads_of
 from ..common.errors import single_line
+from ..store.columns import LETTERS
 
 # Okabe and Ito's colours, with a purple for the yellow, which is too bright for a line: told apart
 # with any colour vision. Black is kept for the baseline.
@@ -65,6 +66,19 @@ def label(text: object, limit: int = 40) -> str:
     return re.sub(r"^_", " _", shown.replace("$", r"\$"))
 
 
+def axis_labels(axes: Sequence[str]) -> dict[str, str]:
+    """Name the axes of an operation beside the axes of figures: `in features n`."""
+    words = {axis: axis.replace("_", " ") for axis in axes}
+    if list(axes) == [*LETTERS]:
+        words = {axis: f"{words[axis]} {letter}" for axis, letter in LETTERS.items()}
+    return {axis: label(text) for axis, text in words.items()}
+
+
+def name_of_slice(part: Facet) -> str:
+    """Return a slice in words, for a title."""
+    return f"{label(part.operation)} ({label(part.device)}, {label(part.dtype)})"
+
+
 def styles(frame: pd.DataFrame, operation: str) -> dict[str, Style]:
     """Return a look for each kernel of an operation: none shared, the same on every device."""
     rows = frame[frame["operation"] == operation]
@@ -96,7 +110,7 @@ def kernel_entries(rows: pd.DataFrame, looks: dict[str, Style], line: bool = Tru
     """Return a legend entry for each kernel of the rows, the baseline first."""
     baselines, present = set(rows["baseline"]), set(rows["kernel"])
     return [
-        entry(label(name, 30) + (" (torch.nn)" if name in baselines else ""), look.marker,
+        entry(label(name, 30) + (" (baseline)" if name in baselines else ""), look.marker,
               look.line if line else "", look.colour)
         for name, look in looks.items()
         if name in present

@@ -7,13 +7,28 @@ from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ..common.errors import single_line
 from .markdown import Markdown
 
+OTHERS = 6.0  # the place in REPORT.md of figures that are not of runs
 Make = Callable[[], Figure | None]  # which can be pickled, to be drawn by another process
 Paths = Mapping[str, str]  # of figures, by stem
+
+
+class Heat(NamedTuple):
+    """A map of ratios over two axes, as a table of colours."""
+
+    caption: str
+    label: str  # what it is for those who do not see it
+    source: str  # where its numbers come from
+    corner: str  # the names of its axes
+    columns: Sequence[int]
+    # The sizes along the other axis; at each column a text, and its colour's strength in per cent.
+    rows: Sequence[tuple[int, Sequence[tuple[str, int]]]]
+    of: Mapping[str, str]  # what it is of among what the page chooses by, such as `device`
 
 
 class Section(NamedTuple):
@@ -21,6 +36,18 @@ class Section(NamedTuple):
 
     title: str  # its heading, as text
     body: str  # what it says, as Markdown, in which its figures are
+    of: Mapping[str, str] = {}  # what it is of among what the page chooses by
+    heats: Sequence[Heat] = ()
+
+
+class Part(NamedTuple):
+    """A part of the page, and of REPORT.md, that a subject has for itself."""
+
+    name: str  # its id
+    label: str  # in the page's bar
+    title: str  # the question that it answers
+    text: str  # what it opens with, as Markdown
+    shown: tuple[str, ...]  # the short names of the figures that it has in REPORT.md
 
 
 class Answer(NamedTuple):
@@ -44,6 +71,20 @@ class Subject:
     published: Mapping[str, str] = field(default_factory=dict)
     readme: Mapping[str, str] = field(default_factory=dict)  # its parts of a README
     answers: Sequence[Answer] = ()  # that a report opens with, beside those of its runs
+    rank: float = OTHERS  # of its figures in REPORT.md, among those of the runs
+    captions: Mapping[str, str] = field(default_factory=dict)  # what its figures show, by stem
+    part: Part | None = None  # where it has one for itself; else it is among the others
+    # Returns its answers for some cases that a report answers for together.
+    answer: Callable[[pd.DataFrame], Sequence[Answer]] = lambda rows: ()
+
+
+# What is told beside runs, and of the cases that a report shows: made of these if it is a function.
+Beside = Subject | Callable[[pd.DataFrame], Subject]
+
+
+def subjects(others: Sequence[Beside], frame: pd.DataFrame) -> list[Subject]:
+    """Return the subjects of a report on some cases."""
+    return [one if isinstance(one, Subject) else one(frame) for one in others]
 
 
 def subject_of(
@@ -52,7 +93,6 @@ def subject_of(
     write: Callable[[Any, str | None], str],
     draw: Callable[[Any], Figure | None],
     preferred: Callable[[Any], bool],
-    readme: Mapping[str, str] | None = None,
 ) -> Subject:
     """Return what a report tells of stored results: of each a part with a figure, by machine.
 
@@ -76,8 +116,12 @@ def subject_of(
         sections=sections,
         figures={f"{run.name}-{kind}": partial(draw, run) for run in runs},
         published={kind: f"{max(runs, key=rank).name}-{kind}"} if runs else {},
-        readme=readme or {},
     )
+
+
+def figure_name(kind: str, operation: str) -> str:
+    """Return the short name of the figure of a kind on an operation, which holds for every run."""
+    return f"{kind}-{safe(operation)}"
 
 
 def safe(name: str) -> str:

@@ -1,6 +1,6 @@
 """Frame -> table: one list of columns each, rendered as Markdown, HTML, or on a terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -9,15 +9,16 @@ from rich.markup import escape as escape_rich
 from rich.table import Table
 
 from ..analysis import frame as frames
-from ..analysis.frame import SIZES
+from ..analysis.compare import NO_BOUND
 from ..common import units
 from ..common.errors import single_line
 from ..stats.estimators import quartiles
-from ..store.columns import FRAME
+from ..store.columns import FRAME, LETTERS, letters
+from ..store.runs import axes_in
 from .markdown import markdown_table
 
 FLAG = "†"  # a measured case with a warning
-LETTERS = {name: FRAME[name].heading for name in SIZES}
+_LINEAR = ", ".join(LETTERS)  # the axes that have letters
 
 
 def as_text(value: Any) -> str:
@@ -28,7 +29,7 @@ def as_text(value: Any) -> str:
 class Column(NamedTuple):
     """A column of a table."""
 
-    heading: str  # at its head
+    heading: str  # at its head; see `headed`
     fields: str | tuple[str, ...]  # the columns of the frame that it shows
     format: Callable[..., str] = as_text  # writes the values of these
     optional: bool = False  # whether it is left out where no row has a value
@@ -46,9 +47,58 @@ class Column(NamedTuple):
         return list(said.mask(said == said.shift(), "") if self.once else said)
 
 
+def axes_in_words(axes: Sequence[str]) -> str:
+    """Return the axes of an operation as a sentence has them: `m, n and o`."""
+    *some, last = letters(axes).values()
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def format_shape(sizes: Sequence[int], axes: Sequence[str]) -> str:
+    """Write sizes along some axes, of which the last two may be those of a layer: `6 → 3`."""
+    texts = [f"{size:,}" for size in sizes]
+    if tuple(axes)[-2:] == tuple(LETTERS)[-2:]:
+        texts[-2:] = [" → ".join(texts[-2:])]
+    return " × ".join(texts)
+
+
+def _size(case: str, axes: str) -> str:
+    return format_shape([int(size) for size in case.split("x")], axes.split(", "))
+
+
+def format_case(case: str, axes: str) -> str:
+    """Write the sizes of a case, with the names of axes that have no letters.
+
+    >>> format_case("10000x6x3", "batch, in_features, out_features")
+    '10,000 × 6 → 3'
+    >>> format_case("64x1000", "batch, classes")
+    '64 × 1,000 (batch × classes)'
+    """
+    names = "" if axes == _LINEAR else f" ({axes.replace(', ', ' × ')})"
+    return _size(case, axes) + names
+
+
+def headed(columns: Sequence[Column], frame: pd.DataFrame) -> list[Column]:
+    """Return columns with the headings of a frame: its baseline and axes, if they are the same.
+
+    These stand for `{baseline}` and `{sizes}`. Where axes differ each size names its own.
+    """
+    known = {name: frame[name].dropna().unique() for name in ("baseline", "axes") if name in frame}
+    alike = {name: values[0] for name, values in known.items() if len(values) == 1}
+    axes = alike.get("axes", "size")
+    linear = "batch × in → out" if axes == _LINEAR else axes.replace(", ", " × ")
+    named = {"baseline": alike.get("baseline", "baseline"), "sizes": linear}
+    return [
+        column._replace(
+            heading=column.heading.format(**named),
+            format=_size if column == SIZE and "axes" in alike else column.format,
+        )
+        for column in columns
+    ]
+
+
 def render(frame: pd.DataFrame, columns: Sequence[Column], to: str = "markdown") -> Any:
     """Return a table of a frame: Markdown, the HTML of its head and rows, or one of `rich`."""
-    shown = {column: column.write(frame) for column in columns}
+    shown = {column: column.write(frame) for column in headed(columns, frame)}
     for column in columns:
         if column.optional and not set(shown[column]) - {units.UNKNOWN, ""}:
             del shown[column]
@@ -62,7 +112,7 @@ def _html(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Markup:
     head = Markup("").join(Markup('<th scope="col">{}</th>').format(one.heading) for one in shown)
     columns = []
     for column, texts in shown.items():
-        values, cell = frame[column.names[0]], Markup("<td>{}</td>")
+        values, cell = frames.by_size(frame[column.names[0]]), Markup("<td>{}</td>")
         if pd.api.types.is_numeric_dtype(values):
             values = values.astype(float).fillna(-1)
             cell = Markup('<td data-order="{1:.6g}">{0}</td>')
@@ -76,7 +126,9 @@ def _console(frame: pd.DataFrame, shown: dict[Column, list[str]]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for column in shown:
         numeric = pd.api.types.is_numeric_dtype(frame[column.names[0]])
-        table.add_column(column.heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            escape_rich(column.heading), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in zip(*shown.values(), strict=True):
         table.add_row(*map(escape_rich, row))
     return table
@@ -86,11 +138,6 @@ def _speedup(ratio: float, low: float, high: float, kernel: str, baseline: str) 
     if kernel == baseline and ratio == ratio:
         return "baseline"
     return units.format_ratio(ratio, low, high)
-
-
-def _unless_missing(status: Any, *ratio: float) -> str:
-    missing = as_text(status)
-    return units.format_ratio(*ratio) if ratio[0] == ratio[0] else missing
 
 
 def _with_reason(status: str, reason: object) -> str:
@@ -109,9 +156,27 @@ def _fastest(kernel: str, ties: Sequence[str], doubtful: Sequence[str]) -> str:
     return " ≈ ".join([kernel, *ties[:2]]) + more + unranked
 
 
-def _held(*values: Any) -> str:
-    pairs = zip(LETTERS.values(), values, strict=True)
-    return ", ".join(f"{letter} = {int(size):,}" for letter, size in pairs if not pd.isna(size))
+def format_held(sizes: Mapping[str, int], axes: str) -> str:
+    """Write the sizes of those axes of an operation along which nothing varies: `n = 6, o = 3`."""
+    named = letters(axes.split(", "))
+    return ", ".join(f"{named[axis]} = {size:,}" for axis, size in sizes.items()) or units.UNKNOWN
+
+
+def _efficiency(part: float, bound: Any = "memory", status: str = "", *least: float) -> str:
+    if status == "ok" and part != part and any(value != value for value in least):
+        return units.NOT_DECLARED
+    return units.format_efficiency(part, bound)
+
+
+def bound_in_words(bound: str) -> str:
+    """Say what sets the roofline bound of some cases: `memory-bound`."""
+    return "bound not declared" if bound == NO_BOUND else f"{bound}-bound"
+
+
+def format_error_of(error: float, tolerance_of: Any = None) -> str:
+    """Write an error, and what it was held against where that is the baseline's own."""
+    held = ", held against the baseline's own" if tolerance_of == "baseline" else ""
+    return units.format_error(error) + held
 
 
 def _power(exponent: float) -> str:
@@ -126,9 +191,13 @@ def _exponent(value: float, low: float, high: float, state: str) -> str:
     return _power(value) + ends
 
 
-def _crossover(size: float, axis: str, last: float, first: float) -> str:
+def _letter(axis: str, axes: str) -> str:
+    return letters(axes.split(", "))[axis]
+
+
+def _crossover(size: float, axis: str, axes: str, last: float, first: float) -> str:
     about = units.digits(float(f"{size:.2g}")).removesuffix(".0")
-    return f"{LETTERS[axis]} ≈ {about} (between {last:,} and {first:,})"
+    return f"{_letter(axis, axes)} ≈ {about} (between {last:,} and {first:,})"
 
 
 def _declared(name: str, **changes: Any) -> Column:
@@ -138,7 +207,13 @@ def _declared(name: str, **changes: Any) -> Column:
 
 
 _COUNT = "{:,}".format
-SIZE = Column("batch × in → out", tuple(SIZES), units.format_case)
+
+
+def _count(value: Any) -> str:
+    return units.UNKNOWN if pd.isna(value) else f"{value:,}"
+
+
+SIZE = Column("{sizes}", ("case", "axes"), format_case)
 KERNEL, OPERATION, DEVICE, DTYPE, THREADS, STATUS, MACHINE, RUN = map(
     _declared, ("kernel", "operation", "device", "dtype", "threads", "status", "machine", "run")
 )
@@ -156,7 +231,10 @@ SPEEDUP, SPEEDUP_COLD = (
     for name in ("speedup", "speedup_cold")
 )
 EFFICIENCY = _declared(
-    "efficiency", fields=("efficiency", "bound"), format=units.format_efficiency, optional=True
+    "efficiency",
+    fields=("efficiency", "bound", "status", "least_flops", "least_bytes"),
+    format=_efficiency,
+    optional=True,
 )
 _HOT_AND_COLD = (TIME, SPEEDUP, _declared("cold_s", optional=True), SPEEDUP_COLD)
 _MEASURED = (
@@ -166,43 +244,31 @@ _MEASURED = (
     EFFICIENCY,
     _declared("efficiency_cold", format=units.format_efficiency, optional=True),
     *(_declared("peak_bytes"), PREDICTED, _declared("max_rel_error")),
+    _declared("tolerance_of", format=as_text, optional=True),
 )
 # All results, on the page, and what chooses among them.
 FILTERS = (MACHINE, RUN, OPERATION, DEVICE, DTYPE, THREADS, SIZE, KERNEL, STATUS)
-ALL_RESULTS = (
-    *(KERNEL, SIZE, OPERATION, DEVICE, DTYPE, THREADS),
-    *(_declared(name, format=_COUNT) for name in SIZES),
-    *(*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN),
-)
+
+
+def results_columns(frame: pd.DataFrame) -> list[Column]:
+    """Return the columns of a table of all results, with one for each axis."""
+    named = letters(axes_in(frame))
+    axes = [Column(heading, axis, _count) for axis, heading in named.items()]
+    case = (KERNEL, SIZE, OPERATION, DEVICE, DTYPE, THREADS)
+    rest = (*_MEASURED, STATUS, Column("reason or warning", "remark"), MACHINE, RUN)
+    return [*case, *axes, *rest]
+
+
 FASTEST = (
     *(SIZE, Column("fastest", ("kernel", "ties", "doubtful"), _fastest), TIME),
-    *(Column("torch.nn", "baseline_s", units.format_time), *_HOT_AND_COLD[1:]),
+    *(Column("time of {baseline}", "baseline_s", units.format_time), *_HOT_AND_COLD[1:]),
 )
 WHAT = Column("operation, dtype", ("operation", "dtype"), lambda *pair: ", ".join(pair), once=True)
 # What tells the rows of one table apart that is not the same in all.
 APART = (DEVICE, THREADS, MACHINE, RUN, Column("processes", "processes", "{:.0f}".format))
-_JACOBIAN_TIME = ("status", "time_ratio", "time_ratio_low", "time_ratio_high")
-OVERVIEW = (
-    *(DEVICE_DTYPE, *FASTEST),
-    Column("Jacobian: time", _JACOBIAN_TIME, _unless_missing),
-    Column("Jacobian: memory", ("status", "memory_ratio"), _unless_missing),
-)
-JACOBIAN = (
-    SIZE,
-    Column("time ratio", ("time_ratio", "time_ratio_low", "time_ratio_high"), units.format_ratio),
-    Column("memory ratio", "memory_ratio", units.format_ratio),
-    Column("predicted", "predicted_memory_ratio", units.format_ratio),
-    Column("peak memory with", "peak_bytes_jacobian", units.format_bytes),
-    Column("predicted with", "predicted_peak_bytes_jacobian", units.format_bytes),
-    Column("peak memory without", "peak_bytes_matmul", units.format_bytes),
-    STATUS._replace(
-        fields=("status", "kernel"),
-        format=lambda status, kernel: status if status == "ok" else f"{kernel}: {status}",
-    ),
-)
 _CASES = Column("cases", "cases", _COUNT)
 _WHERE = Column(
-    "where", (*SIZES, "dtype"), lambda *case: f"{units.format_case(*case[:3])}, {case[3]}"
+    "where", (*SIZE.fields, "dtype"), lambda *case: f"{format_case(*case[:2])}, {case[2]}"
 )
 RATIOS = (
     *(Column("speed", "ratio", once=True), Column("bound by", "bound"), _CASES),
@@ -221,9 +287,9 @@ FIRST_CALLS = (
 )
 GROWTH = (
     KERNEL,
-    Column("sizes", ("axis", "first", "last"),
-           lambda axis, first, last: f"{LETTERS[axis]}: {first:,.0f}–{last:,.0f}"),
-    Column("at", tuple(SIZES), _held),
+    Column("sizes", ("axis", "axes", "first", "last"),
+           lambda axis, axes, *ends: f"{_letter(axis, axes)}: {ends[0]:,.0f}–{ends[1]:,.0f}"),
+    Column("at", ("held", "axes"), format_held),
     Column("time exponent", ("time_exponent", "time_low", "time_high", "time"), _exponent),
     Column("operations", "time_formula", _power),
     Column("memory exponent",
@@ -231,10 +297,10 @@ GROWTH = (
     Column("predicted", "memory_formula", _power),
 )  # fmt: skip
 CROSSOVERS = (
-    Column("at", tuple(SIZES), _held),
+    Column("at", ("held", "axes"), format_held),
     Column("faster below", "faster_below"),
     Column("faster above", "faster_above"),
-    Column("crossover", ("crossover", "axis", "last_size", "first_size"), _crossover),
+    Column("crossover", ("crossover", "axis", "axes", "last_size", "first_size"), _crossover),
 )
 _CASE = (SIZE, KERNEL, OPERATION, DEVICE_DTYPE)
 FLAGGED = (

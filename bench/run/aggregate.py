@@ -114,7 +114,9 @@ def with_bounds(
     known = ceilings.get(ceilings_key(outcome["device"], outcome.get("threads", 1)))
     if known is None:
         return dict(outcome)
-    work = (outcome[name] for name in ("dtype", "least_flops", "least_bytes", "input_bytes"))
+    work = [outcome[name] for name in ("dtype", "least_flops", "least_bytes", "input_bytes")]
+    if None in work:  # not declared
+        return dict(outcome)
     hot_s, cold_s, _ = Ceilings(**known).roofline(*work)
     return {**outcome, "roofline_s": hot_s, "roofline_cold_s": cold_s}
 

@@ -12,7 +12,7 @@ from typing import Any
 from pytest_benchmark.utils import safe_dumps
 
 from ..common.errors import UserError
-from ..store.columns import SHARED
+from ..store.columns import SHARED, case_of, sizes_of
 from ..store.files import append_line
 from .slowdown import with_slowdowns
 
@@ -177,7 +177,7 @@ class RunState:
         Before it is verified that is not known, and all of them do.
         """
         verified = self.ended[name].get(0)
-        is_long = verified and verified.outcome.get("roofline_s", 0.0) >= LONG_CALL_S
+        is_long = verified and (verified.outcome.get("roofline_s") or 0.0) >= LONG_CALL_S
         return min(self.plan.processes, LONG_PROCESSES) if is_long else self.plan.processes
 
     def samples(self) -> dict[str, list[dict[str, Any]]]:
@@ -208,7 +208,8 @@ class RunState:
 
 def _case_of(outcome: dict[str, Any]) -> tuple[Any, ...]:
     """Return what all kernels share that are paired with one baseline on the same inputs."""
-    return tuple(outcome.get(name) for name in SHARED)
+    known = {**outcome, "case": case_of(sizes_of(outcome))}
+    return tuple(known.get(name) for name in SHARED)
 
 
 @dataclass

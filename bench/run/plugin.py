@@ -11,7 +11,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from mlr import Case, get_kernel
+from mlr import OPERATIONS, Case, get_kernel
 
 from ..common.errors import UserError
 from ..common.units import counted
@@ -19,20 +19,23 @@ from ..machine.devices import device_of
 from ..machine.environment import thread_settings
 from ..plan.benchmark import Benchmark, full_name, planned
 from ..plan.selection import Selection, add_axes
-from ..store.columns import SIZES
 from ..store.schema import SCHEMA
 from .recorder import Recorder
 
-PARAMETERS = ("operation", "kernel", "device", "dtype", *SIZES, "threads")
+PARAMETERS = ("operation", "kernel", "device", "dtype", "threads")  # and the axes
 MIN_ROUNDS = 5  # pytest-benchmark's own default
 PLAN = pytest.StashKey[list[Benchmark]]()
 RECORD = pytest.StashKey[Recorder]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the axes, and what the runner tells its processes."""
     group = parser.getgroup("mlr", "mlr: which cases to measure")
-    add_axes(group.addoption)
+    config = pluginmanager.get_plugin("pytestconfig")
+    try:
+        add_axes(group.addoption, arguments=config.invocation_params.args if config else ())
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
     group.addoption("--mlr-journal", type=Path, help="of a run: what is left, and the results")
     group.addoption("--mlr-process", type=int, help="of a run: 0 verifies, the others time")
 
@@ -75,17 +78,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give the benchmark every planned case; parameters are strings and integers."""
     if "measure" not in metafunc.fixturenames:
         return
-    metafunc.fixturenames.extend(PARAMETERS)  # `measure` reads them off the test
     plan = metafunc.config.stash[PLAN]
+    axes = list(dict.fromkeys(axis for entry in plan for axis in entry.case.by_axis))
+    metafunc.fixturenames.extend((*PARAMETERS, *axes))  # `measure` reads them off the test
     values = [
         pytest.param(
-            *(case.operation, kernel.name, case.device, case.dtype, *case.sizes, threads),
+            *(case.operation, kernel.name, case.device, case.dtype, threads),
+            *map(case.by_axis.get, axes),  # None of an axis that only others have
             marks=benchmark_mark(case),
         )
         for kernel, case, threads in plan
     ]
     ids = [f"{entry.case.operation}-{entry.id}" for entry in plan]
-    metafunc.parametrize(PARAMETERS, values, ids=ids)
+    metafunc.parametrize((*PARAMETERS, *axes), values, ids=ids)
 
 
 def benchmark_mark(case: Case) -> pytest.MarkDecorator:
@@ -99,9 +104,11 @@ def benchmark_mark(case: Case) -> pytest.MarkDecorator:
 def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None]:
     """Return the function that measures this test's benchmark and records it."""
     record = request.config.stash[RECORD]
-    parameters = dict(request.node.callspec.params)
-    kernel, threads = get_kernel(parameters.pop("kernel")), parameters.pop("threads")
-    entry = Benchmark(kernel, Case(**parameters, seed=record.axes.seed), threads)
+    given = request.node.callspec.params
+    operation, name, device, dtype, threads = (given[one] for one in PARAMETERS)
+    sizes = [given[axis] for axis in OPERATIONS[operation].axes]
+    case = Case(operation, device, dtype, *sizes, seed=record.axes.seed)
+    entry = Benchmark(get_kernel(name, operation), case, threads)
     return lambda: record.measure(entry, request.node.nodeid, benchmark)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from ..analysis.frame import SIZES
 from ..stats.estimators import estimate, quartiles
+from ..store.columns import SIZES, case_of
 from .records import ScalingResult, ScalingRun
 
 SHORTEST_S = 1e-9  # that an all-reduce is said to take
@@ -112,12 +112,14 @@ def scaling_table(run: ScalingRun) -> pd.DataFrame:
     table["speedups"] = speedups if run.mode == "strong" else [[]] * len(table)
     table["efficiency"] = [quartiles(ratios)[1] / shares for ratios in speedups]
     compute_s, link = table["single_process_median_s"] / shares, fit_link(run)
-    sizes = table["message_bytes"]
-    all_reduce_s = [link.all_reduce_s(run.world, size) if link else math.nan for size in sizes]
+    messages = table["message_bytes"]
+    all_reduce_s = [link.all_reduce_s(run.world, size) if link else math.nan for size in messages]
     table["predicted"] = compute_s / (compute_s + all_reduce_s)
     ratios = [_ddp_speedup(logs, run.launches) for logs in table["ddp_log_ratios"]]
     table = table.join(pd.DataFrame(ratios, columns=["ddp", "ddp_low", "ddp_high"]))
-    table["work"] = table[SIZES].prod(axis=1)
+    sizes = table[[*SIZES]]
+    table = table.assign(axes=", ".join(SIZES), work=sizes.prod(axis=1))
+    table["case"] = [case_of(row) for row in sizes.to_dict("records")]
     return table.sort_values(["work", *SIZES, "dtype", "step_median_s", "kernel"])  # NaN comes last
 
 

@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from ..analysis.frame import SIZES
 from ..common import units
 from ..common.units import format_percent, format_ratio, format_tick, format_time
 from ..report import style
 from ..report.markdown import render_template
 from ..report.subject import Subject, subject_of
-from ..report.tables import DTYPE, KERNEL, OUTCOME, SIZE, Column, with_quartiles
+from ..report.tables import DTYPE, KERNEL, OUTCOME, SIZE, Column, format_case, with_quartiles
 from .metrics import fit_link, scaling_table
 from .records import DDP, PEERS, ScalingRun
 
@@ -77,7 +76,7 @@ def scaling_figure(run: ScalingRun) -> Figure | None:
     table = scaling_table(run).query("status == 'ok'")
     if table.empty or not run.all_reduces:
         return None
-    rows = table.merge(table[[*SIZES, "dtype"]].tail(1))
+    rows = table.merge(table[["case", "dtype"]].tail(1))
     figure = Figure(figsize=(11, 5))
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     entries = [*_draw_steps(left, run, rows), *_draw_all_reduces(right, run)]
@@ -113,7 +112,7 @@ def _draw_steps(axes: Axes, run: ScalingRun, rows: pd.DataFrame) -> list[Line2D]
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(lambda s, _: format_tick(s) if s else "0")
     axes.set_xlabel("median time")
-    case = units.format_case(*rows.loc[0, SIZES])
+    case = format_case(rows["case"][0], rows["axes"][0])
     axes.set_title(f"a step at {case}, {rows['dtype'][0]}")
     shared = "all the rows" if run.mode == "strong" else "one rank's rows"
     return [

@@ -5,20 +5,33 @@ frame with its types, CSV and Parquet, headings of tables, and the table in `res
 A new column is an entry here and a value from the code that measures it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
-from ..common.units import format_bytes, format_error, format_time
+from ..common.units import format_bytes, format_error, format_predicted, format_time
 
-SIZES = ("batch", "in_features", "out_features")
+# The axes of an operation on a linear layer, which have letters; others are called by their names.
+LETTERS = {"batch": "m", "in_features": "n", "out_features": "o"}
+SIZES = tuple(LETTERS)
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 # These become part of file names.
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 Size = Annotated[int, Field(gt=0, lt=2**63)]
+
+
+def _no_column(axis: str) -> str:
+    if axis in FRAME:
+        raise ValueError(f"an axis has a name that no column of a run has; {axis} is one")
+    return axis
+
+
+# A word of letters, digits and `_`, as Python's names: it becomes a column of the frame.
+Axis = Annotated[str, StringConstraints(pattern=r"^[^\W\d]\w{0,49}$"), AfterValidator(_no_column)]
+Sizes = Annotated[dict[Axis, Size], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Above = Annotated[float, Field(gt=0)]
@@ -28,6 +41,7 @@ Status = Literal["ok", "infeasible", "oom", "timeout", "crashed", "wrong", "unsu
 STATUSES: tuple[str, ...] = get_args(Status)
 BOUNDS = ("dispatch", "cache", "memory", "compute")  # of a roofline
 Role = Literal["kernel", "auto", "peer"]
+ToleranceOf = Literal["bound", "baseline"]
 
 
 class Column(NamedTuple):
@@ -58,7 +72,8 @@ OF_FRAME = (
     Column("dirty", "whether there were uncommitted changes", bool),
     Column("machine", "slug of the machine", str, "machine"),
     Column("fullname", "pytest's id of the benchmark", str),
-    Column("case", "sizes as `m`x`n`x`o`", str),
+    Column("axes", "names of the operation's axes: `batch, in_features, out_features`", str),
+    Column("case", "their sizes, in the same order: `33x6x3`", str),
     Column("bound", f"what sets the roofline bound: {', '.join(BOUNDS)}", str | None),
     Column("efficiency", "`roofline_s` ÷ `median_s`", Above | None, "roofline efficiency"),
     Column("efficiency_cold", "`roofline_cold_s` ÷ `cold_s`", Above | None, "the same, cold"),
@@ -69,20 +84,23 @@ OF_CASE = (
     Column("baseline", "kernel that `speedup` is over", Name),
     Column("device", "device", Slug, "device"),
     Column("dtype", "type of the numbers", Slug, "dtype"),
-    Column("batch", "rows m", Size, "m"),
-    Column("in_features", "input features n", Size, "n"),
-    Column("out_features", "output features o", Size, "o"),
+    Column("sizes", "size of each axis of the operation, in its order: an object in a run file; in "
+           "the frame a column for each axis, such as `batch`, empty where an operation has not "
+           "that axis. Older run files have such columns too", Sizes),
     Column("threads", "threads that its process had; older runs say it for all cases in their "
            "settings", Size, "threads"),
     Column("role", "`kernel`, `auto` (takes one of them) or `peer` (others' work)", Role),
 )  # fmt: skip
 # What all kernels share that are paired with the same baseline on the same inputs.
-SHARED = [column.name for column in OF_CASE if column.name not in ("kernel", "role")]
+SHARED = ["operation", "baseline", "device", "dtype", "case", "threads"]
 OF_PLAN = (
     Column("status", f"one of `{' '.join(STATUSES)}`", Status, "status"),
     Column("reason", "why it is not ok", str | None),
+    Column("iterative", "whether one call is a whole training of many steps, which no ranking "
+           "holds beside single calls; older runs do not say it", bool | None),
     Column("predicted_peak_bytes", "bytes of one call beyond its inputs, outputs included, by the "
-           "kernel's formula", Amount | None, "predicted", format_bytes),
+           "kernel's formula; this and the next ones are empty where no formula is declared",
+           Amount | None, "predicted", format_predicted),
     Column("flops", "operations of one call, by the kernel's formula", Amount | None),
     Column("bytes_moved", "least bytes of a call, by the kernel's formula", Amount | None),
     Column("least_flops", "operations no kernel does without, from new inputs", Amount | None),
@@ -99,9 +117,13 @@ OF_STATS = (
     Column("rounds", "how many they are", Size | None),
 )  # fmt: skip
 MEASURED = (
-    Column("max_rel_error", "greatest error of an element over the sum of its absolute products",
+    Column("max_rel_error", "greatest error of an element over the sum of its absolute products; "
+           "where `tolerance_of` is `baseline`, over the largest element of its result",
            Amount | None, "max. rel. error", format_error),
-    Column("speedup", "the baseline's time ÷ the kernel's", Above | None, "speedup vs. torch.nn"),
+    Column("tolerance_of", "what this error was held against: `bound`, that of its operation, or "
+           "`baseline`, a multiple of the baseline's own error", ToleranceOf | None,
+           "error held against"),
+    Column("speedup", "the baseline's time ÷ the kernel's", Above | None, "speedup vs. {baseline}"),
     Column("speedup_low", "low end of its 95 % interval over processes; empty where there was one",
            Above | None),
     Column("speedup_high", "high end", Above | None),
@@ -168,6 +190,30 @@ SAMPLE = (
            "the context and libraries of the process", Amount | None),
 )  # fmt: skip
 FRAME = {column.name: column for column in (*OF_FRAME, *OF_CASE, *OF_PLAN, *OF_STATS, *MEASURED)}
+
+
+def sizes_of(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the size of each axis of a case, out of its columns; older runs have one for each."""
+    return row.get("sizes") or {axis: row[axis] for axis in LETTERS if axis in row}
+
+
+def letters(axes: Iterable[str]) -> dict[str, str]:
+    """Return what each axis of an operation is called: its letter in a layer, else its name.
+
+    >>> letters(["batch", "classes"])
+    {'batch': 'batch', 'classes': 'classes'}
+    """
+    every = list(axes)
+    return dict(LETTERS) if every == [*LETTERS] else dict(zip(every, every, strict=True))
+
+
+def case_of(sizes: Mapping[str, int]) -> str:
+    """Write sizes as a case is called.
+
+    >>> case_of({"batch": 33, "in_features": 6, "out_features": 3})
+    '33x6x3'
+    """
+    return "x".join(map(str, sizes.values()))
 
 
 def reduce_samples(samples: Sequence[Any]) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError, single_line
-from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS, SHARED
+from .built_in import ITERATIVE
+from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS, SHARED, case_of, sizes_of
 from .files import load_model, store_model
-from .schema import Benchmark, Head, Machine, Run
+from .schema import Benchmark, Head, Run
 
 
 def load_run(path: Path) -> Run:
@@ -68,16 +69,38 @@ def runs_frame(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
             )
         frame = typed_frame(_rows(run, path.stem))
         _add_times(frame, run)
-        _add_rooflines(frame, run.machine)
+        _add_rooflines(frame, run)
         parts.append(frame)
     # A copy has columns of one type in one block, and rows are taken out of it far quicker.
-    return pd.concat(parts[1:] or parts, ignore_index=True).copy()
+    return _with_axes(pd.concat(parts[1:] or parts, ignore_index=True)).copy()
 
 
-def typed_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Return rows as a frame with the columns of a run and their types."""
-    frame = pd.DataFrame(list(rows), columns=list(FRAME), dtype=object)
-    return frame.astype({name: column.dtype for name, column in FRAME.items()})
+def typed_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a frame with the columns of a run, one for each axis, and their types."""
+    found = []
+    for row in rows:
+        sizes = sizes_of(row)
+        found.append({**row, **sizes, "axes": ", ".join(sizes), "case": case_of(sizes)})
+    table = pd.DataFrame(found, columns=_names(axes_in(found)), dtype=object)
+    types = {name: column.dtype for name, column in FRAME.items() if name != "sizes"}
+    return _with_axes(table.astype(types))
+
+
+def axes_in(rows: pd.DataFrame | list[dict[str, Any]]) -> list[str]:
+    """Return the axes of all operations there are, in the order in which they come."""
+    every = rows["axes"].unique() if isinstance(rows, pd.DataFrame) else [r["axes"] for r in rows]
+    return list(dict.fromkeys(axis for axes in every for axis in axes.split(", ")))
+
+
+def _names(axes: Iterable[str]) -> list[str]:
+    return [one for name in FRAME for one in (axes if name == "sizes" else [name])]
+
+
+def _with_axes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Put the column of each axis in its place: whole numbers, missing where there is none."""
+    axes = axes_in(frame)
+    types = {axis: "Int64" if frame[axis].isna().any() else "int64" for axis in axes}
+    return frame[_names(axes)].astype(types)
 
 
 def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
@@ -86,11 +109,12 @@ def _rows(run: Run, name: str) -> Iterator[dict[str, object]]:
     row |= {"machine": run.machine.slug}
     measured = {benchmark.fullname: benchmark for benchmark in run.benchmarks}
     for outcome in run.outcomes:
-        size = f"{outcome.batch}x{outcome.in_features}x{outcome.out_features}"
         planned = {column.name: getattr(outcome, column.name) for column in (*OF_CASE, *OF_PLAN)}
         planned["threads"] = outcome.threads or run.threads or 1
+        if outcome.iterative is None:
+            planned["iterative"] = outcome.operation in ITERATIVE
         numbers = _numbers(measured[outcome.fullname]) if outcome.fullname in measured else {}
-        yield row | {"fullname": outcome.fullname, "case": size} | planned | numbers
+        yield row | {"fullname": outcome.fullname} | planned | numbers
 
 
 def _numbers(benchmark: Benchmark) -> dict[str, object]:
@@ -132,19 +156,24 @@ def _add_times(frame: pd.DataFrame, run: Run) -> None:
         frame[name] *= scale
 
 
-def _add_rooflines(frame: pd.DataFrame, machine: Machine) -> None:
+def _add_rooflines(frame: pd.DataFrame, run: Run) -> None:
     """Add the roofline of each measured case: in older runs by the least of all formulas there."""
     formulas = frame[["flops", "bytes_moved", "input_bytes"]]
     least = formulas.where(formulas > 0).groupby([frame[name] for name in SHARED]).transform("min")
     least.columns = ["least_flops", "least_bytes", "input_bytes"]
-    cases = frame[["device", "threads", "dtype", *least]].fillna(least).fillna(0.0)
+    cases = frame[["device", "threads", "dtype", *least]]
+    if not any("least_flops" in one.model_fields_set for one in run.outcomes):
+        cases = cases.fillna(least).fillna(0.0)
+        frame[[*least]] = cases[[*least]]
+    declared = cases[["least_flops", "least_bytes"]].notna().all(axis=1)
     bounds = [
-        machine.ceilings_of(device, threads).roofline(dtype, *work)
-        for device, threads, dtype, *work in cases.itertuples(index=False)
+        run.machine.ceilings_of(device, threads).roofline(dtype, *work)
+        for device, threads, dtype, *work in cases.fillna(0.0).itertuples(index=False)
     ]
     found = pd.DataFrame(bounds, frame.index, ["roofline_s", "roofline_cold_s", "bound"])
     # Without ceilings nothing bounds a case.
-    frame[[*found]] = found.where((frame["status"] == "ok") & (found["roofline_s"] > 0))
+    known = (frame["status"] == "ok") & (found["roofline_s"] > 0) & declared
+    frame[[*found]] = found.where(known)
     frame["efficiency"] = frame["roofline_s"] / frame["median_s"]
     frame["efficiency_cold"] = frame["roofline_cold_s"] / frame["cold_s"]
 

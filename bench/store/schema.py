@@ -56,6 +56,20 @@ class Case(_with_columns(Record, columns.OF_CASE)):  # type: ignore[misc]
     role: Role = "kernel"
     threads: Size | None = None  # of older runs that of their settings
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_older_runs(cls, values: Any) -> Any:
+        known = isinstance(values, dict) and "sizes" not in values
+        if known and columns.LETTERS.keys() <= values.keys():
+            values = dict(values)
+            values["sizes"] = {axis: values.pop(axis) for axis in columns.LETTERS}
+        return values
+
+    @property
+    def case(self) -> str:
+        """Its sizes, as in the frame."""
+        return columns.case_of(self.sizes)
+
     def key(self) -> tuple[str | int, ...]:
         """Return what the entry of a benchmark and its outcome must share."""
         return tuple(getattr(self, each.name) for each in columns.OF_CASE if each.name != "role")

@@ -4,3 +4,4 @@ from pathlib import Path
 
 HELPERS = Path(__file__).resolve().parent
 ROOT = HELPERS.parents[1]
+KERNEL_FILES = ROOT / "tests" / "kernel_files"

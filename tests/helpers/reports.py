@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from bench.overhead import section
 from bench.report import figures
 from bench.report.style import in_style
 
@@ -19,8 +21,13 @@ from bench.report.style import in_style
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing of the figures, which has tests of its own."""
     for name, kind in figures.kinds().items():
-        blank = kind._replace(draw=lambda _: Figure(figsize=(1, 1), layout="none"))
+        blank = kind._replace(draw=_blank)
         monkeypatch.setitem(figures.kinds(), name, blank)
+    monkeypatch.setattr(section, "overhead_figure", _blank)
+
+
+def _blank(*_: object) -> Figure:
+    return Figure(figsize=(1, 1), layout="none")
 
 
 def full_disk_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +49,12 @@ def words(figure: Figure) -> str:
 
 
 def draw_in_style(kind: figures.Kind, view: figures.View) -> Figure | None:
+    return draw(lambda: kind.draw(view))
+
+
+def draw(make: Callable[[], Figure | None]) -> Figure | None:
     with in_style():
-        return kind.draw(view)
+        return make()
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+from mlr import KERNELS, OPERATIONS
+
 
 def imports_of(path: Path) -> set[str]:
     found = set()
@@ -58,6 +60,19 @@ def test_only_devices_and_timing_touch_clocks_allocators_and_types_of_device(pat
     allowed = ALLOWED.get(path.relative_to(ROOT / "bench").as_posix(), set())
     for forbidden in {*CLOCKS, *ALLOCATORS, *DEVICE_TYPES} - allowed:
         assert forbidden not in text, forbidden
+
+
+SHOWING = ("store", "analysis", "report", "cli")
+NAMES = {*OPERATIONS, *(one.name for one in KERNELS.values() if one.built_in)} - {"auto"}  # a role
+
+
+@pytest.mark.parametrize("package", SHOWING)
+def test_what_shows_results_names_no_operation_and_no_kernel(package: str) -> None:
+    """All of them come out of the runs; `store/built_in.toml` has what older runs do not say."""
+    paths = [one for kind in ("*.py", "*.js") for one in (ROOT / "bench" / package).rglob(kind)]
+    for path in paths:
+        quoted = re.findall(r"[\"'`](\w+)[\"'`]", path.read_text(encoding="utf-8"))
+        assert not NAMES & set(quoted), path
 
 
 def named(requirements: list[object], groups: dict[str, list[object]]) -> set[str]:

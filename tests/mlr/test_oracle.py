@@ -144,7 +144,7 @@ PROBED: dict[str, tuple[Callable[..., Any], int, str]] = {
     "is 0.01 % too large": (wrong_step(too_large), 10_000, "one product a row"),
     "is right for a mean of zero": (centred, 300_000, "one product a row"),
     "a gradient is 0.01 % too large": (too_large, 300_000, "one product a row"),
-    "is right for the rows first bound": (first_rows(), 1_000, ", 100 rows)"),
+    "is right for the rows first bound": (first_rows(), 1_000, ", batch 100)"),
 }
 
 

@@ -53,7 +53,7 @@ REPLACED: dict[str, Callable[[], None]] = {
     "torch.nn.modules.linear.Linear.forward": lambda: setattr(torch.nn.Linear, "forward", other),
     "mlr.oracle.tolerance": lambda: setattr(mlr.oracle, "tolerance", other),
     "mlr.oracle.min": lambda: setattr(mlr.oracle, "min", other),
-    "mlr.oracle.SMALL_BATCH": lambda: setattr(mlr.oracle, "SMALL_BATCH", 1),
+    "mlr.oracle.MOST_LOST": lambda: setattr(mlr.oracle, "MOST_LOST", 1),
     "bench.measure.timing.repeats_of": put_code,
     "mlr.case.Problem.resample": lambda: setattr(mlr.Problem, "resample", other),
     "mlr.case.OPERATIONS.gradient": lambda: OPERATIONS.update(gradient=OPERATIONS["step"]),

@@ -21,12 +21,13 @@ from ...plan.benchmark import require_present
 from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
 from ..console import doing
+from ..main import Parser
 from ..types import duration, say, share
 
 GRID = "smoke"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the options."""
     add = parser.add_argument
     add("base", metavar="BASE", help="the old version: a revision, wheel or directory")
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the machine is too noisy. Python itself ends with 1 too where it finds no module bench: "
         "run it from the checkout."
     )
-    add_axes(add, GRID)
+    add_axes(add, GRID, parser.arguments)
     parser.set_defaults(device="cpu")
     add("--max-time", type=duration, default=600.0, help="time for it (default: 10m)")
     for name, field in Thresholds.model_fields.items():
@@ -74,10 +75,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if pythons:
         _require_shared(axes.device or ())
     (threads,) = axes.threads
-    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads)
-    file = None if axes.kernel_file is None else Path(axes.kernel_file)
+    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads,
+                      [str(file.resolve()) for file in axes.kernel_files()])  # fmt: skip
+    files = axes.kernel_files()
     with TemporaryDirectory(prefix="mlr-gate-") as folder, doing() as show:
-        base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, file)
+        base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, *files)
         notes = [*notes, *kernel_file_notes(base, head)]
         for note in notes:
             say(note)

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from ...common.paths import RESULTS
-from ...common.units import counted, format_bytes, format_time, tally
+from ...common.units import NOT_DECLARED, UNKNOWN, counted, format_predicted, format_time, tally
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
@@ -19,22 +19,33 @@ from ...plan.grid import GRIDS
 from ...plan.selection import Selection, add_axes
 from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
+from ...store.runs import typed_frame
 from ...store.schema import Ceilings
 from ..console import as_minutes
+from ..main import Parser
 from ..results import print_by_size
 from ..types import count
 
-COLUMNS = (
+
+def _peak(count: float) -> str:
     # The formulas of a kernel that does not support a case need not hold: zero stands for them.
-    Column("predicted peak", "predicted_peak_bytes", lambda count: format_bytes(count or np.nan)),
-    Column("least time", "least_s", format_time),
+    return format_predicted(count) if count else UNKNOWN
+
+
+def _least_time(seconds: float, flops: float) -> str:
+    return NOT_DECLARED if np.isnan(flops) else format_time(seconds)
+
+
+COLUMNS = (
+    Column("predicted peak", "predicted_peak_bytes", _peak),
+    Column("least time", ("least_s", "flops"), _least_time),
     STATUS,
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the options."""
-    add_axes(parser.add_argument)
+    add_axes(parser.add_argument, arguments=parser.arguments)
     parser.add_argument("--processes", type=count, help="as of run")
 
 
@@ -64,11 +75,14 @@ def predict_all(
     for entry in plan:
         known, least_s = ceilings.get((entry.case.device, entry.threads)), np.nan
         outcome = predict(entry, known, longest_s)
-        if known is not None and outcome.status != "unsupported":
+        declared = None not in (outcome.flops, outcome.bytes_moved)
+        if known is not None and outcome.status != "unsupported" and declared:
             work = entry.case.dtype, outcome.flops, outcome.bytes_moved
             least_s = known.roofline(*work).hot_s
-        rows.append(outcome.columns() | {"note": outcome.reason, "least_s": least_s})
-    return pd.DataFrame(rows).replace({"status": {"ok": "to run"}})
+        rows.append(outcome.columns() | {"least_s": least_s})
+    frame = typed_frame(rows)
+    table = frame.assign(note=frame["reason"], least_s=[row["least_s"] for row in rows])
+    return table.replace({"status": {"ok": "to run"}})
 
 
 def print_plan(frame: pd.DataFrame, processes: int, pace: tuple[float, Path] | None) -> None:

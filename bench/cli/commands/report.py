@@ -18,9 +18,10 @@ from ...common.units import counted, format_ratio, tally
 from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import analysis as gate_power
+from ...overhead.section import every_subject
 from ...report import publishing
 from ...report.build import Keep, write_report, write_table
-from ...report.subject import Subject
+from ...report.subject import Beside
 from ...report.tables import Column
 from ...scaling import section as scaling
 from ...scaling.records import ScalingRun
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stored run in one table"
     )
     add("--format", default="html,md", help=kinds)
-    query = "only these results, as pandas' query: \"operation == 'step' and batch >= 100\""
+    query = "only these results, as pandas' query: \"dtype == 'float64' and batch >= 100\""
     add("--filter", help=query)
     add("--compare", action="store_true", help="of two runs: is the second faster, case by case?")
 
@@ -108,13 +109,14 @@ def stored_runs(results: Path) -> list[Path]:
     return found
 
 
-def others(results: Path) -> list[Subject]:
+def others(results: Path) -> list[Beside]:
     """Return what a results folder has beside its runs."""
     trials = {
         path.stem: gate_power.read_trials(path)
         for path in sorted((results / "gate").glob("*.jsonl"))
     }
     return [
+        *every_subject(),
         convergence.subject(ConvergenceRun.latest(results / "convergence")),
         scaling.subject(ScalingRun.latest(results / "scaling")),
         gate_power.subject(trials),
@@ -143,7 +145,7 @@ def keep_cases(text: str | None, frame: pd.DataFrame) -> pd.DataFrame:
         kept = frame.query(text.strip(), engine="python", local_dict={}, global_dict={})
     except Exception as error:  # pandas documents no common type of its own
         raise UserError(
-            "--filter takes an expression on the columns of a run, such as \"operation == 'step' "
+            "--filter takes an expression on the columns of a run, such as \"dtype == 'float64' "
             f'and batch >= 100"; got {single_line(text)!r}: {single_line(error, 100)}; '
             "`report --format csv` shows the columns"
         ) from error
@@ -187,7 +189,8 @@ def print_compared(table: pd.DataFrame) -> None:
         console.print(f"{compare.NOT_COMPARED}: {tally(table.loc[~compared, 'why'])}")
     if compared.any():
         console.print(
-            "Speed is the second run's over the first's, each against torch.nn in its own process. "
+            "Speed is the second run's over the first's, each against the baseline in its own "
+            "process. "
             f"By chance alone about 1 in 20 of {counted(compared.sum(), 'case')} would change: "
             "`python -m bench gate` decides."
         )

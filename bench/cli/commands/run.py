@@ -17,13 +17,14 @@ from ...plan.selection import Selection, add_axes
 from ...run.runner import run_plan
 from ...store.runs import load_frame
 from ..console import following
+from ..main import Parser
 from ..results import print_results
 from ..types import count, say
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the options."""
-    add_axes(parser.add_argument)
+    add_axes(parser.add_argument, arguments=parser.arguments)
     add, text = parser.add_argument, "processes that time each benchmark (default: 5, smoke 2)"
     add("--processes", type=count, help=text)
     add("--out", type=Path, default=RESULTS, help="results folder (default: results)")

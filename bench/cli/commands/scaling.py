@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         os.execve(sys.executable, again, wanted)  # libraries and the allocator read it at start
 
     from mlr.distributed import WorkerError, init
+    from mlr.operations import GRADIENT
 
     from ...machine.lock import exclusive_machine
     from ...plan.benchmark import cases
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..console import doing
 
     axes, device = _selection(arguments)
-    planned = cases(replace(axes, operation=("gradient",)))
+    planned = cases(replace(axes, operation=(GRADIENT.name,)))
     kernels = axes.kernel or DEFAULT_KERNELS
     plan = Plan(planned, kernels, "weak" if arguments.weak else "strong", arguments.rounds)
     turn = exclusive_machine(say) if os.environ.get("LOCAL_RANK", "0") == "0" else nullcontext()

@@ -10,6 +10,7 @@ from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
 from ...common.units import counted
 from ...experiments.gate_power.analysis import badge, read_trials
+from ...overhead.section import every_subject
 from ...report.build import write_report, write_table
 from ...store.files import writing
 from ...store.runs import latest_runs, load_frame, load_heads
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         new = Path(work, "site")
         for name in ("", *machines):
             own = {path: head for path, head in heads.items() if name in ("", head.machine.slug)}
-            shown = beside if not name else ()
+            shown = beside if not name else every_subject()
             write_report(latest_runs(own), Path(work, "report"), shown, page=True, history=own)
             (new / name).mkdir()
             shutil.copyfile(Path(work, "report", "report.html"), new / name / "index.html")

@@ -14,15 +14,17 @@ import torch
 from mlr import KERNELS, OPERATIONS, Case, Problem
 from mlr.dispatch import is_selectable
 from mlr.one_pass.bind import bind_step
+from mlr.operations import STEP
 from mlr.tuning import TABLE_VARIABLE, hardware, table_path
 
-from ...analysis.frame import SIZES
+from ...analysis.frame import by_size
 from ...analysis.ranking import fastest
 from ...common.errors import UserError
 from ...common.paths import RESULTS
 from ...common.units import counted
 from ...machine.info import machine_slug
 from ...measure.paired import paired_ratio
+from ...store.columns import SIZES
 from ...store.files import atomic_write, writing
 from ...store.runs import find_runs, load_frame
 from ..types import say
@@ -31,7 +33,7 @@ from ..types import say
 TRIED = ((6, 3), (32, 4))
 TRIED_ROWS = tuple(2**power for power in range(8, 21))
 BLOCKS = 12
-CASE = ["operation", "device", "dtype", *SIZES]
+CASE = ["operation", "device", "dtype"]  # and the sizes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,12 +92,13 @@ def make_table(runs: Sequence[Path]) -> tuple[str, str]:
 
 def fastest_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the fastest kernel of each case that `auto` may take; of several runs the newest's."""
-    known = [name for name, kernel in KERNELS.items() if is_selectable(kernel)]
+    known = [kernel.name for kernel in KERNELS.values() if is_selectable(kernel)]
     operations = [name for name, declared in OPERATIONS.items() if declared.preferred]
     rows = frame[frame["kernel"].isin(known) & frame["operation"].isin(operations)]
     best = fastest(rows).merge(rows[["run", "datetime"]].drop_duplicates(), on="run")
-    best = best.sort_values("datetime", kind="stable").drop_duplicates(CASE, keep="last")
-    return best.sort_values(CASE)[[*CASE, "kernel"]]
+    best = best.sort_values("datetime", kind="stable")
+    best = best.drop_duplicates([*CASE, "case"], keep="last")
+    return best.sort_values([*CASE, "case"], key=by_size)[[*CASE, *SIZES, "kernel"]]
 
 
 def measure_part_flops() -> int | None:
@@ -110,7 +113,7 @@ def measure_part_flops() -> int | None:
         return None
     found = []
     for n, o in TRIED:
-        cases = (Case("step", "cpu", "float64", m, n, o) for m in reversed(TRIED_ROWS))
+        cases = (Case(STEP.name, "cpu", "float64", m, n, o) for m in reversed(TRIED_ROWS))
         won = list(takewhile(lambda case: _parts_win(case, threads), cases))
         if not won:
             return None

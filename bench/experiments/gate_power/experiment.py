@@ -21,7 +21,7 @@ import numpy as np
 from pytest_benchmark.utils import get_commit_info
 from scipy import stats
 
-from mlr import OPERATIONS, Case
+from mlr import Case, baseline_of
 
 from ...common.errors import UserError
 from ...common.paths import ROOT
@@ -126,7 +126,7 @@ def run_trial(
         head = head._replace(text="changed")
         if mutation is not None:
             mutation.put_into(head.folder / PACKAGE)
-            bystander = OPERATIONS[mutation.case.operation].baseline
+            bystander = baseline_of(mutation.case.operation).name
             cases = [KernelCase(kernel, mutation.case) for kernel in (mutation.kernel, bystander)]
             changed = cases[:1]
         else:

@@ -15,13 +15,14 @@ from llvmlite import ir
 from mlr import Case, Problem
 from mlr.one_pass.codegen import Argument
 from mlr.one_pass.codegen.writer import INT
+from mlr.operations import GRADIENT, STEP
 
 from ...gate.blocks import KernelCase, Spec
 from ...gate.worker import Kernels, work
 from ...machine.devices import Call
 from ...measure.timing import repeats_of, seconds_per_call, time_batch, wall_clock, warm_up
 
-COMPILED = {"one_pass": "gradient", "one_pass_step": "step"}  # their operations
+COMPILED = {"one_pass": GRADIENT.name, "one_pass_step": STEP.name}  # their operations
 EXTRA = ctypes.c_int64()  # numbers of X that a compiled sweep reads before its work
 
 

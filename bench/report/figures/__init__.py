@@ -1,7 +1,7 @@
 """The figures of a report: whatever a module here declares by `@figure` is drawn of a slice."""
 
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...analysis.frame import Facet
 from ...store.schema import Run
-from ..style import Style, label, styles
+from ..style import Style, name_of_slice, styles
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,9 @@ class View:
     @property
     def name(self) -> str:
         """The slice in words, for a title."""
-        return f"{label(self.part.operation)} ({label(self.part.device)}, {label(self.part.dtype)})"
+        return name_of_slice(self.part)
 
 
-class Slot(NamedTuple):
-    """A place for a figure in REPORT.md, which shows the first few of those that there are."""
-
-    name: str  # that of its file, which says what it shows and never of which run
-    rank: float  # the lower, the earlier; figures of other subjects have `OTHERS`
-    operation: str  # the operation of the slice that it shows
-
-
-OTHERS = 6.0
 Draw = Callable[[View], Figure | None]
 
 
@@ -55,11 +46,22 @@ class Kind(NamedTuple):
     """A kind of figure, as `figure` declares it."""
 
     name: str  # it ends the name of each file
-    title: str  # what it shows, below each figure
+    title: str  # what it shows, below each figure; `{axes}` are those of its operation
     draw: Draw  # draws it; None where there is nothing to show
     when: Callable[[pd.DataFrame], bool] = lambda rows: len(rows) > 0  # whether a slice has it
-    slots: Sequence[Slot] = ()  # its places in REPORT.md; the page shows every figure
-    readme: bool = False  # whether a README may show what the first of these shows
+    # Its place in REPORT.md, which shows the first few of those that there are: the lower, the
+    # earlier. None of those without one.
+    rank: float | None = None
+    # The operation that it shows first, by its place; the others come after all kinds had one turn.
+    # Without one it shows every operation at once.
+    first: int | None = None
+
+    def turns(self, operations: Sequence[str]) -> Iterator[tuple[float, str]]:
+        """Yield the rank of the figure of each operation in REPORT.md, and the operation."""
+        if self.rank is not None:
+            for place in range(len(operations)):
+                late, begin = (0, 0) if self.first is None else (place, self.first)
+                yield self.rank + 10 * late, operations[(begin + place) % len(operations)]
 
 
 _KINDS: dict[str, Kind] = {}

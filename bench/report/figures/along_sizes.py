@@ -1,4 +1,4 @@
-"""Time, peak memory and error against m, n and o."""
+"""Time, peak memory and error along each axis of an operation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,21 +10,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ...analysis.frame import PEER, SIZES, longest_line
+from ...analysis.frame import PEER, axes_of, longest_line, sizes_of
 from ...common.units import format_bytes, format_error, format_tick
+from ...store.columns import letters
 from .. import style
-from ..tables import LETTERS
-from . import Slot, View, figure
+from ..tables import format_held
+from . import View, figure
 
 
 def panels_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the cases along each axis, at the two other sizes that have the most points along it.
+    """Return the cases along each axis, at the other sizes that have the most points along it.
 
-    An axis with a single point is left out where another has more.
+    Adds `along`, the sizes on the axis. An axis with a single point is left out where another has
+    more.
     """
-    panels = {axis: longest_line(rows, axis) for axis in SIZES}
-    several = {axis: line for axis, line in panels.items() if line[axis].nunique() > 1}
-    return several or {"batch": panels["batch"]}
+    panels = {axis: longest_line(rows, axis) for axis in axes_of(rows)}
+    panels = {axis: line.assign(along=sizes_of(line)[axis]) for axis, line in panels.items()}
+    several = {axis: line for axis, line in panels.items() if line["along"].nunique() > 1}
+    return several or dict([*panels.items()][:1])
 
 
 class Chart:
@@ -40,12 +43,14 @@ class Chart:
         self.figure = Figure(figsize=(max(3.3 * len(self.panels) + 2.1, 8.7), height))
         self.figure.subplots(1, len(self.panels), sharey=True)
         self.figure.axes[0].set_ylabel(quantity)
+        every = axes_of(view.rows)
+        named, labels = letters(every), style.axis_labels(every)
         for axes, (axis, rows) in self:
-            name = f"{axis.replace('_', ' ')} {LETTERS[axis]}"
-            axes.set(xscale="log", yscale="log", xlabel=f"{name} (log)")
-            held = [f"{LETTERS[one]} = {rows[one].iloc[0]:,}" for one in SIZES if one != axis]
-            axes.set_title(f"against {LETTERS[axis]}, at {', '.join(held)}")
-            values = sorted(set(rows[axis]))
+            axes.set(xscale="log", yscale="log", xlabel=f"{labels[axis]} (log)")
+            held = sizes_of(rows).drop(columns=axis).iloc[0].to_dict()
+            at = f", at {format_held(held, ', '.join(every))}" if held else ""
+            axes.set_title(style.label(f"against {named[axis]}{at}", 200))
+            values = sorted(set(rows["along"]))
             room = (values[-1] / values[0]) ** 0.08 if len(values) > 1 else 2.0
             axes.set_xlim(values[0] / room, values[-1] * room)
             locator = ticker.FixedLocator(_apart(values))
@@ -61,9 +66,9 @@ class Chart:
         self, which: pd.Series
     ) -> Iterator[tuple[Axes, style.Style, pd.Series, pd.DataFrame]]:
         """Return axes, look, sizes and rows of each kernel's line in each panel: of such rows."""
-        for axes, (axis, panel) in self:
-            for kernel, rows in panel[which[panel.index]].sort_values(axis).groupby("kernel"):
-                yield axes, self.view.looks[str(kernel)], rows[axis], rows
+        for axes, (_, panel) in self:
+            for kernel, rows in panel[which[panel.index]].sort_values("along").groupby("kernel"):
+                yield axes, self.view.looks[str(kernel)], rows["along"], rows
 
     def level(self, value: float, text: str) -> Line2D:
         """Draw a level that holds for every panel; return its legend entry."""
@@ -105,12 +110,9 @@ def _apart(values: list[int]) -> list[int]:
 
 @figure(
     "time",
-    title="time against m, n and o",
-    readme=True,
-    slots=(
-        Slot("time-gradient", 2, "gradient"),
-        Slot("time-step", 8, "step"),
-    ),
+    title="time against {axes}",
+    rank=2,
+    first=0,
 )
 def draw_time(view: View) -> Figure:
     """Draw the median with a bar from q1 to q3; a case without a time is a mark at the top.
@@ -119,8 +121,8 @@ def draw_time(view: View) -> Figure:
     """
     chart = Chart(view, "time of one call: median, q1–q3", format_tick)
     ok = view.rows["status"] == "ok"
-    for axes, (axis, rows) in chart:
-        bound = rows.dropna(subset="roofline_s").groupby(axis)["roofline_s"].min()
+    for axes, (_, rows) in chart:
+        bound = rows.dropna(subset="roofline_s").groupby("along")["roofline_s"].min()
         axes.plot(bound, color=style.GREY, linestyle=":", linewidth=1.4)
     for axes, look, sizes, rows in chart.lines(ok):
         look.draw(axes, sizes, rows["median_s"], line=True)
@@ -152,8 +154,9 @@ def draw_time(view: View) -> Figure:
 
 @figure(
     "memory",
-    title="peak memory against m, n and o",
-    slots=(Slot("memory-gradient", 7, "gradient"),),
+    title="peak memory against {axes}",
+    rank=7,
+    first=2,
 )
 def draw_memory(view: View) -> Figure:
     """Draw what was measured, and hollow what was predicted for a case that was not.
@@ -172,13 +175,18 @@ def draw_memory(view: View) -> Figure:
                   linewidth=look.width, alpha=0.7)  # fmt: skip
         look.draw(axes, sizes[known], measured[known])
         look.draw(axes, sizes[missing], theory[missing], hollow=True)
-    notes = [style.entry("measured", "o"), style.entry("predicted", line="-")]
-    if (chart.shown["status"] != "ok").any():
+    notes, declared = [style.entry("measured", "o")], chart.shown["predicted_peak_bytes"].notna()
+    if declared.any():
+        notes.append(style.entry("predicted", line="-"))
+    if (declared & (chart.shown["status"] != "ok")).any():
         notes.append(style.entry("predicted, not measured", "o", hollow=True))
     limit = view.run.machine.memory_bytes if view.part.device == "cpu" else None
     if limit and chart.shown["predicted_peak_bytes"].max() > limit / 10:
         notes.append(chart.level(limit, f"this machine's {format_bytes(limit)}"))
-    return chart.finish(f"How much memory does one {view.name} hold?", notes)
+    unknown = sorted(set(chart.shown.loc[~declared, "kernel"]))
+    footnote = f"predicted of {', '.join(map(style.label, unknown))}: not declared; "
+    question = f"How much memory does one {view.name} hold?"
+    return chart.finish(question, notes, footnote=footnote if unknown else "")
 
 
 _ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8}
@@ -188,12 +196,18 @@ def _known(rows: pd.DataFrame) -> pd.Series:
     return rows["status"].eq("ok") & rows["max_rel_error"].gt(0)
 
 
-@figure("error", title="error against m, n and o", when=lambda rows: _known(rows).any())
+@figure("error", title="error against {axes}", when=lambda rows: _known(rows).any())
 def draw_error(view: View) -> Figure:
-    """Draw the largest error of each kernel, relative to the terms of its sum."""
-    chart = Chart(view, "largest error, relative to its sum's terms", format_error)
+    """Draw the largest error of each kernel, relative to the terms of its sum.
+
+    It says so where errors were held against the baseline's own instead of a bound.
+    """
+    beside = view.rows["tolerance_of"].eq("baseline").any()
+    of = "the largest result" if beside else "its sum's terms"
+    chart = Chart(view, f"largest error, relative to {of}", format_error)
     for axes, look, sizes, rows in chart.lines(_known(view.rows)):
         look.draw(axes, sizes, rows["max_rel_error"], line=True)
     unit, text = _ROUNDOFF.get(view.part.dtype), f"unit roundoff of {view.part.dtype}"
     notes = [chart.level(unit, text)] if unit else []
-    return chart.finish(f"How exact is one {view.name}?", notes)
+    footnote = "held against the baseline's own error; " if beside else ""
+    return chart.finish(f"How exact is one {view.name}?", notes, footnote=footnote)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from ...analysis.compare import History
 from ...common.units import format_ratio
 from .. import style
+from ..tables import bound_in_words
 
 # What the figure of a history is of.
 PART = ["operation", "device", "dtype", "threads", "bound"]
@@ -31,13 +32,15 @@ def history_figure(history: History, part: Sequence[Any]) -> Figure:
         axes.vlines(x, mine["low"], mine["high"], color=look.colour, linewidth=1.2)
     low, high = points["low"].min() / 1.1, points["high"].max() * 1.1
     style.set_log_ticks(axes.yaxis, format_ratio, style.subdivisions(high / low))
-    axes.set(ylim=(low, high), ylabel="speedup vs. torch.nn, geometric mean (log)")
+    axes.set(ylim=(low, high), ylabel="speedup vs. the baseline, geometric mean (log)")
     commits = history.frame.groupby("run")["commit"].first()
     shown = [f"{style.label(commits[name][:8])}\n{style.label(name[:8])}" for name in history.runs]
     axes.set_xticks(range(len(shown)), shown)
     axes.set_xlabel("commit and day, in the order of the runs")
     entries = style.kernel_entries(rows[rows["kernel"].isin(points["kernel"])], looks)
-    where = ", ".join(map(style.label, (*part[:3], f"{part[-1]}-bound", f"grid {history.grid}")))
+    where = ", ".join(
+        map(style.label, (*part[:3], bound_in_words(part[-1]), f"grid {history.grid}"))
+    )
     newest = rows[rows["run"] == rows["run"].iloc[-1]]
     title = f"Did the code change it? ({where})"
     style.finish(figure, title, newest, entries, f"{style.HOT}; ")

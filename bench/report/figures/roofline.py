@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from ...common.units import digits, format_bytes
+from ...common.units import counted, digits, format_bytes
 from ...store.schema import Ceilings
 from .. import style
-from . import Slot, View, figure
+from . import View, figure
 
 
 def roofs(ceilings: Ceilings) -> dict[float, float]:
@@ -42,7 +42,8 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
 @figure(
     "roofline",
     title="operations per second under the machine's measured ceilings",
-    slots=(Slot("roofline-step", 5, "step"), Slot("roofline-gradient", 9, "gradient")),
+    rank=5,
+    first=1,
 )
 def draw(view: View) -> Figure | None:
     """Draw how near the kernels come to what the device reached in the suite's own probes.
@@ -63,7 +64,11 @@ def draw(view: View) -> Figure | None:
     if shown["by_dispatch"].any():
         entries.append(style.entry("hollow: bound by dispatch", "o", hollow=True))
     question = f"How near to this machine's measured ceilings? {view.name}"
-    style.finish(figure, question, view.rows, entries + lines, f"{style.HOT}; ")
+    unknown = (
+        view.rows.loc[view.rows["status"] == "ok", ["flops", "bytes_moved"]].isna().any(axis=1)
+    )
+    note = f"{counted(unknown.sum(), 'case')} with costs not declared; " if unknown.any() else ""
+    style.finish(figure, question, view.rows, entries + lines, f"{note}{style.HOT}; ")
     return figure
 
 

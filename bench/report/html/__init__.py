@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markdown_it import MarkdownIt
@@ -24,15 +23,13 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
-from ...analysis import ranking
-from ...analysis.frame import SIZES, facets, in_order
+from ...analysis.frame import facets, in_order
 from ...common.errors import single_line
-from ...common.units import format_ratio
 from ..answers import Where
 from ..markdown import RULES, Markdown
 from ..sections import RunAnalysis
-from ..subject import Answer, Section
-from ..tables import ALL_RESULTS, FILTERS, render
+from ..subject import Answer, Part, Section
+from ..tables import FILTERS, headed, render, results_columns
 from .data import as_script, choices, remarks
 
 # What the reader chooses by.
@@ -45,11 +42,13 @@ class Content(NamedTuple):
     """What the page shows."""
 
     frame: pd.DataFrame  # all cases
+    title: str
     analyses: Sequence[RunAnalysis]
     opening: Sequence[tuple[Where, Sequence[Answer]]]
     data: Mapping[str, Any]  # what its charts draw, see `page_data`
     which: Section  # the fastest kernel at each size
     changes: Sequence[Section]  # from run to run
+    parts: Sequence[tuple[Part, Sequence[Section]]]  # what subjects have for themselves
     more: Sequence[Section]  # what was measured beside the runs
     legend: Markdown
 
@@ -72,12 +71,11 @@ def write_page(content: Content, out: Path) -> None:
     text = environment.get_template("template.html").render(
         content._asdict(),
         html=html,
-        heats=[(one, heat) for one in content.analyses for heat in heats(one.overhead)],
         choices={name: choices(frame, name) for name in CHOSEN},
         newest=newest.iloc[0].to_dict() if len(newest) else None,
-        filters=[(column, sorted(set(column.write(results)))) for column in FILTERS],
+        filters=[(one, sorted(set(one.write(results)))) for one in headed(FILTERS, results)],
         count=len(frame),
-        results=render(results, ALL_RESULTS, to="html"),
+        results=render(results, results_columns(results), to="html"),
         json=Markup(as_script(content.data)),
         library=base64.b64encode(library).decode(),
         style=Markup(_asset("html/dt_bundle.css", "itables") + _asset("style.css")),
@@ -92,41 +90,6 @@ def all_results(frame: pd.DataFrame) -> pd.DataFrame:
     ordered = [in_order(part.of(frame)) for part in facets(frame)] or [in_order(frame)]
     table = pd.concat(ordered, ignore_index=True)
     return table.assign(remark=remarks(table))
-
-
-class Heat(NamedTuple):
-    """The ratios of the Jacobian over n and o at one batch size, as a table of colours."""
-
-    device: str
-    dtype: str
-    batch: int
-    what: str  # time or memory
-    columns: Sequence[int]  # n
-    # o, and at each n a text and its colour's strength in per cent.
-    rows: Sequence[tuple[int, Sequence[tuple[str, int]]]]
-
-
-def heats(overhead: pd.DataFrame) -> list[Heat]:
-    """Return tables of what the Jacobian costs, for each device and dtype of one run."""
-    found = []
-    for (device, dtype), every in overhead.groupby(["device", "dtype"]):
-        rows = ranking.overhead_at_one_batch(every)
-        batch, columns = int(rows["batch"].iloc[0]), sorted(set(rows["in_features"]))
-        for what in ("time", "memory"):
-            cells = rows.set_index(SIZES[1:])[[f"{what}_ratio", "status"]]
-            table = [(o, [_cell(cells, (n, o)) for n in columns])
-                     for o in sorted(set(rows["out_features"]))]  # fmt: skip
-            found.append(Heat(str(device), str(dtype), batch, what, columns, table))
-    return found
-
-
-def _cell(cells: pd.DataFrame, size: tuple[int, int]) -> tuple[str, int]:
-    if size not in cells.index:
-        return "not planned", 0
-    ratio, status = cells.loc[[size]].iloc[0]
-    if not ratio > 0:
-        return str(status), 0
-    return format_ratio(ratio), int(np.clip(6 + 8 * np.log10(ratio), 0, 45))
 
 
 def _changed(tokens: Sequence[Token], folder: Path, tables: Iterator[int]) -> Iterator[Token]:

@@ -3,19 +3,24 @@ const DATA = JSON.parse(byId("data").textContent);
 const COLUMNS = Object.entries(DATA.cases);
 const CASES = DATA.cases.run.map((_, place) =>
   Object.fromEntries(COLUMNS.map(([name, values]) => [name, values[place]])));
-const LETTERS = { batch: "m", in_features: "n", out_features: "o" };
 const CHOSEN = ["machine", "run", "device", "threads", "operation", "dtype"];
 const state = { cache: "hot", quantity: "time", size: "", kernel: "" }; // and the choices
 const hidden = new Set(); // kernels that take no part
 
-const shapeOf = (row) => `${number(row.in_features)} → ${number(row.out_features)}`;
-for (const row of CASES) row.size = `${number(row.batch)} × ${shapeOf(row)}`;
+/** What the axes of some cases of one operation are called. */
+const axesOf = (rows) => DATA.axes[rows[0].axes];
+/** The sizes along all axes but the first, or but another. */
+const others = (row, axis = 0) => row.sizes.filter((_, place) => place !== axis);
 
 /** Whether a row is of what is chosen under some names; without a run it may be of any. */
 const fits = (row, names) => names.every((name) =>
   (name === "run" && !state.run) || String(row[name]) === state[name]);
-/** The cases of the chosen run, or those of the run with the most kernels at each size. */
-const chosen = () => CASES.filter((row) => fits(row, CHOSEN) && (state.run || row.leads));
+/** The cases of the chosen run, or those of the run with the most kernels at each size.
+    Of runs whose operation has other axes, those of the last. */
+function chosen() {
+  const rows = CASES.filter((row) => fits(row, CHOSEN) && (state.run || row.leads));
+  return rows.filter((row) => row.axes === rows.at(-1).axes);
+}
 const placeOf = (kernel, operation = state.operation) => DATA.looks[operation]?.[kernel] ?? 0;
 const runOf = (row) =>
   DATA.runs.find((one) => one.run === row.run && one.machine === row.machine);

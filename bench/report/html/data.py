@@ -15,13 +15,15 @@ from ...analysis.frame import AUTO, cold, in_order, leads, may_win
 from ...analysis.ranking import with_intervals
 from ...common import units
 from ...common.errors import single_line
+from ...store.columns import SIZES, letters
+from ...store.runs import axes_in
 from ...store.schema import Run
 from .. import tables
 from ..figures.roofline import points, roofs
 from ..style import styles
 
 _NAMES = ("machine", "run", "operation", "device", "dtype", "kernel", "role", "status", "bound")
-_SIZES = ("batch", "in_features", "out_features", "threads", "processes")
+_COUNTS = ("threads", "processes")
 _NUMBERS = (
     *("median_s", "q1_s", "q3_s", "speedup", "low", "high"),
     *("cold_s", "speedup_cold", "cold_low", "cold_high", "roofline_s", "roofline_cold_s"),
@@ -32,7 +34,8 @@ _WRITTEN = {
     **{"efficient": tables.EFFICIENCY, "predicted": tables.PREDICTED},
     "time_cold": tables.Column("", "cold_s", units.format_time),
     "peak": tables.Column("", "peak_bytes", units.format_bytes),
-    "error": tables.Column("", "max_rel_error", units.format_error),
+    "error": tables.Column("", ("max_rel_error", "tolerance_of"), tables.format_error_of),
+    "size": tables.SIZE,
     "first_call": tables.Column("", "first_call_s", units.format_time),
 }
 _LONGEST = 4_000  # characters of what a run says of a kernel
@@ -42,8 +45,11 @@ def page_data(
     frame: pd.DataFrame, runs: Mapping[Path, Run], histories: Iterable[History]
 ) -> dict[str, Any]:
     """Return what is drawn, as JSON knows it."""
+    axes = list(map(str, frame["axes"].unique()))
     return {
-        "cases": _cases(frame),
+        "cases": _cases(frame, axes),
+        "axes": [list(letters(names.split(", ")).values()) for names in axes],
+        "shapes": [_but_first(names) for names in axes],
         "runs": [_run(frame, path.stem, run) for path, run in runs.items()],
         "history": _history(histories),
         "looks": {
@@ -54,6 +60,11 @@ def page_data(
             for name in frame["operation"].unique()
         },
     }
+
+
+def _shape(case: str, axes: str) -> str:
+    """Write the sizes along all axes but the first."""
+    return tables.format_shape([int(size) for size in case.split("x")[1:]], axes.split(", ")[1:])
 
 
 def as_script(data: object) -> str:
@@ -82,8 +93,16 @@ def _kernels(frame: pd.DataFrame, operation: str) -> list[str]:
     return names if baselines & set(names) else ["", *names]
 
 
-def _cases(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    rows = in_order(frame)
+def _but_first(axes: str) -> str:
+    """Name all axes but the first, as the sizes along them are written."""
+    names = axes.split(", ")
+    between = " → " if tuple(names[1:]) == SIZES[1:] else " × "
+    return between.join([*letters(names).values()][1:])
+
+
+def _cases(frame: pd.DataFrame, axes: Sequence[str]) -> dict[str, list[Any]]:
+    # Without a column for each axis, which might be called as one of those that are added.
+    rows = in_order(frame).drop(columns=axes_in(frame))
     ends = with_intervals(rows)[["low", "high"]]
     from_memory = with_intervals(cold(rows))
     rows = rows.join(points(rows)[["intensity", "rate"]]).assign(
@@ -97,10 +116,15 @@ def _cases(frame: pd.DataFrame) -> dict[str, list[Any]]:
         "wins": (may_win(rows) & (rows["role"] != AUTO)).to_list(),
         "flagged": rows["flagged"].to_list(),
         "remark": _texts(remarks(rows)),
+        "axes": [axes.index(names) for names in rows["axes"]],
+        "shape": [
+            _shape(case, names) for case, names in zip(rows["case"], rows["axes"], strict=True)
+        ],
+        "sizes": [list(map(int, case.split("x"))) for case in rows["case"]],
     }
     found |= {name: _texts(rows[name]) for name in _NAMES}
-    for name in (*_SIZES, *_NUMBERS):
-        digits = 17 if name in _SIZES else 6
+    for name in (*_COUNTS, *_NUMBERS):
+        digits = 17 if name in _COUNTS else 6
         found[name] = [None if pd.isna(one) else float(f"{one:.{digits}g}") for one in rows[name]]
     for name, column in _WRITTEN.items():
         found[name] = [single_line(text, 300) for text in column.write(rows)]
@@ -156,7 +180,8 @@ def _history(histories: Iterable[History]) -> list[dict[str, Any]]:
             found.append(
                 {
                     **{"machine": single_line(one.machine), "grid": single_line(one.grid)},
-                    **{name: single_line(row[name], 300) for name in (*_NAMES[1:6], "bound")},
+                    **{name: single_line(row[name], 300) for name in _NAMES[1:6]},
+                    "bound": tables.bound_in_words(row["bound"]),
                     **{"threads": int(row["threads"]), "cases": int(row["cases"])},
                     "newest": row["run"] == one.runs[-1],
                     "ratio": units.format_ratio(row["speedup"], row["low"], row["high"]),

@@ -15,7 +15,7 @@ function drawMoves() {
       h("span", { class: "name" }, icon(place), one.kernel),
       interval(place, [low, middle, high], across, apart(one)),
       h("span", {}, one.changed),
-      h("span", {}, `${one.operation}, ${one.dtype}, ${one.bound}-bound, ${cases}, `
+      h("span", {}, `${one.operation}, ${one.dtype}, ${one.bound}, ${cases}, `
         + `run ${one.run}`));
   };
   const still = moved.filter((one) => !apart(one));
@@ -49,7 +49,7 @@ function drawKernel(rows) {
   host.replaceChildren(
     h("p", {}, h("label", { for: "one-kernel" }, "Kernel shown "), pick),
     h("dl", { class: "facts" }, facts), charts);
-  const work = (row) => row.batch * row.in_features * row.out_features;
+  const work = (row) => row.sizes.reduce((a, b) => a * b), text = axesOf(rows).join(" · ");
   const across = range(own.map(work), 2);
   for (const quantity of Object.values(QUANTITIES)) {
     const drawn = linesOf(own, work, quantity, false);
@@ -58,9 +58,9 @@ function drawKernel(rows) {
     charts.append(panel);
     chart(panel, {
       ...drawn,
-      title: `${quantity.text} against m · n · o`,
+      title: `${quantity.text} against ${text}`,
       height: 240,
-      x: { range: across, ticks: ticks(...across, 10), write: powerOfTen, title: "m · n · o" },
+      x: { range: across, ticks: ticks(...across, 10), write: powerOfTen, title: text },
     });
   }
 }
@@ -102,6 +102,6 @@ function saidOf(own) {
 function pastOf() {
   const names = ["machine", "device", "threads", "operation", "dtype"];
   return DATA.history.filter((one) => one.kernel === state.kernel && fits(one, names))
-    .map((one) => [`run ${one.run}`, `${one.ratio} over ${one.cases} ${one.bound}-bound cases`
+    .map((one) => [`run ${one.run}`, `${one.ratio} over ${one.cases} cases, ${one.bound}`
       + (one.change ? `; ${one.changed} the run before` : "")]);
 }

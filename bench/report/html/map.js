@@ -11,38 +11,37 @@ function drawLegend(rows) {
   }, icon(placeOf(kernel)), kernel)));
 }
 
-/** The size that most others share two numbers with: there is most to see along its lines. */
+/** The size that most others share all numbers but one with: there is most to see along its lines. */
 function busiest(rows, sizes) {
-  const names = Object.keys(LETTERS);
   const near = (row) => rows.filter((other) =>
-    names.filter((name) => row[name] === other[name]).length >= 2).length;
+    row.sizes.filter((size, axis) => size !== other.sizes[axis]).length < 2).length;
   const count = new Map([...sizes].map(([size, [row]]) => [size, near(row)]));
   return [...count.keys()].reduce((best, size) => count.get(size) > count.get(best) ? size : best);
 }
 
 function drawMap(rows) {
-  const sizes = bySize(rows), numeric = (a, b) => a - b;
+  const sizes = bySize(rows), numeric = (a, b) => a - b, letters = axesOf(rows);
   if (!sizes.has(state.size)) state.size = busiest(rows, sizes);
-  const batches = unique(rows.map((row) => row.batch)).sort(numeric);
-  const work = (row) => row.in_features * row.out_features;
-  const shapes = [...groupBy(rows, shapeOf).values()].map(([row]) => row)
-    .sort((a, b) => work(a) - work(b) || a.in_features - b.in_features);
-  const head = batches.map((batch) =>
-    h("th", { scope: "col", "aria-label": number(batch) }, whole(batch)));
-  const line = (shape) => h("tr", {}, h("th", { scope: "row" }, shapeOf(shape)),
-    batches.map((batch) => {
-      const size = `${number(batch)} × ${shapeOf(shape)}`;
-      return h("td", {}, sizes.has(size) ? cellOf(size, sizes.get(size))
+  const columns = unique(rows.map((row) => row.sizes[0])).sort(numeric);
+  const work = (row) => others(row).reduce((a, b) => a * b, 1);
+  const lines = [...groupBy(rows, (row) => others(row).join()).values()]
+    .sort(([a], [b]) => work(a) - work(b) || a.sizes[1] - b.sizes[1]);
+  const head = columns.map((size) =>
+    h("th", { scope: "col", "aria-label": number(size) }, whole(size)));
+  const line = (alike) => h("tr", {}, h("th", { scope: "row" }, alike[0].shape),
+    columns.map((column) => {
+      const some = alike.filter((row) => row.sizes[0] === column);
+      return h("td", {}, some.length ? cellOf(some[0].size, some)
         : h("span", { class: "gap" }, "·"));
     }));
   const table = h("table", { class: "map", keydown: walk },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "n → o"), head)),
-    h("tbody", {}, shapes.map(line)));
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, DATA.shapes[rows[0].axes]), head)),
+    h("tbody", {}, lines.map(line)));
   const region = { class: "scroll", role: "region", tabindex: 0 };
   byId("map").replaceChildren(
-    h("p", { class: "cond" }, "The fastest kernel at each batch size m and shape n → o, how many "
-      + "times as fast as torch.nn, and its time. Two marks: they cannot be told apart. Choose a "
-      + "cell to see all kernels."),
+    h("p", { class: "cond" }, `The fastest kernel at each size, ${letters[0]} from left to right: `
+      + "how many times as fast as the baseline, and its time. Two marks: they cannot be told "
+      + "apart. Choose a cell to see all kernels."),
     h("div", { ...region, "aria-label": "Map of the fastest kernels" }, table));
 }
 
@@ -63,7 +62,7 @@ function cellOf(size, rows) {
   };
   return h("button", {
     ...given, "data-kernels": all.join("|"), pointerenter: point,
-    "aria-label": `${size}: ${all.join(" ≈ ")}, ${ratio} as fast as torch.nn, ${time}`,
+    "aria-label": `${size}: ${all.join(" ≈ ")}, ${ratio} as fast as the baseline, ${time}`,
     style: `--c:${colour(placeOf(best.kernel))};--t:${strength.toFixed(0)}%`,
   }, h("b", {}, all.slice(0, 2).map((kernel) => icon(placeOf(kernel))), ratio),
   h("small", {}, time));
@@ -115,7 +114,7 @@ function drawRanking(rows) {
   const by = set ? `; ${set.bound} sets the roofline bound` : "";
   byId("ranking").replaceChildren(
     h("h3", {}, state.size),
-    h("p", { class: "cond" }, `Speedup over torch.nn with its 95 % interval${by}.`),
+    h("p", { class: "cond" }, `Speedup over the baseline with its 95 % interval${by}.`),
     measured.length ? h("ol", { class: "ranking" }, measured.map(line))
       : nothing("No kernel has a time here."),
     failed.length ? h("ul", { class: "failed" }, failed) : "",

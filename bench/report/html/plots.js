@@ -31,10 +31,10 @@ function linesOf(rows, at, quantity, joined) {
 }
 
 /** The cases along an axis through a size or, where it is alone there, along the longest line. */
-function lineThrough(rows, axis, held, here) {
-  const at = (row) => held.map((name) => row[name]).join();
+function lineThrough(rows, axis, here) {
+  const at = (row) => others(row, axis).join();
   const found = groupBy(rows, at);
-  const count = (some) => new Set(some.map((row) => row[axis])).size;
+  const count = (some) => new Set(some.map((row) => row.sizes[axis])).size;
   const longest = [...found.values()].reduce((a, b) => count(b) > count(a) ? b : a);
   return [found.get(at(here)), longest].find((some) => count(some) > 1) ?? [];
 }
@@ -43,19 +43,19 @@ function drawAlong(rows) {
   const host = byId("along"), here = bySize(rows).get(state.size)[0];
   const quantity = QUANTITIES[state.quantity];
   host.replaceChildren();
-  for (const axis of Object.keys(LETTERS)) {
-    const held = Object.keys(LETTERS).filter((name) => name !== axis);
-    const some = lineThrough(rows, axis, held, here).filter((row) => !hidden.has(row.kernel));
-    const drawn = linesOf(some, (row) => row[axis], quantity, true);
+  for (const [axis, letter] of axesOf(rows).entries()) {
+    const some = lineThrough(rows, axis, here).filter((row) => !hidden.has(row.kernel));
+    const drawn = linesOf(some, (row) => row.sizes[axis], quantity, true);
     if (!drawn) continue;
-    const fixed = held.map((name) => `${LETTERS[name]} = ${number(some[0][name])}`).join(", ");
-    const sizes = unique(some.map((row) => row[axis])).sort((a, b) => a - b);
+    const held = axesOf(rows).map((name, place) => `${name} = ${number(some[0].sizes[place])}`);
+    const fixed = held.filter((_, place) => place !== axis).join(", ");
+    const sizes = unique(some.map((row) => row.sizes[axis])).sort((a, b) => a - b);
     const across = range(sizes, sizes.length > 1 ? 1.15 : 2), panel = h("div", { class: "panel" });
     host.append(panel);
     chart(panel, {
       ...drawn,
-      title: `${quantity.text} against ${LETTERS[axis]}, at ${fixed}`,
-      x: { range: across, write: whole, title: LETTERS[axis],
+      title: `${quantity.text} against ${letter}${fixed && `, at ${fixed}`}`,
+      x: { range: across, write: whole, title: letter,
         ticks: sizes.length < 9 ? sizes : ticks(...across, 10) },
       references: state.quantity === "time" ? floorOf(some, axis, drawn.y.range[0]) : [],
     });
@@ -65,7 +65,7 @@ function drawAlong(rows) {
 
 /** The roofline bound along an axis, where it is within the chart. */
 function floorOf(rows, axis, least) {
-  const found = new Map(rows.map((row) => [row[axis], bound(row)]));
+  const found = new Map(rows.map((row) => [row.sizes[axis], bound(row)]));
   const points = [...found].filter((pair) => pair[1] > least).sort((a, b) => a[0] - b[0]);
   return points.length > 1 ? [{ points, text: "roofline bound", below: true }] : [];
 }

@@ -32,7 +32,7 @@ def runs_of(
                 ends = (log, log - 1.96 * WITHIN, log + 1.96 * WITHIN)
                 day = datetime(2026, 11, 24, tzinfo=UTC) + timedelta(hours=6 * run)
                 rows.append(
-                    {"run": str(run), "operation": operation, "case": str(case), "kernel": kernel}
+                    {"run": str(run), "operation": operation, "batch": case + 1, "kernel": kernel}
                     | {"datetime": day.isoformat()}
                     | dict(zip(SPEEDUPS, np.exp(ends), strict=True))
                 )

@@ -7,6 +7,7 @@ from run_builder import frame_of_rows
 
 from bench.analysis.sizes import crossovers
 from bench.report.tables import CROSSOVERS, render
+from bench.store.columns import LETTERS
 
 SIZES = (10, 100, 1_000, 10_000)
 
@@ -35,8 +36,8 @@ def test_a_crossover_lies_on_the_line_between_two_sizes(axis: str) -> None:
     assert (row["faster_below"], row["faster_above"], row["axis"]) == ("a", "b", axis)
     assert (row["last_size"], row["first_size"]) == (100, 1_000)
     assert row["crossover"] == pytest.approx(10**2.5)
-    assert pd.isna(row[axis])
-    letter = {"batch": "m", "in_features": "n", "out_features": "o"}[axis]
+    assert list(row["held"]) == [name for name in LETTERS if name != axis]
+    letter = LETTERS[axis]
     text = render(table, CROSSOVERS)
     assert f"{letter} ≈ 320 (between 100 and 1,000)" in text
     assert f"{letter} =" not in text
@@ -88,7 +89,8 @@ def test_two_places_are_two_crossovers() -> None:
 def test_nothing_is_pooled() -> None:
     rows = frame_of({"a": (2, 2), "b": (1, 1)})
     other = frame_of({"a": (1, 1, 1, 1), "b": (2, 2, 2, 2)}).query("batch > 100")
-    for name, value in (("machine", "z"), ("run", "z"), ("dtype", "z"), ("in_features", 9)):
+    elsewhere = other["case"].str.replace("x6x", "x9x")
+    for name, value in (("machine", "z"), ("run", "z"), ("dtype", "z"), ("case", elsewhere)):
         assert crossovers(pd.concat([rows, other.assign(**{name: value})])).empty
     assert len(crossovers(pd.concat([rows, other]))) == 1
 

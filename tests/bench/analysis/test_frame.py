@@ -16,14 +16,16 @@ from bench.analysis.frame import (
     longest_line,
     missing_results,
 )
-from bench.analysis.ranking import fastest, gradient_overview, jacobian_overhead, with_intervals
+from bench.analysis.ranking import fastest, spread, with_intervals
 from bench.common import units
 from bench.common.units import digits, format_bytes, format_ratio, format_time
-from bench.report import markdown
-from bench.report.tables import ALL_RESULTS, FLAGGED, JACOBIAN, OVERVIEW, render
-from bench.store import runs as store
+from bench.report import markdown, tables
+from bench.report.tables import FASTEST, FLAGGED, render, results_columns
+from bench.store import columns
 
-RESULTS = [column for column in ALL_RESULTS if column.names != ["remark"]]
+RESULTS = [
+    column for column in results_columns(frame_of(build_run())) if column.names != ["remark"]
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def frame() -> pd.DataFrame:
     return frame_of(build_run())
 
 
-@pytest.mark.parametrize("module", [units, store, markdown])
+@pytest.mark.parametrize("module", [units, columns, markdown, tables])
 def test_examples(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 
@@ -77,7 +79,7 @@ def cells(frame: pd.DataFrame, columns: Any) -> pd.DataFrame:
 def test_inputs_stay_as_they_are(frame: pd.DataFrame) -> None:
     before = frame.copy(deep=True)
     part = facets(frame)[0]
-    for make in (missing_results, jacobian_overhead, fastest, gradient_overview):
+    for make in (missing_results, fastest, spread):
         make(frame)
     in_order(part.of(frame))
     pd.testing.assert_frame_equal(frame, before)
@@ -91,7 +93,7 @@ def test_results_are_by_size_and_the_fastest_first(frame: pd.DataFrame) -> None:
     first = text.iloc[0]
     assert first["batch × in → out"] == "33 × 6 → 3"
     assert first["time: median (q1–q3)"].startswith("8.63 µs (8.37–9.32)")
-    assert set(text.loc[text["kernel"] == "autograd", "speedup vs. torch.nn"]) == {"baseline"}
+    assert set(text.loc[text["kernel"] == "autograd", "speedup vs. autograd"]) == {"baseline"}
     failed = text[text["status"] == "infeasible"]
     assert len(failed) == 3
     assert set(failed["time: median (q1–q3)"]) == {"–"}
@@ -101,30 +103,10 @@ def test_results_are_by_size_and_the_fastest_first(frame: pd.DataFrame) -> None:
 def test_efficiency_is_left_out_where_unknown(frame: pd.DataFrame) -> None:
     rows = in_order(facets(frame)[0].of(frame))
     assert "roofline efficiency" in cells(rows, RESULTS)
-    assert "roofline efficiency" not in cells(rows.assign(efficiency=float("nan")), RESULTS)
-
-
-def test_overhead_is_with_over_without(frame: pd.DataFrame) -> None:
-    overhead = jacobian_overhead(frame).set_index("case")
-    one = frame[(frame["operation"] == "gradient") & (frame["case"] == "1000x16x10")]
-    kron, matmul = (one[one["kernel"] == name].iloc[0] for name in ("kron_einsum", "matmul"))
-    row = overhead.loc["1000x16x10"]
-    assert row["time_ratio"] == kron["median_s"] / matmul["median_s"]
-    assert row["time_ratio_low"] < row["time_ratio"] < row["time_ratio_high"]
-    assert row["memory_ratio"] == kron["peak_bytes"] / matmul["peak_bytes"]
-    gone = overhead.loc["10000x256x64"]
-    assert pd.isna(gone["time_ratio"])
-    assert (gone["status"], gone["kernel"]) == ("infeasible", "kron_einsum")
-    assert gone["predicted_memory_ratio"] > 1000
-    text = cells(jacobian_overhead(frame), JACOBIAN)
-    assert "kron_einsum: infeasible" in set(text["status"])
-
-
-def test_overhead_copes_with_no_memory_and_no_pair(frame: pd.DataFrame) -> None:
-    nothing = frame.assign(peak_bytes=0.0, predicted_peak_bytes=0.0)
-    assert jacobian_overhead(nothing)["memory_ratio"].isna().all()
-    for rows in (frame[frame["kernel"] == "matmul"], frame.iloc[:0]):
-        assert cells(jacobian_overhead(rows), JACOBIAN).empty
+    unknown = rows.assign(efficiency=float("nan"))
+    assert "roofline efficiency" not in cells(unknown, RESULTS)
+    undeclared = cells(unknown.assign(least_flops=float("nan")), RESULTS)
+    assert set(undeclared["roofline efficiency"]) == {"not declared", "–"}
 
 
 def test_every_case_without_a_result_is_named() -> None:
@@ -159,7 +141,7 @@ def test_fastest_tells_ties_and_baseline(frame: pd.DataFrame) -> None:
         ties = [] if told_apart else ["einsum"]
         found = fastest(tied).loc[lambda t: t["operation"] == "gradient", "ties"]
         assert found.tolist() == [ties] * len(SIZES)
-        shown = set(cells(gradient_overview(tied), OVERVIEW)["fastest"])
+        shown = set(cells(fastest(tied), FASTEST)["fastest"])
         assert ("matmul ≈ einsum" in shown) is not told_apart
     tied[ends] = tied[["speedup", "speedup"]].to_numpy() * [0.99, 1.2]
     found = fastest(tied).loc[lambda t: t["operation"] == "gradient", "ties"]
@@ -172,19 +154,14 @@ def test_times_taken_apart_are_no_ranking(frame: pd.DataFrame) -> None:
     drifted.loc[drifted["kernel"] == "matmul", ["median_s", "q1_s", "q3_s"]] *= 30
     best = fastest(drifted)
     assert set(best.loc[best["operation"] == "gradient", "kernel"]) == {"matmul"}
-    ratios = ["time_ratio", "time_ratio_low", "time_ratio_high"]
-    pd.testing.assert_frame_equal(
-        jacobian_overhead(drifted)[ratios], jacobian_overhead(frame)[ratios]
-    )
 
 
-def test_the_overview_spreads_over_the_sizes(frame: pd.DataFrame) -> None:
-    table = gradient_overview(frame)
+def test_a_few_sizes_are_spread_from_the_least_to_the_most_work(frame: pd.DataFrame) -> None:
+    table = spread(fastest(frame[frame["operation"] == "gradient"]))
     work = table[["batch", "in_features", "out_features"]].prod(axis=1)
     assert len(table) == 6
     assert work.is_monotonic_increasing
     assert (work.min(), work.max()) == (33 * 6 * 3, 10_000 * 256 * 64)
-    assert cells(table, OVERVIEW).iloc[-1]["Jacobian: time"] == "infeasible"
 
 
 def test_everything_copes_with_little() -> None:
@@ -193,7 +170,6 @@ def test_everything_copes_with_little() -> None:
         fail(run, outcome, "wrong", "off")
     for some in (frame_of(run), frame_of(run).iloc[:1], frame_of(run).iloc[:0]):
         assert fastest(some).empty
-        assert cells(gradient_overview(some), OVERVIEW).empty
         assert len(missing_results(some)) == len(cells(in_order(some), RESULTS)) == len(some)
 
 

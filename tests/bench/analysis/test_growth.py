@@ -48,8 +48,7 @@ def test_exponents_stand_beside_the_formulas(frame: pd.DataFrame) -> None:
     assert row["memory_exponent"] == pytest.approx(2.0, abs=0.02)
     assert row["memory_formula"] == pytest.approx(row["memory_exponent"])
     assert row["time_formula"] == pytest.approx(1.0)
-    assert (row["batch"], row["in_features"]) == (1_000, 16)
-    assert pd.isna(row["out_features"])
+    assert row["held"] == {"batch": 1_000, "in_features": 16}
     flat = table.loc[("batch", "matmul")]
     assert (flat["memory"], flat["memory_exponent"], flat["memory_formula"]) == (FITTED, 0, 0)
     late = table.loc[(slice(None), "late"), :]
@@ -74,8 +73,12 @@ def test_the_slope_is_that_of_the_three_largest_sizes(frame: pd.DataFrame) -> No
 
 def test_the_line_has_the_most_points_and_then_the_largest_sizes(frame: pd.DataFrame) -> None:
     more = frame[frame["in_features"].eq(16) & frame["out_features"].eq(8)]
-    both = pd.concat([more, more.assign(out_features=9), more[2:].assign(out_features=99)])
-    assert growth_exponents(both).iloc[0]["out_features"] == 9
+    wider = [
+        some.assign(case=some["case"].str.replace("x8", f"x{outputs}"))
+        for some, outputs in ((more, 9), (more[2:], 99))
+    ]
+    row = growth_exponents(pd.concat([more, *wider])).iloc[0]
+    assert row["held"] == {"in_features": 16, "out_features": 9}
 
 
 def test_text_says_what_is_known(frame: pd.DataFrame) -> None:

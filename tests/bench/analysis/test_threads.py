@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from run_builder import FEW_KERNELS, build_run, cases, frame_of, play, save
 from bench.analysis.compare import ONLY_FIRST, ONLY_SECOND, compare_runs, history_of
 from bench.analysis.ranking import (
     fastest,
-    gradient_overview,
-    jacobian_overhead,
     mean_ratios,
     relative_performance,
     roofline_efficiency,
 )
 from bench.analysis.sizes import crossovers, growth_exponents
 from bench.cli.commands.tune import fastest_rows, make_table
+from bench.overhead.pairs import PAIRS, overhead
 from bench.report.build import write_report
 from bench.report.publishing import readme_blocks
 from bench.report.sections import peer_tables
@@ -59,9 +59,8 @@ def joined(*runs: Part) -> Part:
 
 @pytest.mark.parametrize(
     "analyse",
-    [fastest, jacobian_overhead, gradient_overview, relative_performance, growth_exponents,
-     crossovers],
-)  # fmt: skip
+    [fastest, partial(overhead, pair=PAIRS[0]), relative_performance, growth_exponents, crossovers],
+)
 def test_each_number_of_threads_is_analysed_as_if_it_were_alone(
     analyse: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> None:
@@ -160,11 +159,8 @@ def test_every_part_of_a_report_says_how_many_threads(
     assert "amd-epyc-2-core-gradient-cpu-float64-error.png" in figures
     assert "amd-epyc-2-core-gradient-cpu-float64-2threads-error.png" in figures
     blocks = readme_blocks(load_frame([path]))
-    assert "run a, 1 thread." in blocks["step"]
-    assert "2 threads" not in blocks["step"]
-    for block in ("table", "peers"):
-        assert "run a, 1 thread." in blocks[block]
-        assert "run a, 2 threads." in blocks[block]
+    assert "run a, 1 thread." in blocks["fastest-step"]
+    assert "2 threads" not in blocks["fastest-step"]
 
 
 def test_stored_runs_say_it_in_their_settings() -> None:

@@ -80,7 +80,7 @@ CAUGHT: dict[str, tuple[str, str | tuple[str, ...] | None]] = {
     "raises_on_the_third_call": ("crashed", "RuntimeError: three is enough"),
     "wrong_once_it_is_timed": ("wrong", "after timing"),
     "steps_once": ("wrong", "against the oracle"),
-    "has_a_rate_of_its_own": ("wrong", ", 64 rows): error"),
+    "has_a_rate_of_its_own": ("wrong", ", batch 64): error"),
     "puts_another_clock": ("wrong", "replaces time."),
 }
 # By pytest-benchmark's own loop alone, which a whole run has.

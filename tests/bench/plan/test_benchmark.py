@@ -31,7 +31,8 @@ def test_what_fits_is_attempted_and_says_what_it_costs() -> None:
     columns = outcome.columns()
     assert columns["kernel"] == "matmul"
     assert columns["baseline"] == "autograd"
-    assert (columns["batch"], columns["in_features"], columns["out_features"]) == CASE.sizes
+    assert columns["sizes"] == {"batch": 100, "in_features": 6, "out_features": 3}
+    assert (columns["iterative"], columns["tolerance_of"]) == (False, "bound")
     assert columns["predicted_peak_bytes"] == MATMUL.kernel.predicted_peak_bytes(CASE)
     assert columns["least_flops"] == CASE.least_flops
     assert (columns["least_bytes"], columns["input_bytes"]) == (CASE.least_bytes, CASE.input_bytes)

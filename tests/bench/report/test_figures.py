@@ -12,7 +12,7 @@ from reports import draw_in_style, render, words
 from run_builder import FEW_KERNELS, KERNELS, build_run, fail, frame_of, rename
 
 from bench.analysis.frame import facets
-from bench.analysis.ranking import fastest, jacobian_overhead, overhead_at_one_batch
+from bench.analysis.ranking import fastest
 from bench.common.units import format_ratio
 from bench.report import figures
 from bench.report.figures import View, figure, kinds
@@ -55,7 +55,7 @@ def test_time_figure_says_where_and_how(frame: pd.DataFrame) -> None:
     text = words(drawn("time", frame))
     for expected in (
         *("How long does one gradient (cpu, float64) take?", "amd-epyc-2-core, commit 0123456789"),
-        *("median, q1–q3", "batch m (log)", "autograd (torch.nn)", "roofline bound"),
+        *("median, q1–q3", "batch m (log)", "autograd (baseline)", "roofline bound"),
     ):
         assert expected in text
 
@@ -115,17 +115,6 @@ def test_what_is_not_counted_is_no_point_of_a_memory_figure(
     assert marks(figure, hollow=False)
 
 
-def test_jacobian_figure_annotates_and_hatches(frame: pd.DataFrame) -> None:
-    figure = drawn("jacobian", frame)
-    assert set(overhead_at_one_batch(jacobian_overhead(frame))["batch"]) == {1_000}
-    assert "7.84×" in words(figure)
-    assert "not planned" not in words(figure)
-    holed = frame[frame["case"] != "1000x16x10"]
-    assert words(drawn("jacobian", holed)).count("not planned") == 6
-    wide = frame[frame["batch"] == 10_000]
-    assert "infeasible" in words(drawn("jacobian", wide))
-
-
 def test_the_figure_of_the_fastest_says_which_and_how_much(frame: pd.DataFrame) -> None:
     figure = drawn("fastest", frame)
     shown = words(figure)
@@ -170,7 +159,7 @@ def test_no_ok_rows_of_any_status() -> None:
     for place, outcome in enumerate(run["outcomes"]):
         fail(run, outcome, STATUSES[1 + place % 6], None)
         outcome["predicted_peak_bytes"] = None
-    assert every_figure_of(frame_of(run)) == {"time", "memory", "jacobian"}
+    assert every_figure_of(frame_of(run)) == {"time", "memory"}
     for kind in ("time", "memory"):
         assert drawn(kind, frame_of(run)).axes[0].get_yticks().size == 0
 
@@ -192,7 +181,7 @@ def test_label() -> None:
 def test_nothing_global() -> None:
     frame = frame_of(build_run(["gradient"], [(33, 6, 3)], kernels=FEW_KERNELS))
     before = dict(mpl.rcParams)
-    same = [render(drawn("jacobian", frame)) for _ in range(2)]
+    same = [render(drawn("fastest", frame)) for _ in range(2)]
     assert same[0] == same[1]
     assert dict(mpl.rcParams) == before
     assert (

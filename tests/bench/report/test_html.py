@@ -18,18 +18,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from own_operations import ATTENTION, CUMSUM, SOFTMAX, own_run
 from paths import ROOT
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from reports import blank_figures, snapshot
 from run_builder import FEW_KERNELS, add_case, build_run, cases, fail, play, save, spoil
 
-from bench.analysis.frame import cold
+from bench.analysis.frame import by_size, cold
 from bench.analysis.ranking import fastest
+from bench.overhead.section import every_subject
 from bench.report.build import write_report
 from bench.report.html import all_results
 from bench.report.html.data import as_script
 from bench.report.style import COLOURS
-from bench.report.tables import ALL_RESULTS, render
+from bench.report.tables import render, results_columns
 from bench.store.runs import load_frame
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -127,14 +129,14 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]
     paths = [save(run, folder / f"{name}.json") for name, run in runs.items()]
     with pytest.MonkeyPatch.context() as patch:
         blank_figures(patch)
-        write_report(paths, folder / "out", page=True)
+        write_report(paths, folder / "out", every_subject(), page=True)
     return folder / "out" / "report.html", paths
 
 
 @pytest.fixture(scope="module")
 def page(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert out / "report.html" in write_report([stored], out, page=True)[0]
+    assert out / "report.html" in write_report([stored], out, every_subject(), page=True)[0]
     return out / "report.html"
 
 
@@ -153,7 +155,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = save(run, folder / "<script>document.title='taken'<" / "x.json")
     with pytest.MonkeyPatch.context() as patch:
         blank_figures(patch)
-        write_report([path], folder / "out", page=True)
+        write_report([path], folder / "out", every_subject(), page=True)
     return folder / "out" / "report.html"
 
 
@@ -231,6 +233,32 @@ def test_the_map_says_what_the_tables_say_hot_and_cold(several: tuple[Path, list
         seen.page.locator("#legend button", has_text="kron_einsum").click()
         assert not [one for one in winners_of(seen.page).values() if "kron" in one]
     assert not seen.said
+
+
+def test_the_map_and_the_charts_are_over_the_axes_of_any_operation(tmp_path: Path) -> None:
+    run = own_run({"softmax": SOFTMAX, "cumsum": CUMSUM, "attention": ATTENTION}, ["cumsum"])
+    with pytest.MonkeyPatch.context() as patch:
+        blank_figures(patch)
+        write_report([save(run, tmp_path / "a.json")], tmp_path / "out", page=True)
+    page, read = tmp_path / "out" / "report.html", "heads => heads.map(one => one.textContent)"
+    for operation, corner, axes in (
+        ("softmax", "classes", SOFTMAX),
+        ("cumsum", "", CUMSUM),
+        ("attention", "heads × tokens × width", ATTENTION),
+    ):
+        with opened(page, link=f"#operation={operation}") as seen:
+            sizes = list(axes.values())
+            assert seen.page.locator("#map .cell").count() == np.prod([*map(len, sizes)])
+            heads = seen.page.locator("#map thead th").evaluate_all(read)
+            assert heads == [corner, *(f"{size:,}" for size in sizes[0])]
+            titles = seen.page.locator("#along figcaption").evaluate_all(read)
+            assert [re.findall(r"against (\w+)", title) for title in titles] == [
+                [axis] for axis in axes
+            ]
+            bare = seen.page.locator("#roofline .empty").count()
+            assert bare == (operation == "cumsum")
+            assert " · ".join(axes) in (seen.page.locator("#one").text_content() or "")
+        assert not seen.said
 
 
 def test_what_is_shown_is_chosen_in_one_place(several: tuple[Path, list[Path]]) -> None:
@@ -464,13 +492,16 @@ def test_the_same_runs_give_the_same_bytes_and_without_the_page_none_is_left_ove
 
 def test_numbers_are_as_in_the_run(stored: Path) -> None:
     frame = all_results(load_frame([stored]))
-    cells = re.findall(r'data-order="(.*?)">(.*?)</td>', str(render(frame, ALL_RESULTS, "html")))
-    names = [column.names[0] for column in ALL_RESULTS]
-    numeric = [name for name in names if pd.api.types.is_numeric_dtype(frame[name])]
+    cells = re.findall(
+        r'data-order="(.*?)">(.*?)</td>', str(render(frame, results_columns(frame), "html"))
+    )
+    names = [column.names[0] for column in results_columns(frame)]
+    ordered = frame.assign(case=by_size(frame["case"]))
+    numeric = [name for name in names if pd.api.types.is_numeric_dtype(ordered[name])]
     shown = [name for name in numeric if frame[name].notna().any()]
     orders = np.array([float(order) for order, _ in cells]).reshape(len(frame), len(shown))
     for place, name in enumerate(shown):
-        expected = frame[name].astype(float).fillna(-1).to_numpy()
+        expected = ordered[name].astype(float).fillna(-1).to_numpy()
         np.testing.assert_allclose(orders[:, place], expected, rtol=1e-5)
     assert {"median_s", "speedup", "peak_bytes", "max_rel_error", "batch"} <= set(shown)
 

@@ -12,9 +12,11 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, save
 
 from bench.cli.main import main
 from bench.common.errors import UserError
+from bench.overhead.section import every_subject
 from bench.report import publishing
 from bench.report.build import analyses_of
 from bench.report.publishing import candidates
+from bench.report.subject import subjects
 from bench.store.runs import load_run, runs_frame
 
 STORED = ROOT / "results"
@@ -23,8 +25,8 @@ README = """# mine
 <!-- generated: jacobian -->
 <!-- end: jacobian -->
 kept
-<!-- generated: time -->
-<!-- end: time -->
+<!-- generated: fastest-step -->
+<!-- end: fastest-step -->
 """
 
 
@@ -100,7 +102,7 @@ def test_eight_figures_are_published_under_names_that_hold(published: Path) -> N
         assert all((folder / link).is_file() for link in links(text))
     assert text.count("results/report/results.csv") == 1
     readme = (results.parent / "README.md").read_text(encoding="utf-8")
-    assert links(readme) == [f"my%20results/figures/{n}.png" for n in ("jacobian", "time-gradient")]
+    assert links(readme) == ["my%20results/figures/jacobian.png"]
     assert all((results.parent / unquote(link)).is_file() for link in links(readme))
     assert "kept" in readme
 
@@ -180,7 +182,8 @@ def shown_of(folder: Path, **runs: dict[str, Any]) -> dict[str, str]:
     for name, run in runs.items():
         path = save(run, folder / run["machine"]["slug"] / f"{name}.json")
         loaded[path] = load_run(path)
-    return candidates(analyses_of(loaded, runs_frame(loaded.items())))
+    frame = runs_frame(loaded.items())
+    return candidates(analyses_of(loaded, frame), subjects(every_subject(), frame))
 
 
 def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path) -> None:
@@ -201,6 +204,7 @@ def test_of_several_the_one_with_the_most_measured_cases_is_shown(tmp_path: Path
         "memory-gradient": "two-b-gradient-cpu-float64-memory",
         "time-step": "three-step-cpu-float64-time",
         "roofline-gradient": "two-b-gradient-cpu-float64-roofline",
+        "memory-step": "three-step-cpu-float64-memory",
     }
 
 

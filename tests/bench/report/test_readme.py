@@ -13,12 +13,13 @@ from run_builder import FEW_KERNELS, build_run, fail, save
 
 from bench.common.errors import UserError
 from bench.common.units import format_ratio, format_time
-from bench.convergence import section as convergence
 from bench.experiments.gate_power import analysis as gate_power
+from bench.overhead.section import every_subject
 from bench.report.build import write_report
 from bench.report.publishing import check_readme, readme_blocks, update_readme
 from bench.store.runs import load_frame
 
+EVERY = every_subject()
 FEW = ((33, 6, 3), (100, 6, 3), (100, 6, 30), (10_000, 256, 64))
 
 
@@ -34,28 +35,28 @@ def frame(stored: Path) -> pd.DataFrame:
 
 
 README = """# mlr\r
-<!-- generated: table -->
-<!-- end: table -->
+<!-- generated: fastest-step -->
+<!-- end: fastest-step -->
 kept
-<!-- generated: time -->
+<!-- generated: jacobian -->
 old
-<!-- end: time -->
+<!-- end: jacobian -->
 the end"""
 
 
 def test_readme_is_kept_up_to_date(tmp_path: Path, frame: pd.DataFrame) -> None:
     readme = tmp_path / "README.md"
     readme.write_bytes(README.encode())
-    assert update_readme(readme, frame)
-    assert not update_readme(readme, frame)
+    assert update_readme(readme, frame, others=EVERY)
+    assert not update_readme(readme, frame, others=EVERY)
     text = readme.read_bytes().decode()
     assert text.startswith("# mlr\r\n")
     assert text.endswith("the end")
     assert "kept" in text
     assert "old" not in text
-    assert links(text) == ["results/figures/time-gradient.png"]
-    readme.write_bytes(text.replace("matmul", "einsum").encode())
-    assert update_readme(readme, frame)
+    assert links(text) == ["results/figures/jacobian.png"]
+    readme.write_bytes(text.replace("fused_addmm", "einsum").encode())
+    assert update_readme(readme, frame, others=EVERY)
     assert readme.read_bytes().decode() == text
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
@@ -64,23 +65,21 @@ def test_readme_figures_are_those_of_the_report(
     tmp_path: Path, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blank_figures(monkeypatch)
-    write_report([stored], tmp_path / "results")
-    blocks = readme_blocks(load_frame([stored]))
-    for name in ("time", "jacobian"):
-        assert (tmp_path / links(blocks[name])[0]).is_file()
-    assert "Measured on amd-epyc-2-core, commit 0123456789" in blocks["table"]
-    assert "Jacobian: time" in blocks["table"]
+    write_report([stored], tmp_path / "results", EVERY)
+    blocks = readme_blocks(load_frame([stored]), others=EVERY)
+    assert (tmp_path / links(blocks["jacobian"])[0]).is_file()
+    assert "Measured on amd-epyc-2-core, commit 0123456789" in blocks["fastest-step"]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("no marks", "each block once"),
-        ("<!-- generated: time -->\n", "each block once"),
-        ("<!-- end: time -->\n<!-- generated: time -->\n", "each block once"),
-        ("<!-- generated: time -->\n<!-- end: table -->", "each block once"),
-        ("<!-- generated: time -->\n<!-- end: time -->\n" * 2, "each block once"),
-        ("<!-- generated: other -->\n<!-- end: other -->", "are step, .* has other; rename"),
+        ("<!-- generated: gate -->\n", "each block once"),
+        ("<!-- end: gate -->\n<!-- generated: gate -->\n", "each block once"),
+        ("<!-- generated: gate -->\n<!-- end: jacobian -->", "each block once"),
+        ("<!-- generated: gate -->\n<!-- end: gate -->\n" * 2, "each block once"),
+        ("<!-- generated: other -->\n<!-- end: other -->", "are fastest-.* has other; rename"),
     ],
 )
 def test_readme_with_marks_out_of_order(
@@ -104,7 +103,7 @@ def test_full_disk_keeps_the_readme(
     readme.write_bytes(README.encode())
     monkeypatch.setattr(shutil, "copymode", _full)
     with pytest.raises(UserError, match="as it was"):
-        update_readme(readme, frame)
+        update_readme(readme, frame, others=EVERY)
     assert snapshot(tmp_path) == {"README.md": README.encode()}
 
 
@@ -123,37 +122,37 @@ def test_every_block_has_a_text_whatever_is_stored(tmp_path: Path, frame: pd.Dat
     for outcome in runs["failed"]["outcomes"]:
         fail(runs["failed"], outcome, "timeout", None)
     paths = {name: save(run, tmp_path / f"{name}.json") for name, run in runs.items()}
-    # A run without gradients is passed over where another has some.
     some = readme_blocks(load_frame([paths[name] for name in ("empty", "failed", "step")]))
-    assert some["table"].count("no gradient has a time") == 1
-    light = readme_blocks(load_frame([paths["light"]]))
-    nothing = readme_blocks(load_frame([paths["empty"]]))
-    for blocks in (some, light, nothing, readme_blocks(frame)):
-        assert set(blocks) == {"step", "table", "peers", "time", "jacobian"}
-    others = (convergence.subject([]), gate_power.subject({}))
-    nothing = readme_blocks(load_frame([paths["empty"]]), others=others)
-    assert {"fit", "gate"} <= set(nothing)
-    for name, said in (("time", "No gradient"), ("jacobian", "No gradient"), ("step", "No step")):
-        assert nothing[name].startswith(f"{said} ")
-    assert links(light["time"]) == ["results/figures/time-gradient.png"]
+    assert set(some) == {"fastest-gradient", "fastest-step"}
+    assert "No case has a time." in some["fastest-gradient"]
+    light = readme_blocks(load_frame([paths["light"]]), others=EVERY)
+    assert set(light) == {"fastest-gradient", "jacobian"}
     assert links(light["jacobian"]) == []
+    empty = load_frame([paths["empty"]])
+    nothing = readme_blocks(empty, others=[*EVERY, gate_power.subject({})])
+    assert set(nothing) == {"gate", "jacobian"}
+    assert nothing["jacobian"].startswith("No gradient is stored yet")
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- generated: fastest-step -->\n<!-- end: fastest-step -->\n")
+    check_readme(readme)
+    assert update_readme(readme, empty)
+    assert "\nNo step is stored yet.\n" in readme.read_text()
 
 
 def test_the_first_table_is_of_steps_which_do_equal_work(frame: pd.DataFrame) -> None:
-    said = readme_blocks(frame)["step"]
+    said = readme_blocks(frame)["fastest-step"]
     rows = [line for line in said.splitlines() if "→" in line][1:]
     assert len(rows) == len(FEW)
     for row in rows:
         assert re.search(r"\d (ns|µs|ms|s) +\| [\d.,]+×", row), row
-    gradients = readme_blocks(frame[frame["operation"] == "gradient"])["step"]
-    assert gradients == "No step is stored yet."
+    assert "fastest-step" not in readme_blocks(frame[frame["operation"] == "gradient"])
 
 
 def test_hot_and_cold_stand_side_by_side_once_a_run_has_both(frame: pd.DataFrame) -> None:
     cold = frame.assign(cold_s=frame["median_s"] * 2, speedup_cold=frame["speedup"] / 2,
                         speedup_cold_low=frame["speedup"] / 2.2,
                         speedup_cold_high=frame["speedup"] / 1.9)  # fmt: skip
-    for name in ("step", "table"):
+    for name in ("fastest-step", "fastest-gradient"):
         hot, both = (" ".join(readme_blocks(one)[name].split()) for one in (frame, cold))
         assert "cold" not in hot
         assert "| time, cold " in both
@@ -163,16 +162,16 @@ def test_hot_and_cold_stand_side_by_side_once_a_run_has_both(frame: pd.DataFrame
     row = frame[(frame["operation"] == "step") & (frame["kernel"] != frame["baseline"])].iloc[0]
     for written in (format_time(2 * row["median_s"]),
                     format_ratio(*(row["speedup"] / np.array([2, 2.2, 1.9])))):  # fmt: skip
-        assert f"| {written} " in readme_blocks(cold)["step"]
+        assert f"| {written} " in readme_blocks(cold)["fastest-step"]
 
 
 def test_a_caption_says_what_an_interval_covers(frame: pd.DataFrame) -> None:
-    said = readme_blocks(frame)["step"]
+    said = readme_blocks(frame)["fastest-step"]
     assert "cover the processes of one run: on another day a speedup may lie outside." in said
     told = frame.assign(between_sd=0.025, between_runs=3.0, between_hours=50.0)
-    text = " ".join(readme_blocks(told)["step"].split())
+    text = " ".join(readme_blocks(told)["fastest-step"].split())
     assert "run to run: step, a standard deviation of 2.50 % in 3 runs within 50.0 hours." in text
     single = frame.assign(speedup_low=np.nan, speedup_high=np.nan)
-    assert "timed in one process has no interval" in readme_blocks(single)["step"]
+    assert "timed in one process has no interval" in readme_blocks(single)["fastest-step"]
     uneven = frame.assign(processes=np.where(frame["batch"] > 33, 2, 5))
-    assert "Timed in 2 to 5 processes," in readme_blocks(uneven)["step"]
+    assert "Timed in 2 to 5 processes," in readme_blocks(uneven)["fastest-step"]

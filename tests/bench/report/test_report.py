@@ -12,6 +12,7 @@ from run_builder import FEW_KERNELS, KERNELS, build_run, cases, disturb, doubt, 
 
 from bench.analysis.frame import leads
 from bench.common.errors import UserError
+from bench.overhead.section import every_subject
 from bench.report.answers import answers, newest_changes
 from bench.report.build import analyses_of, write_report, write_table
 from bench.report.html import all_results
@@ -31,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reported(out: Path, *runs: Path) -> str:
     """Write the report of some runs, and return its text."""
-    write_report(runs, out)
+    write_report(runs, out, every_subject())
     return (out / "REPORT.md").read_text(encoding="utf-8")
 
 
@@ -53,7 +54,7 @@ def test_a_real_report(tmp_path: Path) -> None:
     run = build_run(["gradient"], FEW[:2], kernels=FEW_KERNELS)
     stored = save(run, tmp_path / "a.json")
     before = stored.read_bytes()
-    written, _ = write_report([stored], tmp_path / "out")
+    written, _ = write_report([stored], tmp_path / "out", every_subject())
     files = snapshot(tmp_path / "out")
     assert {str(path.relative_to(tmp_path / "out")) for path in written} == set(files)
     text = files["REPORT.md"].decode()

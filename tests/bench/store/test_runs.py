@@ -15,7 +15,7 @@ import pytest
 from run_builder import add_case, build_run, rename, save
 
 from bench.common.errors import UserError
-from bench.store.columns import FRAME
+from bench.store.columns import FRAME, LETTERS
 from bench.store.runs import (
     find_runs,
     latest_runs,
@@ -45,7 +45,8 @@ def refusal(path: Path) -> str:
 
 def test_frame_has_a_row_per_planned_case(run: dict[str, Any], tmp_path: Path) -> None:
     frame = load_frame([save(run, tmp_path / "a.json")])
-    assert list(frame.columns) == list(FRAME)
+    named = [axis for name in FRAME for axis in (LETTERS if name == "sizes" else [name])]
+    assert list(frame.columns) == named
     assert len(frame) == len(run["outcomes"])
     assert set(frame["case"]) == {"33x6x3", "10000x256x64"}
     ok = frame["status"] == "ok"
@@ -211,9 +212,9 @@ EXTRA = ("benchmarks", 0, "extra_info")
         ((*EXTRA, "kernel"), "other", "differ in the case"),
         (("outcomes", 0, "status"), "fine\n\x1b[31m", "outcomes.0.status"),
         (("outcomes", 0, "status"), "timeout", "only an ok outcome has a benchmark"),
-        (("outcomes", 0, "batch"), 0, "outcomes.0.batch"),
-        (("outcomes", 0, "batch"), 2**70, "outcomes.0.batch"),
-        (("outcomes", 0, "batch"), 33.5, "outcomes.0.batch"),
+        (("outcomes", 0, "batch"), 0, "outcomes.0.sizes.batch"),
+        (("outcomes", 0, "batch"), 2**70, "outcomes.0.sizes.batch"),
+        (("outcomes", 0, "batch"), 33.5, "outcomes.0.sizes.batch"),
         (("outcomes", 0, "device"), "../../etc", "outcomes.0.device"),
         (("outcomes", 0, "fullname"), "unknown", "only an ok outcome has a benchmark"),
         (("machine", "slug"), "../elsewhere", "machine.slug"),

@@ -1,0 +1,1 @@
+"""What one kernel costs over another: declared pairs -> a subject of a report."""
