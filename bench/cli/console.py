@@ -1,8 +1,10 @@
 """What commands show while they work, and how long they took."""
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,17 +12,44 @@ from rich.markup import escape
 from ..common.units import counted, tally
 from ..run.journal import RunProgress
 
+TO_RUN = "to run"  # a planned benchmark that can be tried
+
+
+def plan_in_words(
+    statuses: Sequence[str], threads: Sequence[int], processes: int, pace: tuple[float, Path] | None
+) -> str:
+    """Say what is planned, one status a benchmark, and about how long it takes.
+
+    `pace` is the seconds of a benchmark in a process, and the run which took them.
+    """
+    counts = " or ".join(counted(number, "thread") for number in dict.fromkeys(threads))
+    head = f"{counted(len(statuses), 'benchmark')}: {tally(statuses)}\n"
+    about = f"each in {counted(processes, 'process')} of {counts}, after one that verifies"
+    if pace is not None and TO_RUN in statuses:
+        seconds, run = pace
+        about += (
+            f": about {as_minutes(seconds * samples_in(statuses, processes))}, at the "
+            f"{seconds:.2g} s that a benchmark took in a process of the run {run.stem} on "
+            f"{run.parent.name}"
+        )
+    return head + about
+
+
+def samples_in(statuses: Sequence[str], processes: int) -> int:
+    """Return how many samples a plan takes; to verify a benchmark takes as long as one."""
+    return statuses.count(TO_RUN) * (1 + processes)
+
 
 @contextmanager
 def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
-    """Show a run's progress with the time left; a line every tenth of the way on no terminal."""
-    console = Console(stderr=True, highlight=False)
+    """Show a run's progress with the time left; in CI and on no terminal a line every tenth."""
+    console = progress_console()
     last, tenths = RunProgress(total), -1
 
     def show(progress: RunProgress) -> None:
         nonlocal last, tenths
         if tenths < 0:
-            console.print(f"{counted(total, 'benchmark')}: checks first, then times")
+            console.print("Results and memory are checked first, then times are taken.")
             tenths = 0
         last, wall_s, left_s = progress, progress.wall_s, progress.left_s
         step = f"process {progress.process}" if progress.process else "checking results and memory"
@@ -44,8 +73,14 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
     """Show what is being done, where a terminal is."""
-    with Console(stderr=True).status("starting") as status:
+    with progress_console().status("starting") as status:
         yield lambda text: status.update(escape(text))
+
+
+def progress_console() -> Console:
+    """Return where progress is shown; many services of CI pass for a terminal, and keep a log."""
+    plain = {"force_terminal": False} if os.environ.get("CI") else {}
+    return Console(stderr=True, highlight=False, **plain)
 
 
 def as_minutes(seconds: float) -> str:

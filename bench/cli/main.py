@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from ..common.errors import UserError
 from . import commands
+from .output import run_in_form
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        status: int = arguments.run(arguments)
+        return run_in_form(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -74,4 +75,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         resume = "; `run --resume` with the same axes goes on" * (arguments.command == "run")
         print(f"stopped{resume}", file=sys.stderr)
         return 130
-    return status

@@ -1,5 +1,6 @@
 """Benchmarks on a terminal of 80 columns: the results of a run, or of one session of pytest."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,13 @@ from ..report.tables import SIZE, STATUS, Column, headed
 from ..store.runs import typed_frame
 
 LONGEST_NAME = 38
+# Of what a row ends with, where that is no everyday outcome; NO_COLOR leaves them out.
+COLOURS = {
+    **dict.fromkeys(("wrong", "crashed", "slower"), "red"),
+    **dict.fromkeys(("oom", "timeout"), "yellow"),
+    **dict.fromkeys(("infeasible", "unsupported"), "dim"),
+    "faster": "green",
+}
 
 
 def _speedup(kernel: str, baseline: str, ratio: float, low: float, high: float) -> str:
@@ -70,10 +78,28 @@ def print_results(frame: pd.DataFrame, processes: int | None = None) -> None:
         )
 
 
+def print_answers(frame: pd.DataFrame) -> None:
+    """Print what the results of a run say in words, as the report of it opens."""
+    # With SciPy's statistics, which a plan does without.
+    from ..report.answers import answers, groups, newest_changes
+
+    console = Console(highlight=False)
+    for where, rows in groups(frame):
+        table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+        table.add_column(width=25)
+        table.add_column()
+        for one in answers(rows, newest_changes([])):
+            said = html.unescape(f"{one.figure} {one.unit}. {one.said}".replace("**", ""))
+            table.add_row(*map(escape, (one.question, said)))
+        console.print(f"\nAnswers: {where.title}", style="bold", markup=False)
+        console.print(table)
+
+
 def print_by_size(console: Console, frame: pd.DataFrame, columns: Sequence[Column]) -> None:
     """Print a table of each operation, device, dtype and number of threads, then the notes.
 
     Each size has a row of its own, above the indented kernels that share it, in the frame's order.
+    The last column but the note decides the colour.
     """
     numbers = {note: number for number, note in enumerate(frame["note"].dropna().unique(), start=1)}
     mark = Column("", "note", lambda note: f"[{numbers[note]}]" if note in numbers else "")
@@ -91,7 +117,7 @@ def print_by_size(console: Console, frame: pd.DataFrame, columns: Sequence[Colum
             kernels = [f" {single_line(kernel, LONGEST_NAME)}" for kernel in alike["kernel"]]
             cells = (column.write(alike) for column in (*columns, mark))
             for row in zip(kernels, *cells, strict=True):
-                table.add_row(*map(escape, row))
+                table.add_row(*map(escape, row), style=COLOURS.get(row[-2]))
         console.print(table, "")
     for note, number in numbers.items():
         console.print(f"[{number}] {note}", markup=False, soft_wrap=True)

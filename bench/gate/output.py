@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,14 @@ COLUMNS = (
     *(Column("slow − fast", "slow"), Column("remarks", "remarks")),
 )
 SLOW_FAST = "slow − fast: processes slower, and faster, by the margin (bound of the excess)"
+NEXT = {
+    ExitStatus.NO_REGRESSION: "Nothing is to be done.",
+    ExitStatus.REGRESSION: (
+        "What failed is named above; where that is meant, --allow-regression KERNELS lets it pass."
+    ),
+    ExitStatus.INCONCLUSIVE: "More time decides more: --max-time, or fewer cases.",
+    ExitStatus.TOO_NOISY: "Run the gate again while nothing else uses the machine.",
+}
 
 
 class Row(NamedTuple):
@@ -81,13 +90,14 @@ def headline(verdict: Verdict) -> str:
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
 
-def print_verdict(verdict: Verdict) -> None:
+def print_verdict(verdict: Verdict, written: Sequence[Path] = ()) -> None:
     """Print a gate's table and its headline; what is said of a case stands below the table."""
     console, rows = Console(highlight=False), _rows(verdict)
     kinds = {f"-{one.benchmark.case.device}-{one.benchmark.case.dtype}" for one in verdict.cases}
     alike = kinds.pop() if len(kinds) == 1 else ""
+    every = f", all of {alike[1:]}" if alike else ""
+    console.print(f"Head against base in {counted(len(verdict.cases), 'case')}{every}")
     if alike:
-        console.print(f"All cases: {alike[1:]}")
         rows = [row._replace(name=row.name.replace(alike, "")) for row in rows]
     table = render(pd.DataFrame(rows), COLUMNS[:-1], "console")
     for line, row in zip(table.rows, rows, strict=True):
@@ -96,8 +106,12 @@ def print_verdict(verdict: Verdict) -> None:
     if any(row.slow for row in rows):
         console.print(SLOW_FAST)
     remarks = [f"{row.name}: {row.remarks}" for row in rows if row.remarks]
-    for text in (*remarks, headline(verdict), *verdict.notes):
+    for text in (*remarks, *verdict.notes):
         console.print(text, markup=False)
+    console.print(f"\nVerdict: {headline(verdict)}", style="bold", markup=False)
+    console.print(f"{NEXT[verdict.exit_status]} (exit status {verdict.exit_status:d})")
+    for path in written:
+        console.print(f"Stored {path}", markup=False, soft_wrap=True)
 
 
 def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import Estimate, Prior, common_prior, estimate
-from ..store.columns import reduce_samples
+from ..store.columns import MEASURED, reduce_samples
 from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
 from .journal import Done, RunState
 
@@ -160,11 +160,17 @@ def compose(state: RunState) -> dict[str, Any]:
         "version": plugin_version,
         "schema": SCHEMA,
         "cost": {"wall_s": state.wall_s, **spent},
-        "outcomes": [{"fullname": name, **found} for name, found in columns.items()],
+        "outcomes": [_outcome(name, found) for name, found in columns.items()],
         "machine": head["machine"] | {"ceilings": ceilings},
         "settings": head["settings"]
         | {"processes": state.plan.processes, "threads": sorted({*wanted.values()})},
     }
+
+
+def _outcome(name: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was planned and what became of it: what was measured its benchmark has."""
+    apart = {column.name for column in MEASURED} if columns["status"] == "ok" else set[str]()
+    return {"fullname": name, **{key: v for key, v in columns.items() if key not in apart}}
 
 
 def _without_numbers(failed: Done) -> dict[str, Any]:
@@ -175,14 +181,18 @@ def _without_numbers(failed: Done) -> dict[str, Any]:
 def _benchmark(
     entry: dict[str, Any], samples: Sequence[Sample], columns: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return pytest-benchmark's entry of a benchmark; each datum is the median of one process."""
+    """Return pytest-benchmark's entry of a benchmark, with its statistics over the processes.
+
+    Its samples are stored as columns, whose names are then in the file once a benchmark.
+    """
     stats = Stats()
-    data = [sample["median_s"] for sample in uncontended(samples)]
-    for value in data:
-        stats.update(value)
+    for sample in uncontended(samples):
+        stats.update(sample["median_s"])
+    names = dict.fromkeys(name for sample in samples for name in sample)
+    values = {name: [sample.get(name) for sample in samples] for name in names}
     return {
         **entry,
-        "stats": {**stats.as_dict(), "iterations": 1, "data": data},
+        "stats": {**stats.as_dict(), "iterations": 1},
         "extra_info": columns,
-        "samples": [*samples],
+        "samples": {name: some for name, some in values.items() if some.count(None) < len(some)},
     }

@@ -48,18 +48,21 @@ def run_plan(
     *,
     processes: int,
     resume: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Verify every planned benchmark once, time it in every process, and store the run.
 
-    With `resume` it goes on with the newest unfinished run of the same plan.
+    With `resume` it goes on with the newest unfinished run of the same plan, and says where there
+    is none.
     """
     unfinished = results / "unfinished"
     require_writable("the results folder", results / "runs", unfinished)
     wanted = {full_name(entry): entry.threads for entry in plan}
     what = Plan(wanted=wanted, arguments=axes.as_arguments(), processes=processes)
-    if resume:
-        state = _reopen(what, unfinished)
-    else:  # the number is for another machine that shares the folder
+    state = _reopen(what, unfinished) if resume else None
+    if state is None:  # the number is for another machine that shares the folder
+        if resume:
+            say(f"{unfinished} has no unfinished run of these benchmarks; a new run starts")
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
         state = RunState(unfinished / name)
     state.note(what)
@@ -78,17 +81,15 @@ def run_plan(
     return path
 
 
-def _reopen(plan: Plan, unfinished: Path) -> RunState:
+def _reopen(plan: Plan, unfinished: Path) -> RunState | None:
+    """Return the newest unfinished run of a plan, which must be of this commit."""
     for path in sorted(unfinished.glob("*.jsonl"), reverse=True):
         state = RunState(path)
         state.read()
         if state.plan == plan:
             break
     else:
-        raise UserError(
-            f"--resume goes on with an unfinished run of the same cases; {unfinished} holds none; "
-            "give the same axes, or leave --resume out"
-        )
+        return None
     now = get_commit_info().get("id")
     if state.heads and (then := state.heads[0]["commit_info"].get("id")) != now:
         raise UserError(

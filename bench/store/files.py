@@ -84,17 +84,31 @@ def store_model(
 
     An `exclusive` one is refused with an ExistsError where there is a file of its name.
     """
-    text = json.dumps(document, indent=1)
+    text = _as_lines(document)
     _validated(text, path, model)
     with writing(model.what, path):
         try:
-            atomic_write(path, f"{text}\n", exclusive=exclusive)
+            atomic_write(path, text, exclusive=exclusive)
         except FileExistsError as error:
             if not path.exists():  # but a file where a folder is needed
                 raise
             said = f"{model.what} is never edited: {single_line(path)} exists; give another name"
             raise ExistsError(said) from error
     return path
+
+
+def _as_lines(document: dict[str, Any]) -> str:
+    """Write JSON with a line for each name at the top, and for each element of a list there."""
+    lines = []
+    for name, value in document.items():
+        inside = [_compact(one) for one in value] if isinstance(value, list) and value else []
+        text = "[\n" + ",\n".join(inside) + "\n]" if inside else _compact(value)
+        lines.append(f"{_compact(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def file_stem(commit: str, at: str, *suffix: str) -> str:

@@ -118,6 +118,17 @@ class Stats(Record):
         return self
 
 
+def _by_process(samples: Any) -> Any:
+    """Return samples that are stored as columns, one value a process, as one record each."""
+    if not isinstance(samples, dict):
+        return samples
+    columns = list(samples.values())
+    if not all(isinstance(one, list) and len(one) == len(columns[0]) for one in columns):
+        raise ValueError("columns of samples must be lists of one length")
+    rows = (zip(samples, row, strict=True) for row in zip(*columns, strict=True))
+    return [{name: value for name, value in row if value is not None} for row in rows]
+
+
 class Benchmark(Record):
     """One measured case."""
 
@@ -125,7 +136,7 @@ class Benchmark(Record):
     fullname: Name
     extra_info: ExtraInfo
     stats: Stats
-    samples: list[Sample] = []
+    samples: Annotated[list[Sample], BeforeValidator(_by_process)] = []
 
 
 class Commit(Record):

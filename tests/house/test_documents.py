@@ -57,6 +57,14 @@ def test_the_readme_is_short() -> None:
     assert len(TEXTS["README.md"].splitlines()) <= MAX_README_LINES
 
 
+def test_the_readme_shows_the_page_in_pictures_of_few_bytes() -> None:
+    shown = re.findall(r'<img src="([^"]+)" width="\d+%" alt="([^"]+)">', TEXTS["README.md"])
+    assert [name for name, _ in shown] == [".github/page-desktop.png", ".github/page-phone.png"]
+    for name, said in shown:
+        assert 0 < (ROOT / name).stat().st_size < 150_000
+        assert len(said) > 20
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_leads_to_a_file(name: str) -> None:
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", TEXTS[name]):

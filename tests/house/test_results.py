@@ -20,6 +20,7 @@ from bench.store.schema import Head
 RESULTS = ROOT / "results"
 OTHERS = others(RESULTS)
 MOST_BYTES = 2_000_000
+MOST_BYTES_IN_GIT = 5_000_000
 MOST_LINES = 300  # of REPORT.md
 
 
@@ -139,24 +140,43 @@ def test_a_quick_run_shows_the_jacobians_price_and_its_limit(runs: list[Path]) -
 
 # The last commit that changed stored files: it converted them to schema 2.
 CONVERTED = "1422dd0"
+# What was removed since, once and for all, and stands in results/README.md.
+REMOVED = {
+    *("20261123T063952Z-830d9071-quick", "20261123T134830Z-c06ae7dd-quick"),
+    *("20261123T214934Z-807f2616-tall", "20261124T115945Z-cdd894bb-quick"),
+    *("20261124T122004Z-cdd894bb-tall", "20261124T122009Z-cdd894bb-strong"),
+    *("20261129T150239Z-1d130e13-quick", "20261129T152853Z-1d130e13-quick"),
+}
+FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
+
+
+def git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asks git, and this is no checkout")
 def test_stored_files_are_only_ever_added() -> None:
-    known = subprocess.run(["git", "cat-file", "-e", CONVERTED], cwd=ROOT, check=False,
-                           capture_output=True)  # fmt: skip
-    if known.returncode:
+    probe = ["git", "cat-file", "-e", CONVERTED]
+    if subprocess.run(probe, cwd=ROOT, check=False, capture_output=True).returncode:
         pytest.skip(f"a shallow clone, without commit {CONVERTED}")
-    folders = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
-    since = ["git", "diff", "--name-status", "--no-renames", "--diff-filter=a", CONVERTED, "--"]
-    changed = subprocess.run([*since, *folders], cwd=ROOT, capture_output=True, text=True,
-                             check=True).stdout  # fmt: skip
-    assert changed == ""
+    since = ["--name-status", "--no-renames", "--diff-filter=a", CONVERTED, "--", *FOLDERS]
+    changed = dict(reversed(line.split("\t")) for line in git("diff", *since).splitlines())
+    assert set(changed.values()) <= {"D"}
+    assert {Path(name).stem for name in changed} <= REMOVED
     text = (RESULTS / "README.md").read_text(encoding="utf-8")
-    deleted = ["--name-only", "--no-renames", "--diff-filter=D"]
-    history = ["git", "log", "--format=", *deleted, CONVERTED]
-    gone = subprocess.run([*history, "--", *folders], cwd=ROOT, capture_output=True, text=True,
-                          check=True).stdout.split()  # fmt: skip
-    unsaid = [path for path in gone if path.startswith("results/") and Path(path).stem not in text]
+    deleted = ["--format=", "--name-only", "--no-renames", "--diff-filter=D"]
+    later = git("log", *deleted, f"{CONVERTED}..HEAD", "--", *FOLDERS).split()
+    assert {Path(name).stem for name in later} <= REMOVED  # also of what was added since
+    gone = git("log", *deleted, CONVERTED, "--", *FOLDERS).split()
     assert gone
+    unsaid = [name for name in gone if name.startswith("results/") and Path(name).stem not in text]
     assert unsaid == []
+    assert [name for name in REMOVED if f"`{name}`" not in text] == []
+    assert not [path for path in RESULTS.rglob("*.json") if path.stem in REMOVED]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="asks git, and this is no checkout")
+def test_the_results_in_git_have_at_most_five_megabytes() -> None:
+    sizes = {name: (ROOT / name).stat().st_size for name in git("ls-files", "results").splitlines()}
+    assert 0 < sum(sizes.values()) <= MOST_BYTES_IN_GIT, sizes

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from traceback import extract_tb
+from typing import TypeVar
 
 from ...common.errors import UserError, in_one_line
 from ...common.paths import ROOT
@@ -13,7 +15,7 @@ from ...common.units import counted
 from ...gate.blocks import BASE, HEAD
 from ...gate.config import Thresholds, read_config
 from ...gate.gate import Options, feasible_benchmarks, run_gate
-from ...gate.output import print_verdict, write_verdict
+from ...gate.output import as_json, print_verdict, write_verdict
 from ...gate.versions import checkout_versions, kernel_file_notes
 from ...machine.devices import device_of
 from ...machine.nvml import EXCLUSIVE
@@ -22,9 +24,11 @@ from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
 from ..console import doing
 from ..main import Parser
+from ..output import Output, add_forms
 from ..types import duration, say, share
 
 GRID = "smoke"
+_T = TypeVar("_T")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -50,12 +54,18 @@ def add_arguments(parser: Parser) -> None:
     for name in (BASE, HEAD):
         add(f"--{name}-python", metavar="PYTHON", help=f"interpreter of the {name} version")
     add("--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes")
+    add_forms(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Return the gate's exit status, 1 for a regression only: whatever else stops it is 2."""
+def run(arguments: argparse.Namespace) -> Output:
+    """Return the verdict, of exit status 1 for a regression only: whatever else stops it is 2."""
+    found = _guarded(partial(_run, arguments))
+    return found._replace(show=partial(_guarded, found.show))
+
+
+def _guarded(action: Callable[[], _T]) -> _T:
     try:
-        return _run(arguments)
+        return action()
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -64,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"the gate could not measure: {in_one_line(error)} (at {where})") from error
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> Output:
     config = read_config(arguments, ROOT / "pyproject.toml")
     axes = Selection.from_args(arguments, GRID)
     require_present(axes)
@@ -85,9 +95,10 @@ def _run(arguments: argparse.Namespace) -> int:
             say(note)
         verdict = run_gate(cases, base, head, options, show)
     verdict.notes[:0] = [*notes, f"Every process has {counted(threads, 'thread')}."]
-    print_verdict(verdict)
-    print(*write_verdict(verdict, base, head, arguments.out), sep="\n")
-    return verdict.exit_status
+    written = write_verdict(verdict, base, head, arguments.out)
+    document = as_json(verdict, base, head)
+    show = partial(print_verdict, verdict, written)
+    return Output(document, show, written, verdict.exit_status)
 
 
 def _require_shared(devices: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from rich.console import Console
 
 from ...common.paths import RESULTS
-from ...common.units import NOT_DECLARED, UNKNOWN, counted, format_predicted, format_time, tally
+from ...common.units import NOT_DECLARED, UNKNOWN, format_predicted, format_time
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
@@ -21,8 +22,9 @@ from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
 from ...store.runs import typed_frame
 from ...store.schema import Ceilings
-from ..console import as_minutes
+from ..console import TO_RUN, plan_in_words, samples_in
 from ..main import Parser
+from ..output import Output, add_forms
 from ..results import print_by_size
 from ..types import count
 
@@ -47,10 +49,11 @@ def add_arguments(parser: Parser) -> None:
     """Add the options."""
     add_axes(parser.add_argument, arguments=parser.arguments)
     parser.add_argument("--processes", type=count, help="as of run")
+    add_forms(parser, stores=False)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
+def run(arguments: argparse.Namespace) -> Output:
+    """Return every planned benchmark with its predicted memory and least time."""
     axes = Selection.from_args(arguments, several_threads=True)
     plan = planned(axes)
     ceilings: dict[tuple[str, int], Ceilings] = {}
@@ -60,8 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
             ceilings[device, threads] = measure_ceilings(device)
     frame = predict_all(plan, ceilings, GRIDS[axes.grid].longest_call_s)
     processes = arguments.processes or GRIDS[axes.grid].processes
-    print_plan(frame, processes, seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid))
-    return 0
+    pace = seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid)
+    document = {
+        "processes": processes,
+        "about_s": None if pace is None else pace[0] * samples_in(list(frame["status"]), processes),
+        "benchmarks": frame.to_dict("records"),
+    }
+    return Output(document, partial(print_plan, frame, processes, pace))
 
 
 def predict_all(
@@ -82,7 +90,7 @@ def predict_all(
         rows.append(outcome.columns() | {"least_s": least_s})
     frame = typed_frame(rows)
     table = frame.assign(note=frame["reason"], least_s=[row["least_s"] for row in rows])
-    return table.replace({"status": {"ok": "to run"}})
+    return table.replace({"status": {"ok": TO_RUN}})
 
 
 def print_plan(frame: pd.DataFrame, processes: int, pace: tuple[float, Path] | None) -> None:
@@ -90,18 +98,11 @@ def print_plan(frame: pd.DataFrame, processes: int, pace: tuple[float, Path] | N
 
     `pace` is the seconds of a benchmark in a process, and the run which took them.
     """
-    console = Console(highlight=False)
-    console.print(f"{counted(len(frame), 'benchmark')}: {tally(frame['status'])}")
-    threads = " or ".join(counted(number, "thread") for number in frame["threads"].unique())
-    about = f"each in {counted(processes, 'process')} of {threads}, after one that verifies"
-    left = int((frame["status"] == "to run").sum())
-    if pace is not None and left:
-        seconds, run = pace
-        minutes = as_minutes(left * (1 + processes) * seconds)
-        about += (
-            f": about {minutes}, at the {seconds:.2g} s that a benchmark took in a process of the "
-            f"run {run.stem} on {run.parent.name}"
-        )
-    console.print(about)
+    console, statuses = Console(highlight=False), list(frame["status"])
+    console.print(plan_in_words(statuses, list(frame["threads"]), processes, pace))
     console.print()
     print_by_size(console, frame, COLUMNS)
+    if TO_RUN in statuses:
+        console.print(
+            "\nNothing was measured: `python -m bench run` with the same options does it."
+        )

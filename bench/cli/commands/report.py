@@ -26,6 +26,7 @@ from ...report.tables import Column
 from ...scaling import section as scaling
 from ...scaling.records import ScalingRun
 from ...store.runs import find_runs, latest_runs, load_frame, load_heads, load_run, runs_frame
+from ..output import Output, add_forms
 from ..results import print_by_size
 
 TEXTS, TABLES = {"html", "md"}, {"csv", "parquet"}
@@ -51,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     query = "only these results, as pandas' query: \"dtype == 'float64' and batch >= 100\""
     add("--filter", help=query)
     add("--compare", action="store_true", help="of two runs: is the second faster, case by case?")
+    add_forms(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Report the runs that are named, or those of a results folder; return the exit status."""
+def run(arguments: argparse.Namespace) -> Output:
+    """Report the runs that are named, or those of a results folder; return what was written."""
     keep = partial(keep_cases, arguments.filter)
     if arguments.compare:
-        compare_files(arguments.runs, keep)
-        return 0
+        return compare_files(arguments.runs, keep)
     results, readme, out = arguments.out, arguments.readme, arguments.out / "report"
     formats = set(arguments.format.split(","))
     if formats - TEXTS - TABLES:
@@ -85,16 +86,16 @@ def run(arguments: argparse.Namespace) -> int:
         written += [write_table(table, out / f"results.{suffix}") for suffix in sorted(suffixes)]
     page = out / "report.html"
     first = page if page in written else written[0]
-    print(f"wrote {counted(len(written), 'file')} under {out}; open {first}")
+    said = [f"wrote {counted(len(written), 'file')} under {out}; open {first}"]
     if readme is not None:
         published = publishing.publish(out, results)
         figures = quote(Path(os.path.relpath(results / "figures", readme.parent)).as_posix())
         changed = publishing.update_readme(readme, frame, figures, beside)
-        print(
+        said.append(
             f"published {published[0]} and {counted(len(published) - 1, 'figure')}; {readme} is "
             f"{'renewed' if changed else 'as it was'}"
         )
-    return 0
+    return Output({"written": written, "open": first}, partial(print, *said, sep="\n"), [first])
 
 
 def stored_runs(results: Path) -> list[Path]:
@@ -157,8 +158,8 @@ def keep_cases(text: str | None, frame: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def compare_files(paths: Sequence[Path], keep: Keep) -> None:
-    """Print whether the second of two runs is the faster, case by case."""
+def compare_files(paths: Sequence[Path], keep: Keep) -> Output:
+    """Return whether the second of two runs is the faster, case by case."""
     if len(paths) != 2:
         raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
     runs = {path: load_run(path) for path in paths}
@@ -169,7 +170,14 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> None:
         )
     compare.require_same_settings(runs)
     first, second = (runs_frame([(path, runs[path])]) for path in paths)
-    print_compared(compare.compare_runs(keep(first), keep(second)))
+    table = compare.compare_runs(keep(first), keep(second))
+
+    def show() -> None:
+        names = [single_line(path.stem) for path in paths]
+        print(f"Run {names[1]} against {names[0]}, on {single_line(*machines)}\n")
+        print_compared(table)
+
+    return Output({"first": paths[0], "second": paths[1], "cases": table.to_dict("records")}, show)
 
 
 COMPARED = (

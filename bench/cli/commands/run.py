@@ -1,9 +1,15 @@
 """Measure the benchmarks of a plan, store a run, print what was found."""
 
 import argparse
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
+from ...common.errors import UserError
 from ...common.paths import RESULTS
+from ...machine.info import machine_slug
 from ...machine.lock import exclusive_machine
 from ...plan.benchmark import (
     free_bytes_of_new_process,
@@ -14,11 +20,13 @@ from ...plan.benchmark import (
 )
 from ...plan.grid import GRIDS
 from ...plan.selection import Selection, add_axes
+from ...run.journal import seconds_per_sample
 from ...run.runner import run_plan
 from ...store.runs import load_frame
-from ..console import following
+from ..console import TO_RUN, following, plan_in_words, progress_console
 from ..main import Parser
-from ..results import print_results
+from ..output import Output, add_forms
+from ..results import print_answers, print_results
 from ..types import count, say
 
 
@@ -28,11 +36,13 @@ def add_arguments(parser: Parser) -> None:
     add, text = parser.add_argument, "processes that time each benchmark (default: 5, smoke 2)"
     add("--processes", type=count, help=text)
     add("--out", type=Path, default=RESULTS, help="results folder (default: results)")
-    add("--resume", action="store_true", help="go on with an unfinished run")
+    text = "go on with an unfinished run of the same benchmarks, if there is one"
+    add("--resume", action="store_true", help=text)
+    add_forms(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
+def run(arguments: argparse.Namespace) -> Output:
+    """Measure, store and return what was found; exit status 1 for a wrong or crashed kernel."""
     axes = Selection.from_args(arguments, several_threads=True)
     require_present(axes)
     plan = planned(axes)
@@ -40,11 +50,27 @@ def run(arguments: argparse.Namespace) -> int:
     free = free_bytes_of_new_process
     told = [predict(entry, free_bytes=free) for entry in plan]
     require_tried([outcome.columns() for outcome in told])  # before anything starts
+    statuses = [TO_RUN if outcome.status == "ok" else outcome.status for outcome in told]
+    pace = None
+    with suppress(UserError):  # a file that cannot be read is no reason not to measure
+        pace = seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid)
+    words = plan_in_words(statuses, [entry.threads for entry in plan], processes, pace)
+    progress_console().print(words, markup=False)
     with exclusive_machine(say), following(len(plan)) as show:
         path = run_plan(
-            plan, axes, arguments.out, show, processes=processes, resume=arguments.resume
+            plan, axes, arguments.out, show, processes=processes, resume=arguments.resume, say=say
         )
     frame = load_frame([path])
+    return Output(
+        document={"run": path, "processes": processes, "results": frame.to_dict("records")},
+        show=partial(_show, frame, processes, path, arguments.out),
+        stored=[path],
+        status=1 if frame["status"].isin(["wrong", "crashed"]).any() else 0,
+    )
+
+
+def _show(frame: pd.DataFrame, processes: int, path: Path, out: Path) -> None:
     print_results(frame, processes)
-    print(path)
-    return 1 if frame["status"].isin(["wrong", "crashed"]).any() else 0
+    print_answers(frame)
+    where = "" if out == RESULTS else f" --out {out}"
+    print(f"\nStored {path}\n`python -m bench report{where}` writes its report, with figures.")

@@ -23,6 +23,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
     def console(**given: bool) -> Console:
         return Console(**given, force_terminal=True, width=80, color_system=None)
 
+    monkeypatch.delenv("CI", raising=False)
     for module in (terminal, results):
         monkeypatch.setattr(module, "Console", console)
 
@@ -80,12 +81,25 @@ def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[s
             show(RunProgress(100, done, process=done // 50, wall_s=float(done), left_s=left,
                           statuses={"ok": 9, "oom": 1}))  # fmt: skip
     first, *tenths, counts, cost = capsys.readouterr().err.splitlines()
-    assert first == "100 benchmarks: checks first, then times"
+    assert first == "Results and memory are checked first, then times are taken."
     assert [line[:4] for line in tenths] == [f"{10 * tenth:3d}%" for tenth in range(1, 10)]
     assert tenths[1] == " 20%, about 1 min 20 s left: 20 of 100, checking results and memory"
     assert tenths[6] == " 70%, about 30 s left: 70 of 100, process 1"
     assert counts == "10 benchmarks: 9 ok, 1 oom"
     assert cost == "1 min 40 s"
+
+
+def test_in_ci_a_terminal_gets_lines_and_nothing_that_moves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which a console takes itself for a terminal
+    monkeypatch.setenv("CI", "true")
+    with terminal.following(1_000) as show:
+        for done in range(1_001):
+            show(RunProgress(1_000, done, process=1, wall_s=float(done), left_s=1_000.0 - done))
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 12
 
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:

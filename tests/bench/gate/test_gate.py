@@ -272,6 +272,29 @@ def test_a_kernel_file_that_both_versions_share_is_said(
         assert "Both versions have the same kernel file" in text
 
 
+def test_its_json_is_one_document_in_a_job_on_github_too(
+    verified: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """There annotations are printed, which GitHub reads off the standard error as well."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    verified |= {BASE: {"matmul": FINE}, HEAD: {"matmul": WRONG}}
+    assert gate(ROOT, ROOT, tmp_path, "--json") == 1
+    shown = capsys.readouterr()
+    told = json.loads(shown.out, parse_constant=pytest.fail)
+    assert told == json.loads((tmp_path / "gate.json").read_text())
+    assert told["exit_status"] == 1
+    assert "::error title=gate::" in shown.err
+    assert gate(ROOT, ROOT, tmp_path, "--quiet") == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        str(tmp_path / f"gate.{end}") for end in ("json", "md", "xml")
+    ]
+    assert shown.err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

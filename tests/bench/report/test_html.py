@@ -1,26 +1,24 @@
 """The page of a report, in a real browser: whole without a network, and safe with any text."""
 
-import atexit
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browser import PICTURES, browser, opened, take_pictures
 from own_operations import ATTENTION, CUMSUM, SOFTMAX, own_run
 from paths import ROOT
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Page, expect
 from reports import blank_figures, snapshot
 from run_builder import FEW_KERNELS, add_case, build_run, cases, fail, play, save, spoil
 
@@ -34,58 +32,12 @@ from bench.report.style import COLOURS
 from bench.report.tables import render, results_columns
 from bench.store.runs import load_frame
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-
-
-class Seen(NamedTuple):
-    """An open page, what it said or failed with, and what it asked for but does not hold itself."""
-
-    page: Page
-    said: list[str]
-    asked: list[str]
-
-
-@cache
-def _browser() -> Browser:
-    """Start Chromium once; skip the test where there is none."""
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: Debian's package is chromium")
-    driver = sync_playwright().start()
-    atexit.register(driver.stop)
-    return driver.chromium.launch(executable_path=chromium, args=QUIET)
-
-
-@contextmanager
-def opened(
-    path: Path, width: int = 1280, height: int = 900, dark: bool = False, link: str = ""
-) -> Iterator[Seen]:
-    """Open a file, with nothing remembered of another."""
-    page = _browser().new_page(
-        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-    )
-    seen = Seen(page, [], [])
-    page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: (seen.said.append("a dialog"), dialog.dismiss()))
-    own = path.resolve().as_uri()
-    page.on("request", lambda request: seen.asked.append(request.url)
-            if not request.url.startswith((own, "data:", "blob:")) else None)  # fmt: skip
-    page.goto(own + link)
-    page.locator("#results h2").scroll_into_view_if_needed()  # near it its table is made
-    page.locator("#filters").wait_for(state="visible")
-    page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
-    yield seen
-    page.context.close()
-
-
 SIZES = ((33, 6, 3), (100, 6, 3), (1_000, 6, 3), (100, 64, 16))
 HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
     "\"'`|&amp;</script>\x1b[31m](javascript:alert(1)) ../../etc/passwd http://e.x/"
 )
+MOST_BYTES_OF_A_PICTURE = 150_000
 MOST_BYTES, TEN_MB = 4_000_000, 10_000_000
 
 
@@ -175,6 +127,17 @@ def test_it_opens_from_a_disk_without_a_message_or_a_request(page: Path) -> None
     assert not seen.said
     assert not seen.asked
     assert page.stat().st_size < MOST_BYTES
+
+
+def test_its_pictures_are_as_large_as_their_screens_and_small_files(
+    page: Path, tmp_path: Path
+) -> None:
+    paths = take_pictures(page, tmp_path)
+    for path, size in zip(paths, PICTURES.values(), strict=True):
+        with Image.open(path) as picture:
+            assert picture.size == size
+            assert len(picture.convert("RGB").getcolors(1 << 16) or ()) > 16  # it shows something
+        assert path.stat().st_size < MOST_BYTES_OF_A_PICTURE
 
 
 @pytest.mark.slow  # it draws what the page shows of all that is stored
@@ -323,7 +286,7 @@ def test_one_kernel_has_a_view_of_its_own(page: Path) -> None:
 
 
 def test_it_can_be_read_without_scripts(page: Path) -> None:
-    context = _browser().new_context(java_script_enabled=False)
+    context = browser().new_context(java_script_enabled=False)
     blind = context.new_page()
     blind.goto(page.resolve().as_uri())
     shown = blind.locator("body").inner_text()

@@ -41,9 +41,13 @@ def step(run: dict[str, Any], kernel: str = "one_pass_step") -> dict[str, Any]:
 
 
 def each_sample(one: dict[str, Any], **factors: float) -> None:
-    for sample in one["samples"]:
-        for name, factor in factors.items():
-            sample[name] *= factor
+    samples = one["samples"]
+    for name, factor in factors.items():
+        if isinstance(samples, dict):  # columns, as newer runs have them
+            samples[name] = [factor * value for value in samples[name]]
+        else:
+            for sample in samples:
+                sample[name] *= factor
 
 
 def halve_a_time(run: dict[str, Any]) -> None:

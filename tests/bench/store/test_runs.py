@@ -68,6 +68,23 @@ def test_frame_holds_the_numbers_of_the_file(run: dict[str, Any], tmp_path: Path
     assert (row["run"], row["machine"], row["dirty"]) == ("a", "amd-epyc-2-core", False)
 
 
+def test_samples_are_read_as_columns_and_as_records(tmp_path: Path) -> None:
+    """Older runs have a record a process, newer ones a column each."""
+    run = build_run(["gradient"], SMALL, processes=3)
+    records = load_run(save(run, tmp_path / "a.json"))
+    for entry in run["benchmarks"]:
+        rows = entry["samples"]
+        entry["samples"] = {name: [row[name] for row in rows] for name in rows[0]}
+        entry["samples"]["log_speedup"] = [None, 0.5, None]
+    columns = load_run(save(run, tmp_path / "b.json"))
+    for ours, theirs in zip(columns.benchmarks, records.benchmarks, strict=True):
+        assert [one.log_speedup for one in ours.samples] == [None, 0.5, None]
+        assert [one.median_s for one in ours.samples] == [one.median_s for one in theirs.samples]
+        assert [one.number for one in ours.samples] == [one.number for one in theirs.samples]
+    run["benchmarks"][0]["samples"] = {}
+    assert load_run(save(run, tmp_path / "c.json")).benchmarks[0].samples == []
+
+
 def test_frame_without_rows_keeps_its_columns(run: dict[str, Any], tmp_path: Path) -> None:
     run |= {"outcomes": [], "benchmarks": []}
     frame = load_frame([save(run, tmp_path / "a.json")])
@@ -189,6 +206,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         assert "Permission denied" in refusal(tmp_path / "a.json")
 
 
+SAMPLES = ("benchmarks", 0, "samples")
 STATS = ("benchmarks", 0, "stats")
 EXTRA = ("benchmarks", 0, "extra_info")
 
@@ -206,6 +224,10 @@ EXTRA = ("benchmarks", 0, "extra_info")
         ((*STATS, "rounds"), 0, "benchmarks.0.stats.rounds"),
         ((*STATS, "stddev"), -1, "benchmarks.0.stats.stddev"),
         ((*STATS, "data"), [1e-6, -1e-6], "benchmarks.0.stats.data.1"),
+        (SAMPLES, {"process": [1, 2], "median_s": [1e-6]}, "must be lists of one length"),
+        (SAMPLES, {"process": 1, "median_s": 1e-6}, "must be lists of one length"),
+        (SAMPLES, {"process": [1], "median_s": [None]}, "benchmarks.0.samples.0.median_s"),
+        (SAMPLES, {"process": [1], "median_s": [-1e-6]}, "benchmarks.0.samples.0.median_s"),
         ((*EXTRA, "peak_bytes"), -8, "benchmarks.0.extra_info.peak_bytes"),
         ((*EXTRA, "speedup_low"), 1e9, "must be in this order"),
         ((*EXTRA, "status"), "wrong", "benchmarks.0.extra_info.status"),

@@ -111,5 +111,5 @@ def test_times_of_stored_runs_divide_to_their_speedups() -> None:
     base = frame[frame["kernel"] == frame["baseline"]].set_index(CASE)["median_s"]
     rows = frame[frame["speedup_low"].notna()].set_index(CASE)
     ratio = base.reindex(rows.index) / rows["median_s"]
-    assert len(rows) > 1_000
+    assert len(rows) > 400
     np.testing.assert_allclose(ratio, rows["speedup"], rtol=1e-12)
