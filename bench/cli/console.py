@@ -10,13 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..common.units import counted, tally
+from ..plan.grid import Processes
 from ..run.journal import RunProgress
 
 TO_RUN = "to run"  # a planned benchmark that can be tried
 
 
 def plan_in_words(
-    statuses: Sequence[str], threads: Sequence[int], processes: int, pace: tuple[float, Path] | None
+    statuses: Sequence[str],
+    threads: Sequence[int],
+    processes: Processes,
+    pace: tuple[float, Path] | None,
 ) -> str:
     """Say what is planned, one status a benchmark, and about how long it takes.
 
@@ -24,11 +28,12 @@ def plan_in_words(
     """
     counts = " or ".join(counted(number, "thread") for number in dict.fromkeys(threads))
     head = f"{counted(len(statuses), 'benchmark')}: {tally(statuses)}\n"
-    about = f"each in {counted(processes, 'process')} of {counts}, after one that verifies"
+    about = f"each in {processes} of {counts}, after one that verifies"
     if pace is not None and TO_RUN in statuses:
         seconds, run = pace
+        each = (as_minutes(seconds * samples_in(statuses, count)) for count in processes)
         about += (
-            f": about {as_minutes(seconds * samples_in(statuses, processes))}, at the "
+            f": about {' to '.join(dict.fromkeys(each))}, at the "
             f"{seconds:.2g} s that a benchmark took in a process of the run {run.stem} on "
             f"{run.parent.name}"
         )
@@ -55,7 +60,8 @@ def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
         step = f"process {progress.process}" if progress.process else "checking results and memory"
         # By time, not by cases: one may take a thousand times as long as another.
         part = wall_s / (wall_s + left_s) if left_s else 0.0
-        left = f", about {as_minutes(left_s)} left" if left_s else ""
+        about = "at least" if progress.is_open else "about"
+        left = f", {about} {as_minutes(left_s)} left" if left_s else ""
         text = f"{part:4.0%}{left}: {progress.done} of {progress.total}, {step}"
         status.update(escape(text))
         if not console.is_terminal and int(10 * part) > tenths:

@@ -12,6 +12,7 @@ from rich.table import Table
 from ..analysis.frame import by_size, threads_of
 from ..common import units
 from ..common.errors import single_line
+from ..plan.grid import Processes
 from ..report.tables import SIZE, STATUS, Column, headed
 from ..store.runs import typed_frame
 
@@ -50,7 +51,7 @@ def print_session(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def print_results(frame: pd.DataFrame, processes: int | None = None) -> None:
+def print_results(frame: pd.DataFrame, processes: Processes | None = None) -> None:
     """Print one line a benchmark, by operation and size from the fastest on, then the notes.
 
     Of a run of so many processes it says under which conditions the results hold.
@@ -72,7 +73,7 @@ def print_results(frame: pd.DataFrame, processes: int | None = None) -> None:
         )
     if processes is not None:
         console.print(
-            f"Time: the median of {units.counted(processes, 'process')}, inputs in cache where "
+            f"Time: the median of {processes}, inputs in cache where "
             "they fit. Speedup: over the operation's baseline, in alternating slices of one "
             "process, ± its 95 % interval. Peak: bytes held at once beyond the inputs."
         )

@@ -13,7 +13,7 @@ from ..common.paths import RESULTS
 from ..common.units import duration
 from ..machine.lock import exclusive_machine
 from ..plan.benchmark import require_present
-from ..plan.selection import Selection, add_axes
+from ..plan.selection import Selection, add_axes, process_count
 from . import first_gpu_run
 from .gate_power.analysis import KINDS, missing, read_trials, subject
 from .gate_power.experiment import run_trials
@@ -35,7 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     trials.add_argument("--head-python", metavar="PYTHON", help=other)
     runs = experiments.add_parser("repeatability", help="whether whole runs agree")
     add_axes(runs.add_argument, "smoke")
-    runs.add_argument("--processes", type=int, default=5, help="of each run (default: 5)")
+    runs.add_argument(
+        "--processes", type=process_count, default="5", help="of each run, as of `run` (default: 5)"
+    )
     runs.add_argument("--count", type=int, default=4, help="runs (default: 4)")
     first = experiments.add_parser("first-gpu", help="whether all works on its first GPU")
     first_gpu_run.add_arguments(first)

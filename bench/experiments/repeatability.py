@@ -13,6 +13,7 @@ from mlr import load_kernels
 from ..gate.gate import Show
 from ..machine.info import machine_slug
 from ..plan.benchmark import planned
+from ..plan.grid import Processes
 from ..plan.selection import Selection
 from ..report.markdown import render_template
 from ..run.runner import run_plan
@@ -33,7 +34,7 @@ class Found(NamedTuple):
     known: pd.DataFrame
 
 
-def repeat(axes: Selection, count: int, processes: int, show: Show) -> Found:
+def repeat(axes: Selection, count: int, processes: Processes, show: Show) -> Found:
     """Run the same cases `count` times over, one run after another."""
     own = planned(axes)  # before there is a kernel that does the work twice
     load_kernels(TWICE_FILE)

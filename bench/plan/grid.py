@@ -2,12 +2,29 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
 
+from ..common.units import counted
 from ..machine.environment import THREADS
 
 DEFAULT_GRID = "headline"
+
+
+class Processes(NamedTuple):
+    """How many fresh processes time a benchmark: the least and the most, often the same.
+
+    Between the two it has those that its intervals need, see `bench.run.stopping`.
+    """
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        """Write it as a text has it: `5 processes`, `2 to 5 processes`."""
+        least = f"{self.least} to " if self.least < self.most else ""
+        return f"{least}{counted(self.most, 'process')}"
 
 
 class GridBlock(BaseModel, extra="forbid", frozen=True):
@@ -19,11 +36,15 @@ class GridBlock(BaseModel, extra="forbid", frozen=True):
     sizes: tuple[tuple[int, ...], ...] = ()  # in the order of the axes of the operations
 
 
+def _both(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
 class Grid(BaseModel, extra="forbid", frozen=True):
     """A grid; `grids.toml` explains each field."""
 
     block: tuple[GridBlock, ...]
-    processes: int = 5
+    processes: Annotated[Processes, BeforeValidator(_both)] = Processes(5, 5)
     threads: str = str(THREADS)
     longest_call_s: float = 5.0
     peers: bool = False

@@ -17,7 +17,7 @@ from ..common.errors import UserError, single_line
 from ..machine.cores import usable
 from ..machine.environment import THREADS
 from ..store.columns import FRAME
-from .grid import DEFAULT_GRID, GRIDS
+from .grid import DEFAULT_GRID, GRIDS, Processes
 
 # The options of axes, which any operation may have. Others are those of a user's operation.
 AXES = {
@@ -249,6 +249,20 @@ def thread_counts(text: str | None, usual: str = str(THREADS)) -> tuple[int, ...
                 f"use, or all; got {single_line(repr(part), 60)}"
             )
     return tuple(dict.fromkeys(known[part] for part in parts))
+
+
+MOST_PROCESSES = 100
+
+
+def process_count(text: str) -> Processes:
+    """Read how many processes time a benchmark: `5`, or the least and the most, `2:5`."""
+    match = re.fullmatch(r"(\d{1,3})(?::(\d{1,3}))?", text, re.ASCII)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not (1 if match and not match[2] else 2) <= least <= most <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(
+            f"takes 1 to {MOST_PROCESSES}, or from 2 on the least and the most as 2:5; got {text!r}"
+        )
+    return Processes(least, most)
 
 
 def sizes(text: str | None, flag: str) -> tuple[int, ...] | None:

@@ -9,24 +9,17 @@ from typing import Any
 from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
-from ..stats.estimators import Estimate, Prior, common_prior, estimate
+from ..stats.estimators import ERROR, Estimate, Prior, estimate, repeated_error
 from ..store.columns import MEASURED, reduce_samples
 from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
 from .journal import Done, RunState
-
-Sample = Mapping[str, Any]
+from .stopping import SPEEDUPS, Sample, known, priors_by_threads, uncontended
 
 # What a sample, or the samples of a benchmark together, are warned of.
 MIN_ROOFLINE_RATIO = 0.9  # of the bound, measured on a noisy machine: no call is faster
 MIN_ROUNDS = 5  # over all processes
 MIN_CPU_UTILISATION = 0.5  # CPU seconds per second of a call on the CPU
 MIN_WALL_RATIO = 0.9  # of the device's own time, measured apart: no call takes less than that
-
-
-def uncontended(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples that count: the undisturbed ones, where they are two and half of all."""
-    calm = [sample for sample in samples if not sample["contended"]]
-    return calm if len(calm) >= max(2, len(samples) / 2) else list(samples)
 
 
 def warnings(samples: Sequence[Sample], outcome: Mapping[str, Any]) -> list[str]:
@@ -38,43 +31,46 @@ def warnings(samples: Sequence[Sample], outcome: Mapping[str, Any]) -> list[str]
     `avoided_work`.
     """
     found = []
-    median = statistics.median(_known(samples, "paired_s") or _known(samples, "median_s"))
-    cold_s = statistics.median(_known(samples, "cold_s") or [math.inf])
+    median = statistics.median(known(samples, "paired_s") or known(samples, "median_s"))
+    cold_s = statistics.median(known(samples, "cold_s") or [math.inf])
     for name, seconds in (("roofline_s", median), ("roofline_cold_s", cold_s)):
         share = seconds / (outcome.get(name) or seconds)
         if share < MIN_ROOFLINE_RATIO:
             inputs = " of inputs from memory" if "cold" in name else ""
             found.append(f"faster than the roofline bound{inputs}: {share:.2f} of the least time")
-    busy_s = statistics.median(_known(samples, "device_hot_s") or [median])
+    busy_s = statistics.median(known(samples, "device_hot_s") or [median])
     if median < MIN_WALL_RATIO * busy_s:
         found.append(f"takes less time than the device is busy: {median / busy_s:.2f} of it")
     rounds = sum(sample["rounds"] for sample in samples)
     if rounds < MIN_ROUNDS:
         found.append(f"few rounds: {rounds} over all processes")
-    used = _known(samples, "cpu_utilisation")
+    used = known(samples, "cpu_utilisation")
     if used and (share := statistics.median(used)) < MIN_CPU_UTILISATION:
         found.append(f"idle while timed: {share:.0%} of the time on a processor; does it sleep?")
     return found
 
 
-def _known(samples: Sequence[Sample], name: str) -> list[float]:
-    return [value for sample in samples if (value := sample.get(name)) is not None]
-
-
 def summarise(
-    outcome: Mapping[str, Any], samples: Sequence[Sample], prior: Prior | None
+    outcome: Mapping[str, Any],
+    samples: Sequence[Sample],
+    priors: Mapping[str, Prior | None] | None = None,
+    error: float = ERROR,
 ) -> dict[str, Any]:
-    """Return a benchmark's columns from its verification and its samples."""
+    """Return a benchmark's columns from its verification and its samples.
+
+    `priors` are by the column of a speedup; `error` is how often an interval may miss it.
+    """
     used = uncontended(samples)
-    logs = _known(used, "log_speedup")
-    speedup = estimate(logs, prior) if logs else None
-    cold = _known(used, "log_speedup_cold")
+    speedups = {"speedup": Estimate(0.0, None, None)}  # that of a baseline
+    for name, column in SPEEDUPS.items():
+        if logs := known(used, column):
+            speedups[name] = estimate(logs, (priors or {}).get(name), error)
+    columns = [_speedup_columns(name, found) for name, found in speedups.items()]
     return {
         **outcome,
         "processes": len(used),
         "contended_processes": sum(sample["contended"] for sample in samples),
-        **_speedup_columns("speedup", speedup or Estimate(0.0, None, None)),
-        **(_speedup_columns("speedup_cold", estimate(cold, None)) if cold else {}),
+        **{name: value for found in columns for name, value in found.items()},
         **reduce_samples(used),
         "warnings": [*outcome["warnings"], *warnings(used, outcome)],
     }
@@ -121,30 +117,19 @@ def with_bounds(
     return {**outcome, "roofline_s": hot_s, "roofline_cold_s": cold_s}
 
 
-def priors_by_threads(
-    samples: Mapping[str, Sequence[Sample]], threads: Mapping[str, int]
-) -> dict[int, Prior | None]:
-    """Return what the variances of benchmarks with as many threads have in common.
-
-    With several threads they are larger: what they have says nothing of those with one.
-    """
-    logs = {name: _known(uncontended(some), "log_speedup") for name, some in samples.items()}
-    return {
-        count: common_prior([some for name, some in logs.items() if threads[name] == count])
-        for count in {*threads.values()}
-    }
-
-
 def compose(state: RunState) -> dict[str, Any]:
     """Put a run together from its journal."""
     head, wanted, samples = state.heads[0], state.plan.wanted, state.samples()
-    priors = priors_by_threads(samples, wanted)
+    priors = {name: priors_by_threads(samples, wanted, log) for name, log in SPEEDUPS.items()}
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
     ceilings = best_ceilings([head["machine"].get("ceilings", {}) for head in state.heads])
     columns = {
         name: summarise(
-            with_bounds(state.ended[name][0].outcome, ceilings), samples[name], priors[threads]
+            with_bounds(state.ended[name][0].outcome, ceilings),
+            samples[name],
+            {speedup: of_threads[threads] for speedup, of_threads in priors.items()},
+            repeated_error(*state.processes_of(name)),
         )
         if name in samples
         else _without_numbers(state.failures[name])
@@ -163,7 +148,7 @@ def compose(state: RunState) -> dict[str, Any]:
         "outcomes": [_outcome(name, found) for name, found in columns.items()],
         "machine": head["machine"] | {"ceilings": ceilings},
         "settings": head["settings"]
-        | {"processes": state.plan.processes, "threads": sorted({*wanted.values()})},
+        | {"processes": _processes(state), "threads": sorted({*wanted.values()})},
     }
 
 
@@ -171,6 +156,12 @@ def _outcome(name: str, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was planned and what became of it: what was measured its benchmark has."""
     apart = {column.name for column in MEASURED} if columns["status"] == "ok" else set[str]()
     return {"fullname": name, **{key: v for key, v in columns.items() if key not in apart}}
+
+
+def _processes(state: RunState) -> int | str:
+    """Return the number of processes as the settings of a run have it: `5`, or `2 to 5`."""
+    least, most = state.plan.least, state.plan.processes
+    return f"{least} to {most}" if least else most
 
 
 def _without_numbers(failed: Done) -> dict[str, Any]:

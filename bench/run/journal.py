@@ -12,9 +12,11 @@ from typing import Any
 from pytest_benchmark.utils import safe_dumps
 
 from ..common.errors import UserError
+from ..plan.grid import Processes
 from ..store.columns import SHARED, case_of, sizes_of
 from ..store.files import append_line
 from .slowdown import with_slowdowns
+from .stopping import Timed
 
 JOURNAL_LOST = 3  # the exit status of a process that can no longer write down what it measures
 DEVICE_LOST = 6  # of one in which a benchmark has ended all use of its device; pytest ends below 6
@@ -39,6 +41,15 @@ class Plan(Event):
     wanted: dict[str, int]  # the benchmarks by name, with the number of threads of each
     arguments: list[str]
     processes: int
+    least: int = 0  # processes of a benchmark that needs no more; 0 where each has all of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Event):
+    """What a process is to time, where that hangs on what was found before it."""
+
+    process: int
+    names: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +83,7 @@ class Done(Start):
 
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Plan, Session, Start, Done)
+    kind.__name__.lower(): kind for kind in (Plan, Choice, Session, Start, Done)
 }
 
 
@@ -88,6 +99,7 @@ class RunState:
         self.heads: list[dict[str, Any]] = []  # what each process said of where and how
         self.current: Start | None = None  # the benchmark that has started and not ended
         self.process = 0  # that the last benchmark has started in
+        self.chosen: dict[int, frozenset[str]] = {}  # by process, what it is to time
         self.ended = defaultdict[str, dict[int, Done]](dict)  # by name and process
         self.failures: dict[str, Done] = {}  # by name, those that have no numbers
         self.wall_s = 0.0  # that runners have worked on this so far
@@ -100,6 +112,8 @@ class RunState:
             match event:
                 case Plan():
                     self.plan, self.current = event, None
+                case Choice():
+                    self.chosen[event.process] = frozenset(event.names)
                 case Session():
                     self.heads.append(event.head)
                 case Done() if event.process in self.ended[event.fullname]:
@@ -154,8 +168,8 @@ class RunState:
 
     def is_to_probe(self, key: str, process: int) -> bool:
         """Say whether it is a process's turn to measure the ceilings of a name: they take long."""
-        probed = len(self.ceilings(key))
-        return probed < PROBES and process * (PROBES - 1) >= probed * self.plan.processes
+        probed, sure = len(self.ceilings(key)), self.plan.least or self.plan.processes
+        return probed < PROBES and process * (PROBES - 1) >= probed * sure
 
     @property
     def timed(self) -> list[str]:
@@ -171,14 +185,16 @@ class RunState:
         """Return the ends of a benchmark in the processes that timed it, in their order."""
         return [event for event in self.ended[name].values() if event.sample]
 
-    def processes_of(self, name: str) -> int:
+    def processes_of(self, name: str) -> Processes:
         """Return how many processes time a benchmark: few, where one call takes long at the least.
 
-        Before it is verified that is not known, and all of them do.
+        Before it is verified that is not known.
         """
+        least, most = self.plan.least or self.plan.processes, self.plan.processes
         verified = self.ended[name].get(0)
-        is_long = verified and (verified.outcome.get("roofline_s") or 0.0) >= LONG_CALL_S
-        return min(self.plan.processes, LONG_PROCESSES) if is_long else self.plan.processes
+        if verified and (verified.outcome.get("roofline_s") or 0.0) >= LONG_CALL_S:
+            least, most = min(least, LONG_PROCESSES), min(most, LONG_PROCESSES)
+        return Processes(least, most)
 
     def samples(self) -> dict[str, list[dict[str, Any]]]:
         """Return the samples of each benchmark that has not failed, with their slowdowns."""
@@ -187,23 +203,42 @@ class RunState:
         cases = {name: _case_of(ends[0].outcome) for name, ends in timings.items() if ends}
         return with_slowdowns({name: samples[name] for name in cases}, cases)
 
+    def timed_so_far(self) -> dict[str, Timed]:
+        """Return what decides whether a benchmark that has not failed needs another process."""
+        found = {}
+        for name, samples in self.samples().items():
+            outcome = self.timings(name)[0].outcome
+            is_rival = outcome.get("kernel") != outcome.get("baseline")
+            is_rival &= outcome.get("role") != "auto"
+            found[name] = Timed(
+                samples,
+                self.processes_of(name),
+                self.plan.wanted[name],
+                _case_of(outcome),
+                is_rival,
+            )
+        return found
+
+    def taken_by(self, process: int) -> list[str]:
+        """Return the benchmarks that a process measures, in the order of the plan.
+
+        All of them, up to the least number of processes; after that those that were chosen, which
+        is none before the processes until then have ended.
+        """
+        if process in self.chosen:
+            return [name for name in self.timed if name in self.chosen[process]]
+        return [name for name in self.timed if process <= self.processes_of(name).least]
+
     def left(self, process: int, threads: int | None = None) -> list[str]:
         """Return the benchmarks that a process has yet to measure, in the order of the plan.
 
-        Those of one number of threads, or of all. A process beyond their number takes those that
-        have fewer undisturbed samples than there should be samples.
+        Those of one number of threads, or of all.
         """
-        taken = self.samples() if process > self.plan.processes else {}
-
-        def is_wanted(name: str) -> bool:
-            if threads not in (None, self.plan.wanted[name]):
-                return False
-            if process <= self.plan.processes:
-                return process <= self.processes_of(name)
-            calm = sum(not sample["contended"] for sample in taken.get(name, ()))
-            return calm < self.processes_of(name)
-
-        return [n for n in self.timed if process not in self.ended[n] and is_wanted(n)]
+        return [
+            name
+            for name in self.taken_by(process)
+            if process not in self.ended[name] and threads in (None, self.plan.wanted[name])
+        ]
 
 
 def _case_of(outcome: dict[str, Any]) -> tuple[Any, ...]:
@@ -222,6 +257,7 @@ class RunProgress:
     statuses: dict[str, int] = field(default_factory=dict)
     wall_s: float = 0.0
     left_s: float | None = None  # about how long the rest takes
+    is_open: bool = False  # whether further processes may be needed, which nothing here counts
 
 
 def progress(state: RunState) -> RunProgress:
@@ -230,10 +266,11 @@ def progress(state: RunState) -> RunProgress:
     A benchmark that was timed takes as long in each further process, another as long as all others
     on average.
     """
-    wanted, timed = state.plan.wanted, state.timed
+    wanted, timed, processes = state.plan.wanted, state.timed, range(state.plan.processes + 1)
     ends = (state.failures.get(name) or state.ended[name].get(0) for name in wanted)
-    left = [name for process in range(state.plan.processes + 1) for name in state.left(process)]
-    total = len(wanted) + sum(map(state.processes_of, timed))
+    left = [name for process in processes for name in state.left(process)]
+    total = len(wanted) + sum(len(state.taken_by(process)) for process in processes[1:])
+    sure = state.plan.least or state.plan.processes
     spent, left_s = [end.seconds for end in state.ends], None
     if sum(spent):
         usual = [fmean(spent)]
@@ -246,6 +283,7 @@ def progress(state: RunState) -> RunProgress:
         statuses=Counter(end.outcome["status"] for end in ends if end is not None),
         wall_s=state.wall_s,
         left_s=left_s,
+        is_open=any(process not in state.chosen for process in processes[sure + 1 :]),
     )
 
 

@@ -100,7 +100,7 @@ class Recorder:
         if sample and outcome.status == "ok":  # it may have been timed before it was seen wrong
             timed = {"sample": sample, "benchmark": benchmark.stats.as_dict(include_data=False)}
             if self.process is None:
-                columns = summarise(columns, [sample], None)
+                columns = summarise(columns, [sample])
                 benchmark.extra_info.update(columns)
         self.results[name] = columns
         self._note(Done(**begun, **timed, outcome=outcome.columns(), spent=dict(spent)))

@@ -1,7 +1,8 @@
 """Run a plan in child processes, follow their journal, and store the run.
 
-Process 0 verifies every benchmark: results, warnings, memory. Each further process times all that
-were right, in an order of its own. Of each number there is a process for every number of threads.
+Process 0 verifies every benchmark: results, warnings, memory. Each further process times those
+that were right, in an order of its own: all of them up to the least number of processes, and then
+those whose intervals need it. Of each number there is a process for every number of threads.
 A process that dies takes only the benchmark with it that it was at: the next one goes on with the
 rest. One whose device is lost to it, as after an illegal access, ends by itself once that benchmark
 is written down. A runner that dies leaves its journal, and `--resume` goes on from there.
@@ -23,12 +24,14 @@ from pytest_benchmark.utils import get_commit_info
 from ..common.errors import UserError
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name, require_tried, was_tried
+from ..plan.grid import Processes
 from ..plan.selection import Selection
 from ..store.files import ExistsError, file_stem, require_writable
 from ..store.runs import write_run
 from .aggregate import compose
-from .journal import JOURNAL_LOST, Done, Plan, RunProgress, RunState, progress
+from .journal import JOURNAL_LOST, Choice, Done, Plan, RunProgress, RunState, progress
 from .process import Exit, WorkerProcess, describe_exit
+from .stopping import wanting
 
 CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its end
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
@@ -46,11 +49,11 @@ def run_plan(
     results: Path,
     show: Callable[[RunProgress], None],
     *,
-    processes: int,
+    processes: Processes,
     resume: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Verify every planned benchmark once, time it in every process, and store the run.
+    """Verify every planned benchmark once, time it in its processes, and store the run.
 
     With `resume` it goes on with the newest unfinished run of the same plan, and says where there
     is none.
@@ -58,7 +61,13 @@ def run_plan(
     unfinished = results / "unfinished"
     require_writable("the results folder", results / "runs", unfinished)
     wanted = {full_name(entry): entry.threads for entry in plan}
-    what = Plan(wanted=wanted, arguments=axes.as_arguments(), processes=processes)
+    least, most = processes
+    what = Plan(
+        wanted=wanted,
+        arguments=axes.as_arguments(),
+        processes=most,
+        least=least if least < most else 0,
+    )
     state = _reopen(what, unfinished) if resume else None
     if state is None:  # the number is for another machine that shares the folder
         if resume:
@@ -106,9 +115,11 @@ class Runner(NamedTuple):
     show: Callable[[RunProgress], None]
 
     def run(self) -> None:
-        """Verify all benchmarks, time them in every process, and contended ones in a few more."""
+        """Verify all benchmarks, time them in their processes, and contended ones in a few more."""
         state, last, timed_s = self.state, self.state.plan.processes, 0.0
         for number in range(last + 1 + MAX_RERUNS):
+            if number > (state.plan.least or last) and number not in state.chosen:
+                state.note(Choice(process=number, names=wanting(state.timed_so_far())))
             usual_s = (fmean(e.seconds for e in state.timings(name)) for name in state.left(number))
             if number > last and sum(usual_s) > RERUN_SHARE * timed_s - (state.wall_s - timed_s):
                 return

@@ -6,11 +6,14 @@ A process is one sample. What its rounds say goes into one value; the interval i
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special  # and no more of it: every measuring process imports this
+
+ERROR = 0.05  # how often an interval may miss what is true
 
 
 class Estimate(NamedTuple):
@@ -19,6 +22,12 @@ class Estimate(NamedTuple):
     centre: float
     low: float | None
     high: float | None
+
+    def overlaps(self, other: "Estimate") -> bool:
+        """Say whether both may be equal: their intervals overlap, or one of them has none."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return True
+        return self.low <= other.high and other.low <= self.high
 
 
 class Prior(NamedTuple):
@@ -63,8 +72,40 @@ def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
     return Prior(scale, min(2 * half, total))
 
 
-def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
-    """Return centre and 95 % interval of one case's values, one a process.
+@cache
+def repeated_error(first: int, last: int, error: float = ERROR) -> float:
+    """Return the error that each interval may have where one of several is taken.
+
+    There is one of the `first` values, one of the first and the next, and so on to the `last`. All
+    of them together hold the truth but for `error`, so whoever looks at each and stops when it
+    pleases, for whatever reason, has an interval that does: repeated confidence intervals (Jennison
+    and Turnbull 1989, "Interim analyses: the repeated confidence interval approach"), with the same
+    error for each (Pocock 1977, "Group sequential methods in the design and analysis of clinical
+    trials"). The sum of normal values that was within its bounds so far is followed from value to
+    value, by the integrals of Armitage, McPherson and Rowe 1969, "Repeated significance tests on
+    accumulating data".
+    """
+    if first == last:
+        return error
+    from scipy import optimize
+
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+
+    def missed(reach: float) -> float:
+        sums, mass, spread = np.zeros(1), np.ones(1), math.sqrt(first)
+        for count in range(first, last + 1):
+            bound = reach * math.sqrt(count)
+            steps = (bound * nodes[:, None] - sums) / spread
+            density = np.exp(-(steps**2) / 2) @ mass / (math.sqrt(2 * math.pi) * spread)
+            sums, mass, spread = bound * nodes, bound * weights * density, 1.0
+        return 1 - float(mass.sum())
+
+    reach = optimize.brentq(lambda reach: missed(reach) - error, 0.5, 10)
+    return math.erfc(reach / math.sqrt(2))
+
+
+def estimate(values: Sequence[float], prior: Prior | None, error: float = ERROR) -> Estimate:
+    """Return the centre of one case's values, one a process, and an interval that may so often err.
 
     The centre is Hodges and Lehmann's. The interval is Student's, with the case's variance drawn
     towards the run's by its prior, which adds degrees of freedom: s̃² = (d₀s₀² + ds²)/(d₀ + d).
@@ -80,7 +121,7 @@ def estimate(values: Sequence[float], prior: Prior | None) -> Estimate:
         freedom = total
     # The variance of the median of Walsh averages over that of the mean, for normal values.
     loss = math.pi / 3 if count > 2 else 1.0
-    reach = float(special.stdtrit(freedom, 0.975)) * math.sqrt(loss * own / count)
+    reach = float(special.stdtrit(freedom, 1 - error / 2)) * math.sqrt(loss * own / count)
     return Estimate(centre, centre - reach, centre + reach)
 
 

@@ -16,8 +16,8 @@ from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
 from ...measure.ceilings import measure_ceilings
 from ...plan.benchmark import Benchmark, planned, predict
-from ...plan.grid import GRIDS
-from ...plan.selection import Selection, add_axes
+from ...plan.grid import GRIDS, Processes
+from ...plan.selection import Selection, add_axes, process_count
 from ...report.tables import STATUS, Column
 from ...run.journal import seconds_per_sample
 from ...store.runs import typed_frame
@@ -26,7 +26,6 @@ from ..console import TO_RUN, plan_in_words, samples_in
 from ..main import Parser
 from ..output import Output, add_forms
 from ..results import print_by_size
-from ..types import count
 
 
 def _peak(count: float) -> str:
@@ -48,7 +47,7 @@ COLUMNS = (
 def add_arguments(parser: Parser) -> None:
     """Add the options."""
     add_axes(parser.add_argument, arguments=parser.arguments)
-    parser.add_argument("--processes", type=count, help="as of run")
+    parser.add_argument("--processes", type=process_count, help="as of run")
     add_forms(parser, stores=False)
 
 
@@ -64,9 +63,10 @@ def run(arguments: argparse.Namespace) -> Output:
     frame = predict_all(plan, ceilings, GRIDS[axes.grid].longest_call_s)
     processes = arguments.processes or GRIDS[axes.grid].processes
     pace = seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid)
+    counts = [samples_in(list(frame["status"]), count) for count in processes]
     document = {
         "processes": processes,
-        "about_s": None if pace is None else pace[0] * samples_in(list(frame["status"]), processes),
+        "about_s": None if pace is None else [pace[0] * count for count in counts],
         "benchmarks": frame.to_dict("records"),
     }
     return Output(document, partial(print_plan, frame, processes, pace))
@@ -93,7 +93,7 @@ def predict_all(
     return table.replace({"status": {"ok": TO_RUN}})
 
 
-def print_plan(frame: pd.DataFrame, processes: int, pace: tuple[float, Path] | None) -> None:
+def print_plan(frame: pd.DataFrame, processes: Processes, pace: tuple[float, Path] | None) -> None:
     """Print the totals, then every planned case with its predicted memory and least time.
 
     `pace` is the seconds of a benchmark in a process, and the run which took them.

@@ -18,8 +18,8 @@ from ...plan.benchmark import (
     require_present,
     require_tried,
 )
-from ...plan.grid import GRIDS
-from ...plan.selection import Selection, add_axes
+from ...plan.grid import GRIDS, Processes
+from ...plan.selection import Selection, add_axes, process_count
 from ...run.journal import seconds_per_sample
 from ...run.runner import run_plan
 from ...store.runs import load_frame
@@ -27,14 +27,16 @@ from ..console import TO_RUN, following, plan_in_words, progress_console
 from ..main import Parser
 from ..output import Output, add_forms
 from ..results import print_answers, print_results
-from ..types import count, say
+from ..types import say
 
 
 def add_arguments(parser: Parser) -> None:
     """Add the options."""
     add_axes(parser.add_argument, arguments=parser.arguments)
-    add, text = parser.add_argument, "processes that time each benchmark (default: 5, smoke 2)"
-    add("--processes", type=count, help=text)
+    add = parser.add_argument
+    text = "processes that time each benchmark, as 5; or as 2:5 the least, and the most where its"
+    text += " intervals need them (default: the grid's, see `plan`)"
+    add("--processes", type=process_count, help=text)
     add("--out", type=Path, default=RESULTS, help="results folder (default: results)")
     text = "go on with an unfinished run of the same benchmarks, if there is one"
     add("--resume", action="store_true", help=text)
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace) -> Output:
     )
 
 
-def _show(frame: pd.DataFrame, processes: int, path: Path, out: Path) -> None:
+def _show(frame: pd.DataFrame, processes: Processes, path: Path, out: Path) -> None:
     print_results(frame, processes)
     print_answers(frame)
     where = "" if out == RESULTS else f" --out {out}"

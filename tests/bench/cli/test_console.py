@@ -12,6 +12,7 @@ from bench.cli import console as terminal
 from bench.cli import results
 from bench.cli.commands import plan as plan_command
 from bench.plan.benchmark import planned
+from bench.plan.grid import Processes
 from bench.plan.selection import Selection
 from bench.run.journal import RunProgress
 
@@ -36,7 +37,7 @@ def frame() -> pd.DataFrame:
 def test_every_benchmark_has_a_line_that_fits(
     screen: None, frame: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results.print_results(frame, 3)
+    results.print_results(frame, Processes(3, 3))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     shown = [line for line in lines if line.startswith(" ")]
@@ -55,7 +56,7 @@ def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> 
     slow, wrong = (one for one in run["outcomes"] if one["kernel"] == "matmul"), "off by 3e-5"
     for outcome in list(slow)[:2]:
         fail(run, outcome, "wrong", wrong)
-    results.print_results(frame_of(run), 3)
+    results.print_results(frame_of(run), Processes(3, 3))
     said = capsys.readouterr().out
     assert said.count(wrong) == 1
     (number,) = re.findall(rf"^\[(\d+)\] {wrong}$", said, re.MULTILINE)
@@ -72,6 +73,9 @@ def test_progress_says_how_long_the_rest_takes(
     assert max(map(len, lines)) <= 80
     (line,) = {line for line in lines if "3 of 10" in line}
     assert line.rstrip().endswith("1%, about 61 min 40 s left: 3 of 10, process 1")
+    with terminal.following(10) as show:
+        show(RunProgress(10, 3, process=1, wall_s=30.0, left_s=60.0, is_open=True))
+    assert ", at least 1 min 0 s left: 3 of 10" in capsys.readouterr().err
 
 
 def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,10 +111,15 @@ def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) 
         grid="smoke", device=("cpu",), kernel=("matmul", "autograd"), operation=("gradient",)
     )
     told = plan_command.predict_all(planned(axes), {}, 1.0)
-    plan_command.print_plan(told, 5, (2.0, Path("runs/here/a.json")))
+    plan_command.print_plan(told, Processes(5, 5), (2.0, Path("runs/here/a.json")))
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith(f"{len(told)} benchmarks: {len(told)} to run each in 5 processes of ")
     assert f"about {len(told) * 12 // 60} min" in said  # six times two seconds a case
     assert "in a process of the run a on here " in said
-    plan_command.print_plan(told, 5, None)
+    plan_command.print_plan(told, Processes(2, 5), (10.0, Path("runs/here/a.json")))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "each in 2 to 5 processes of " in said
+    assert f"about {len(told) * 30 // 60} min" in said
+    assert f" to {len(told)} min 0 s, at" in said
+    plan_command.print_plan(told, Processes(5, 5), None)
     assert "about" not in capsys.readouterr().out

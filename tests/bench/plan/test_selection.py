@@ -20,8 +20,8 @@ from bench.plan.benchmark import (
     require_present,
     require_tried,
 )
-from bench.plan.grid import GRIDS
-from bench.plan.selection import Selection, add_axes, sizes, thread_counts
+from bench.plan.grid import GRIDS, Processes
+from bench.plan.selection import Selection, add_axes, process_count, sizes, thread_counts
 from mlr.checks import DTYPE_NAMES
 
 PARSER = argparse.ArgumentParser()
@@ -181,6 +181,23 @@ def test_threads_are_an_axis_of_the_processor() -> None:
     names = {one.threads: full_name(one) for one in planned(several) if one.case.device == "cpu"}
     assert names[2] == f"{names[1].removesuffix(']')}-2threads]"  # stored ids stay as they are
     assert "--threads=2,1" in several.as_arguments()
+
+
+def test_a_number_of_processes_is_one_or_the_least_and_the_most() -> None:
+    assert process_count("5") == (5, 5)
+    assert process_count("2:5") == (2, 5)
+    assert (str(Processes(1, 1)), str(Processes(2, 5))) == ("1 process", "2 to 5 processes")
+    for grid in GRIDS.values():
+        assert process_count(":".join(map(str, grid.processes))) == grid.processes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "101", "5:2", "1:5", "2:", ":5", "2:5:9", "2.5", "२", "-3"]
+)
+def test_another_number_of_processes_is_answered_in_one_line(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="takes 1 to 100, or from 2 on") as caught:
+        process_count(text)
+    assert repr(text) in str(caught.value)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

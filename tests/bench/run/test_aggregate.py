@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.run.aggregate import best_ceilings, priors_by_threads, summarise, uncontended
+from bench.run.aggregate import best_ceilings, summarise
+from bench.run.stopping import priors_by_threads, uncontended
 from bench.store.schema import Machine
 
 

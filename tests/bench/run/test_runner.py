@@ -21,6 +21,7 @@ from paths import ROOT
 
 from bench.common.errors import UserError
 from bench.plan.benchmark import full_name, planned
+from bench.plan.grid import Processes
 from bench.plan.selection import Selection
 from bench.run import runner
 from bench.run.journal import Plan, RunProgress, RunState, Session
@@ -77,10 +78,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         resume: bool = False,
         axes: Selection = TINY,
         say: Callable[[str], None] = lambda _: None,
+        processes: tuple[int, int] = (2, 2),
         **behaviour: Any,
     ) -> Path:
         monkeypatch.setenv("FAKE_WORKER", json.dumps(behaviour))
-        given: dict[str, Any] = {"processes": 2, "resume": resume, "say": say}
+        given: Any = {"processes": Processes(*processes), "resume": resume, "say": say}
         return runner.run_plan(planned(axes), axes, tmp_path, show, **given)
 
     return run
@@ -112,6 +114,43 @@ def test_a_stored_number_is_in_the_file_once_and_its_lines_are_few(run: Run) -> 
         assert entry["samples"]["process"] == [1, 2]
         assert entry["samples"]["median_s"] == [1e-3, 1e-3]
         assert not any(set(column) == {None} for column in entry["samples"].values())
+
+
+def test_a_benchmark_has_as_many_processes_as_it_needs(run: Run) -> None:
+    path = run(processes=(2, 5), einsum="varies")
+    taken = {name: {n for n, other in samples_of(path) if other == name}
+             for _, name in samples_of(path)}  # fmt: skip
+    frame = stored(path)
+    of_kernel = {kernel: taken[name] for kernel, name in frame["fullname"].items()}
+    assert of_kernel == {"autograd": {1, 2}, "matmul": {1, 2}, "einsum": {1, 2, 3, 4, 5}}
+    assert frame["processes"].to_dict() == {"autograd": 2, "matmul": 2, "einsum": 5}
+    assert json.loads(path.read_text())["settings"]["processes"] == "2 to 5"
+
+
+def test_a_fixed_number_of_processes_is_fixed(run: Run) -> None:
+    path = run(processes=(3, 3), einsum="varies")
+    assert stored(path)["processes"].to_dict() == dict.fromkeys(("autograd", "matmul", "einsum"), 3)
+    assert json.loads(path.read_text())["settings"]["processes"] == 3
+
+
+def test_what_was_chosen_for_a_process_stays_so_when_the_run_goes_on(
+    run: Run, tmp_path: Path
+) -> None:
+    def stop(progress: RunProgress) -> None:
+        assert progress.is_open or progress.process > 3
+        if progress.process == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop, processes=(2, 5), einsum="varies")
+    (journal,) = tmp_path.glob("unfinished/*.jsonl")
+    state = RunState(journal)
+    state.read()
+    (einsum,) = state.chosen[3]
+    assert "einsum" in einsum
+    assert 4 not in state.chosen
+    path = run(resume=True, processes=(2, 5), einsum="varies")
+    assert stored(path)["processes"].to_dict() == {"autograd": 2, "matmul": 2, "einsum": 5}
 
 
 def test_numbers_of_threads_are_measured_in_processes_of_their_own_and_resumed(run: Run) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.run.aggregate import summarise, uncontended
+from bench.run.aggregate import summarise
 from bench.run.slowdown import MAX_SLOWDOWN, with_slowdowns
+from bench.run.stopping import uncontended
 
 BASELINE_S, OUTCOME = 1e-4, {"status": "ok", "warnings": []}
 

@@ -12,6 +12,7 @@ from bench.run.journal import (
     JOURNAL_LOST,
     LONG_CALL_S,
     LONG_PROCESSES,
+    Choice,
     Done,
     Plan,
     RunState,
@@ -31,7 +32,7 @@ def verified(path: Path, processes: int = 5) -> RunState:
     state = RunState(path)
     state.note(Plan(wanted={QUICK: 1, LONG: 1}, arguments=[], processes=processes))
     for name, roofline_s in ((QUICK, 0.9 * LONG_CALL_S), (LONG, LONG_CALL_S)):
-        assert state.processes_of(name) == processes
+        assert state.processes_of(name) == (processes, processes)
         done(state, 0, name, roofline_s)
     return state
 
@@ -54,8 +55,9 @@ def runner_of(state: RunState) -> runner.Runner:
 def test_what_takes_long_is_timed_in_few_processes(tmp_path: Path) -> None:
     for processes in (1, 2, 5):
         state = verified(tmp_path / f"{processes}.jsonl", processes)
-        assert state.processes_of(QUICK) == processes
-        assert state.processes_of(LONG) == min(processes, LONG_PROCESSES)
+        few = min(processes, LONG_PROCESSES)
+        assert state.processes_of(QUICK) == (processes, processes)
+        assert state.processes_of(LONG) == (few, few)
 
 
 def test_every_process_takes_what_it_should_and_no_more(
@@ -93,6 +95,29 @@ def test_a_process_takes_what_has_its_number_of_threads(tmp_path: Path) -> None:
     assert taken[:4] == [(0, 1, [QUICK]), (0, 2, of_two), (1, 1, [QUICK]), (1, 2, of_two)]
     assert not any(names for *_, names in taken[4:])
     assert state.left(0) == state.left(1) == []
+
+
+def test_nothing_beyond_the_least_is_taken_before_it_is_chosen(tmp_path: Path) -> None:
+    """What is not known counts neither as work nor as time."""
+    state = RunState(tmp_path / "a.jsonl")
+    state.note(Plan(wanted={QUICK: 1, LONG: 1}, arguments=[], processes=5, least=2))
+    for process in range(3):
+        for name in (QUICK, LONG):
+            done(state, process, name, LONG_CALL_S if name == LONG else 0.1)
+    assert state.processes_of(QUICK) == (2, 5)
+    assert state.processes_of(LONG) == (2, 2)
+    assert [state.left(process) for process in range(6)] == [[]] * 6
+    assert (progress(state).done, progress(state).total) == (6, 6)
+    assert progress(state).is_open
+    state.note(Choice(process=3, names=[QUICK]))
+    again = RunState(state.path)
+    again.read()
+    assert again.left(3) == state.left(3) == [QUICK]
+    assert again.left(3, threads=2) == []
+    assert (progress(again).done, progress(again).total) == (6, 7)
+    for process in (4, 5):
+        again.note(Choice(process=process, names=[]))
+    assert not progress(again).is_open
 
 
 @pytest.mark.parametrize(
