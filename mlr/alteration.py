@@ -25,13 +25,18 @@ from .oracle import Check, check_result
 def check_on_changed_inputs(problem: Problem, call: Callable[[], Any], *, resample: bool) -> Check:
     """Call on changed data, going on from the parameters, and hold the result against the oracle.
 
-    One number of the data outweighs all others. Where an operation does not allow any number, or
-    its dtype does not hold one so large, all are drawn anew, as with `resample`.
+    One number of the data outweighs all others. Where an operation does not allow any number, one
+    row is drawn anew; where its dtype does not hold one so large, or a call is a whole training,
+    all are, as with `resample`.
     """
     case, chance = problem.case, SystemRandom()
+    declared = OPERATIONS[case.operation]
     continue_from_here(problem)
-    if resample or not OPERATIONS[case.operation].probes or case.dtype == "float16":
+    if resample or declared.iterative or case.dtype == "float16":
         resample_data(problem, chance.randrange(2**31))
+        return check_result(problem, call())
+    if not declared.probes:
+        redraw_row(problem, chance)
         return check_result(problem, call())
     with one_number_raised(problem, chance):
         return check_result(problem, call(), one_outweighs=True)
@@ -72,19 +77,50 @@ def swap_numbers(problem: Problem, chance: Random) -> None:
 
     It stays data of the same kind, whatever an operation asks of it: labels, or no zeros. Where it
     need not allow any number, as those with probes do, both are of one row, if that has several:
-    one-hot rows stay so, and rows of a certain sum.
+    one-hot rows stay so, and rows of a certain sum. Whole numbers beside others, which may be
+    places in them, are left as they are.
     """
     anywhere = OPERATIONS[problem.case.operation].probes
-    for tensors in data_of(problem).values():
-        for tensor in tensors:
-            if tensor.numel() == 0:
-                continue
-            one, other = _place(tensor, chance), _place(tensor, chance)
-            if not anywhere and tensor.ndim and tensor.shape[-1] > 1:
-                other = (*one[:-1], other[-1])
-            held = tensor.data[one].clone()
-            tensor.data[one] = tensor.data[other]
-            tensor.data[other] = held
+    for _, tensor, _ in _numbers_of(problem):
+        one, other = _place(tensor, chance), _place(tensor, chance)
+        if not anywhere and tensor.ndim and tensor.shape[-1] > 1:
+            other = (*one[:-1], other[-1])
+        held = tensor.data[one].clone()
+        tensor.data[one] = tensor.data[other]
+        tensor.data[other] = held
+
+
+def redraw_row(problem: Problem, chance: Random) -> None:
+    """Draw one row of one tensor of the data anew: what the first axis has at a random place.
+
+    Whoever looks at some of the numbers hardly looks at this one, and a result that is not of these
+    very numbers is off by far more than rounding.
+    """
+    if not (numbers := _numbers_of(problem)):
+        return  # all of its inputs are its state
+    name, tensor, number = chance.choice(numbers)
+    drawn = tensors_of(_drawn(problem, chance.randrange(2**31))[name])[number]
+    place = _place(tensor, chance)[:1]
+    tensor.data[place] = drawn[place]
+
+
+def _numbers_of(problem: Problem) -> list[tuple[str, Tensor, int]]:
+    """Return the tensors of floating-point data, or of other data where there are none.
+
+    Each with the name of its input, and its number there.
+    """
+    found = [(name, tensor, number) for name, tensors in data_of(problem).items()
+             for number, tensor in enumerate(tensors) if tensor.numel()]  # fmt: skip
+    return [one for one in found if one[1].is_floating_point()] or found
+
+
+def _drawn(problem: Problem, seed: int) -> dict[str, Any]:
+    """Draw the inputs of another seed, without a change of the problem's."""
+    own, problem.seed = problem.seed, seed
+    try:
+        return problem.draw()
+    finally:
+        problem.seed = own
 
 
 @contextmanager
@@ -109,9 +145,7 @@ def one_number_raised(problem: Problem, chance: Random) -> Iterator[None]:
 
 def resample_data(problem: Problem, seed: int) -> None:
     """Draw other data, without a change of the problem's seed and parameters."""
-    own, problem.seed = problem.seed, seed
-    drawn = problem.draw()
-    problem.seed = own
+    drawn = _drawn(problem, seed)
     for name, held in data_of(problem).items():
         overwrite(held, tensors_of(drawn[name]))
 

@@ -23,7 +23,7 @@ MODULES = (
     *("torch.accelerator", "torch.autograd", "torch.nn", "torch.nn.functional", "torch.optim"),
 )
 CLASSES = (torch.Tensor, torch.nn.Linear, torch.nn.MSELoss, torch.optim.SGD)
-PACKAGES = (__name__.partition(".")[0], "bench", "pytest_benchmark")
+PACKAGES = (__name__.partition(".")[0], "bench", "mlr_bench", "pytest_benchmark")
 ABSENT = object()
 TORCH = Path(torch.__file__).parent
 

@@ -72,7 +72,7 @@ def calls(frame: pd.DataFrame) -> pd.DataFrame:
     A whole training is many, whose roofline bound is that of their products alone: no ranking has
     it.
     """
-    return frame[~frame["iterative"].eq(True)]
+    return frame[~frame["iterative"].fillna(False).astype(bool)]
 
 
 def leads(frame: pd.DataFrame) -> pd.Series:

@@ -54,7 +54,7 @@ def _along_axes(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], str, pd.Da
 
 def _held(sizes: pd.DataFrame, axis: str) -> dict[str, Any]:
     held = {name: int(sizes[name].iloc[0]) for name in sizes if name != axis}
-    return {"axes": ", ".join(sizes), "held": held}
+    return {"axes": ", ".join(map(str, sizes)), "held": held}
 
 
 def _exponents(line: pd.DataFrame, sizes: np.ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands of the suite, a module each in `bench/cli/commands`.
+"""The commands of the suite, a module each in `cli/commands`.
 
 `--help` reads the first line of each and imports none; a command imports what it needs.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..common.errors import UserError
+from ..common.paths import COMMAND, IS_INSTALLED
 from . import commands
 from .output import run_in_form
 
@@ -33,7 +34,7 @@ def command_files() -> dict[str, Path]:
 
 def make_parser(chosen: str | None = None, arguments: Sequence[str] = ()) -> Parser:
     """Make the parser of every command, with the options of the chosen one alone."""
-    parser = Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=COMMAND, description=__doc__, allow_abbrev=False)
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, path in command_files().items():
         text = path.read_text("utf-8").partition("\n")[0].strip('"')
@@ -51,18 +52,32 @@ def make_parser(chosen: str | None = None, arguments: Sequence[str] = ()) -> Par
     return parser
 
 
+def parse(given: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; what a command passes on to another program is in its `others`."""
+    parser = make_parser(given[0] if given else None, given)
+    arguments, others = parser.parse_known_args(given)
+    if others and "others" not in arguments:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    arguments.others = others
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; a user's mistake is one line and 2."""
     given = sys.argv[1:] if argv is None else argv
+    if sys.platform == "win32":
+        print("error: the suite runs on Linux and macOS; got Windows; use its WSL", file=sys.stderr)
+        return 2
     try:
-        arguments = make_parser(given[0] if given else None, given).parse_args(given)
+        arguments = parse(given)
     except UserError as error:  # of a file that the arguments name
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
+        again = "the wheel without --no-deps" if IS_INSTALLED else "the suite with pip install -e ."
         print(
             f"error: the command {given[0]} needs a package that cannot be imported ({error}); "
-            "install the suite with pip install -e . --group bench",
+            f"install {again}",
             file=sys.stderr,
         )
         return 2

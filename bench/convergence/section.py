@@ -17,6 +17,7 @@ from .records import ConvergenceRun
 
 BASELINE = "TorchLinearRegression"
 LEAST_EXCESS = 1e-4  # that is drawn: the closed form has none, or less than none
+TRAINING = "training"  # what the lines of the figure have in common
 
 
 def _speedup(trainer: str, ratios: Sequence[float]) -> str:
@@ -68,8 +69,8 @@ def convergence_figure(run: ConvergenceRun) -> Figure:
     figure = Figure(figsize=(8.7, 5))
     axes = figure.subplots()
     timed = sorted((one for one in run.results if one.seconds), key=lambda one: one.trainer)
-    names = {"kernel": [one.trainer for one in timed], "operation": "fit", "baseline": BASELINE}
-    looks = styles(pd.DataFrame(names), "fit")
+    names = {"kernel": [one.trainer for one in timed], "operation": TRAINING, "baseline": BASELINE}
+    looks = styles(pd.DataFrame(names), TRAINING)
     for one in timed:
         iterations = len(one.losses) - 1
         times = quartiles(one.seconds)[1] * np.arange(1, iterations + 1) / iterations

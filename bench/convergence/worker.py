@@ -25,6 +25,7 @@ import torch
 from mlr.case import Case, Gradient, Problem
 from mlr.data import Dataset, make_dataset
 from mlr.models import EinsumLinearRegression, LinearRegression, TorchLinearRegression
+from mlr.operations import STEP
 from mlr.registry import get_kernel
 from mlr.training import Regression
 
@@ -59,7 +60,7 @@ def closed_form(data: Dataset) -> Gradient:
 
 def make_problem(data: Dataset, lr: float) -> Problem:
     """Return the problem of training on the training rows, with parameters of its own."""
-    problem = Problem(Case.of("step", data.x_train, data.y_train))
+    problem = Problem(Case.of(STEP.name, data.x_train, data.y_train))
     problem.dataset = data
     problem.x, problem.y, problem.lr = data.x_train, data.y_train, lr
     return problem

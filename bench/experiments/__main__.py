@@ -20,9 +20,8 @@ from .gate_power.experiment import run_trials
 from .repeatability import promises, repeat, write_proof
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of every experiment."""
-    parser = argparse.ArgumentParser("python -m bench.experiments", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every experiment, with its options."""
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     trials = experiments.add_parser("gate-power", help="how often the gate is wrong")
     kinds = "what to try, in turn: %(choices)s (default: all)"
@@ -43,28 +42,20 @@ def make_parser() -> argparse.ArgumentParser:
     first_gpu_run.add_arguments(first)
     for one in (trials, runs, first):
         one.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
-    return parser
 
 
-def main() -> int:
-    """Print what an experiment found; return 0, 1 for a broken promise, 2 for a user's mistake."""
-    parser = make_parser()
-    given = parser.parse_args()
-    try:
-        if given.experiment == "first-gpu":  # its steps take the machine one after another
-            return first_gpu_run.run(given)
-        with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
-            if given.experiment == "gate-power":
-                limits, python = (given.count, given.max_time), given.head_python
-                path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
-            else:
-                axes = Selection.from_args(given, "smoke")
-                require_present(axes)
-                found = repeat(axes, given.count, given.processes, status.update)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "stopped; gate-power goes on after the trials that have ended\n")
+def run(given: argparse.Namespace) -> int:
+    """Print what an experiment found; return 0, or 1 for a broken promise."""
+    if given.experiment == "first-gpu":  # its steps take the machine one after another
+        return first_gpu_run.run(given)
+    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+        if given.experiment == "gate-power":
+            limits, python = (given.count, given.max_time), given.head_python
+            path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
+        else:
+            axes = Selection.from_args(given, "smoke")
+            require_present(axes)
+            found = repeat(axes, given.count, given.processes, status.update)
     if given.experiment == "gate-power":
         stored = read_trials(path)
         print(*(part.body for part in subject({path.stem: stored}).sections({})), sep="\n\n")
@@ -75,6 +66,19 @@ def main() -> int:
     kept = promises(found)
     print(kept.to_markdown(index=False), write_proof(found, given.out), sep="\n\n")
     return 0 if kept["kept"].all() else 1
+
+
+def main() -> int:
+    """Run an experiment and return its exit status; a user's mistake is one line and 2."""
+    parser = argparse.ArgumentParser(f"python -m {__package__}", description=__doc__)
+    add_arguments(parser)
+    given = parser.parse_args()
+    try:
+        return run(given)
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; gate-power goes on after the trials that have ended\n")
 
 
 if __name__ == "__main__":

@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from pytest_benchmark.utils import get_commit_info
 from rich.console import Console
 
+import mlr
 from mlr import KERNELS
+from mlr.operations import STEP
 
 from ..common.errors import UserError, single_line
-from ..common.paths import ROOT
+from ..common.paths import IS_INSTALLED, PACKAGE, ROOT
+from ..common.provenance import commit_info
 from ..common.units import duration, format_percent, format_ratio, format_time, tally
 from ..machine.devices import unavailable_reason
 from ..machine.info import machine_slug
@@ -41,7 +43,7 @@ LEAST_EFFICIENCY = 0.7  # of the measured bandwidth, where memory is the bound
 LEAST_SPEEDUP, SPEEDUP_ROWS = 5.0, 10_000  # of a step over torch.nn, of which launches take most
 GATES = 5
 STOP_S = 15.0  # from being asked to stop until it is killed
-MEASURE = (sys.executable, "-m", "bench")
+MEASURE = (sys.executable, "-m", PACKAGE)
 PASSED, FAILED, SKIPPED, STOPPED = "passed", "failed", "skipped", "stopped"
 
 
@@ -76,14 +78,16 @@ def steps(out: Path, logs: Path) -> list[Step]:
     pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", DEVICE)
     sanitizer, devices = shutil.which("compute-sanitizer"), torch.accelerator.device_count()
     size = ("--features=6", "--outputs=3")
+    no_tests = "the tests are in a checkout; this suite is installed" if IS_INSTALLED else None
     narrow = f"--kernel={','.join(name for name in KERNELS if name.startswith(NARROW))}"
     batches = ("--dtype=float32,float64", "--batch=10000,100000,1000000,10000000")
     compared = f"--kernel=torch_nn,fused_addmm,cuda_graph,{NARROW}"
-    gate = (*MEASURE, "gate", str(ROOT), f"--device={DEVICE}", *size, "--batch=1000", compared)
+    here = str(Path(mlr.__file__).parents[1])
+    gate = (*MEASURE, "gate", here, here, f"--device={DEVICE}", *size, "--batch=1000", compared)
     workers = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     trained = ("-m", "mlr.distributed", "--made", "100000", "6", "3", f"--device={DEVICE}")
     return [
-        Step("tests marked cuda", (*pytest, *marked_tests()), 240),
+        Step("tests marked cuda", (*pytest, *marked_tests()), 240, no_tests),
         Step("machine", (*MEASURE, "machine"), 120),
         Step("smoke run", (*run, "--grid=smoke"), 180),
         Step(
@@ -96,7 +100,7 @@ def steps(out: Path, logs: Path) -> list[Step]:
             "compute-sanitizer",
             (str(sanitizer), "--error-exitcode=9", *pytest, "-k", "triton or graph", "tests/mlr"),
             300,
-            None if sanitizer else "compute-sanitizer is not on the PATH",
+            no_tests or (None if sanitizer else "compute-sanitizer is not on the PATH"),
         ),
         Step(
             "two workers",
@@ -134,7 +138,7 @@ def judge_narrow(frame: pd.DataFrame) -> Iterator[Row]:
         if one.bound == "memory":
             wanted = f"; {LEAST_EFFICIENCY:.0%} wanted"
             holds = one.efficiency >= LEAST_EFFICIENCY
-        elif one.operation == "step" and one.batch == SPEEDUP_ROWS:
+        elif one.operation == STEP.name and one.batch == SPEEDUP_ROWS:
             wanted, holds = f"; {LEAST_SPEEDUP:g}× wanted", one.speedup >= LEAST_SPEEDUP
         yield Row(name, PASSED if holds else FAILED, one.median_s, f"{speedup}; {share}{wanted}")
 
@@ -231,7 +235,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = list(run_steps(todo, out, logs, arguments.max_time, show))
     frame, runs = pd.DataFrame(rows), sorted(set(find_runs(out / "runs")) - before)
     outcomes = tally(frame["outcome"])
-    head = {"machine": machine_slug(), "commit": get_commit_info(), "outcomes": outcomes}
+    head = {"machine": machine_slug(), "commit": commit_info(), "outcomes": outcomes}
     text = render_template("first_gpu", rows=render(frame, COLUMNS), runs=runs, **head)
     atomic_write(logs / "summary.md", f"{text}\n")
     console = Console(highlight=False)

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pytest_benchmark.utils import get_commit_info
 from torch.utils.benchmark import Timer
 
 from mlr import KERNELS, Case, Problem, get_kernel
+from mlr.operations import GRADIENT, STEP
 
 from ..common.errors import UserError
 from ..common.paths import RESULTS
+from ..common.provenance import commit_info
 from ..machine.environment import pinned_environment
 from ..machine.info import machine_slug
 from ..report.markdown import markdown_table, render_template
@@ -35,7 +36,7 @@ MOST_COPIES = 2_048  # of inputs of 64 KiB; smaller ones are not measured cold
 MEAN, WORST = 0.05, 0.10  # how far speedups may be apart: the geometric mean of all, and each
 COMPARABLE = (
     "kernel in @KERNELS and kernel != baseline and role == 'kernel' and device == 'cpu' and "
-    "operation in ('gradient', 'step') and speedup > 0 and median_s < 0.02"
+    "operation in @OPERATIONS and speedup > 0 and median_s < 0.02"
 )
 Calls = Sequence[Callable[[], Any]]
 
@@ -46,7 +47,8 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     They are all of one number of threads, the least of the run.
     """
     frame = frame[frame["threads"] == frame["threads"].min()]
-    frame = frame.query(COMPARABLE, local_dict={"KERNELS": [*KERNELS]}).sort_values("median_s")
+    known = {"KERNELS": [*KERNELS], "OPERATIONS": [GRADIENT.name, STEP.name]}
+    frame = frame.query(COMPARABLE, local_dict=known).sort_values("median_s")
     places = np.linspace(0, len(frame) - 1, min(CASES, len(frame))).round().astype(int)
     return frame.iloc[places].rename(columns={"speedup": "hot", "speedup_cold": "cold"})
 
@@ -130,7 +132,7 @@ def main() -> int:
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     agreed, machine = agreement(found), machine_slug()
-    rows, commit = markdown_table(found.map(_shown)), get_commit_info()
+    rows, commit = markdown_table(found.map(_shown)), commit_info()
     head = {"run": given.run.stem, "machine": machine, "commit": commit}
     text = render_template("independent", found=agreed, rows=rows, **head)
     atomic_write(path := given.out / "independent" / f"{machine}.md", text + "\n")

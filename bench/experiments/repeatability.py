@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlr import load_kernels
+from mlr.operations import GRADIENT
 
 from ..gate.gate import Show
 from ..machine.info import machine_slug
@@ -41,11 +42,10 @@ def repeat(axes: Selection, count: int, processes: Processes, show: Show) -> Fou
     known = replace(
         axes,
         kernel=("autograd", TWICE),
-        operation=("gradient",),
+        operation=(GRADIENT.name,),
         kernel_file=str(TWICE_FILE),
-        batch=(33, 1_000, 10_000),  # from dispatch alone to half a millisecond
-        features=(6, 32),
-        outputs=(3, 12),
+        # from dispatch alone to half a millisecond
+        sizes={"batch": (33, 1_000, 10_000), "features": (6, 32), "outputs": (3, 12)},
     )
     frames = []
     with TemporaryDirectory(prefix="mlr-repeat-") as folder:

@@ -95,10 +95,10 @@ def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
         origin = place.resolve()
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(origin / PACKAGE, folder / PACKAGE, ignore=ignored)
-    elif place.suffix == ".whl":
+    elif text is not None and place.suffix == ".whl":
         _unpack(place, folder)
-    else:
-        commit = _archive(str(text), folder, root)
+    elif text is not None:
+        commit = _archive(text, folder, root)
     if not _has_package(folder):
         raise UserError(
             f"{text or str(root)!r} has no {PACKAGE}/ package; the gate compares two versions of "

@@ -18,7 +18,8 @@ POLL_S = 0.5  # a process that waits takes next to nothing from the one that mea
 def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
     """Hold the machine; wait while another process holds it.
 
-    The lock is the system's own and vanishes with its process: one that is killed leaves none.
+    The lock is the system's own and vanishes with its process: one that is killed leaves none, but
+    its file.
     """
     # Of this machine, as a home on a network may not be.
     own = Path(tempfile.gettempdir(), f"mlr-timing-{os.getuid()}.lock")
@@ -28,7 +29,9 @@ def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            number = path.read_text(errors="replace")[:20]
+            number = ""
+            with suppress(FileNotFoundError):  # that one is ending
+                number = path.read_text(errors="replace")[:20]
             who = f"process {number}" if number.isdecimal() else "another process"
             say(f"two runs at once would time each other: waiting for that of {who} to end")
             lock.acquire()
@@ -42,4 +45,6 @@ def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
+        if path == own:  # while it is held: whoever then locks a file that is gone tries again
+            path.unlink(missing_ok=True)
         lock.release()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..analysis.frame import CASE, by_size, sizes_of
+from ..analysis.frame import CASE, axes_of, by_size, sizes_of
 from ..report.subject import figure_name
 
 
@@ -68,7 +68,7 @@ def on_map(rows: pd.DataFrame, pair: Pair) -> tuple[pd.DataFrame, dict[str, int]
     there but once are left out where the others then fill a grid.
     """
     sizes = sizes_of(rows)
-    others = [axis for axis in sizes if axis not in pair.axes]
+    others = [axis for axis in axes_of(rows) if axis not in pair.axes]
     held = [tuple(map(int, one)) for one in sizes[others].to_numpy()]
     across, up = (sizes[axis] for axis in pair.axes)
     table = rows.assign(across=across, up=up, known=rows["time_ratio"].notna())

@@ -18,6 +18,7 @@ from ..store.schema import Ceilings
 from .grid import GRIDS
 from .selection import Selection, option_of
 
+FILE = "bench/bench_kernels.py"  # as run files name it, of an installed suite too
 MEMORY_SHARE = 0.85  # of what is free; the rest is for the interpreter and the page cache
 
 
@@ -36,8 +37,8 @@ class Benchmark(NamedTuple):
 
 
 def full_name(entry: Benchmark) -> str:
-    """Return pytest's id of a benchmark, which is its `fullname` in a run file."""
-    return f"bench/bench_kernels.py::bench_kernel[{entry.case.operation}-{entry.id}]"
+    """Return pytest's id of a benchmark in a checkout, which is its `fullname` in a run file."""
+    return f"{FILE}::bench_kernel[{entry.case.operation}-{entry.id}]"
 
 
 def cases(selection: Selection) -> list[Case]:

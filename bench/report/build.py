@@ -18,6 +18,7 @@ from ..analysis.compare import (
     require_same_settings,
 )
 from ..common.errors import UserError, single_line
+from ..common.paths import COMMAND
 from ..store.files import atomic_path, writing
 from ..store.runs import load_run, runs_frame
 from ..store.schema import Head, Run
@@ -76,7 +77,7 @@ def write_report(
     if not read:
         raise UserError(
             "a report is made from stored runs: none was given or found; measure one with "
-            "`python -m bench run`"
+            f"`{COMMAND} run`"
         )
     require_same_settings(read)
     frame, groups = with_history(read, history or read)

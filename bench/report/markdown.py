@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..common import units
 from ..common.errors import single_line
+from ..common.paths import COMMAND
 
 _SPECIAL = {character: f"&#{ord(character)};" for character in "\\`*[]~|$"}
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | _SPECIAL)
@@ -74,5 +75,6 @@ def _environment() -> Environment:
     )
     formats = {name: it for name, it in vars(units).items() if not name.startswith("_")}
     environment.globals |= formats | {"T": tables, "table": tables.render, "image": image}
+    environment.globals["command"] = COMMAND
     environment.filters |= {"escape": escape, "markdown": Markdown}
     return environment

@@ -111,7 +111,7 @@ def readme_blocks(
     They are the fastest kernels of each operation, in the slice that says the most of it, and what
     other subjects have: their own parts, and the figures that they publish.
     """
-    blocks = {}
+    blocks: dict[str, str] = {}
     for operation in calls(frame)["operation"].unique():
         part = lead(frame, operation)
         rows = part.of(frame) if part is not None else frame.iloc[:0]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -37,6 +38,7 @@ GREY = "0.45"
 HOT = "inputs in cache where they fit"
 # Inches at the foot of a figure, for where its numbers come from.
 _FOOT = 0.24
+_LETTERS_AN_INCH = 8.8  # of a title
 
 
 class Style(NamedTuple):
@@ -129,7 +131,7 @@ def finish(
     figure: Figure, title: str, rows: pd.DataFrame, entries: Sequence[Any] = (), note: str = ""
 ) -> None:
     """Put a title on top, the legend below the panels, last where the numbers come from."""
-    figure.suptitle(title, x=0.01, ha="left")
+    figure.suptitle(fill(title, int(_LETTERS_AN_INCH * figure.get_figwidth())), x=0.01, ha="left")
     foot = _FOOT / figure.get_figheight()
     figure.set_layout_engine("constrained", rect=(0, foot, 1, 1 - foot))
     if entries:

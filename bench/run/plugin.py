@@ -14,10 +14,12 @@ from threadpoolctl import threadpool_limits
 from mlr import OPERATIONS, Case, get_kernel
 
 from ..common.errors import UserError
+from ..common.paths import COMMAND
+from ..common.provenance import commit_info
 from ..common.units import counted
 from ..machine.devices import device_of
 from ..machine.environment import thread_settings
-from ..plan.benchmark import Benchmark, full_name, planned
+from ..plan.benchmark import FILE, Benchmark, full_name, planned
 from ..plan.selection import Selection, add_axes
 from ..store.schema import SCHEMA
 from .recorder import Recorder
@@ -69,7 +71,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return (
         f"mlr: {counted(len(plan), 'benchmark')} on {devices}, "
         f"{counted(plan[0].threads, 'thread')}, inputs in cache where they fit\n"
-        "     one process, the memory allocator as found: `python -m bench run` takes several, and "
+        f"     one process, the memory allocator as found: `{COMMAND} run` takes several, and "
         "fixes it"
     )
 
@@ -109,26 +111,37 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], None
     sizes = [given[axis] for axis in OPERATIONS[operation].axes]
     case = Case(operation, device, dtype, *sizes, seed=record.axes.seed)
     entry = Benchmark(get_kernel(name, operation), case, threads)
-    return lambda: record.measure(entry, request.node.nodeid, benchmark)
+    benchmark.fullname = full_name(entry)
+    return lambda: record.measure(entry, benchmark)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what this process of a run has yet to measure with its threads, in a random order."""
     record = config.stash[RECORD]
     if record.state is not None:
-        by_id = {item.nodeid: item for item in items}
+        by_name = {_name_of(item): item for item in items}
         left = record.state.left(record.process or 0, record.axes.threads[0])
-        items[:] = [by_id[name] for name in left]
+        items[:] = [by_name[name] for name in left]
         random.Random(f"{record.axes.seed} {record.process}").shuffle(items)
+
+
+def _name_of(item: pytest.Item) -> str:
+    """Return the full name of the benchmark that a test measures, wherever its file lies."""
+    return f"{FILE}::{item.name}"
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Note where and how the session runs before its first case."""
     gc.collect()
     gc.freeze()  # a collection looks through what is new, not through all of torch: 0.1 s less each
-    plan, here = session.config.stash[PLAN], {item.nodeid for item in session.items}
+    plan, here = session.config.stash[PLAN], set(map(_name_of, session.items))
     devices = {entry.case.device for entry in plan if full_name(entry) in here}
     session.config.stash[RECORD].begin(devices)
+
+
+def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
+    """Have pytest-benchmark's own file name the code that was measured, not what lies around."""
+    return commit_info()
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
-from pytest_benchmark.utils import get_commit_info
 
 from ..common.errors import UserError
+from ..common.provenance import commit_info
 from ..machine.devices import Call, device_of, unavailable_reason
 from ..machine.info import machine_info, packages, settings
 from ..measure.benchmark import kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
-from ..plan.benchmark import Benchmark, predict
+from ..plan.benchmark import Benchmark, full_name, predict
 from ..plan.grid import GRIDS
 from ..plan.selection import Selection
 from ..store.schema import Ceilings, ceilings_key
@@ -61,7 +61,7 @@ class Recorder:
         if self.state is not None:
             for device in devices:
                 self.ceilings(device)
-            machine, commit = pytest_benchmark_generate_machine_info(), get_commit_info()
+            machine, commit = pytest_benchmark_generate_machine_info(), commit_info()
             head = {"machine_info": machine, "commit_info": commit, **self.surroundings()}
             self._note(Session(head=head))
 
@@ -80,11 +80,12 @@ class Recorder:
         except UserError as error:
             pytest.exit(str(error), returncode=JOURNAL_LOST)
 
-    def measure(self, entry: Benchmark, name: str, benchmark: Any) -> None:
+    def measure(self, entry: Benchmark, benchmark: Any) -> None:
         """Measure one benchmark and record it; a test of another status is skipped or fails."""
         if self.state is not None and os.getppid() != self._parent:
             pytest.exit("the runner of this session is gone", returncode=JOURNAL_LOST)
         ceilings, spent = self.ceilings(entry.case.device), PhaseTimer()
+        name = full_name(entry)
         outcome = predict(entry, ceilings, GRIDS[self.axes.grid].longest_call_s)
         begun: dict[str, Any] = {"process": self.process or 0, "fullname": name}
         self._note(Start(**begun, outcome=outcome.columns()))

@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from pytest_benchmark.utils import get_commit_info
-
 from ..common.errors import UserError
+from ..common.paths import FOLDER, IS_INSTALLED
+from ..common.provenance import commit_info
 from ..machine.environment import pinned_environment
 from ..plan.benchmark import Benchmark, full_name, require_tried, was_tried
 from ..plan.grid import Processes
@@ -37,10 +37,13 @@ CASE_TIMEOUT_S = 180.0  # of a benchmark in one process, from its start to its e
 POLL_S = 0.5  # the parent sleeps in between: it must not take time from what is measured
 MAX_RERUNS = 2  # at most so many more processes for benchmarks that were timed under contention
 RERUN_SHARE = 0.2  # of the time that the processes took
-_PYTEST = (
-    *(sys.executable, "-m", "pytest", "bench", "-q", "-p", "no:cacheprovider"),
-    *("-p", "pytest_benchmark.plugin"),
+# Of an installed suite pytest finds its settings beside it, in the copy of pyproject.toml that the
+# wheel has; it writes nothing there, and puts none of it on the path.
+PYTEST = (
+    *(sys.executable, "-m", "pytest", str(FOLDER), "-p", "no:cacheprovider", "--assert=plain"),
+    *(("-o", "pythonpath=") if IS_INSTALLED else ()),
 )
+_PYTEST = (*PYTEST, "-q", "-p", "pytest_benchmark.plugin")
 
 
 def run_plan(
@@ -99,7 +102,7 @@ def _reopen(plan: Plan, unfinished: Path) -> RunState | None:
             break
     else:
         return None
-    now = get_commit_info().get("id")
+    now = commit_info().get("id")
     if state.heads and (then := state.heads[0]["commit_info"].get("id")) != now:
         raise UserError(
             f"a run is of one commit; the unfinished one is of {then}, this is {now}; check that "

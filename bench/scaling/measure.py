@@ -19,10 +19,12 @@ from mlr.case import DTYPES, LEARNING_RATE
 from mlr.distributed import SyntheticRows, Workers, make_step
 from mlr.distributed.sharding import Piece
 from mlr.distributed.steps import DDPStep, Step
+from mlr.operations import GRADIENT, STEP
 from mlr.oracle import checked_calls
 
 from ..common.errors import UserError
 from ..common.garbage import gc_paused
+from ..common.paths import PACKAGE
 from ..machine.devices import Call
 from ..machine.info import machine_info, machine_slug, packages
 from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
@@ -72,7 +74,7 @@ def measure_scaling(
     if workers.world == 1:
         raise UserError(
             "scaling needs workers: python -m torch.distributed.run --nproc-per-node=2 "
-            "-m bench scaling"
+            f"-m {PACKAGE} scaling"
         )
     workers.assert_equal(**plan._asdict())
     run = _run_without_results(workers, plan)
@@ -110,7 +112,7 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
 
 def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResult]:
     weak, alone = plan.mode == "weak", Workers(0, 1, workers.device, workers.timeout_s, None)
-    whole = replace(case, operation="step", batch=case.batch * (workers.world if weak else 1))
+    whole = replace(case, operation=STEP.name, batch=case.batch * (workers.world if weak else 1))
     rows = _draw_rows(workers, whole)
     every = _draw_rows(alone, whole) if workers.rank == 0 else None
     outcomes: dict[str, dict[str, Any]] = {}
@@ -172,7 +174,10 @@ def _verify(one: Candidate, case: Case, rows: int, every: Piece | None) -> dict[
     outcome = check(get_kernel("matmul_update"), problem, one.call)
     reason = outcome.reason
     if reason is None and one.name not in PEERS:  # and by itself, on inputs that only it can have
-        kernel, own = get_kernel(one.name), Problem(replace(case, operation="gradient", batch=rows))
+        kernel, own = (
+            get_kernel(one.name),
+            Problem(replace(case, operation=GRADIENT.name, batch=rows)),
+        )
         reason = check_on_other_inputs(kernel, own, kernel.bind(own), case.seed + 1).reason
     if reason is not None:
         return {"status": "wrong", "reason": reason}

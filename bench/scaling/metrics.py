@@ -117,9 +117,8 @@ def scaling_table(run: ScalingRun) -> pd.DataFrame:
     table["predicted"] = compute_s / (compute_s + all_reduce_s)
     ratios = [_ddp_speedup(logs, run.launches) for logs in table["ddp_log_ratios"]]
     table = table.join(pd.DataFrame(ratios, columns=["ddp", "ddp_low", "ddp_high"]))
-    sizes = table[[*SIZES]]
-    table = table.assign(axes=", ".join(SIZES), work=sizes.prod(axis=1))
-    table["case"] = [case_of(row) for row in sizes.to_dict("records")]
+    table = table.assign(axes=", ".join(SIZES), work=table[[*SIZES]].prod(axis=1))
+    table["case"] = [case_of({axis: getattr(one, axis) for axis in SIZES}) for one in run.results]
     return table.sort_values(["work", *SIZES, "dtype", "step_median_s", "kernel"])  # NaN comes last
 
 

@@ -58,8 +58,9 @@ class Column(NamedTuple):
     @property
     def dtype(self) -> str:
         """The type of the frame's column; what may be missing is NaN there."""
-        if self.type in (bool, Size):
-            return "bool" if self.type is bool else "int64"
+        for known, dtype in ((bool, "bool"), (bool | None, "boolean"), (Size, "int64")):
+            if self.type == known:
+                return dtype
         numbers = (Size | None, Count | None, Above | None, Amount | None, float | None)
         return "float64" if self.type in numbers else "object"
 
@@ -68,7 +69,11 @@ class Column(NamedTuple):
 OF_FRAME = (
     Column("run", "name of the run's file", str, "run"),
     Column("datetime", "when it was stored", str),
-    Column("commit", "what was measured", str),
+    Column(
+        "commit",
+        "what was measured; of an installed suite its version and a hash",
+        str,
+    ),
     Column("dirty", "whether there were uncommitted changes", bool),
     Column("machine", "slug of the machine", str, "machine"),
     Column("fullname", "pytest's id of the benchmark", str),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
+from ..common.provenance import commit_info
 from .columns import Slug
 from .schema import SCHEMA, StoredFile
 
@@ -129,10 +130,8 @@ class StoredResult(StoredFile):
     @classmethod
     def of(cls, **fields: Any) -> Self:
         """Return a result of this moment and of the code as it lies here."""
-        from pytest_benchmark.utils import get_commit_info  # a report does not need it
-
-        commit_info = get_commit_info()
-        commit = {name: commit_info[name] for name in ("id", "dirty")}
+        here = commit_info()
+        commit = {name: here[name] for name in ("id", "dirty")}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         head = {"schema": SCHEMA, "datetime": now, "commit_info": commit}
         return cls.model_validate(head | fields)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-from bench.cli.main import command_files, make_parser
+from bench.cli.main import command_files, make_parser, parse
 
 MAX_README_LINES = 200
 DOCUMENTS = sorted(
@@ -27,7 +27,7 @@ def commands_of(text: str) -> list[str]:
     blocks = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", text)
     shown = [line for language, block in blocks if not language for line in block.splitlines()]
     lines = [line.partition("  #")[0].strip() for line in shown]
-    inline = re.findall(r"`((?:python -m (?:bench|mlr)|pytest bench|tox)\b[^`]*)`", text)
+    inline = re.findall(r"`((?:python -m (?:bench|mlr)|mlr-bench|pytest bench|tox)\b[^`]*)`", text)
     return [part.strip() for line in (*lines, *inline) if line for part in line.split("&&")]
 
 
@@ -38,10 +38,14 @@ SHOWN = sorted({(name, shown) for name, text in TEXTS.items() for shown in comma
 @pytest.mark.parametrize(("document", "command"), SHOWN)
 def test_every_command_that_a_document_names_is_taken(document: str, command: str) -> None:
     words = shlex.split(command.replace("…", "").replace("\n", " "))
+    if words[:2] == ["uvx", "--from"]:
+        words = words[3:]
+    if words[0] == "mlr-bench":
+        words[:1] = ["python", "-m", "bench"]
     if words[:3] == ["python", "-m", "bench"]:
         if words[3:]:
             assert words[3] in command_files()
-            make_parser(words[3]).parse_args(words[3:])
+            parse(words[3:])
     elif words[0] == "tox":
         assert {*words[words.index("-e") + 1].split(",")} <= ENVIRONMENTS if "-e" in words else True
         if words[1:3] in (["-e", "bench"], ["-e", "gate"]) and "--" in words:
@@ -49,7 +53,8 @@ def test_every_command_that_a_document_names_is_taken(document: str, command: st
             make_parser(name).parse_args([name, *words[words.index("--") + 1 :]])
     else:
         known = ("pip install", "python -m pip install", "pytest", "python -m mlr", "ruff", "mypy",
-                 "lint-imports", "python -m bench.experiments", "torchrun", "git ")  # fmt: skip
+                 "lint-imports", "python -m bench.experiments", "torchrun", "git ",
+                 "uv build")  # fmt: skip
         assert command.startswith(known), command
 
 

@@ -91,7 +91,6 @@ def test_every_import_is_declared(folder: str) -> None:
     whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, groups = whole["project"], whole["dependency-groups"]
     required = [project["dependencies"], *project["optional-dependencies"].values()]
-    required += [groups["bench"]] if folder == "bench" else []
     declared = {name for some in required for name in named(some, groups)}
     declared |= {"triton", "numpy"}  # torch brings them, and without it neither is imported
     known = {"pynvml": ["nvidia-ml-py"], **packages_distributions()}  # the one that is optional
@@ -99,6 +98,14 @@ def test_every_import_is_declared(folder: str) -> None:
     for module in sorted(modules - sys.stdlib_module_names - {"", "mlr", "bench"}):
         of = {name.lower().replace("_", "-") for name in known.get(module, [module])}
         assert of & declared, f"{module}, of {', '.join(of)}, is not declared in pyproject.toml"
+
+
+def test_what_shows_results_is_of_the_dependencies_and_measures_nothing() -> None:
+    """The group for a machine without torch says again what the wheel depends on."""
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    report = set(whole["dependency-groups"]["report"])
+    assert report <= set(whole["project"]["dependencies"])
+    assert not named(list(report), {}) & {"torch", "pytest", "psutil", "llvmlite"}
 
 
 def test_the_page_of_the_suite_names_every_package_and_no_other() -> None:

@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
         "process; 1 regression: slower, a larger error, more memory or operations, a far longer "
         "first call, wrong, or removed; 2 could not measure, one line says why; 3 inconclusive; 4 "
         "the machine is too noisy. Python itself ends with 1 too where it finds no module bench: "
-        "run it from the checkout."
+        "run it from the checkout, or install it."
     )
     add_axes(add, GRID, parser.arguments)
     parser.set_defaults(device="cpu")

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from ...common.paths import COMMAND
 from ...common.units import UNKNOWN, format_bytes, format_time
 from ...machine.devices import DEVICES, unavailable_reason
 from ...machine.info import machine_info, packages, settings
@@ -53,7 +54,7 @@ def print_machine(found: Mapping[str, Any], ceilings: Mapping[str, Ceilings]) ->
         console.print("", render(frame, columns, to="console"))
     console.print(
         "\nA run measures what devices reach at best by itself, three times, and holds its results "
-        "against that: `python -m bench run`."
+        f"against that: `{COMMAND} run`."
     )
 
 

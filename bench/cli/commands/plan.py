@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from ...common.paths import RESULTS
+from ...common.paths import COMMAND, RESULTS
 from ...common.units import NOT_DECLARED, UNKNOWN, format_predicted, format_time
 from ...machine.devices import unavailable_reason
 from ...machine.info import machine_slug
@@ -103,6 +103,4 @@ def print_plan(frame: pd.DataFrame, processes: Processes, pace: tuple[float, Pat
     console.print()
     print_by_size(console, frame, COLUMNS)
     if TO_RUN in statuses:
-        console.print(
-            "\nNothing was measured: `python -m bench run` with the same options does it."
-        )
+        console.print(f"\nNothing was measured: `{COMMAND} run` with the same options does it.")

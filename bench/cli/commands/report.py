@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ...analysis import compare
 from ...common.errors import UserError, single_line
-from ...common.paths import RESULTS
+from ...common.paths import COMMAND, RESULTS
 from ...common.units import counted, format_ratio, tally
 from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
@@ -104,7 +104,7 @@ def stored_runs(results: Path) -> list[Path]:
     if not found:
         raise UserError(
             f"a report needs stored runs: {single_line(results / 'runs')} has none; measure with "
-            f"`python -m bench run --out {single_line(results)}`, give the --out of an earlier "
+            f"`{COMMAND} run --out {single_line(results)}`, give the --out of an earlier "
             "run, or name its files"
         )
     return found
@@ -200,5 +200,5 @@ def print_compared(table: pd.DataFrame) -> None:
             "Speed is the second run's over the first's, each against the baseline in its own "
             "process. "
             f"By chance alone about 1 in 20 of {counted(compared.sum(), 'case')} would change: "
-            "`python -m bench gate` decides."
+            f"`{COMMAND} gate` decides."
         )

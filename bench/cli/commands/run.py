@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...common.errors import UserError
-from ...common.paths import RESULTS
+from ...common.paths import COMMAND, RESULTS
 from ...machine.info import machine_slug
 from ...machine.lock import exclusive_machine
 from ...plan.benchmark import (
@@ -75,4 +75,4 @@ def _show(frame: pd.DataFrame, processes: Processes, path: Path, out: Path) -> N
     print_results(frame, processes)
     print_answers(frame)
     where = "" if out == RESULTS else f" --out {out}"
-    print(f"\nStored {path}\n`python -m bench report{where}` writes its report, with figures.")
+    print(f"\nStored {path}\n`{COMMAND} report{where}` writes its report, with figures.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ...common.errors import UserError
-from ...common.paths import RESULTS
+from ...common.paths import PACKAGE, RESULTS
 from ...machine.environment import pinned_environment
 from ...plan.selection import Selection, add_axes, thread_counts
 from ..types import count, duration, say
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _launch(arguments)
     wanted = pinned_environment(os.environ, thread_counts(arguments.threads)[0])
     if wanted.items() - os.environ.items():
-        again = [sys.executable, "-m", "bench", *sys.argv[1:]]
+        again = [sys.executable, "-m", PACKAGE, *sys.argv[1:]]
         os.execve(sys.executable, again, wanted)  # libraries and the allocator read it at start
 
     from mlr.distributed import WorkerError, init
@@ -94,7 +94,8 @@ def _launch(arguments: argparse.Namespace) -> int:
     for number in range(1, arguments.launches + 1):
         say(f"launch {number} of {arguments.launches}")
         with TemporaryDirectory(prefix="mlr-scaling-") as folder:
-            command = [sys.executable, "-m", *start, "-m", "bench", *sys.argv[1:], "--out", folder]
+            again = ["-m", PACKAGE, *sys.argv[1:], "--out", folder]
+            command = [sys.executable, "-m", *start, *again]
             failed = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
             # What a launch that failed has of some cases is kept where there is nothing else.
             runs += [] if failed and runs else ScalingRun.latest(Path(folder))

@@ -20,7 +20,7 @@ from mlr.tuning import TABLE_VARIABLE, hardware, table_path
 from ...analysis.frame import by_size
 from ...analysis.ranking import fastest
 from ...common.errors import UserError
-from ...common.paths import RESULTS
+from ...common.paths import COMMAND, RESULTS
 from ...common.units import counted
 from ...machine.info import machine_slug
 from ...measure.paired import paired_ratio
@@ -78,7 +78,7 @@ def make_table(runs: Sequence[Path]) -> tuple[str, str]:
     if not len(rows):
         raise UserError(
             f"a tuning table needs a run of this machine, {slug}; found none among {len(runs)}; "
-            "`python -m bench run` makes one"
+            f"`{COMMAND} run` makes one"
         )
     part_flops = measure_part_flops()
     threads = "threads were not tried, or did not pay"

@@ -18,13 +18,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-from pytest_benchmark.utils import get_commit_info
 from scipy import stats
 
 from mlr import Case, baseline_of
 
 from ...common.errors import UserError
 from ...common.paths import ROOT
+from ...common.provenance import commit_info
 from ...gate.blocks import BASE, HEAD, KernelCase, Spec, run_block
 from ...gate.gate import Options, Show, run_gate
 from ...gate.verdict import CaseVerdict
@@ -146,7 +146,7 @@ def run_trial(
         kind=name,
         suite=SUITE,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=get_commit_info().get("id"),
+        commit=commit_info().get("id"),
         exit_status=verdict.exit_status,
         wall_s=round(verdict.wall_s, 1),
         blocks=len(verdict.blocks),

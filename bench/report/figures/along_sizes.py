@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from ...store.columns import letters
 from .. import style
 from ..tables import format_held
 from . import View, figure
+
+PANEL_TITLE = 40  # characters of a line above a panel
 
 
 def panels_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -47,9 +50,10 @@ class Chart:
         named, labels = letters(every), style.axis_labels(every)
         for axes, (axis, rows) in self:
             axes.set(xscale="log", yscale="log", xlabel=f"{labels[axis]} (log)")
-            held = sizes_of(rows).drop(columns=axis).iloc[0].to_dict()
+            sizes = sizes_of(rows).iloc[0]
+            held = {name: int(sizes[name]) for name in every if name != axis}
             at = f", at {format_held(held, ', '.join(every))}" if held else ""
-            axes.set_title(style.label(f"against {named[axis]}{at}", 200))
+            axes.set_title(fill(style.label(f"against {named[axis]}{at}", 200), PANEL_TITLE))
             values = sorted(set(rows["along"]))
             room = (values[-1] / values[0]) ** 0.08 if len(values) > 1 else 2.0
             axes.set_xlim(values[0] / room, values[-1] * room)

@@ -63,7 +63,8 @@ def draw_fastest(view: View) -> Figure:
         axes.text(x, y, said, ha="center", va="center", fontsize=7)
     axes.grid(False)
     axes.set_xticks(range(len(columns)), [f"{size:,}" for size in columns])
-    axes.set_yticks(range(len(shapes)), [format_shape(shape, up) for shape in shapes])
+    shown = shapes if up else []
+    axes.set_yticks(range(len(shown)), [format_shape(shape, up) for shape in shown])
     axes.set(xlim=(-0.6, len(columns) - 0.4), ylim=(-0.6, len(shapes) - 0.4))
     between = " →\n" if tuple(up) == SIZES[1:] else " ×\n"
     labels = style.axis_labels(axes_of(best))

@@ -42,6 +42,7 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
 @figure(
     "roofline",
     title="operations per second under the machine's measured ceilings",
+    when=lambda rows: len(points(rows)) > 0,
     rank=5,
     first=1,
 )

@@ -25,6 +25,7 @@ from PIL import Image
 
 from ...analysis.frame import facets, in_order
 from ...common.errors import single_line
+from ...common.paths import COMMAND
 from ..answers import Where
 from ..markdown import RULES, Markdown
 from ..sections import RunAnalysis
@@ -71,6 +72,7 @@ def write_page(content: Content, out: Path) -> None:
     text = environment.get_template("template.html").render(
         content._asdict(),
         html=html,
+        command=COMMAND,
         choices={name: choices(frame, name) for name in CHOSEN},
         newest=newest.iloc[0].to_dict() if len(newest) else None,
         filters=[(one, sorted(set(one.write(results)))) for one in headed(FILTERS, results)],

@@ -1,5 +1,6 @@
 """The command line: a command is one module, and nothing else lists it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from paths import ROOT
 from bench.cli import commands
 from bench.cli.main import command_files, main, make_parser
 
+HEAVY = {"torch", "pandas", "matplotlib", "rich", "pydantic", "scipy", "numpy", "mlr", "pytest"}
 HELLO = '''"""Greet somebody by name."""
 
 import nowhere_to_be_found
@@ -53,9 +55,35 @@ def test_a_module_is_a_command(
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, bench.cli.main as b; b.make_parser().format_help(); "
-        "print({'torch', 'pandas', 'matplotlib', 'rich'} & sys.modules.keys())"
+        f"print({HEAVY} & sys.modules.keys())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+def test_what_pytest_takes_is_passed_on_and_no_other_command_takes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, command: called.append([program, *command]))
+    options = ["--kernel", "matmul", "-q", "--benchmark-sort=mean", "-k", "not einsum", "-x"]
+    main(["pytest", *options])
+    ((program, *command),) = called
+    assert program == command[0] == sys.executable
+    assert command[-len(options) :] == options
+    with pytest.raises(SystemExit) as ended:
+        main(["machine", "--kernel", "matmul"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --kernel matmul")
+
+
+def test_windows_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main(["machine"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: the suite runs on Linux and macOS; got Windows"
+    )

@@ -1,10 +1,12 @@
 """From stored runs to the tuning table that `auto` follows."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from choices import forget_choices
+from own_operations import add_own_case
 from run_builder import build_run, save
 
 from bench.cli.commands import tune
@@ -41,6 +43,19 @@ def test_auto_follows_what_a_run_and_a_trial_of_threads_found(
     assert found["step"].kernel == "fused_addmm"
     assert dispatch.select_kernel(Case("step", "cpu", "float64", 40, 6, 3)).name == "fused_addmm"
     assert dispatch.select_kernel(Case("gradient", "cpu", "float64", 33, 6, 3)).name == "matmul"
+
+
+@pytest.mark.usefixtures("rule")
+def test_operations_without_an_auto_are_left_out_whatever_their_axes(tmp_path: Path) -> None:
+    path = stored(tmp_path / "a.json")
+    run = json.loads(path.read_text())
+    for kernel in ("plain", "matmul"):  # of which one has the name of a kernel that auto may take
+        add_own_case(run, "softmax", kernel, {"batch": 33, "classes": 10}, 2.0)
+    both = save(run, tmp_path / "both.json")
+    texts = [tune.make_table([one])[0] for one in (path, both)]
+    assert texts[0] == texts[1]
+    sizes = {tuple(one[3:6]) for one in json.loads(texts[0])["fastest"]}
+    assert sizes == {(33, 6, 3), (10_000, 256, 64)}
 
 
 def test_a_run_of_another_machine_makes_no_rule(

@@ -53,6 +53,25 @@ def test_the_second_waits_says_for_whom_and_a_kill_leaves_nothing(tmp_path: Path
     first.wait(PATIENCE_S)
 
 
+def test_its_own_file_goes_with_it_and_no_two_hold_it_then(tmp_path: Path) -> None:
+    """While one ends, others have the file open that goes, or make it anew: each waits its turn."""
+    log = tmp_path / "log"
+    environment = {name: text for name, text in os.environ.items() if name != LOCK_VARIABLE}
+    (tmp_path / "tmp").mkdir()
+    environment["TMPDIR"] = str(tmp_path / "tmp")
+    hold = HOLD.replace("import sys, time", "import bench.machine.lock, sys, time").replace(
+        "with exclusive", "bench.machine.lock.POLL_S = 0.001\nfor _ in range(20):\n with exclusive"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", hold, str(log), "0.001"], cwd=ROOT, env=environment,
+                         stdout=subprocess.DEVNULL)
+        for _ in range(3)
+    ]  # fmt: skip
+    assert [one.wait(PATIENCE_S) for one in started] == [0, 0, 0]
+    assert log.read_text().split() == ["in", "out"] * 60
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 def test_a_run_waits_before_it_measures_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,3 +114,4 @@ def test_the_lock_is_of_this_user_where_nobody_names_another(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with exclusive_machine(pytest.fail):
         assert [path.name for path in tmp_path.iterdir()] == [f"mlr-timing-{os.getuid()}.lock"]
+    assert not list(tmp_path.iterdir())
