@@ -87,7 +87,7 @@ def print_answers(frame: pd.DataFrame) -> None:
     console = Console(highlight=False)
     for where, rows in groups(frame):
         table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-        table.add_column(width=25)
+        table.add_column(width=31)
         table.add_column()
         for one in answers(rows, newest_changes([])):
             said = html.unescape(f"{one.figure} {one.unit}. {one.said}".replace("**", ""))

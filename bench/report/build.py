@@ -184,6 +184,7 @@ class Report:
             opening=self.opening,
             headline=headline(self.frame),
             images=images,
+            compared=len(self.changes),
             changes=moved.loc[size.sort_values(kind="stable").index],
             runs=self.analyses,
             legend=render_template("legend"),

@@ -71,6 +71,7 @@ def take_pictures(page: Path, folder: Path) -> list[Path]:
     paths = []
     for name, (width, height) in PICTURES.items():
         with opened(page, width, height) as seen:
+            seen.page.reload()  # as it is before anything was scrolled
             taken = BytesIO(seen.page.screenshot())
         with Image.open(taken) as picture:
             packed = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)

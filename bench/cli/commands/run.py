@@ -4,6 +4,7 @@ import argparse
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> Output:
     told = [predict(entry, free_bytes=free) for entry in plan]
     require_tried([outcome.columns() for outcome in told])  # before anything starts
     statuses = [TO_RUN if outcome.status == "ok" else outcome.status for outcome in told]
-    pace = None
+    pace: tuple[float, Path] | None = None
     with suppress(UserError):  # a file that cannot be read is no reason not to measure
         pace = seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid)
     words = plan_in_words(statuses, [entry.threads for entry in plan], processes, pace)
@@ -74,5 +75,5 @@ def run(arguments: argparse.Namespace) -> Output:
 def _show(frame: pd.DataFrame, processes: Processes, path: Path, out: Path) -> None:
     print_results(frame, processes)
     print_answers(frame)
-    where = "" if out == RESULTS else f" --out {out}"
+    where = "" if out == RESULTS else f" --out {quote(str(out))}"
     print(f"\nStored {path}\n`{COMMAND} report{where}` writes its report, with figures.")
