@@ -12,8 +12,8 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 from torch import Tensor
 
-from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer
-from mlr.one_pass.compile import Arguments, Function, load_functions
+from mlr.one_pass.codegen.writer import Argument, Writer
+from mlr.one_pass.compile import Arguments, Function, load_functions, target
 
 # Instruction of a line, and the fence after the last, by what Python calls the architecture.
 _X86, _ARM = ("clflush ($0)", "mfence"), ("dc civac, $0", "dsb ish")
@@ -35,10 +35,11 @@ def _evictor() -> Function:
     if llvm.get_host_cpu_features().get("clflushopt"):
         instruction = instruction.replace("clflush", "clflushopt")  # ten times as fast
     module, void = ir.Module("evict"), ir.VoidType()
-    to = Writer(module, "evict", "float64")
+    line_bytes = target().cache_line
+    to = Writer(module, "evict", "float64", line_bytes)
     first, size = to.argument(Argument.X), to.argument(Argument.ROWS)
     of_a_line = ir.FunctionType(void, [first.type])
-    with to.loop(0, size, CACHE_LINE) as offset:
+    with to.loop(0, size, line_bytes) as offset:
         line = to.gep(first, offset, ir.IntType(8))
         to.build.asm(of_a_line, instruction, "r,~{memory}", [line], side_effect=True)
     to.build.asm(ir.FunctionType(void, []), fence, "~{memory}", [], side_effect=True)

@@ -9,8 +9,8 @@ import torch
 from llvmlite import ir
 
 from mlr.case import DTYPES
-from mlr.one_pass.codegen.writer import CACHE_LINE, Argument, Writer, registers
-from mlr.one_pass.compile import Arguments, Function, load_functions, vector_bytes
+from mlr.one_pass.codegen.writer import Argument, Writer
+from mlr.one_pass.compile import Arguments, Function, load_functions, target
 from mlr.one_pass.threads import run_in_threads
 
 from ..machine.devices import Call, device_of
@@ -84,7 +84,7 @@ class Probe(NamedTuple):
 
 def _bind(name: str, inputs: torch.Tensor, parts: Sequence[Sequence[int]], work: int) -> Probe:
     """Return the call with X, Y, ROWS and THREADS of each thread; X and Y point into `inputs`."""
-    totals = inputs.new_empty(len(parts), vector_bytes() // inputs.itemsize)
+    totals = inputs.new_empty(len(parts), target().vector_bytes // inputs.itemsize)
     arguments = [
         Arguments(x, y, 0, 0, own.data_ptr(), *counts)
         for own, (x, y, *counts) in zip(totals, parts, strict=True)
@@ -103,7 +103,7 @@ def bind_reading(memory: torch.Tensor, ahead: bool) -> Probe:
     What is left over is not read, and not counted. A loop that asks for memory ahead, as kernels
     do, reads it faster, and what is in a cache slower.
     """
-    turn = _sums() * vector_bytes()
+    turn = _sums() * target().vector_bytes
     threads = min(torch.get_num_threads(), max(1, memory.nbytes // turn))
     size, first = memory.nbytes // threads // turn * turn, memory.data_ptr()
     passes = max(1, READ_BYTES // size)
@@ -115,12 +115,12 @@ def bind_multiply_adds(dtype: str) -> Probe:
     """Return the call that no kernel can do more operations in a second than."""
     given, threads = torch.tensor([0.5, 1.0], dtype=DTYPES[dtype]), torch.get_num_threads()
     factor, addend = (given[place:].data_ptr() for place in (0, 1))
-    flops = 2 * ROUNDS * _sums() * vector_bytes() // given.itemsize
+    flops = 2 * ROUNDS * _sums() * target().vector_bytes // given.itemsize
     return _bind("peak", given, [(factor, addend, ROUNDS, 1)] * threads, flops * threads)
 
 
 def _sums() -> int:
-    return _SUMS[registers(vector_bytes())]
+    return _SUMS[target().registers]
 
 
 @cache
@@ -132,8 +132,9 @@ def _compiled(name: str, dtype: torch.dtype) -> Function:
     SUMS, so that nothing may be left out.
     """
     named = str(dtype).removeprefix("torch.")
-    module, lanes, count = ir.Module(name), vector_bytes() // dtype.itemsize, _sums()
-    to = Writer(module, f"{name}_{named}", named)
+    module, lanes, count = ir.Module(name), target().vector_bytes // dtype.itemsize, _sums()
+    line_bytes = target().cache_line
+    to = Writer(module, f"{name}_{named}", named, line_bytes)
     x, y = to.argument(Argument.X), to.argument(Argument.Y)
     a, b = (to.broadcast(to.build.load(place, typ=to.item), lanes) for place in (x, y))
     sums = [to.alloca(lanes, 1) for _ in range(count)]
@@ -141,9 +142,9 @@ def _compiled(name: str, dtype: torch.dtype) -> Function:
         to.store(ir.Constant(to.vector(lanes), [float(number)] * lanes), place, 0)
     with to.loop(0, to.argument(Argument.THREADS)), to.loop(0, to.argument(Argument.ROWS)) as turn:
         if name == "read_ahead":
-            lines = count * vector_bytes() // CACHE_LINE
+            lines = count * target().vector_bytes // line_bytes
             line = to.offset((turn, lines))
-            to.prefetch_rows(line, lines, (x, CACHE_LINE // dtype.itemsize))
+            to.prefetch_rows(line, lines, (x, line_bytes // dtype.itemsize))
         for number, place in enumerate(sums):
             value = to.load(place, 0, lanes)
             if name == "peak":

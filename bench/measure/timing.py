@@ -144,14 +144,14 @@ def repeats_of(seconds: float, batch_s: float = BATCH_S) -> int:
     return min(MAX_REPEATS, max(1, int(batch_s / max(seconds, 1e-9))))
 
 
-def repeats_in_a_row(call: Call, about_s: float, device: str) -> int:
+def repeats_in_a_row(call: Call, about_s: float, device: str, batch_s: float = BATCH_S) -> int:
     """Return how many calls, of so many seconds each, fill a batch; a batch tells of short ones.
 
     On an accelerator one call that is waited for takes longer than calls in a row, which overlap.
     """
-    repeats = repeats_of(about_s)
+    repeats = repeats_of(about_s, batch_s)
     if repeats > 1 and not device_of(device).is_host:
-        repeats = repeats_of(time_batch(call, repeats, device).seconds)
+        repeats = repeats_of(time_batch(call, repeats, device).seconds, batch_s)
     return repeats
 
 

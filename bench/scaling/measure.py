@@ -27,7 +27,7 @@ from ..common.garbage import gc_paused
 from ..common.paths import PACKAGE
 from ..machine.devices import Call
 from ..machine.info import machine_info, machine_slug, packages
-from ..measure.timing import repeats_of, time_batch, time_parts, warm_up
+from ..measure.timing import repeats_in_a_row, time_batch, time_parts, warm_up
 from .metrics import Sample, times_by_round
 from .records import DDP, PEERS, AllReducePoint, Mode, ScalingResult, ScalingRun
 
@@ -111,7 +111,7 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
 
 
 def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResult]:
-    weak, alone = plan.mode == "weak", Workers(0, 1, workers.device, workers.timeout_s, None)
+    weak, alone = plan.mode == "weak", _alone(workers)
     whole = replace(case, operation=STEP.name, batch=case.batch * (workers.world if weak else 1))
     rows = _draw_rows(workers, whole)
     every = _draw_rows(alone, whole) if workers.rank == 0 else None
@@ -138,6 +138,11 @@ def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResul
         )
         for name, outcome in outcomes.items()
     ]  # fmt: skip
+
+
+def _alone(workers: Workers) -> Workers:
+    """Return this worker as the only one."""
+    return Workers(0, 1, workers.device, workers.timeout_s, None)
 
 
 def _draw_rows(workers: Workers, case: Case) -> Piece:
@@ -188,9 +193,9 @@ def _time(
     workers: Workers, candidates: Sequence[Candidate], rounds: int, seed: int
 ) -> list[Sample]:
     ddp = next((one for one in candidates if one.name == DDP), None)
+    alone = _alone(workers)
     for one in candidates:
-        about_s = workers.all_gather_object(warm_up(one.call, workers.device.type, 0.0))
-        one.repeats = repeats_of(about_s[0], SLICE_S)
+        one.repeats = _calls_of_a_slice(workers, one.call)
     order = random.Random(seed)
     samples: list[Sample] = []
     with gc_paused():
@@ -205,12 +210,19 @@ def _time(
                 for _ in range(0 if one is ddp else 2):
                     samples += _time_parts(workers, one.name, number, one.parts, one.repeats)
                 if one.single is not None:
-                    call = one.single.call
-                    repeats = repeats_of(warm_up(call, workers.device.type, 0.0), SLICE_S)
-                    seconds = _time_calls(workers, call, repeats)
+                    repeats = _calls_of_a_slice(alone, one.single.call)
+                    seconds = _time_calls(workers, one.single.call, repeats)
                     samples.append((one.name, number, "single", [seconds]))
                 workers.barrier()
     return samples
+
+
+def _calls_of_a_slice(workers: Workers, call: Call) -> int:
+    """Return how many calls fill a slice: as many on every worker, by what worker 0 measures."""
+    device = workers.device.type
+    about_s = workers.all_gather_object(warm_up(call, device, 0.0))[0]
+    found: list[int] = workers.all_gather_object(repeats_in_a_row(call, about_s, device, SLICE_S))
+    return found[0]
 
 
 def _time_calls(workers: Workers, call: Call, repeats: int) -> float:

@@ -84,7 +84,7 @@ def count_instructions(assembly: str) -> Instructions:
     """
     frame = {register for found in _FRAME.findall(assembly) for register in found}
     stack = frame.union(_STACK_POINTERS) - {""}
-    loops = list(_inner_loops(assembly))
+    loops = list(inner_loops(assembly))
     loads = stores = stack_accesses = multiply_adds = 0
     for line in (line for loop in loops for line in loop):
         loaded, stored = _accesses(line)
@@ -96,7 +96,7 @@ def count_instructions(assembly: str) -> Instructions:
     return Instructions(len(loops), loads, stores, stack_accesses, multiply_adds)
 
 
-def _inner_loops(assembly: str) -> Iterator[list[str]]:
+def inner_loops(assembly: str) -> Iterator[list[str]]:
     """Yield the instructions of each loop that no other is inside of.
 
     A loop reaches from a label to the last branch back to it.

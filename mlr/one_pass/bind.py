@@ -28,7 +28,7 @@ _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 def outputs_too_few(case: Case) -> str | None:
     """Say so if a case has too few outputs for so many features."""
-    laid_out = layout(*case.sizes, case.dtype, compiler.vector_bytes())
+    laid_out = layout(*case.sizes, case.dtype, compiler.target())
     _, n, o = case.sizes
     if not isinstance(laid_out, Tiles) or 2 * o >= laid_out.lanes:
         return None
@@ -41,7 +41,7 @@ def outputs_too_few(case: Case) -> str | None:
 def partial_sum_bytes(operation: str, m: int, n: int, o: int, itemsize: int) -> int:
     """Return the bytes of the sums of all threads, and of what else they have room for."""
     dtype = {4: "float32", 8: "float64"}[itemsize]
-    laid_out = layout(m, n, o, dtype, compiler.vector_bytes(), operation)
+    laid_out = layout(m, n, o, dtype, compiler.target(), operation)
     threads = thread_count(m, n, o)
     if threads == 1 and not needs_room(laid_out):
         return 0
@@ -75,11 +75,6 @@ def bind_step(
         threads: How many share the rows; None for what pays.
     """
     return bind_sweep("step", x, y, Gradient(weight, bias), rate=rate, threads=threads)
-
-
-def gradient(x: Tensor, delta: Tensor) -> Gradient:
-    """Return XᵀΔ and 1ᵀΔ. Shapes: x (m, n), delta (m, o)."""
-    return prepare_gradient(x.shape, delta.shape, x.dtype)(x, delta)
 
 
 @lru_cache(maxsize=4_096)

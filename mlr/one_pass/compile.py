@@ -6,7 +6,6 @@ LLVM does it in 50 to 300 ms, out of the package llvmlite: no compiler is needed
 from __future__ import annotations
 
 import ctypes
-import platform
 from collections.abc import Callable
 from functools import cache, lru_cache
 from struct import Struct
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from llvmlite import binding as llvm
 
 from ..tuning import processor
-from .codegen import Argument, Layout, Source, layout, needs_room
+from .codegen import Argument, Layout, Source, Target, layout, needs_room
 
 Function = Callable[[int | bytes], None]  # of the address of `Arguments`, or of their bytes
 Arguments = ctypes.c_int64 * len(Argument)
@@ -44,12 +43,9 @@ class CompiledKernel(NamedTuple):
 
 
 @cache
-def vector_bytes() -> int:
-    """Return how many bytes the vectors of this machine hold."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx") else 16
+def target() -> Target:
+    """Return what code is laid out for on this machine."""
+    return Target.of(llvm.get_process_triple(), llvm.get_host_cpu_features())
 
 
 class Host(NamedTuple):
@@ -65,11 +61,18 @@ def host() -> Host:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()
-    if platform.machine() in ("x86_64", "AMD64"):
-        features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
-    target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=processor(), features=features, opt=3, jit=True)
+    machine = target_machine(llvm.get_process_triple(), processor(), features, jit=True)
     return Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
+
+
+def target_machine(
+    triple: str, cpu: str, features: str = "", *, jit: bool = False
+) -> llvm.TargetMachine:
+    """Return what compiles for a processor, this or another, by LLVM's names."""
+    if triple.startswith("x86_64"):
+        features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
+    found = llvm.Target.from_triple(triple)
+    return found.create_target_machine(cpu=cpu, features=features, opt=3, jit=jit)
 
 
 @lru_cache(maxsize=4_096)
@@ -83,7 +86,7 @@ def compile_kernel(operation: str, m: int, n: int, o: int, dtype: str) -> Compil
         o: Outputs.
         dtype: `float32` or `float64`.
     """
-    return _compile(operation, layout(m, n, o, dtype, vector_bytes(), operation), dtype)
+    return _compile(operation, layout(m, n, o, dtype, target(), operation), dtype)
 
 
 @cache

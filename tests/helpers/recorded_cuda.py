@@ -1,79 +1,19 @@
 """What `mlr` asks torch.cuda for, on the CPU: devices, streams, events, copies, graphs.
 
-A graph notes the operators of its capture and makes them anew on the very same tensors. As on a GPU
-it does not keep the tensors that it was given; here it says so where one is gone.
+Graphs are those of `fake_cuda`: on memory that was freed they lose the context, of this test alone.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from fake_cuda.context import STATE
+from fake_cuda.graphs import CUDAGraph, graph
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A tensor that an operator of the same capture has computed, by the operator's number."""
-
-    number: int
-
-
-class Graph:
-    """A graph: the operators of its capture, in order."""
-
-    def __init__(self) -> None:
-        self.operators: list[tuple[Any, Any, Any]] = []
-
-    def replay(self) -> None:
-        """Make every operator again."""
-        results: list[Any] = []
-        for function, *given in self.operators:
-            args, kwargs = tree_map(partial(self._found, results), given)
-            results.append(function(*args, **kwargs))
-
-    def _found(self, results: list[Any], value: Any) -> Any:
-        if isinstance(value, weakref.ref):
-            if (found := value()) is None:
-                raise RuntimeError("a graph was replayed on memory that was freed")
-            return found
-        return results[value.number] if isinstance(value, Computed) else value
-
-
-class Capture(TorchDispatchMode):
-    """Notes the operators that are called inside for a graph."""
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.graph = graph
-        self.numbers: dict[int, int] = {}  # of the operator that computed it, by a tensor's id
-        self.alive: list[Any] = []  # so that no id is given twice
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Call an operator and note it."""
-        kwargs = kwargs or {}
-        noted = tree_map(self._noted, (args, kwargs))
-        result = function(*args, **kwargs)
-        self.numbers.setdefault(id(result), len(self.graph.operators))
-        self.alive.append(result)
-        self.graph.operators.append((function, *noted))
-        return result
-
-    def _noted(self, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        number = self.numbers.get(id(value))
-        return weakref.ref(value) if number is None else Computed(number)
 
 
 class Event:
@@ -124,11 +64,12 @@ class RecordedCuda:
             "stream": self._on_stream,
             "current_stream": self._current_stream,
             "current_device": lambda: self.device,
-            "CUDAGraph": Graph,
+            "CUDAGraph": CUDAGraph,
             "graph": self._capture,
         }.items():
             monkeypatch.setattr(torch.cuda, name, value)
         monkeypatch.setattr(torch.accelerator, "device_index", self._on_device)
+        monkeypatch.setattr(STATE, "lost", False)
 
     def record_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Note copies too: what goes to a GPU stays on the CPU, in other memory."""
@@ -181,9 +122,9 @@ class RecordedCuda:
 
     @contextmanager
     def _capture(
-        self, graph: Graph, stream: Stream | None = None, capture_error_mode: str = "global"
+        self, captured: CUDAGraph, stream: Stream | None = None, capture_error_mode: str = "global"
     ) -> Iterator[None]:
         stream = stream or self._stream()
         self.captures.append((self.device, stream, capture_error_mode))
-        with self._on_stream(stream), Capture(graph):
+        with self._on_stream(stream), graph(captured, capture_error_mode=capture_error_mode):
             yield

@@ -11,14 +11,14 @@ from paths import ROOT
 from reports import blank_figures, links
 from run_builder import build_run, save
 
-from bench.cli.commands.report import others
+from bench.cli.commands.report import others, stored_trials
 from bench.report.build import with_history, write_report
 from bench.report.publishing import MAX_FIGURES, update_readme
 from bench.store.runs import find_runs, load_frame, load_heads, load_run
 from bench.store.schema import Head
 
 RESULTS = ROOT / "results"
-OTHERS = others(RESULTS)
+OTHERS = others(RESULTS, stored_trials(RESULTS))
 MOST_BYTES = 2_000_000
 MOST_BYTES_IN_GIT = 5_000_000
 MOST_LINES = 300  # of REPORT.md

@@ -13,6 +13,7 @@ import mlr
 from mlr import Case, Gradient, dispatch, get_kernel, tuning
 from mlr.one_pass import bind
 from mlr.one_pass import compile as compiler
+from mlr.one_pass.codegen import AVX
 
 F64 = torch.float64
 
@@ -29,7 +30,7 @@ def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """One output leaves a vector too empty for one pass, whatever machine this is."""
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: 32)
+    monkeypatch.setattr(compiler, "target", lambda: AVX)
 
 
 def write(path: Path, *fastest: list[Any], **changed: Any) -> None:

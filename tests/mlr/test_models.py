@@ -16,6 +16,7 @@ from mlr import (
     mape,
 )
 from mlr.one_pass import compile as compiler
+from mlr.one_pass.codegen import AVX
 
 F64 = torch.float64
 SCRATCH = [LinearRegression, EinsumLinearRegression]
@@ -273,7 +274,7 @@ def test_a_kernel_that_serves_no_model_is_one_line(options, answer):
 def test_a_kernel_that_is_not_made_for_the_sizes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: 32)
+    monkeypatch.setattr(compiler, "target", lambda: AVX)
     with pytest.raises(
         ValueError, match="a model takes a kernel for its sizes; 'one_pass' is none"
     ):

@@ -15,19 +15,23 @@ import pytest
 import torch
 
 from bench.measure.memory import measure_memory
-from mlr import Case, Gradient, Problem, check, get_kernel, steps
+from mlr import Case, Gradient, Problem, check, get_kernel, gradients, steps
 from mlr.one_pass import bind, fit, threads
 from mlr.one_pass import compile as compiler
 from mlr.one_pass.codegen import (
+    APPLE,
+    AVX,
+    AVX512,
     BLOCK,
     MAX_PRODUCTS,
+    SSE,
     OutputVectorised,
     RowVectorised,
     Source,
+    Target,
     Tiles,
     layout,
 )
-from mlr.one_pass.codegen.writer import CACHE_LINE
 from mlr.one_pass.threads import run_in_threads
 
 KERNELS = ["one_pass", "one_pass_step"]
@@ -45,18 +49,18 @@ LANE_ROWS = [2_047, 2_048, 2_049, 4_111]  # about a block where a vector holds 1
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_every_layout_agrees_with_the_oracle(name: str, dtype: str, size: tuple[int, int]) -> None:
     kernel = get_kernel(name)
-    by_rows = isinstance(layout(10**6, *size, dtype, compiler.vector_bytes()), RowVectorised)
+    by_rows = isinstance(layout(10**6, *size, dtype, compiler.target()), RowVectorised)
     for m in ROWS + LANE_ROWS * by_rows:
         problem = Problem(Case(kernel.operation, "cpu", dtype, m, *size))
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("vector_bytes", [16, 32])
+@pytest.mark.parametrize("target", [SSE, AVX, APPLE], ids=["SSE", "AVX", "Apple"])
 def test_machines_with_narrower_vectors_agree(
-    vector_bytes: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    target: Target, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(compiler, "target", lambda: target)
     for module, name in ((compiler, "compile_kernel"), (bind, "prepare_gradient")):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
     for name, dtype in zip(KERNELS, ["float32", "float64"], strict=True):
@@ -69,34 +73,34 @@ def test_machines_with_narrower_vectors_agree(
 
 def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -> None:
     for n, o, lanes in ((6, 3, 16), (5, 2, 16), (1, 1, 16), (6, 1, 16)):
-        assert layout(10**6, n, o, "float32", 64) == RowVectorised(n, o, lanes)
+        assert layout(10**6, n, o, "float32", AVX512) == RowVectorised(n, o, lanes)
         assert isinstance(
-            layout(33, n, o, "float32", 64), OutputVectorised
+            layout(33, n, o, "float32", AVX512), OutputVectorised
         )  # too few for the lanes
     for n, o, dtype in ((6, 3, "float64"), (32, 4, "float32"), (16, 8, "float32")):
-        assert isinstance(layout(10**6, n, o, dtype, 64), OutputVectorised)
-    assert isinstance(layout(10**6, 6, 3, "float32", 32), OutputVectorised)  # 16 registers
+        assert isinstance(layout(10**6, n, o, dtype, AVX512), OutputVectorised)
+    assert isinstance(layout(10**6, 6, 3, "float32", AVX), OutputVectorised)  # 16 registers
 
 
 def test_a_gradient_of_many_products_is_in_tiles() -> None:
     for n, o, dtype in ((64, 8, "float64"), (16, 32, "float32")):
-        assert isinstance(layout(BLOCK, n, o, dtype, 64, "gradient"), Tiles)
-        assert isinstance(layout(BLOCK + 1, n, o, dtype, 64, "gradient"), OutputVectorised)
-        assert isinstance(layout(BLOCK, n, o, dtype, 64), OutputVectorised)
-    assert isinstance(layout(10**4, 64, 16, "float64", 64, "gradient"), Tiles)
+        assert isinstance(layout(BLOCK, n, o, dtype, AVX512, "gradient"), Tiles)
+        assert isinstance(layout(BLOCK + 1, n, o, dtype, AVX512, "gradient"), OutputVectorised)
+        assert isinstance(layout(BLOCK, n, o, dtype, AVX512), OutputVectorised)
+    assert isinstance(layout(10**4, 64, 16, "float64", AVX512, "gradient"), Tiles)
     for n, o in ((16, 8), (200, 4)):  # few products, and fewer outputs than a vector has lanes
-        assert isinstance(layout(100, n, o, "float64", 64, "gradient"), OutputVectorised)
+        assert isinstance(layout(100, n, o, "float64", AVX512, "gradient"), OutputVectorised)
 
 
 def test_a_loss_is_laid_out_for_itself() -> None:
     """It has no sums to keep: rows lie side by side, and a vector of outputs makes tiles."""
     for n, o, dtype in ((6, 3, "float64"), (16, 8, "float32")):
-        assert isinstance(layout(10**4, n, o, dtype, 64, "loss"), RowVectorised)
-        assert isinstance(layout(10**4, n, o, dtype, 64), OutputVectorised)
-        assert not isinstance(layout(10**4, n, o, dtype, 32, "loss"), RowVectorised)
-    assert isinstance(layout(10**4, 64, 16, "float32", 64, "loss"), Tiles)
-    assert isinstance(layout(10**4, 64, 16, "float64", 64, "loss"), OutputVectorised)
-    assert isinstance(layout(10**4, 16, 8, "float64", 64, "loss"), OutputVectorised)
+        assert isinstance(layout(10**4, n, o, dtype, AVX512, "loss"), RowVectorised)
+        assert isinstance(layout(10**4, n, o, dtype, AVX512), OutputVectorised)
+        assert not isinstance(layout(10**4, n, o, dtype, AVX, "loss"), RowVectorised)
+    assert isinstance(layout(10**4, 64, 16, "float32", AVX512, "loss"), Tiles)
+    assert isinstance(layout(10**4, 64, 16, "float64", AVX512, "loss"), OutputVectorised)
+    assert isinstance(layout(10**4, 16, 8, "float64", AVX512, "loss"), OutputVectorised)
 
 
 def at_the_edge(values: torch.Tensor) -> torch.Tensor:
@@ -118,7 +122,7 @@ def sweep_at_the_edge() -> None:
         expected = w - 0.5 * x.T @ (x @ w + b - y)
         bind.bind_step(x, y, w, b, 0.5)()
         torch.testing.assert_close(w, expected, rtol=1e-2, atol=1e-2)
-        bind.gradient(x, y)
+        gradients.one_pass(x, y)
         fit.bind_epoch(x, y, Gradient(w, b), 0.01, 4)()
         fit.bind_loss(x, y, Gradient(w, b))()
 
@@ -142,7 +146,7 @@ def test_what_lies_around_the_rows_changes_nothing_and_is_not_changed(dtype: tor
         x.normal_()
         delta.normal_()
         weight, bias = x.new_full((n + 2, o), 7.0), x.new_full((o + 2,), 7.0)
-        found = bind.gradient(x, delta)
+        found = gradients.one_pass(x, delta)
         assert torch.isfinite(found.weight).all()
         assert torch.isfinite(found.bias).all()
         bind.bind_step(x, delta, weight[1:-1], bias[1:-1], 0.1)()
@@ -188,12 +192,12 @@ def test_threads_share_the_rows_and_agree_bit_for_bit(monkeypatch: pytest.Monkey
 def test_calls_from_several_threads_at_once_share_no_sums() -> None:
     """The sums of a call lie on the stack of the thread that makes it."""
     inputs = [(torch.randn(5_000, 6), torch.randn(5_000, 3)) for _ in range(4)]
-    expected = [bind.gradient(*pair) for pair in inputs]
+    expected = [gradients.one_pass(*pair) for pair in inputs]
     wrong: list[int] = []
 
     def repeat(number: int) -> None:
         for _ in range(200):
-            found = bind.gradient(*inputs[number])
+            found = gradients.one_pass(*inputs[number])
             if not all(map(torch.equal, found, expected[number])):
                 wrong.append(number)
 
@@ -222,12 +226,12 @@ def test_rows_of_one_layout_are_compiled_once() -> None:
         compiler.compile_kernel("step", m, 6, 3, "float32") for m in (33, 1_000, 10**6)
     )
     assert many is some
-    by_rows = isinstance(layout(1_000, 6, 3, "float32", compiler.vector_bytes()), RowVectorised)
+    by_rows = isinstance(layout(1_000, 6, 3, "float32", compiler.target()), RowVectorised)
     assert (few is not some) == by_rows
 
 
 def test_its_source_can_be_read() -> None:
-    text = Source("step", layout(33, 6, 3, "float64", 64), "float64").text()
+    text = Source("step", layout(33, 6, 3, "float64", AVX512), "float64").text()
     for name in ("sweep", "finish", "call"):
         assert f'define void @"{name}_step_float64_6x3_outputs4x1"' in text
     assert compiler.compile_kernel("step", 33, 6, 3, "float64").source.startswith("; ModuleID")
@@ -236,7 +240,7 @@ def test_its_source_can_be_read() -> None:
 def test_what_would_leave_vectors_empty_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: 64)
+    monkeypatch.setattr(compiler, "target", lambda: AVX512)
     reason = get_kernel("one_pass").unsupported(Case("gradient", "cpu", "float64", 10, 2_000, 3))
     assert reason is not None
     assert f"above {MAX_PRODUCTS:,} outputs fill at least half a vector of 8; got" in reason
@@ -260,7 +264,7 @@ def test_narrow_rows_are_asked_for_ahead_and_wide_ones_are_not() -> None:
         ("float64", (6, 3), 6 + 3),  # eight rows, 384 bytes of X and 192 of Y
         ("float64", (32, 4), 4),  # eight rows of Y; those of X have 256 bytes each
     ):
-        text = Source("step", layout(33, *size, dtype, 64), dtype).text()
+        text = Source("step", layout(33, *size, dtype, AVX512), dtype).text()
         assert text.count('call void @"llvm.prefetch.p0"') == asked
 
 
@@ -315,5 +319,6 @@ def test_an_interrupt_leaves_no_part_to_the_next_call(
 
 def test_parts_sum_up_in_cache_lines_of_their_own() -> None:
     for n, o, dtype in product((1, 6, 31, 130), (1, 3, 9), ("float32", "float64")):
-        for operation in ("step", "gradient"):
-            assert layout(10**6, n, o, dtype, 32).doubles(operation) * 8 % CACHE_LINE == 0
+        for operation, target in product(("step", "gradient"), (AVX, APPLE)):
+            doubles = layout(10**6, n, o, dtype, target).doubles(operation)
+            assert doubles * 8 % target.cache_line == 0

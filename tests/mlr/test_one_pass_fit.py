@@ -15,7 +15,7 @@ from mlr import Case, Gradient, History, LinearRegression, TorchLinearRegression
 from mlr.dispatch import select_kernel
 from mlr.one_pass import bind, fit
 from mlr.one_pass import compile as compiler
-from mlr.one_pass.codegen import RowVectorised, layout
+from mlr.one_pass.codegen import AVX, AVX512, SSE, RowVectorised, Target, layout
 
 DTYPES = [torch.float32, torch.float64]
 # One layout of outputs, of rows (of float32), of features side by side, and of tiles, full or not.
@@ -68,11 +68,11 @@ def test_its_history_and_parameters_are_the_plain_ones(
               plain, plain.fit(x, y, 4, lr, batch, *held))  # fmt: skip
 
 
-@pytest.mark.parametrize("vector_bytes", [16, 32])
+@pytest.mark.parametrize("target", [SSE, AVX], ids=["SSE", "AVX"])
 def test_machines_with_narrower_vectors_agree(
-    vector_bytes: int, monkeypatch: pytest.MonkeyPatch
+    target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(compiler, "target", lambda: target)
     monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
     for size, dtype in product([(6, 3), (31, 3), (130, 9)], DTYPES):
         x, y = data(100, *size, dtype)
@@ -82,8 +82,8 @@ def test_machines_with_narrower_vectors_agree(
 
 
 def test_rows_in_lanes_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: 64)
-    assert isinstance(layout(500, 6, 3, "float32", 64), RowVectorised)
+    monkeypatch.setattr(compiler, "target", lambda: AVX512)
+    assert isinstance(layout(500, 6, 3, "float32", AVX512), RowVectorised)
     if "avx512f" not in compiler.llvm.get_host_cpu_features().flatten():
         pytest.skip("no vectors of 64 bytes")
     x, y = data(2_777, 6, 3, torch.float32)

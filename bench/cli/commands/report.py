@@ -3,7 +3,7 @@
 import argparse
 import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> Output:
     formats = set(arguments.format.split(","))
     if formats - TEXTS - TABLES:
         raise UserError(f"--format takes html, md, csv or parquet; got {arguments.format!r}")
-    beside = () if arguments.runs else others(results)
+    beside = () if arguments.runs else others(results, stored_trials(results))
     if readme is not None:
         if arguments.filter:
             raise UserError(
@@ -110,12 +110,14 @@ def stored_runs(results: Path) -> list[Path]:
     return found
 
 
-def others(results: Path) -> list[Beside]:
-    """Return what a results folder has beside its runs."""
-    trials = {
-        path.stem: gate_power.read_trials(path)
-        for path in sorted((results / "gate").glob("*.jsonl"))
-    }
+def stored_trials(results: Path) -> dict[str, list[gate_power.Trial]]:
+    """Return the trials of the gate that a results folder has, by machine."""
+    paths = sorted((results / "gate").glob("*.jsonl"))
+    return {path.stem: gate_power.read_trials(path) for path in paths}
+
+
+def others(results: Path, trials: Mapping[str, Sequence[gate_power.Trial]]) -> list[Beside]:
+    """Return what a results folder has beside its runs and the trials of the gate, and these."""
     return [
         *every_subject(),
         convergence.subject(ConvergenceRun.latest(results / "convergence")),

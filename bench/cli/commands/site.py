@@ -4,17 +4,18 @@ import argparse
 import json
 import shutil
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 from ...common.errors import UserError, single_line
 from ...common.paths import RESULTS
 from ...common.units import counted
-from ...experiments.gate_power.analysis import badge, read_trials
+from ...experiments.gate_power.analysis import badge
 from ...overhead.section import every_subject
 from ...report.build import write_report, write_table
 from ...store.files import writing
 from ...store.runs import latest_runs, load_frame, load_heads
-from .report import others, stored_runs
+from .report import others, stored_runs, stored_trials
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"a site is written into a new folder; {single_line(out)} exists; remove it or give "
             "another"
         )
-    paths, beside = stored_runs(results), others(results)
-    heads, trials = load_heads(paths), sorted((results / "gate").glob("*.jsonl"))
+    paths, trials = stored_runs(results), stored_trials(results)
+    heads, beside = load_heads(paths), others(results, trials)
     machines = sorted({head.machine.slug for head in heads.values()})
     with writing("a site", out), tempfile.TemporaryDirectory(dir=out.absolute().parent) as work:
         new = Path(work, "site")
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             (new / name).mkdir()
             shutil.copyfile(Path(work, "report", "report.html"), new / name / "index.html")
         write_table(load_frame(paths), new / "results.parquet")
-        told = badge([trial for path in trials for trial in read_trials(path)])
+        told = badge([*chain(*trials.values())])
         (new / "badge.json").write_text(json.dumps(told), encoding="utf-8")
         new.rename(out)
     print(

@@ -28,17 +28,24 @@ from llvmlite import ir
 
 from .outputs import BLOCK, OutputVectorised
 from .rows import RowVectorised
+from .target import APPLE, AVX, AVX512, NEON, SSE, Target
 from .tiles import Tiles
 from .writer import DOUBLE, INT, WITH_LOSS, Argument, ParameterSpan, Writer
 
 __all__ = [
+    "APPLE",
+    "AVX",
+    "AVX512",
     "BLOCK",
     "MAX_PRODUCTS",
+    "NEON",
+    "SSE",
     "Argument",
     "Layout",
     "OutputVectorised",
     "RowVectorised",
     "Source",
+    "Target",
     "Tiles",
     "layout",
     "needs_room",
@@ -52,25 +59,23 @@ MAX_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code 
 Layout = OutputVectorised | RowVectorised | Tiles
 
 
-def layout(
-    m: int, n: int, o: int, dtype: str, vector_bytes: int, operation: str = "step"
-) -> Layout:
-    """Return how m rows of n features and o outputs fill vectors of so many bytes.
+def layout(m: int, n: int, o: int, dtype: str, target: Target, operation: str = "step") -> Layout:
+    """Return how m rows of n features and o outputs fill the vectors of a target.
 
-    >>> type(layout(100, 6, 3, "float32", 64)).__name__
+    >>> type(layout(100, 6, 3, "float32", AVX512)).__name__
     'OutputVectorised'
-    >>> type(layout(1_000, 6, 3, "float32", 64)).__name__
+    >>> type(layout(1_000, 6, 3, "float32", AVX512)).__name__
     'RowVectorised'
-    >>> type(layout(1_000, 256, 64, "float32", 64)).__name__
+    >>> type(layout(1_000, 256, 64, "float32", AVX512)).__name__
     'Tiles'
-    >>> type(layout(100, 16, 32, "float64", 64, "gradient")).__name__
+    >>> type(layout(100, 16, 32, "float64", AVX512, "gradient")).__name__
     'Tiles'
     """
-    by_rows = RowVectorised.of(m, n, o, dtype, vector_bytes, operation)
+    by_rows = RowVectorised.of(m, n, o, dtype, target, operation)
     if by_rows:
         return by_rows
-    by_outputs = OutputVectorised.of(n, o, dtype, vector_bytes)
-    tiles = Tiles.of(n, o, dtype, vector_bytes)
+    by_outputs = OutputVectorised.of(n, o, dtype, target)
+    tiles = Tiles.of(n, o, dtype, target)
     several = by_outputs.vectors > 1 and dtype == "float64"
     tiled = {
         "gradient": several or (m <= BLOCK and o >= tiles.lanes),
@@ -83,7 +88,7 @@ def layout(
 def needs_room(laid_out: Layout) -> bool:
     """Say whether a call in one thread must be given room for its sums: the stack holds few.
 
-    >>> [needs_room(layout(100, n, 16, "float64", 64)) for n in (64, 256)]
+    >>> [needs_room(layout(100, n, 16, "float64", AVX512)) for n in (64, 256)]
     [False, True]
     """
     return isinstance(laid_out, Tiles)
@@ -111,10 +116,13 @@ class Source:
         mini-batches.
         """
         module = ir.Module(self.name)
-        sweep = self._write_sweep(Writer(module, f"sweep_{self.name}", self.dtype))
-        finish = self._write_finish(Writer(module, f"finish_{self.name}", self.dtype))
-        self._write_call(Writer(module, f"call_{self.name}", self.dtype), sweep, finish)
+        sweep = self._write_sweep(self._writer(module, "sweep"))
+        finish = self._write_finish(self._writer(module, "finish"))
+        self._write_call(self._writer(module, "call"), sweep, finish)
         return str(module)
+
+    def _writer(self, module: ir.Module, part: str) -> Writer:
+        return Writer(module, f"{part}_{self.name}", self.dtype, self.layout.cache_line)
 
     def _write_call(self, to: Writer, *parts: ir.Function) -> None:
         """Write the call in one thread, with room on the stack for sums where they are few."""

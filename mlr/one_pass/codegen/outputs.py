@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
+from .target import Target
 from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
@@ -46,6 +47,7 @@ class OutputVectorised:
         features_per_vector: Features side by side in one vector; more than one only where `vectors`
             is 1.
         rows: Rows that go together.
+        cache_line: Bytes of a cache line of the target.
     """
 
     n: int
@@ -54,17 +56,18 @@ class OutputVectorised:
     vectors: int
     features_per_vector: int
     rows: int
+    cache_line: int = 64
 
     @classmethod
-    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> OutputVectorised:
-        """Lay out n features and o outputs on a machine whose vectors hold so many bytes.
+    def of(cls, n: int, o: int, dtype: str, target: Target) -> OutputVectorised:
+        """Lay out n features and o outputs for a target.
 
-        >>> OutputVectorised.of(6, 3, "float64", 64)
-        OutputVectorised(n=6, o=3, lanes=4, vectors=1, features_per_vector=1, rows=8)
-        >>> OutputVectorised.of(32, 4, "float32", 64)
-        OutputVectorised(n=32, o=4, lanes=4, vectors=1, features_per_vector=4, rows=2)
+        >>> OutputVectorised.of(6, 3, "float64", Target(64, 32))  # doctest: +ELLIPSIS
+        OutputVectorised(n=6, o=3, lanes=4, vectors=1, features_per_vector=1, rows=8, ...)
+        >>> OutputVectorised.of(32, 4, "float32", Target(64, 32))  # doctest: +ELLIPSIS
+        OutputVectorised(n=32, o=4, lanes=4, vectors=1, features_per_vector=4, rows=2, ...)
         """
-        most = vector_bytes // SIZES[dtype]
+        most = target.vector_bytes // SIZES[dtype]
         lanes = 1
         while lanes < min(o, most):
             lanes *= 2
@@ -74,7 +77,7 @@ class OutputVectorised:
             while lanes * features < most and n >= 2 * features * _FEATURES_PER_LANE:
                 features *= 2
         rows = 2 if features > 1 else max(1, _TOGETHER // vectors)
-        return cls(n, o, lanes, vectors, features, rows)
+        return cls(n, o, lanes, vectors, features, rows, target.cache_line)
 
     @property
     def name(self) -> str:
@@ -117,7 +120,7 @@ class OutputVectorised:
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.summed(operation))
+        return whole_lines(self.summed(operation), self.cache_line)
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""

@@ -13,16 +13,8 @@ from itertools import product
 
 from llvmlite import ir
 
-from .writer import (
-    INT,
-    SIZES,
-    WITH_LOSS,
-    Argument,
-    ParameterSpan,
-    Writer,
-    registers,
-    whole_lines,
-)
+from .target import AVX512, Target
+from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
 _FEWEST_OF_A_LANE = 8  # rows; below, adding up the lanes costs more than it saves
@@ -36,15 +28,17 @@ class RowVectorised:
         n: Features.
         o: Outputs.
         lanes: Rows in a vector.
+        cache_line: Bytes of a cache line of the target.
     """
 
     n: int
     o: int
     lanes: int
+    cache_line: int = 64
 
     @classmethod
     def of(
-        cls, m: int, n: int, o: int, dtype: str, vector_bytes: int, operation: str = "step"
+        cls, m: int, n: int, o: int, dtype: str, target: Target, operation: str = "step"
     ) -> RowVectorised | None:
         """Lay out m rows of n features and o outputs, or return None where that does not pay.
 
@@ -52,22 +46,22 @@ class RowVectorised:
         the features and the residuals fit in registers, and where each lane has rows enough. A loss
         alone, which has one sum, may have outputs that fill a half.
 
-        >>> RowVectorised.of(1_000, 6, 3, "float32", 64)
-        RowVectorised(n=6, o=3, lanes=16)
-        >>> RowVectorised.of(1_000, 6, 3, "float64", 64)  # three outputs fill a half
-        >>> RowVectorised.of(1_000, 6, 3, "float64", 64, "loss")
-        RowVectorised(n=6, o=3, lanes=8)
-        >>> RowVectorised.of(1_000, 16, 3, "float32", 64)  # 48 sums
-        >>> RowVectorised.of(100, 6, 3, "float32", 64)  # six rows a lane
+        >>> RowVectorised.of(1_000, 6, 3, "float32", Target(64, 32))
+        RowVectorised(n=6, o=3, lanes=16, cache_line=64)
+        >>> RowVectorised.of(1_000, 6, 3, "float64", Target(64, 32))  # three outputs fill a half
+        >>> RowVectorised.of(1_000, 6, 3, "float64", Target(64, 32), "loss")
+        RowVectorised(n=6, o=3, lanes=8, cache_line=64)
+        >>> RowVectorised.of(1_000, 16, 3, "float32", Target(64, 32))  # 48 sums
+        >>> RowVectorised.of(100, 6, 3, "float32", Target(64, 32))  # six rows a lane
         """
-        lanes = vector_bytes // SIZES[dtype]
+        lanes = target.vector_bytes // SIZES[dtype]
         held, share = n * o + n + 2 * o + 2, 4
-        if operation == "loss" and vector_bytes == 64:  # whose shuffles take from any two vectors
+        if operation == "loss" and target == AVX512:  # whose shuffles take from any two vectors
             held, share = n + o + 3, 2
         few = m < _FEWEST_OF_A_LANE * lanes
-        if share * o > lanes or held > registers(vector_bytes) or few:
+        if share * o > lanes or held > target.registers or few:
             return None
-        return cls(n, o, lanes)
+        return cls(n, o, lanes, target.cache_line)
 
     @property
     def name(self) -> str:
@@ -95,7 +89,7 @@ class RowVectorised:
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.summed(operation))
+        return whole_lines(self.summed(operation), self.cache_line)
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""

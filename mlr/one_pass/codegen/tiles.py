@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
+from .target import Target
 from .writer import (
     DOUBLE,
     INT,
@@ -26,7 +27,6 @@ from .writer import (
     Argument,
     ParameterSpan,
     Writer,
-    registers,
     whole_lines,
 )
 
@@ -65,6 +65,7 @@ class Tiles:
         vectors: Vectors of a whole tile.
         held: Sums, in vectors, that stay in registers.
         block: Rows of a block.
+        cache_line: Bytes of a cache line of the target.
     """
 
     n: int
@@ -74,26 +75,28 @@ class Tiles:
     vectors: int
     held: int
     block: int
+    cache_line: int = 64
 
     @classmethod
-    def of(cls, n: int, o: int, dtype: str, vector_bytes: int) -> Tiles:
-        """Lay out n features and o outputs on a machine whose vectors hold so many bytes.
+    def of(cls, n: int, o: int, dtype: str, target: Target) -> Tiles:
+        """Lay out n features and o outputs for a target.
 
-        >>> Tiles.of(256, 64, "float64", 64)
-        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=256)
-        >>> Tiles.of(1024, 40, "float64", 32)
-        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=128)
+        >>> Tiles.of(256, 64, "float64", Target(64, 32))
+        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=256, cache_line=64)
+        >>> Tiles.of(1024, 40, "float64", Target(32, 16))
+        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=128, cache_line=64)
         """
         size = SIZES[dtype]
-        lanes = vector_bytes // size
-        held, most = _HELD[registers(vector_bytes)]
+        lanes = target.vector_bytes // size
+        held, most = _HELD[target.registers]
         block = max(held, min(_MOST_ROWS, _BLOCK_BYTES // (n * size)))
-        return cls(n, o, lanes, size, min(most, -(-o // lanes)), held, block)
+        vectors = min(most, -(-o // lanes))
+        return cls(n, o, lanes, size, vectors, held, block, target.cache_line)
 
     @property
     def name(self) -> str:
         """A name that no other layout has."""
-        return f"{self.n}x{self.o}_tiles{self.lanes}x{self.vectors}"
+        return f"{self.n}x{self.o}_tiles{self.lanes}x{self.vectors}of{self.held}"
 
     @property
     def padded(self) -> int:
@@ -122,7 +125,8 @@ class Tiles:
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for: sums, R of a block, W if given."""
         rows = self.block + (self.n if operation != "gradient" else 0)
-        return whole_lines(self.summed(operation) + -(-rows * self.padded * self.size // 8))
+        other = -(-rows * self.padded * self.size // 8)
+        return whole_lines(self.summed(operation) + other, self.cache_line)
 
     @property
     def tiles(self) -> list[_Tile]:

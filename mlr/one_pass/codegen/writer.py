@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
-CACHE_LINE = 64
 # How far ahead narrow rows are asked for. The processor's own prefetcher ends at a page of 4 KiB;
 # with inputs from memory a step then takes 0.62 to 0.8 of the time, and 1.00 to 1.03 of it with
 # inputs in cache. Of wider rows it gains nothing, and the requests cost a tenth.
@@ -20,17 +19,6 @@ _LANE, _VOID = ir.IntType(32), ir.VoidType()
 _POINTER = ir.PointerType()
 _TYPES = {"float32": ir.FloatType(), "float64": DOUBLE}
 SIZES = {"float32": 4, "float64": 8}
-
-
-_REGISTERS = {64: 32}  # by the bytes that they hold, as AVX-512 has them
-_FEWEST_REGISTERS = 16
-
-
-def registers(vector_bytes: int) -> int:
-    """Return how many vectors of so many bytes a machine keeps in registers."""
-    return _REGISTERS.get(vector_bytes, _FEWEST_REGISTERS)
-
-
 WITH_LOSS = ("train", "loss")  # operations that sum the squares of R
 
 
@@ -61,9 +49,9 @@ _WHOLE = (Argument.ROWS, Argument.THREADS, Argument.BATCH)
 _REAL = (Argument.RATE, Argument.NUMBERS)
 
 
-def whole_lines(doubles: int) -> int:
+def whole_lines(doubles: int, cache_line: int) -> int:
     """Return so many float64 numbers, or more: what fills cache lines that no other part uses."""
-    return -(-doubles * 8 // CACHE_LINE) * CACHE_LINE // 8
+    return -(-doubles * 8 // cache_line) * cache_line // 8
 
 
 class ParameterSpan(NamedTuple):
@@ -83,13 +71,13 @@ class ParameterSpan(NamedTuple):
 
 
 class Writer:
-    """Writes one function, in the terms of vectors of its item type."""
+    """Writes one function, in the terms of vectors of its item type, for cache lines of a size."""
 
-    def __init__(self, module: ir.Module, name: str, dtype: str) -> None:
+    def __init__(self, module: ir.Module, name: str, dtype: str, cache_line: int) -> None:
         kind = ir.FunctionType(_VOID, [_POINTER])
         self.function = ir.Function(module, kind, name)
         self.build = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self.item, self.size = _TYPES[dtype], SIZES[dtype]
+        self.item, self.size, self.cache_line = _TYPES[dtype], SIZES[dtype], cache_line
 
     def argument(self, which: Argument) -> ir.Value:
         """Load an argument of the call."""
@@ -134,7 +122,7 @@ class Writer:
     def array(self, count: int, kind: ir.Type) -> ir.Value:
         """Take room for so many values of a kind on the stack, from a cache line's start on."""
         place = self.build.alloca(ir.ArrayType(kind, count))
-        place.align, place.type = CACHE_LINE, _POINTER
+        place.align, place.type = self.cache_line, _POINTER
         return place
 
     def load(
@@ -192,8 +180,8 @@ class Writer:
         return module.globals.get(name) or ir.Function(module, kind, name)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """Return a·b + c, rounded once."""
-        name = f"llvm.fma.v{a.type.count}f{8 * self.size}"
+        """Return a·b + c: rounded once where the processor has an instruction for it."""
+        name = f"llvm.fmuladd.v{a.type.count}f{8 * self.size}"
         return self.build.call(self._intrinsic(name, a.type, [a.type] * 3), [a, b, c])
 
     def prefetch_rows(self, row: ir.Value, count: int, *inputs: tuple[ir.Value, int]) -> None:
@@ -210,7 +198,7 @@ class Writer:
                 continue
             ahead = max(count, PREFETCH_BYTES // (width * self.size))
             first = self.gep(base, self.offset((row, width), (ahead, width)))
-            for place in range(0, count * width, CACHE_LINE // self.size):
+            for place in range(0, count * width, self.cache_line // self.size):
                 line = self.gep(first, place)
                 self.build.call(prefetch, [line, _LANE(0), _LANE(3), _LANE(1)])  # to read, all data
 

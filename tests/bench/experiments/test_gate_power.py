@@ -284,7 +284,7 @@ def test_a_slow_sweep_is_right_and_reads_more_and_only_that_of_its_kernel(
     texts = {}
     for operation in ("gradient", "step"):
         own, usual = (
-            one.Source(operation, one.layout(100, 16, 8, "float32", 64), "float32").text()
+            one.Source(operation, one.layout(100, 16, 8, "float32", one.AVX512), "float32").text()
             for one in (codegen, usual_codegen)
         )
         texts[operation] = own != usual

@@ -17,7 +17,7 @@ from bench.measure.ceilings import (
     measure_ceilings,
 )
 from bench.store.schema import Ceilings
-from mlr.one_pass.compile import vector_bytes
+from mlr.one_pass.compile import target
 
 
 def test_every_working_set_that_fits_and_every_dtype_has_a_rate(
@@ -77,8 +77,8 @@ def test_the_rate_is_of_numbers_that_are_all_read(
 
 def test_what_is_no_whole_turn_is_neither_read_nor_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    turns = 2 * TURN * 8 // (ceilings._sums() * vector_bytes())
-    whole = turns * ceilings._sums() * vector_bytes() // 8
+    turns = 2 * TURN * 8 // (ceilings._sums() * target().vector_bytes)
+    whole = turns * ceilings._sums() * target().vector_bytes // 8
     memory = torch.full((whole + 7,), math.nan, dtype=torch.float64)
     memory[:whole] = 1.0
     total, work = read(memory)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from fake_stream import install_stream
 from paths import ROOT
 from scaling_runs import result, run_of
 from workers import reasons, torchrun
@@ -18,6 +20,7 @@ from bench.cli.main import main
 from bench.machine.cores import usable
 from bench.scaling import measure
 from bench.scaling.records import ScalingRun
+from mlr.distributed import Workers
 
 SMALL = ("--batch=100", "--outputs=3", "--dtype=float64", "--rounds=2", "--timeout=20")
 KERNELS = """
@@ -140,3 +143,19 @@ def test_the_launches_are_one_run_until_one_fails_which_ends_the_command(
     (run,) = ScalingRun.latest(tmp_path)
     assert (run.launches, len(run.results)) == ((good, 2) if good else (1, 1))
     assert {len(one.step_s) for one in run.results} == {3 * run.launches}
+
+
+def test_a_slice_on_an_accelerator_is_as_long_as_calls_in_a_row_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By one call that is waited for it would be a third as long."""
+    stream = install_stream(monkeypatch)
+    stream.wait_s = 1e-5
+    workers = Workers(0, 1, torch.device("cuda"), 1.0, None)
+
+    def call() -> None:
+        stream.launch(1e-6)
+
+    repeats = measure._calls_of_a_slice(workers, call)
+    seconds = measure._time_calls(workers, call, repeats)
+    assert repeats * seconds == pytest.approx(measure.SLICE_S, rel=0.1)

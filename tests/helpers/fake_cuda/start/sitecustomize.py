@@ -3,4 +3,4 @@
 import fake_cuda
 
 fake_cuda.install()
-fake_cuda.shrink_probes()
+fake_cuda.shorten_measuring()
