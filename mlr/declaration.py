@@ -24,6 +24,10 @@ def unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
     return f"unknown {kind} {name!r}{guess}; known: {', '.join(known)}"
 
 
+def undeclared(*sizes_and_itemsize: int) -> Any:
+    """Stand for the formula of a cost that is not declared."""
+
+
 class Probe(NamedTuple):
     """Inputs on which an error shows that hides among the rounding of ordinary ones.
 
@@ -71,9 +75,8 @@ class Operation:
             independent ones count by the root of their number.
         terms: How many products a result sums, from the sizes.
         least_flops: Floating-point operations that no formulation does without from inputs that are
-            given anew in every call; None where that is not declared.
-        least_bytes: Bytes that no formulation does without: inputs read and results written, once;
-            None where that is not declared.
+            given anew in every call.
+        least_bytes: Bytes that no formulation does without: inputs read and results written, once.
         input_bytes: Bytes of the input tensors; None for what is not known.
         bind: Does every one-off thing and returns the bare callable that is timed, from a kernel's
             function and a problem. By default the function does it, given the problem.
@@ -100,8 +103,8 @@ class Operation:
     error_scale: Callable[..., tuple[Tensor, ...]] | None = None
     roundings: Callable[[int], float | int] = lambda calls: 2 * calls
     terms: Callable[..., int] = lambda *sizes: sum(sizes)
-    least_flops: Formula | None = None
-    least_bytes: Formula | None = None
+    least_flops: Formula = undeclared
+    least_bytes: Formula = undeclared
     input_bytes: Callable[..., int | None] | None = None
     bind: Callable[..., Callable[[], Any]] = lambda function, problem: function(problem)
     state: tuple[str, ...] = ()
@@ -160,13 +163,13 @@ def draw_each(**inputs: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     return lambda problem, names: {name: inputs[name](problem) for name in names}
 
 
-def cost(what: str, formula: Formula | None, sizes: Sequence[int], itemsize: int) -> int | None:
-    """Return a cost at some sizes; None where no formula is declared.
+def cost(what: str, formula: Formula, sizes: Sequence[int], itemsize: int) -> int | None:
+    """Return a cost at some sizes; None where none is declared.
 
     Raises:
         ValueError: If the formula raises, or returns no whole number or one below 0.
     """
-    if formula is None:
+    if formula is undeclared:
         return None
     try:
         value: Any = formula(*sizes, itemsize)

@@ -7,6 +7,7 @@ preferred kernels that supports the case is selected.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -61,7 +62,7 @@ def _default(case: Case) -> Kernel:
     return next(kernel for kernel in kernels if kernel.unsupported(case) is None)
 
 
-def _log2_distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+def _log2_distance(one: Sequence[int], other: Sequence[int]) -> float:
     return math.dist([math.log2(size) for size in one], [math.log2(size) for size in other])
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .case import DTYPES, Case, Problem
-from .declaration import OPERATIONS, START, Formula, Operation, register_operation
+from .declaration import OPERATIONS, START, Formula, Operation, register_operation, undeclared
 from .oracle import numbered
 
 C = TypeVar("C", bound=type)
@@ -40,8 +40,8 @@ def operation(
     state: Sequence[str] = (),
     title: str = "",
     roundings: int = 2,
-    least_flops: Formula | None = None,
-    least_bytes: Formula | None = None,
+    least_flops: Formula = undeclared,
+    least_bytes: Formula = undeclared,
 ) -> Callable[[C], C]:
     """Register the operation that the class below declares, and return the class unchanged.
 
@@ -237,8 +237,7 @@ class OwnOperation:
     def check_inputs(self, case: Case) -> tuple[str, ...]:
         """Refuse inputs that no kernel can be given; return the names of the operation's inputs."""
         drawn, again, others = (
-            _attempt("inputs", case, lambda seed=seed: self._drawn(case, seed))
-            for seed in (0, 0, 1)
+            _attempt("inputs", case, partial(self._drawn, case, seed)) for seed in (0, 0, 1)
         )
         if not isinstance(drawn, Mapping) or not drawn:
             raise ValueError("inputs must return a dictionary of tensors by name; got "
@@ -268,7 +267,7 @@ class OwnOperation:
         They must be tensors in float64, of shapes that do not depend on the numbers.
         """
         found, other = (
-            _attempt("oracle", case, lambda seed=seed: self._computed(self._oracle, case, seed))
+            _attempt("oracle", case, partial(self._computed, self._oracle, case, seed))
             for seed in (0, 1)
         )
         names = (*self.state,) or getattr(found, "_fields", None)

@@ -16,7 +16,7 @@ import torch
 
 from .case import DTYPES, Case, Problem
 from .checks import DEVICE_TYPES
-from .declaration import OPERATIONS, Formula, cost, unknown
+from .declaration import OPERATIONS, Formula, cost, undeclared, unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,8 +31,7 @@ class Kernel:
         function: What the operation binds. Of a gradient: `(x, delta) -> Gradient`; of a step:
             `(problem) -> callable`; of a fit: that, or a model class; of an operation of one's own
             a function of all its tensors.
-        flops: Floating-point operations of one call; a multiply-add counts two. None, as for the
-            two below, where that is not declared.
+        flops: Floating-point operations of one call; a multiply-add counts two.
         bytes_moved: The least bytes one call reads and writes.
         workspace: Bytes held at peak beyond inputs and outputs.
         devices: Device types it runs on.
@@ -55,9 +54,9 @@ class Kernel:
     name: str
     operation: str
     function: Callable[..., Any]
-    flops: Formula | None
-    bytes_moved: Formula | None
-    workspace: Formula | None
+    flops: Formula
+    bytes_moved: Formula
+    workspace: Formula
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     unsupported_reason: Callable[[Case], str | None] | None = None
@@ -122,7 +121,9 @@ class Kernel:
         """
         numbers = OPERATIONS[self.operation].result_numbers(*case.sizes)
         workspace = self._cost("workspace", case)
-        return None if None in (numbers, workspace) else workspace + numbers * case.itemsize
+        if numbers is None or workspace is None:
+            return None
+        return workspace + numbers * case.itemsize
 
     def generated_assembly(self, case: Case) -> str | None:
         """Return the assembly of what is generated for a case, or None if nothing is."""
@@ -174,8 +175,8 @@ KERNELS: dict[str, Kernel] = {}  # by their keys
 def kernel(
     *,
     operation: str,
-    flops: Formula | None = None,
-    workspace: Formula | None = None,
+    flops: Formula = undeclared,
+    workspace: Formula = undeclared,
     bytes_moved: Formula | None = None,
     devices: tuple[str, ...] = DEVICE_TYPES,
     dtypes: tuple[str, ...] = ("float32", "float64"),

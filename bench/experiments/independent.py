@@ -60,7 +60,7 @@ def measure(chosen: pd.DataFrame) -> pd.DataFrame:
         sizes: Any = row.batch, row.in_features, row.out_features
         case = Case(str(row.operation), str(row.device), str(row.dtype), *sizes)
         kernels = get_kernel(str(row.baseline)), get_kernel(str(row.kernel))
-        for inputs, count in (("hot", 1), ("cold", -(-BEYOND_CACHES // case.input_bytes))):
+        for inputs, count in (("hot", 1), ("cold", -(-BEYOND_CACHES // (case.input_bytes or 1)))):
             if count > MOST_COPIES or not (stored := getattr(row, inputs)) > 0:
                 continue
             problems = [Problem(case) for _ in range(count)]

@@ -65,9 +65,10 @@ def verify(benchmark: Benchmark, outcome: Outcome, ceilings: Ceilings, phases: P
         memory = measure_memory(kernel, case)
     outcome.peak_bytes, outcome.untracked_bytes = memory.peak_bytes, memory.untracked_bytes
     outcome.warnings += memory_warnings(case, memory, outcome.predicted_peak_bytes)
-    work = case.dtype, case.least_flops, case.least_bytes, case.input_bytes
-    if None not in work:  # else nothing of a bound is declared
-        outcome.roofline_s, outcome.roofline_cold_s, _ = ceilings.roofline(*work)
+    flops, moved, inputs = case.least_flops, case.least_bytes, case.input_bytes
+    if flops is not None and moved is not None and inputs is not None:  # else there is no bound
+        found = ceilings.roofline(case.dtype, flops, moved, inputs)
+        outcome.roofline_s, outcome.roofline_cold_s, _ = found
 
 
 def _check_twice(kernel: Kernel, problem: Problem, call: RecordingCall, outcome: Outcome) -> float:

@@ -84,8 +84,8 @@ class Selection:
             raise UserError(f"--threads takes one number here; got {args.threads}; see `run`")
         dtypes = dict.fromkeys(dtype for kernel in KERNELS.values() for dtype in kernel.dtypes)
         kernels = dict.fromkeys(sorted(kernel.name for kernel in KERNELS.values()))
-        known = {"operation": OPERATIONS, "kernel": kernels, "device": DEVICES}
-        for name, valid in (known | {"dtype": dtypes}).items():
+        known: dict[str, Iterable[str]] = {"operation": OPERATIONS, "kernel": kernels}
+        for name, valid in (known | {"device": DEVICES, "dtype": dtypes}).items():
             raw[name] = names(raw[name], f"--{name}", valid)
         if any(KERNELS[name].is_baseline for name in names_of_file):  # it declares an operation
             of_file = dict.fromkeys(KERNELS[name].operation for name in names_of_file)

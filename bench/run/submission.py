@@ -12,6 +12,7 @@ import statistics
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import mlr
 from ..common.errors import UserError, single_line
 from ..common.paths import ROOT
 from ..common.units import format_bytes
+from ..plan.selection import load_files
 from ..store.columns import MEASURED, SHARED
 from ..store.files import file_stem
 from ..store.runs import find_runs, load_heads, load_run
-from ..store.schema import Benchmark, Ceilings, Run
+from ..store.schema import Benchmark, Ceilings, Outcome, Run
 from .aggregate import priors_by_threads, summarise, uncontended, with_bounds
 from .slowdown import baseline_times
 
@@ -101,16 +103,24 @@ def _git(*arguments: str) -> str:
 
 
 def _kernels(run: Run) -> Iterator[str]:
+    load_files(None, str(run.settings.get("grid")), installed=False)
     for outcome in run.outcomes:
-        try:
-            kernel = mlr.get_kernel(outcome.kernel)
-        except ValueError:
+        kernel = _kernel(outcome)
+        if kernel is None:
             yield f"its kernels are this repository's; {single_line(outcome.kernel)} is not"
             continue
         if (kernel.operation, kernel.role) != (outcome.operation, outcome.role):
             yield f"{kernel.name} is a {kernel.role} of {kernel.operation}; the run says otherwise"
         if outcome.status != "ok" and not outcome.reason:
             yield f"what is not ok has a reason; {single_line(outcome.fullname)} has none"
+
+
+def _kernel(outcome: Outcome) -> mlr.Kernel | None:
+    """Return the kernel of its operation, or else of another one, if there is one of that name."""
+    for operation in (outcome.operation, None):
+        with suppress(ValueError):
+            return mlr.get_kernel(outcome.kernel, operation)
+    return None
 
 
 def _columns(run: Run) -> Iterator[str]:

@@ -112,7 +112,7 @@ def _run_without_results(workers: Workers, plan: Plan) -> ScalingRun:
 
 def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResult]:
     weak, alone = plan.mode == "weak", _alone(workers)
-    whole = replace(case, operation=STEP.name, batch=case.batch * (workers.world if weak else 1))
+    whole = _with_rows(case, STEP.name, case.batch * (workers.world if weak else 1))
     rows = _draw_rows(workers, whole)
     every = _draw_rows(alone, whole) if workers.rank == 0 else None
     outcomes: dict[str, dict[str, Any]] = {}
@@ -143,6 +143,10 @@ def _measure_case(workers: Workers, plan: Plan, case: Case) -> list[ScalingResul
 def _alone(workers: Workers) -> Workers:
     """Return this worker as the only one."""
     return Workers(0, 1, workers.device, workers.timeout_s, None)
+
+
+def _with_rows(case: Case, operation: str, rows: int) -> Case:
+    return replace(case, operation=operation, sizes=(rows, *case.sizes[1:]))
 
 
 def _draw_rows(workers: Workers, case: Case) -> Piece:
@@ -179,10 +183,7 @@ def _verify(one: Candidate, case: Case, rows: int, every: Piece | None) -> dict[
     outcome = check(get_kernel("matmul_update"), problem, one.call)
     reason = outcome.reason
     if reason is None and one.name not in PEERS:  # and by itself, on inputs that only it can have
-        kernel, own = (
-            get_kernel(one.name),
-            Problem(replace(case, operation=GRADIENT.name, batch=rows)),
-        )
+        kernel, own = get_kernel(one.name), Problem(_with_rows(case, GRADIENT.name, rows))
         reason = check_on_other_inputs(kernel, own, kernel.bind(own), case.seed + 1).reason
     if reason is not None:
         return {"status": "wrong", "reason": reason}

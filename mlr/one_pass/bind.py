@@ -28,8 +28,8 @@ _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 def outputs_too_few(case: Case) -> str | None:
     """Say so if a case has too few outputs for so many features."""
-    laid_out = layout(*case.sizes, case.dtype, compiler.target())
-    _, n, o = case.sizes
+    m, n, o = case.sizes
+    laid_out = layout(m, n, o, case.dtype, compiler.target())
     if not isinstance(laid_out, Tiles) or 2 * o >= laid_out.lanes:
         return None
     return (

@@ -90,7 +90,7 @@ def test_agrees_with_the_oracle(device: str, kernel: Kernel, dtype: str) -> None
 @settings(max_examples=10, deadline=None)
 @given(m=st.integers(1, 40), n=st.integers(1, 12), o=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_agrees_with_the_oracle_anywhere(kernel: Kernel, m: int, n: int, o: int, seed: int) -> None:
-    problem = Problem(Case("gradient", "cpu", "float64", m, n, o, seed))
+    problem = Problem(Case("gradient", "cpu", "float64", m, n, o, seed=seed))
     assert check(kernel, problem, kernel.bind(problem)).reason is None
 
 

@@ -233,7 +233,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "inputs in NumPy": (plain(inputs=drawn(y=ONES.numpy())), "must be tensors; y is ndarray"),
     "inputs in float32": (plain(inputs=drawn(y=ONES.float())), "in float64; y is torch.float32"),
     "complex inputs": (plain(inputs=drawn(y=ONES.cfloat())), "y is torch.complex64 on cpu"),
-    "inputs elsewhere": (plain(inputs=drawn(y=ONES.to("meta"))), "y is torch.float64 on meta"),
+    "inputs of another device": (plain(inputs=drawn(y=ONES.to("meta"))), "torch.float64 on meta"),
     "empty inputs": (plain(inputs=drawn(y=ONES[:0])), "inputs must not be empty; y is"),
     "inputs of no seed": (plain(inputs=never_the_same), "the same from the same generator; x"),
     "inputs of any shape": (plain(inputs=grows), "one shape for every seed; x has"),

@@ -18,6 +18,7 @@ from .. import style
 from ..tables import format_held
 from . import View, figure
 
+_LEAST = ["least_flops", "least_bytes"]
 PANEL_TITLE = 40  # characters of a line above a panel
 
 
@@ -149,6 +150,8 @@ def draw_time(view: View) -> Figure:
         footnote = ""
     if chart.shown["roofline_s"].notna().any():
         notes.append(style.entry("roofline bound", line=":"))
+    elif chart.shown.loc[chart.shown["status"] == "ok", _LEAST].isna().any(axis=None):
+        footnote = f"roofline bound: not declared; {footnote}"
     for status, (marker, words) in style.FAILED.items():
         if chart.shown["status"].eq(status).any():
             notes.append(style.entry(f"{words} (at the top)", marker))

@@ -56,7 +56,7 @@ CAUGHT: dict[str, tuple[str, str | tuple[str, ...] | None]] = {
     "puts_tensor_max": ("wrong", "replaces torch.Tensor.max"),
     "puts_a_check": ("wrong", "replaces mlr.oracle._compare"),
     "hides_a_builtin": ("wrong", "replaces mlr.oracle.max"),
-    "puts_an_oracle": ("wrong", "replaces mlr.case.OPERATIONS['gradient'].oracle"),
+    "puts_an_oracle": ("wrong", "replaces mlr.declaration.OPERATIONS['gradient'].oracle"),
     "puts_a_baseline": ("wrong", "].function"),
     "puts_code": ("wrong", "replaces bench.measure.timing.repeats_of"),
     "returns_a_view": ("wrong", "its input x"),

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from own_operations import ATTENTION, CUMSUM, KERNELS, SOFTMAX, add_own_case, own_run
+from paths import KERNEL_FILES
 from reports import blank_figures, draw_in_style, links, render, words
 from run_builder import FEW_KERNELS, add_case, build_run, save
 
@@ -19,6 +20,7 @@ from bench.cli.main import main
 from bench.cli.results import print_results
 from bench.common.errors import UserError
 from bench.overhead.section import every_subject
+from bench.plan.grid import GRIDS
 from bench.report.build import write_report, write_table
 from bench.report.figures import View, kinds
 from bench.report.figures.heatmaps import MOST_ROWS, map_sizes
@@ -198,6 +200,7 @@ def test_every_figure_is_over_the_axes_of_the_operation(operation: str, tmp_path
     undeclared = operation == "cumsum"
     assert ("predicted of by_hand, compiled, plain: not declared" in told["memory"]) is undeclared
     assert ("held against the baseline's own error" in told["error"]) is undeclared
+    assert ("roofline bound: not declared" in told["time"]) is undeclared
     assert "by_hand\n3.00×" in told["fastest"]
 
 
@@ -357,6 +360,21 @@ def test_a_run_of_ones_own_kernels_is_none_of_this_repository(tmp_path: Path) ->
     problems = find_problems(path, tmp_path)
     assert any("kernels are this repository's; by_hand is not" in one for one in problems)
     assert all("\n" not in one for one in problems)
+
+
+def test_kernels_of_a_file_that_the_grid_names_are_of_this_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(KERNEL_FILES / "softmax.py")
+    quick = GRIDS["quick"].model_copy(update={"kernel_files": (file,)})
+    monkeypatch.setitem(GRIDS, "quick", quick)
+    run = own_run({})
+    for kernel in ("by_hand", "unheard_of"):
+        sizes = {"batch": 64, "classes": 10}
+        add_own_case(run, "softmax_cross_entropy_backward", kernel, sizes)
+    problems = find_problems(save(run, tmp_path / "amd-epyc-2-core" / "a.json"), tmp_path)
+    told = [one for one in problems if "kernels are" in one or "says otherwise" in one]
+    assert told == ["its kernels are this repository's; unheard_of is not"]
 
 
 def test_a_layer_s_case_and_another_s_never_meet(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ RUN = [sys.executable, "-m", "bench", "run", *ALONE]
 PATIENCE_S = 120
 TINY = Selection(
     grid="smoke", operation=("gradient",), kernel=("autograd", "matmul", "einsum"), device=("cpu",),
-    batch=(7,), features=(3,), outputs=(2,),
+    sizes={"batch": (7,), "features": (3,), "outputs": (2,)},
 )  # fmt: skip
 Run = Callable[..., Path]
 
