@@ -108,14 +108,21 @@ def check_seed(seed: int) -> None:
     check_count("seed", seed, least=0, most=SEED_LIMIT - 1)
 
 
-def check_matrix(name: str, value: Tensor, columns: int, like: Tensor) -> None:
+def check_matrix(
+    name: str, value: Tensor, columns: int, like: Tensor, *, finite: bool = True
+) -> None:
     """Check data of shape (rows, columns), rows ≥ 1: dtype and device of `like`, all finite.
+
+    That its numbers are finite can be left to be seen later: they are read for it.
 
     Raises:
         ValueError: If one of these does not hold.
     """
-    check_shape(name, value, ("rows", columns), "reshape it or make a model of its size")
-    check_numbers(name, value, like, "the model")
+    if not (isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == columns):
+        check_shape(name, value, ("rows", columns), "reshape it or make a model of its size")
+    check_kind(name, value, like, "the model")
+    if finite:
+        check_finite(name, value)
 
 
 def check_shape(
@@ -148,7 +155,17 @@ def check_shape(
 
 
 def check_numbers(name: str, value: Tensor, like: Tensor, whose: str) -> None:
-    """Check a tensor of at least 1 row: dtype and device of `like`, all finite.
+    """Check a tensor as `check_kind` does, and that it is finite.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    check_kind(name, value, like, whose)
+    check_finite(name, value)
+
+
+def check_kind(name: str, value: Tensor, like: Tensor, whose: str) -> None:
+    """Check a tensor of at least 1 row: dtype and device of `like`.
 
     Args:
         name: What the message calls it.
@@ -166,6 +183,14 @@ def check_numbers(name: str, value: Tensor, like: Tensor, whose: str) -> None:
             f"{name} must be {like.dtype} on {like.device} like {whose}; "
             f"got {value.dtype} on {value.device}; convert it with .to()"
         )
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Check that all numbers of a tensor are finite.
+
+    Raises:
+        ValueError: If not; the message counts them.
+    """
     # Numbers that are not finite make their sum so; finite ones only if it overflows.
     if math.isfinite(value.sum().item()):
         return

@@ -15,7 +15,6 @@ import torch
 from . import tuning
 from .case import Case
 from .declaration import OPERATIONS
-from .operations import GRADIENT
 from .registry import KERNELS, Kernel, get_kernel
 
 MAX_LOG2_DISTANCE = 3.0  # factors of two from a case to a measured one, over m, n and o together
@@ -27,15 +26,15 @@ def is_selectable(kernel: Kernel) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def select_gradient_kernel(
-    device: torch.device, dtype: torch.dtype, m: int, n: int, o: int
+def select_by_sizes(
+    operation: str, device: torch.device, dtype: torch.dtype, m: int, n: int, o: int
 ) -> Kernel:
-    """Return the gradient kernel that `auto` calls, selected once a process for each size.
+    """Return the kernel that `auto` calls, selected once a process for each size.
 
     Without a `Case` where it is known already: making one takes as long as a small product.
     """
     name = str(dtype).removeprefix("torch.")
-    return select_kernel(Case(GRADIENT.name, str(device), name, m, n, o))
+    return select_kernel(Case(operation, str(device), name, m, n, o))
 
 
 @lru_cache(maxsize=1024)

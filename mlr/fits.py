@@ -12,9 +12,11 @@ from typing import Any
 
 from . import dispatch
 from .case import Case, Problem
-from .models import LinearRegression, fit_flops
+from .models import LinearRegression
 from .one_pass.bind import outputs_too_few, partial_sum_bytes
-from .operations import FIT_VALID_ROWS, bind_model
+from .one_pass.codegen import LOSSES
+from .one_pass.fit import losses_threads, trains_together
+from .operations import FIT_EPOCHS, FIT_VALID_ROWS, bind_model, fit_flops, fit_rows
 from .registry import Kernel, get_kernel, kernel
 from .steps import one_pass_step
 
@@ -25,9 +27,17 @@ def sweep_flops(m: int, n: int, o: int, s: int) -> int:
 
 
 def _sum_bytes(m: int, n: int, o: int, s: int) -> int:
-    """Hold the sums of threads that share rows, and those of wide sweeps."""
-    sizes = {"train": m, "loss": FIT_VALID_ROWS}
-    return sum(partial_sum_bytes(name, rows, n, o, s) for name, rows in sizes.items())
+    """Hold the sums of threads that share rows, those of wide sweeps, and parameters.
+
+    Where one call trains for many epochs those after each are held, once more while their losses
+    are found; and always a copy of the model's.
+    """
+    own = (n * o + o) * s + partial_sum_bytes("train", m, n, o, s)
+    if not trains_together(fit_rows(m), n, o, m, FIT_EPOCHS):
+        return own + partial_sum_bytes("loss", FIT_VALID_ROWS, n, o, s)
+    threads = losses_threads(FIT_VALID_ROWS, n, o)
+    losses = partial_sum_bytes("losses", FIT_VALID_ROWS, n, o, s, threads)
+    return own + LOSSES * (n * o + o) * s + losses
 
 
 @kernel(
@@ -38,9 +48,10 @@ def _sum_bytes(m: int, n: int, o: int, s: int) -> int:
     unsupported_reason=outputs_too_few,
 )
 def one_pass_fit(problem: Problem) -> Callable[[], Any]:
-    """Train `LinearRegression(kernel="one_pass")`: an epoch is one call of compiled code.
+    """Train `LinearRegression(kernel="one_pass")`: all epochs are one call of compiled code.
 
-    Reads X and Y once an epoch, those of validation too, and materialises nothing of m numbers.
+    Reads X and Y once an epoch, those of validation once for all epochs in a second call, and
+    materialises nothing of m numbers. Where an epoch takes long it is a call of its own.
     """
     return bind_model(partial(LinearRegression, kernel="one_pass"), problem)
 

@@ -269,7 +269,7 @@ def select_gradient(
     x: torch.Size, delta: torch.Size, dtype: torch.dtype, device: torch.device
 ) -> Callable[[Tensor, Tensor], Gradient]:
     """Return what `auto` calls for tensors of these shapes, selected once a process for each."""
-    selected = dispatch.select_gradient_kernel(device, dtype, *x, delta[1])
+    selected = dispatch.select_by_sizes("gradient", device, dtype, *x, delta[1])
     if selected.function is one_pass:
         return bind.prepare_gradient(x, delta, dtype)
     return selected.function

@@ -10,7 +10,8 @@ the subtraction), so that only the gradient kernel's own order of summation can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -18,24 +19,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from . import dispatch
-from .case import Case, Gradient
+from .case import Case, Gradient, overwrite
 from .checks import as_device, as_dtype, check_count, check_matrix, check_rows
 from .gradients import auto, one_pass
-from .one_pass.fit import bind_epoch, bind_loss
-from .operations import FIT, FIT_EPOCHS, FIT_VALID_ROWS, fit_rows
+from .one_pass.fit import bind_epoch, bind_loss, sweep_epochs
+from .operations import FIT, FIT_EPOCHS, FIT_VALID_ROWS, fit_flops, fit_rows
 from .registry import Kernel, get_kernel
 from .registry import kernel as fit_kernel
 from .steps import one_pass_step
-from .training import History, Loss, Pair, Regression, Step
+from .training import History, Losses, Regression, Step, Training
 
 __all__ = ["EinsumLinearRegression", "History", "LinearRegression", "TorchLinearRegression"]
 _SWEPT = ("update", "_predict", "_mse", "_make_step")  # what sweeps do instead
-
-
-def fit_flops(m: int, n: int, o: int, backward: int) -> int:
-    """Count the products of a fit; `backward`: those of the gradient of one row."""
-    forward = fit_rows(m) + FIT_VALID_ROWS
-    return FIT_EPOCHS * (2 * forward * n * o + fit_rows(m) * backward)
 
 
 def _fit_workspace(m: int, n: int, o: int, s: int) -> int:
@@ -57,7 +52,7 @@ class LinearRegression(Regression):
     `w` (n, o) and `b` (o) are the parameters, at first uniform in ±1/√n from the generator, drawn
     on its device in float64 as `nn.Linear` draws them. Device and dtype default to torch's own.
     With the kernel `one_pass`, or `auto` where that is the fastest, compiled code takes a whole
-    epoch in one call, see `in_one_pass`; the losses are the same but for rounding.
+    training in few calls, see `in_one_pass`; the losses are the same but for rounding.
 
     Raises:
         ValueError: For sizes below 1, a bad device or dtype, or a kernel that is unknown, of
@@ -150,9 +145,10 @@ class LinearRegression(Regression):
             return False
         if self.kernel.function is one_pass:
             return True
-        dtype = str(self.w.dtype).removeprefix("torch.")
-        case = Case("step", str(self.w.device), dtype, rows, *self.w.shape)
-        return dispatch.select_kernel(case).function is one_pass_step
+        weight = self.w
+        place = weight.device, weight.dtype
+        selected = dispatch.select_by_sizes("step", *place, rows, *weight.shape)
+        return selected.function is one_pass_step
 
     def packed(self) -> Gradient:
         """Return copies of W and b in memory that sweeps can read."""
@@ -168,7 +164,7 @@ class LinearRegression(Regression):
             self.b.copy_(held.bias)
 
     def _evaluate(self, x: Tensor, y_true: Tensor) -> float:
-        if not self.in_one_pass(len(x)):
+        if not self.in_one_pass(x.shape[0]):
             return super()._evaluate(x, y_true)
         return bind_loss(x, y_true, self.packed())()
 
@@ -183,17 +179,23 @@ class LinearRegression(Regression):
 
         return step
 
-    @contextmanager
-    def _bind_fit(
-        self, x: Tensor, y: Tensor, lr: float | int, batch_size: int, valid: Pair | None
-    ) -> Iterator[tuple[Loss, Loss | None]]:
-        if not self.in_one_pass(min(batch_size, len(x))):
-            with super()._bind_fit(x, y, lr, batch_size, valid) as bound:
-                yield bound
+    def _run(self, training: Training) -> Generator[Losses]:
+        x, y, epochs, lr, batch_size, valid, verbose, check = training
+        if not self.in_one_pass(min(batch_size, x.shape[0])):
+            yield from super()._run(training)
             return
-        with self._put_back() as parameters:
-            evaluate = None if valid is None else bind_loss(*valid, parameters)
-            yield bind_epoch(x, y, parameters, lr, batch_size), evaluate
+        with self._put_back() as held:
+            losses = sweep_epochs(x, y, held, lr, batch_size, epochs, valid, together=not verbose)
+            first = next(losses)
+            # Every number of the data is in one of these, and makes it so if it is not finite.
+            if not all(map(math.isfinite, filter(None, first))):
+                try:
+                    check()
+                except ValueError:
+                    overwrite(held, (self.w, self.b))
+                    raise
+            yield first
+            yield from losses
 
 
 @fit_kernel(

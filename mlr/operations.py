@@ -29,12 +29,19 @@ AXES = {"batch": (100,), "in_features": (16,), "out_features": (8,)}
 FIT_EPOCHS = 16
 FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 3·33+1 = 100
 FIT_VALID_ROWS = 10_000
+FEW_ROWS, WIDE_PRODUCTS = 256, 2**13  # where a gradient is one of BLAS: 100 × 256 → 64
 IN_CACHE_BYTES = 2**20  # of X: beyond it a block is read again out of the cache, not out of memory
 
 
 def fit_rows(batch: int) -> int:
     """Return the training rows of a fit: three full mini-batches and one row."""
     return FIT_FULL_BATCHES * batch + 1
+
+
+def fit_flops(m: int, n: int, o: int, backward: int) -> int:
+    """Count the products of a fit; `backward`: those of the gradient of one row."""
+    forward = fit_rows(m) + FIT_VALID_ROWS
+    return FIT_EPOCHS * (2 * forward * n * o + fit_rows(m) * backward)
 
 
 def draw_x(problem: Problem) -> Tensor:
@@ -200,6 +207,16 @@ def bind_model(make: Callable[..., Any], problem: Problem) -> Callable[[], Any]:
     return fit
 
 
+def preferred_gradients(case: Case) -> tuple[str, ...]:
+    """Return the gradient kernels to take where nothing was measured, the best first.
+
+    What few rows of a wide W cost is to write the sums, and a library writes them once.
+    """
+    m, n, o = case.sizes
+    wide = m <= FEW_ROWS and n * o >= WIDE_PRODUCTS
+    return ("matmul", "one_pass") if wide else ("one_pass", "matmul")
+
+
 def preferred_steps(case: Case) -> tuple[str, ...]:
     """Return the step kernels to take where nothing was measured, the best first."""
     large = case.batch * case.in_features * case.itemsize > IN_CACHE_BYTES
@@ -273,7 +290,7 @@ GRADIENT = register_operation(
         input_bytes=lambda m, n, o, s: s * m * (n + o),
         bind=bind_gradient,
         lr=stable_lr,
-        preferred=lambda case: ("one_pass", "matmul"),
+        preferred=preferred_gradients,
         probes=gradient_probes(),
     )
 )
@@ -313,7 +330,7 @@ FIT = register_operation(
         roundings=lambda calls: update_roundings(4 * FIT_EPOCHS * calls),
         terms=term_count,
         least_flops=lambda m, n, o, s: FIT_EPOCHS * (4 * fit_rows(m) + 2 * FIT_VALID_ROWS) * n * o,
-        least_bytes=lambda m, n, o, s: s * FIT_EPOCHS * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
+        least_bytes=lambda m, n, o, s: s * ((fit_rows(m) + FIT_VALID_ROWS) * (n + o) + n * o + o),
         input_bytes=lambda m, n, o, s: s * (fit_rows(m) + FIT_VALID_ROWS) * (n + o),
         bind=bind_fit,
         state=Gradient._fields,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .checks import check_count, check_lr, check_matrix, check_rows
+from .checks import check_count, check_finite, check_lr, check_matrix, check_rows
 
 Pair = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], Tensor]
-Loss = Callable[[], float]
+Losses = tuple[float, float | None]  # of an epoch: the mean of its batch losses, that of validation
 
 
 class Epoch(NamedTuple):
@@ -54,6 +54,30 @@ class History:
     def __str__(self) -> str:
         """Write one line an epoch."""
         return "\n".join(map(str, self.epochs))
+
+
+class Training(NamedTuple):
+    """What one `fit` is to do: data X (m, n) and Y (m, o), of which `check` raises if not finite.
+
+    Attributes:
+        x: Inputs X.
+        y: Targets Y.
+        epochs: How often.
+        lr: The learning rate.
+        batch_size: Rows of a mini-batch.
+        valid: Inputs and targets whose loss each epoch ends with.
+        verbose: Whether each epoch is to be known as it ends.
+        check: Reads all data, and raises a ValueError if some are not finite.
+    """
+
+    x: Tensor
+    y: Tensor
+    epochs: int
+    lr: float | int
+    batch_size: int
+    valid: Pair | None
+    verbose: bool
+    check: Callable[[], None]
 
 
 class Regression(ABC):
@@ -148,11 +172,20 @@ class Regression(ABC):
         check_count("epochs", epochs)
         check_count("batch_size", batch_size)
         check_lr(lr)
-        self._check_data("x_train", x_train, "y_train", y_train)
-        valid = self._valid(x_valid, y_valid)
+        self._check_data("x_train", x_train, "y_train", y_train, finite=False)
+        valid = self._valid(x_valid, y_valid, finite=False)
+        given = {"x_train": x_train, "y_train": y_train}
+        if valid is not None:
+            given |= zip(("x_valid", "y_valid"), valid, strict=True)
+
+        def check() -> None:
+            for name, value in given.items():
+                check_finite(name, value)
+
         rows = x_train.detach(), y_train.detach()
-        with self._bind_fit(*rows, lr, batch_size, valid) as (run_epoch, evaluate):
-            return _train(run_epoch, evaluate, epochs, verbose=verbose)
+        training = Training(*rows, epochs, lr, batch_size, valid, verbose, check)
+        with closing(self._run(training)) as losses:
+            return _record(losses, verbose=verbose)
 
     def fit_batches(
         self,
@@ -202,26 +235,26 @@ class Regression(ABC):
                 raise ValueError("batches must hold at least one; got none; add data")
             return total.item() / count
 
-        evaluate = None if valid is None else partial(self._evaluate, *valid)
-        return _train(run_epoch, evaluate, epochs, verbose=verbose)
+        evaluate = (lambda: None) if valid is None else partial(self._evaluate, *valid)
+        losses = ((run_epoch(), evaluate()) for _ in range(epochs))
+        return _record(losses, verbose=verbose)
 
-    @contextmanager
-    def _bind_fit(
-        self, x: Tensor, y: Tensor, lr: float | int, batch_size: int, valid: Pair | None
-    ) -> Iterator[tuple[Loss, Loss | None]]:
-        """Give what runs an epoch and returns its loss, and what finds that on validation rows."""
+    def _run(self, training: Training) -> Generator[Losses]:
+        """Train, and yield the losses of one epoch after the other."""
+        training.check()
+        x, y, epochs, lr, batch_size, valid, *_ = training
         step = self._make_step(lr)
         batches = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
-
-        def run_epoch() -> float:
+        for _ in range(epochs):
             losses = torch.stack([step(x, y) for x, y in batches])
-            return losses.double().mean().item()
+            mse = losses.double().mean().item()
+            yield mse, None if valid is None else self._evaluate(*valid)
 
-        yield run_epoch, None if valid is None else partial(self._evaluate, *valid)
-
-    def _valid(self, x_valid: Tensor | None, y_valid: Tensor | None) -> Pair | None:
+    def _valid(
+        self, x_valid: Tensor | None, y_valid: Tensor | None, *, finite: bool = True
+    ) -> Pair | None:
         if x_valid is not None and y_valid is not None:
-            self._check_data("x_valid", x_valid, "y_valid", y_valid)
+            self._check_data("x_valid", x_valid, "y_valid", y_valid, finite=finite)
             return x_valid, y_valid
         if x_valid is not None or y_valid is not None:
             raise ValueError("x_valid and y_valid go together; got one of them; give both or none")
@@ -240,18 +273,20 @@ class Regression(ABC):
         self._check_data(f"X of batch {number}", x, f"Y of batch {number}", y)
         return x.detach(), y.detach()
 
-    def _check_data(self, x_name: str, x: Tensor, y_name: str, y: Tensor) -> None:
-        check_matrix(x_name, x, self.weight.shape[0], self.weight)
-        check_matrix(y_name, y, self.weight.shape[1], self.weight)
+    def _check_data(
+        self, x_name: str, x: Tensor, y_name: str, y: Tensor, *, finite: bool = True
+    ) -> None:
+        like = self.weight
+        check_matrix(x_name, x, like.shape[0], like, finite=finite)
+        check_matrix(y_name, y, like.shape[1], like, finite=finite)
         check_rows(x_name, x, y_name, y)
 
 
-def _train(run_epoch: Loss, evaluate: Loss | None, epochs: int, *, verbose: bool) -> History:
-    """Train for some epochs, and record each."""
+def _record(losses: Iterable[Losses], *, verbose: bool) -> History:
+    """Record each epoch as it ends."""
     records = []
-    for number in range(epochs):
-        mse = run_epoch()
-        records.append(Epoch(number, mse, None if evaluate is None else evaluate()))
+    for number, (mse, mse_valid) in enumerate(losses):
+        records.append(Epoch(number, mse, mse_valid))
         if verbose:
             print(records[-1])
     return History(tuple(records))

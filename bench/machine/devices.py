@@ -69,9 +69,9 @@ class Device:
     def least_calls(self) -> list[Call]:
         """Return calls that do next to nothing: none is made in less time than the cheapest.
 
-        On the host that is one of a foreign function, which a compiled kernel may be.
+        On the host that is one of a function in C, which a compiled kernel may be.
         """
-        return [ctypes.pythonapi.Py_IsInitialized]
+        return [gc.isenabled]
 
     def free_bytes(self) -> int:
         """Return the memory that can be had without swapping, in bytes."""

@@ -15,8 +15,8 @@ from .side_effects import inputs_of
 from .timing import TimedBatch, first_call, repeats_of, time_batch
 
 MOST_PROBLEMS = 64
-MOST_BYTES = 2**27  # of the inputs of all problems
-BIND_S = 0.01  # binding one more problem and its first call: beyond it no further one is bound
+MOST_BYTES = 2**24  # of the inputs of all problems, which come from memory in a millisecond or two
+BIND_S = 0.02  # binding the others and their first calls: beyond it no further one is bound
 COMPILED_S = 0.5  # a first call that took so long is not made for another problem
 
 
@@ -33,11 +33,13 @@ class ColdTarget:
         self._device, self.targets, problems = problem.case.device, [call], [problem]
         held = sum(tensor.untyped_storage().nbytes() for _, tensor in inputs_of(problem))
         count = min(MOST_PROBLEMS, repeats_of(about_s), 1 + MOST_BYTES // held)
-        spent_s = first_call_s - COMPILED_S  # what was compiled for one may serve all others
-        while len(self.targets) < count and spent_s < BIND_S:
+        # What was compiled for one may serve all others.
+        left_s = BIND_S if first_call_s < COMPILED_S + BIND_S else 0.0
+        while len(self.targets) < count and left_s > 0.0:
             problems.append(deepcopy(problem.share_inputs()))  # the same values, apart in memory
             target, spent_s = first_call(kernel.bind, problems[-1])
             self.targets.append(target)
+            left_s -= spent_s
         inputs = [tensor for one in problems for _, tensor in inputs_of(one)]
         self.evict = device_of(self._device).evictor(inputs)
         self.about_s, self.calls = about_s, 2 * len(self.targets)

@@ -7,8 +7,8 @@ tensors alive.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -17,12 +17,16 @@ from .. import tuning
 from ..case import Case, Gradient
 from . import compile as compiler
 from .codegen import MAX_PRODUCTS, Tiles, layout, needs_room
-from .compile import Arguments, Function, pack_arguments, pack_few_arguments
+from .compile import Arguments, pack_arguments, unpack_integers
 from .threads import run_in_threads
 
 # Operations that are worth another thread where `python -m bench tune` has not measured it; on two
 # virtual cores it found so many, a tenth of a millisecond.
 PART_FLOPS = 2**23
+# What the compiled code of TorchInductor allocates by: a third of what a call of torch's takes.
+_allocate: Callable[..., Tensor] = getattr(
+    torch._C._dynamo.guards, "_empty_strided_cpu", partial(torch.empty_strided, device="cpu")
+)
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -38,11 +42,13 @@ def outputs_too_few(case: Case) -> str | None:
     )
 
 
-def partial_sum_bytes(operation: str, m: int, n: int, o: int, itemsize: int) -> int:
+def partial_sum_bytes(
+    operation: str, m: int, n: int, o: int, itemsize: int, threads: int | None = None
+) -> int:
     """Return the bytes of the sums of all threads, and of what else they have room for."""
     dtype = {4: "float32", 8: "float64"}[itemsize]
     laid_out = layout(m, n, o, dtype, compiler.target(), operation)
-    threads = thread_count(m, n, o)
+    threads = threads or thread_count(m, n, o)
     if threads == 1 and not needs_room(laid_out):
         return 0
     return threads * 8 * laid_out.doubles(operation)
@@ -88,22 +94,21 @@ def prepare_gradient(
     (m, n), o = x, delta[1]
     code = compiler.compile_kernel("gradient", m, n, o, _NAMES[dtype])
     run, doubles, shared = code.call, code.call_doubles, _threads_worth(m, n, o) > 1
-    pack = pack_few_arguments
+    shape, strides, single, adjoining = (n, o), (o, 1), (o,), (1,)
     make: Callable[..., Gradient] = tuple.__new__  # a third of what the named tuple's own takes
 
     def call(x: Tensor, delta: Tensor) -> Gradient:
         if not (x.is_contiguous() and delta.is_contiguous()):
             x, delta = x.contiguous(), delta.contiguous()
-        weight, bias = x.new_empty(n, o), x.new_empty(o)
+        weight = _allocate(shape, strides, dtype)
+        bias = _allocate(single, adjoining, dtype)
         found = make(Gradient, (weight, bias))
-        places = x.data_ptr(), delta.data_ptr(), weight.data_ptr(), bias.data_ptr()
         if shared and thread_count(m, n, o) > 1:
             bind_sweep("gradient", x, delta, found)()
-        elif doubles:
-            sums = x.new_empty(doubles, dtype=torch.float64)
-            run(pack(*places, sums.data_ptr(), m, 1, 0.0))
-        else:
-            run(pack(*places, 0, m, 1, 0.0))
+            return found
+        sums = x.new_empty(doubles, dtype=torch.float64) if doubles else bias  # or on the stack
+        places = weight.data_ptr(), bias.data_ptr(), sums.data_ptr()
+        run(x.data_ptr(), delta.data_ptr(), *places, m, 1)
         return found
 
     return call
@@ -120,6 +125,8 @@ def bind_sweep(
     batch: int | None = None,
     loss: int = 0,
     target: Gradient | None = None,
+    epochs: int = 1,
+    kept: Tensor | None = None,
 ) -> Callable[[], None]:
     """Return the call of a compiled sweep on tensors, all contiguous.
 
@@ -127,33 +134,33 @@ def bind_sweep(
         operation: As of `compile_kernel`.
         x: Inputs X (m, n).
         y: Targets Y (m, o), or Δ of a gradient.
-        used: W (n, o) and b (o); of a gradient, the result.
+        used: W (n, o) and b (o); of a gradient, the result; of `losses`, what is kept, twice.
         rate: η, in training 2η.
         threads: How many share the rows; None for what pays.
         batch: Rows of a mini-batch; all by default, and all where threads share them.
-        loss: The address of the float64 number that a loss is added to.
+        loss: The address of the float64 number that a loss is added to, or of several.
         target: What training changes; W and b by default.
+        epochs: How often training in one thread goes through the rows; each has a loss.
+        kept: Where the parameters after each of them are put, (epochs, n + 1, o).
     """
     (m, n), o = x.shape, y.shape[1]
     batch = min(batch or m, m)
     code = compiler.compile_kernel(operation, batch, n, o, _NAMES[x.dtype])
     threads = threads or thread_count(m, n, o)
     doubles = threads * code.doubles if threads > 1 else code.call_doubles
-    sums = torch.empty(doubles, dtype=torch.float64, device="cpu")
-    kept = (x, y, used, target, sums)
-    rest = rate, batch, m * o, loss, *(value.data_ptr() for value in target or used)
-    arguments = _arguments(x, y, used, sums, threads, rest)
+    sums = _allocate((doubles,), (1,), torch.float64)
+    held = (x, y, used, target, kept, sums)
+    targets = [value.data_ptr() for value in target or used]
+    rest = rate, batch, m * o, loss, *targets, epochs, 0 if kept is None else kept.data_ptr()
+    places = [value.data_ptr() for value in (x, y, *used, sums)]
+    if threads == 1:
+        packed = pack_arguments(*places, m, 1, *rest)
+        return partial(code.call, *unpack_integers(packed), held)
+    widths = n * x.itemsize, o * y.itemsize, 0, 0, sums.nbytes // threads
+    arguments = _arguments(places, widths, m, threads, rest)
     own, *others = (ctypes.addressof(one) for one in arguments)
-    if not others:
 
-        def call(
-            code: Function = code.call, own: int = own, kept: object = (kept, arguments)
-        ) -> None:
-            code(own)
-
-        return call
-
-    def call_in_threads(kept: object = (kept, arguments)) -> None:
+    def call_in_threads(held: object = (held, arguments)) -> None:
         run_in_threads(code.sweep, own, others)
         code.finish(own)
 
@@ -161,17 +168,18 @@ def bind_sweep(
 
 
 def _arguments(
-    x: Tensor, y: Tensor, used: Gradient, sums: Tensor, threads: int, rest: tuple[float | int, ...]
+    places: Sequence[int], widths: Sequence[int], m: int, threads: int, rest: Sequence[float | int]
 ) -> list[ctypes.Array[ctypes.c_int64]]:
-    """Return the arguments of each thread, of which each has a part of the rows and of the sums."""
-    m, part = len(x), sums.nbytes // threads
-    places = [value.data_ptr() for value in (x, y, *used, sums)]
-    widths = [x.shape[1] * x.itemsize, y.shape[1] * y.itemsize]  # bytes from one row to the next
+    """Return the arguments of each thread, of which each has a part of the rows and of the sums.
+
+    A width is how many bytes lie from one row to the next; of the sums, from one part to the next.
+    """
     found = []
     for thread in range(threads):
         first, last = m * thread // threads, m * (thread + 1) // threads
-        steps = *(first * width for width in widths), 0, 0, thread * part
-        own = (place + step for place, step in zip(places, steps, strict=True))
+        numbers = first, first, 0, 0, thread
+        own = [place + width * number
+               for place, width, number in zip(places, widths, numbers, strict=True)]  # fmt: skip
         packed = pack_arguments(*own, last - first, threads, *rest)
         found.append(Arguments.from_buffer_copy(packed))
     return found

@@ -14,19 +14,22 @@ from typing import NamedTuple
 from llvmlite import binding as llvm
 
 from ..tuning import processor
+from . import python_calls
 from .codegen import Argument, Layout, Source, Target, layout, needs_room
+from .python_calls import Integers, make_function
 
-Function = Callable[[int | bytes], None]  # of the address of `Arguments`, or of their bytes
+Function = Callable[[int], None]  # of the address of `Arguments`
 Arguments = ctypes.c_int64 * len(Argument)
-pack_arguments = Struct("7qdqd3q").pack
-pack_few_arguments = Struct("7qd").pack  # of a gradient or a step, which has no more
+pack_arguments = Struct("7qdqd5q").pack
+unpack_integers = Struct(f"{len(Argument)}q").unpack
+_KIND = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class CompiledKernel(NamedTuple):
     """A compiled sweep over the rows.
 
     Attributes:
-        call: Sum over the rows and use the sums, from arguments at an address.
+        call: Sum over the rows and use the sums, in one thread, from the arguments as integers.
         sweep: Sum over the rows alone.
         finish: Use the sums of all threads alone.
         doubles: How many float64 numbers one of several threads needs room for, its sums first.
@@ -34,7 +37,7 @@ class CompiledKernel(NamedTuple):
         source: LLVM's IR that it was compiled from.
     """
 
-    call: Function
+    call: Integers
     sweep: Function
     finish: Function
     doubles: int
@@ -80,7 +83,7 @@ def compile_kernel(operation: str, m: int, n: int, o: int, dtype: str) -> Compil
     """Return the sweep for m rows of n features and o outputs, compiled where it is the first.
 
     Args:
-        operation: `step`, `train`, `loss` or `gradient`.
+        operation: `step`, `train`, `loss`, `losses` or `gradient`.
         m: Rows. All m of a layout share what is compiled.
         n: Features.
         o: Outputs.
@@ -94,23 +97,32 @@ def _compile(operation: str, laid_out: Layout, dtype: str) -> CompiledKernel:
     source = Source(operation, laid_out, dtype)
     text = source.text()
     names = (f"{part}_{source.name}" for part in ("call", "sweep", "finish"))
-    call, sweep, finish = load_functions(text, *names)
+    call, *parts = _load(text, *names)
+    sweep, finish = map(_KIND, parts)
     doubles = laid_out.doubles(operation)
-    return CompiledKernel(
-        call, sweep, finish, doubles, doubles if needs_room(laid_out) else 0, text
-    )
+    room = doubles if needs_room(laid_out) else 0
+    return CompiledKernel(make_function(_through(), call), sweep, finish, doubles, room, text)
+
+
+@cache
+def _through() -> int:
+    return _load(python_calls.source(), python_calls.NAME)[0]
 
 
 def load_functions(text: str, *names: str) -> list[Function]:
     """Compile IR and return its functions of these names."""
+    return [_KIND(address) for address in _load(text, *names)]
+
+
+def _load(text: str, *names: str) -> list[int]:
+    """Compile IR and return the addresses of its functions of these names."""
     module = llvm.parse_assembly(text)
     module.verify()
     machine, engine = host()
     optimise(module, machine)
     engine.add_module(module)
     engine.finalize_object()
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    return [kind(engine.get_function_address(name)) for name in names]
+    return [engine.get_function_address(name) for name in names]
 
 
 def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:

@@ -9,7 +9,7 @@ def forget_choices() -> None:
         tuning.read_table,
         tuning.current_table,
         dispatch.select_kernel,
-        dispatch.select_gradient_kernel,
+        dispatch.select_by_sizes,
         gradients.select_gradient,
     ):
         known.cache_clear()

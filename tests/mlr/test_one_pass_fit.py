@@ -1,7 +1,6 @@
 """A training by compiled sweeps: the plain one's history, whatever the sizes, rows and losses."""
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from choices import forget_choices
 
 from bench.measure.memory import measure_memory
 from mlr import Case, Gradient, History, LinearRegression, TorchLinearRegression, get_kernel
@@ -136,22 +136,83 @@ def test_a_training_that_diverges_does_so_in_the_same_epoch(dtype: torch.dtype) 
     assert not finite[0][-1][0]
 
 
-def test_an_epoch_is_one_call_of_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("epochs", "options", "expected"),
+    [
+        (32, {}, ["train", "losses"] * 2),
+        (17, {}, ["train", "losses", "train", "loss"]),
+        (3, {}, ["train", "loss"] * 3),
+        (16, {"verbose": True}, ["train", "loss"] * 16),
+    ],
+)
+def test_epochs_are_one_call_of_compiled_code(
+    epochs: int, options: dict[str, bool], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen of them; each one where it is printed as it ends."""
     calls = []
 
     def compiled(*case: Any, make: Callable[..., Any] = compiler.compile_kernel) -> Any:
         code = make(*case)
 
-        def call(address: int) -> None:
+        def call(*arguments: Any) -> None:
             calls.append(case[0])
-            code.call(address)
+            code.call(*arguments)
 
         return code._replace(call=call)
 
     monkeypatch.setattr(compiler, "compile_kernel", compiled)
     x, y = data(100, 6, 3)
-    model("one_pass", 6, 3).fit(x, y, 5, 0.01, 3, x, y)
-    assert calls == ["train", "loss"] * 5
+    history = model("one_pass", 6, 3).fit(x, y, epochs, 0.01, 3, x, y, **options)
+    assert [epoch.number for epoch in history] == [*range(epochs)]
+    assert calls == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [*SIZES, (5, 2), (3, 33)], ids=str)
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_the_losses_of_many_epochs_are_those_of_each(
+    vector_bytes: int, size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the size of the vectors, with rows left over after tiles and blocks of them."""
+    if vector_bytes == 64 and not compiler.llvm.get_host_cpu_features().get("avx512f"):
+        pytest.skip("no vectors of 64 bytes")
+    monkeypatch.setattr(compiler, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
+    (x, y), lr = data(100, *size, dtype), 0.01 / size[0]
+    for rows in (1, 7, 240, 491):
+        held = data(rows, *size, dtype, seed=rows)
+        plain, swept = (model(kernel, *size, dtype) for kernel in ("matmul", "one_pass"))
+        agree(swept, swept.fit(x, y, 33, lr, 33, *held),
+              plain, plain.fit(x, y, 33, lr, 33, *held))  # fmt: skip
+
+
+def test_a_long_training_can_be_interrupted_between_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What takes longer than a tenth of a second is no single call."""
+    x, y = data(100, 6, 3)
+    expected = model("one_pass", 6, 3)
+    expected.fit(x, y, 20, 0.01, 33)
+    monkeypatch.setattr(fit, "_MOST_FLOPS", 1)
+    assert not fit.trains_together(100, 6, 3, 33, 16)
+    found, calls = model("one_pass", 6, 3), 0
+
+    def interrupted(*given: Any, make: Callable[..., Any] = fit.bind_epoch) -> Any:
+        run = make(*given)
+
+        def run_epoch() -> float:
+            nonlocal calls
+            calls += 1
+            if calls == 21:
+                raise KeyboardInterrupt
+            return run()
+
+        return run_epoch
+
+    monkeypatch.setattr(fit, "bind_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(x, y, 40, 0.01, 33)
+    assert torch.equal(found.w, expected.w)
 
 
 def test_threads_share_the_rows_of_a_mini_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +222,10 @@ def test_threads_share_the_rows_of_a_mini_batch(monkeypatch: pytest.MonkeyPatch)
     plain, swept = (model(kernel, 6, 3) for kernel in ("matmul", "one_pass"))
     assert [bind.thread_count(rows, 6, 3) for rows in (1, 100, 1_001)] == [1, 3, 3]
     agree(swept, swept.fit(x, y, 3, 0.01, 100, x, y), plain, plain.fit(x, y, 3, 0.01, 100, x, y))
+    assert fit.trains_together(50, 6, 3, 10, 16)
+    assert fit.losses_threads(1_001, 6, 3) == 3
+    few = x[:50], y[:50], 16, 0.01, 10, x, y
+    agree(swept, swept.fit(*few), plain, plain.fit(*few))
 
 
 @pytest.mark.parametrize("kernel", SWEPT)
@@ -175,13 +240,26 @@ def test_it_takes_any_memory_and_writes_to_none(kernel: str) -> None:
         assert torch.equal(given.detach(), before)
 
 
-def test_a_bad_argument_changes_nothing() -> None:
-    (x, y), swept = data(50, 6, 3), model("one_pass", 6, 3)
-    before = swept.w.clone()
-    x[3, 2] = math.nan
-    with pytest.raises(ValueError, match=re.escape("NaN or infinity in 1 of 300 elements")):
-        swept.fit(x, y, 1, 0.1, 7)
-    assert torch.equal(swept.w, before)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["x_train", "y_train", "x_valid", "y_valid"])
+@pytest.mark.parametrize(("epochs", "verbose"), [(1, False), (16, False), (16, True)])
+def test_a_bad_number_changes_and_prints_nothing(
+    epochs: int, verbose: bool, name: str, bad: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever it is, and though the training sees it only in its losses."""
+    for row, weight in product((0, 49), (0.0, 1.0)):
+        swept = model("one_pass", 6, 3)
+        swept.w.fill_(weight)
+        before = swept.w.clone(), swept.b.clone()
+        given = dict(zip(("x_train", "y_train", "x_valid", "y_valid"), [*data(50, 6, 3)] * 2,
+                         strict=True))  # fmt: skip
+        given[name] = given[name].clone()
+        given[name][row, -1] = bad
+        size = given[name].numel()
+        with pytest.raises(ValueError, match=f"{name} must be finite.*in 1 of {size} elements"):
+            swept.fit(**given, epochs=epochs, lr=0.1, batch_size=7, verbose=verbose)
+        assert all(map(torch.equal, (swept.w, swept.b), before))
+    assert capsys.readouterr().out == ""
 
 
 def test_numbers_are_finite_though_their_sum_is_not() -> None:
@@ -240,10 +318,13 @@ def test_auto_sweeps_where_auto_step_does(monkeypatch: pytest.MonkeyPatch) -> No
     assert select_kernel(Case("step", "cpu", "float64", 33, 6, 3)).name == "one_pass_step"
     assert auto.in_one_pass(33)
     assert fits.predicted_peak_bytes(case) == get_kernel("one_pass_fit").predicted_peak_bytes(case)
+    forget_choices()
     monkeypatch.setattr("mlr.dispatch.select_kernel", lambda case: get_kernel("fused_addmm"))
     assert not auto.in_one_pass(33)
     plain = get_kernel("LinearRegression")
     assert fits.predicted_peak_bytes(case) == plain.predicted_peak_bytes(case)
+    monkeypatch.undo()
+    forget_choices()
     assert not model("matmul", 6, 3).in_one_pass(33)
 
 
@@ -283,7 +364,7 @@ def test_a_fit_holds_nothing_that_grows_with_its_rows(name: str) -> None:
         measure_memory(kernel, Case("fit", "cpu", "float64", m, 6, 3)).peak_bytes for m in (33, 999)
     )
     assert few is not None
-    assert few == many < 2_000
+    assert few == many < 8_000  # the parameters of 16 epochs, twice
 
 
 def test_bound_calls_keep_what_they_read() -> None:

@@ -19,7 +19,8 @@ _LANE, _VOID = ir.IntType(32), ir.VoidType()
 _POINTER = ir.PointerType()
 _TYPES = {"float32": ir.FloatType(), "float64": DOUBLE}
 SIZES = {"float32": 4, "float64": 8}
-WITH_LOSS = ("train", "loss")  # operations that sum the squares of R
+WITH_LOSS = ("train", "loss", "losses")  # operations that sum the squares of R
+LOSSES = 16  # of `losses`: the parameters of so many epochs fill vectors of any size
 
 
 class Argument(IntEnum):
@@ -27,7 +28,9 @@ class Argument(IntEnum):
 
     Those from `BATCH` on are for training: a mini-batch has so many rows, and its loss, a mean over
     `NUMBERS` of Y, is added to what lies at `LOSS`. `RATE` is η, and in training 2η, which is
-    divided by `NUMBERS`. The targets are changed: the parameters, or others of their shapes.
+    divided by `NUMBERS`. The targets are changed: the parameters, or others of their shapes. After
+    each of `EPOCHS`, which have a loss each, a copy of them is put to `KEPT`, W and b behind it and
+    then those of the next, unless that is 0. `WEIGHT` of `losses` is such copies of `LOSSES`.
     """
 
     X = 0
@@ -43,9 +46,11 @@ class Argument(IntEnum):
     LOSS = 10
     WEIGHT_TARGET = 11
     BIAS_TARGET = 12
+    EPOCHS = 13
+    KEPT = 14
 
 
-_WHOLE = (Argument.ROWS, Argument.THREADS, Argument.BATCH)
+_WHOLE = (Argument.ROWS, Argument.THREADS, Argument.BATCH, Argument.EPOCHS)
 _REAL = (Argument.RATE, Argument.NUMBERS)
 
 
@@ -192,15 +197,18 @@ class Writer:
             count: How many are worked on, and asked for.
             *inputs: Address of the first row of each input, and the items of a row.
         """
-        prefetch = self._intrinsic("llvm.prefetch.p0", _VOID, [_POINTER, _LANE, _LANE, _LANE])
         for base, width in inputs:
             if width * self.size > PREFETCHED_ROW_BYTES:
                 continue
             ahead = max(count, PREFETCH_BYTES // (width * self.size))
             first = self.gep(base, self.offset((row, width), (ahead, width)))
             for place in range(0, count * width, self.cache_line // self.size):
-                line = self.gep(first, place)
-                self.build.call(prefetch, [line, _LANE(0), _LANE(3), _LANE(1)])  # to read, all data
+                self.prefetch(self.gep(first, place))
+
+    def prefetch(self, line: ir.Value) -> None:
+        """Ask for one cache line, which need not exist."""
+        prefetch = self._intrinsic("llvm.prefetch.p0", _VOID, [_POINTER, _LANE, _LANE, _LANE])
+        self.build.call(prefetch, [line, _LANE(0), _LANE(3), _LANE(1)])  # to read, all data
 
     def clobber_memory(self) -> None:
         """Let nothing loaded before be kept in registers: reading it again is cheaper."""
