@@ -1,7 +1,8 @@
 """What the documents say can be done: their commands are taken, and their links lead somewhere.
 
 The Python files that they show are run by tests of their own: `my.py` of README.md by
-`tests/bench/run`, `forward.py` of mlr/README.md by `tests/mlr/test_registry.py`.
+`tests/bench/run`, `softmax.py` by `tests/bench/test_examples.py`, `forward.py` of mlr/README.md by
+`tests/mlr/test_registry.py`.
 """
 
 import re
@@ -14,6 +15,7 @@ from paths import ROOT
 from bench.cli.main import command_files, make_parser, parse
 
 MAX_README_LINES = 200
+MAX_OPERATION_LINES = 40
 DOCUMENTS = sorted(
     path
     for path in (*ROOT.glob("*.md"), *ROOT.glob("mlr/**/*.md"), *ROOT.glob("bench/**/*.md"),
@@ -68,6 +70,12 @@ def test_the_readme_shows_the_page_in_pictures_of_few_bytes() -> None:
     for name, said in shown:
         assert 0 < (ROOT / name).stat().st_size < 150_000
         assert len(said) > 20
+
+
+def test_the_operation_that_the_readme_shows_is_an_example() -> None:
+    example = (ROOT / "bench" / "examples" / "softmax.py").read_text("utf-8")
+    assert f"```python\n{example}```\n" in TEXTS["README.md"]
+    assert len(example.splitlines()) <= MAX_OPERATION_LINES
 
 
 @pytest.mark.parametrize("name", TEXTS)
