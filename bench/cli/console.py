@@ -85,8 +85,8 @@ def doing() -> Iterator[Callable[[str], None]]:
 
 def progress_console() -> Console:
     """Return where progress is shown; many services of CI pass for a terminal, and keep a log."""
-    plain = {"force_terminal": False} if os.environ.get("CI") else {}
-    return Console(stderr=True, highlight=False, **plain)
+    terminal = False if os.environ.get("CI") else None
+    return Console(stderr=True, highlight=False, force_terminal=terminal)
 
 
 def as_minutes(seconds: float) -> str:

@@ -56,12 +56,11 @@ def cover(
         ended = until_enough(drawn, plan)
         for title, column in SPEEDUPS.items():
             for name, found in estimates(ended, column).items():
-                holds = found.low is not None and found.low <= truth[name][column] <= found.high
                 what = "itself" if name.startswith(ITSELF) else "two kernels"
+                holds = found.holds(truth[name][column])
                 rows.append((what, title, holds, len(ended[name].samples)))
     table = pd.DataFrame(rows, columns=["of", "speedup", "held", "processes"])
-    found = table.groupby(["of", "speedup"], as_index=False)
-    return found.agg(
+    return table.groupby(["of", "speedup"], as_index=False).agg(
         intervals=("held", "size"), held=("held", "mean"), processes=("processes", "mean")
     )
 

@@ -104,9 +104,12 @@ def memory_warnings(case: Case, memory: Memory, predicted: int | None) -> Iterat
 def measure_sample(benchmark: Benchmark, timer: Timer, phases: PhaseTimer, number: int) -> Sample:
     """Time a benchmark in this process, by itself and against its baseline, then check it.
 
-    It has been verified before, here or in a process of its own. The check here, on inputs that
-    were never timed, compares what was timed with the oracle: a wrong result carries no time but
-    raises `WrongResultError`. Where the timer is off there is no sample.
+    It has been verified before, here or in a process of its own: probes, side effects, background
+    work and memory are not looked at again. What tells of a kernel that avoids the work is asked in
+    every process, for a kernel may know in which it is: the results right after each timing, and
+    the check here, on inputs that were never timed, which compares what was timed with the oracle.
+    A wrong result carries no time but raises `WrongResultError`. Where the timer is off there is no
+    sample.
     """
     kernel, case, _ = benchmark
     before = LoadSnapshot(case.device)

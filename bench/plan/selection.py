@@ -122,7 +122,8 @@ def add_axes(
 ) -> None:
     """Add every axis through argparse's `add_argument` or pytest's `addoption`.
 
-    The axes of a user's operations too, where the arguments name their file: it is loaded.
+    With the arguments of a command line also those of a user's operations: the file that they name
+    is loaded, and installed packages that offer kernels.
 
     Raises:
         UserError: If it cannot be, or an axis has the name of something else.
@@ -134,7 +135,7 @@ def add_axes(
             type=axis.metadata["type"],
             help=axis.metadata["help"].format(grid=grid),
         )
-    for option, text in size_options(load_named_files(arguments, grid)).items():
+    for option, text in size_options(named_operations(arguments, grid)).items():
         try:
             add_option(f"--{option}", dest=_dest(option), help=text)
         except (argparse.ArgumentError, ValueError) as error:
@@ -144,8 +145,10 @@ def add_axes(
             ) from error
 
 
-def load_named_files(arguments: Sequence[str], grid: str) -> tuple[str, ...]:
-    """Load the kernel files that a command line names; return the operations of their kernels."""
+def named_operations(arguments: Sequence[str], grid: str) -> tuple[str, ...]:
+    """Return all operations, with those of the kernel files that a command line names."""
+    if not arguments:
+        return ()
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--kernel-file")
     early.add_argument("--grid", default=grid)
@@ -153,15 +156,14 @@ def load_named_files(arguments: Sequence[str], grid: str) -> tuple[str, ...]:
         named, _ = early.parse_known_args([*arguments])
     except argparse.ArgumentError:  # an option without its value: the whole parser says so
         return ()
-    if not load_files(named.kernel_file, named.grid, installed=False):
-        return ()
+    load_files(named.kernel_file, named.grid)
     from mlr import OPERATIONS
 
     return tuple(OPERATIONS)
 
 
-def load_files(file: str | None, grid: str, *, installed: bool = True) -> tuple[str, ...]:
-    """Load a user's kernel file and those of a grid, and installed packages that offer kernels.
+def load_files(file: str | None, grid: str) -> tuple[str, ...]:
+    """Load installed packages that offer kernels, a grid's kernel files and a user's.
 
     Returns:
         The keys of the kernels in the files.
@@ -169,15 +171,11 @@ def load_files(file: str | None, grid: str, *, installed: bool = True) -> tuple[
     Raises:
         UserError: If one cannot be loaded.
     """
-    files = files_of(file, grid)
-    if not (files or installed):
-        return ()
     from mlr import KernelFileError, load_installed, load_kernels
 
     try:
-        if installed:
-            load_installed()
-        return tuple(name for one in files for name in load_kernels(one))
+        load_installed()
+        return tuple(name for one in files_of(file, grid) for name in load_kernels(one))
     except KernelFileError as error:
         raise UserError(str(error)) from error
 

@@ -23,6 +23,10 @@ class Estimate(NamedTuple):
     low: float | None
     high: float | None
 
+    def holds(self, value: float) -> bool:
+        """Say whether a value lies in the interval; in none where there is none."""
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
+
     def overlaps(self, other: "Estimate") -> bool:
         """Say whether both may be equal: their intervals overlap, or one of them has none."""
         if self.low is None or self.high is None or other.low is None or other.high is None:

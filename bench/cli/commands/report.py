@@ -176,7 +176,10 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> Output:
 
     def show() -> None:
         names = [single_line(path.stem) for path in paths]
-        print(f"Run {names[1]} against {names[0]}, on {single_line(*machines)}\n")
+        where = f"on {single_line(machines[0])}"
+        Console(highlight=False).print(
+            f"Run {names[1]} against {names[0]}, {where}\n", markup=False
+        )
         print_compared(table)
 
     return Output({"first": paths[0], "second": paths[1], "cases": table.to_dict("records")}, show)
@@ -201,6 +204,6 @@ def print_compared(table: pd.DataFrame) -> None:
         console.print(
             "Speed is the second run's over the first's, each against the baseline in its own "
             "process. "
-            f"By chance alone about 1 in 20 of {counted(compared.sum(), 'case')} would change: "
+            f"Of {counted(compared.sum(), 'case')} about 1 in 20 would change by chance alone: "
             f"`{COMMAND} gate` decides."
         )

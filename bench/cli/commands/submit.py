@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     print(
         f"{counted(len(found), 'run file')} can be sent: copy below results/runs/, in the folder "
-        "of the machine, run\n"
-        "`python -m bench report --readme README.md`, commit what is new, and open a pull request."
+        "of the machine,\nrun `python -m bench report --readme README.md`, commit what is new,\n"
+        "and open a pull request."
     )
     return 0

@@ -50,7 +50,7 @@ def draw_fastest(view: View) -> Figure:
     across, *up = sizes.columns
     shapes = sorted({tuple(map(int, one)) for one in sizes[up].to_numpy()}, key=np.prod)
     columns = sorted(set(sizes[across]))
-    width, height = max(2.2 + 1.5 * len(columns), 7.5), max(2.2 + 0.42 * len(shapes), 3.4)
+    width, height = max(2.2 + 1.5 * len(columns), 8.7), max(2.2 + 0.42 * len(shapes), 3.4)
     figure = Figure(figsize=(width, height))
     axes = figure.add_subplot()
     for row, size in zip(best.loc[sizes.index].to_dict("records"), sizes.to_numpy(), strict=True):

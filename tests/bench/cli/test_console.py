@@ -21,8 +21,8 @@ from bench.run.journal import RunProgress
 def screen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every console be a terminal of 80 columns."""
 
-    def console(**given: bool) -> Console:
-        return Console(**given, force_terminal=True, width=80, color_system=None)
+    def console(stderr: bool = False, **_: object) -> Console:
+        return Console(stderr=stderr, force_terminal=True, width=80, color_system=None)
 
     monkeypatch.delenv("CI", raising=False)
     for module in (terminal, results):

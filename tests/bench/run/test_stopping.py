@@ -125,9 +125,7 @@ def held_and_taken(
                  for c, k in cells}  # fmt: skip
         ended = until_enough(drawn, plan)
         for (c, k), found in zip(cells, estimates(ended, HOT).values(), strict=True):
-            assert found.low is not None
-            assert found.high is not None
-            held.append(found.low <= truth[c, k] <= found.high)
+            held.append(found.holds(truth[c, k]))
         taken += [len(one.samples) for one in ended.values()]
     return float(np.mean(held)), float(np.mean(taken))
 
