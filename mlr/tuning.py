@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from llvmlite import binding as llvm
 
 TABLE_VARIABLE = "MLR_TUNING_TABLE"
 
@@ -52,6 +51,8 @@ def table_path() -> Path:
 
 def processor() -> str:
     """Return LLVM's name of this machine's processor, `znver4`."""
+    from llvmlite import binding as llvm  # a program may need none of it
+
     return str(llvm.get_host_cpu_name())
 
 

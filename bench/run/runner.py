@@ -145,9 +145,11 @@ class Runner(NamedTuple):
                 raise UserError(f"the measuring process failed: {ended.reason}")
 
     def _run_child(self, number: int, threads: int) -> Exit:
+        journal = self.state.path.resolve()
         command = [
             *_PYTEST,
-            *("--mlr-journal", str(self.state.path.resolve()), "--mlr-process", str(number)),
+            *("--mlr-journal", str(journal), "--mlr-process", str(number)),
+            f"--benchmark-storage=file://{journal.parent}",  # it makes its own folder otherwise
             *(["--benchmark-disable"] if number == 0 else []),
             *(*self.state.plan.arguments, f"--threads={threads}"),
         ]

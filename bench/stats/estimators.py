@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special  # and no more of it: every measuring process imports this
 
 ERROR = 0.05  # how often an interval may miss what is true
 
@@ -58,7 +57,7 @@ def common_prior(samples: Iterable[Sequence[float]]) -> Prior | None:
     have in common is known no better than all their samples tell. Cases with fewer than two values
     do not count; None where fewer than three do.
     """
-    from scipy import optimize
+    from scipy import optimize, special
 
     kept = [values for values in samples if len(values) > 1]
     if len(kept) < 3:
@@ -114,6 +113,8 @@ def estimate(values: Sequence[float], prior: Prior | None, error: float = ERROR)
     The centre is Hodges and Lehmann's. The interval is Student's, with the case's variance drawn
     towards the run's by its prior, which adds degrees of freedom: s̃² = (d₀s₀² + ds²)/(d₀ + d).
     """
+    from scipy import special  # not above: a process that measures imports this, and needs none
+
     centre = hodges_lehmann(values)
     count = len(values)
     if count < 2:
@@ -165,6 +166,8 @@ def upper_bound(values: Sequence[float], alpha: float) -> float:
 
 def share_bound(count: int, of: int, error: float) -> float:
     """Return Clopper and Pearson's exact upper bound of a share, from `count` found among `of`."""
+    from scipy import special
+
     return float(special.betaincinv(count + 1, of - count, 1 - error)) if count < of else 1.0
 
 

@@ -9,9 +9,7 @@ import platform
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
-
-from llvmlite import binding as llvm
+from typing import Any, NamedTuple
 
 from ..case import Case
 from . import compile as compiler
@@ -59,9 +57,9 @@ def case_assembly(case: Case) -> str:
 
 
 @cache
-def emit_assembly(text: str, machine: llvm.TargetMachine) -> str:
+def emit_assembly(text: str, machine: Any) -> str:
     """Return the assembly of the function `sweep_…` of a module's IR, for any machine."""
-    module = llvm.parse_assembly(text)
+    module = compiler.llvm().parse_assembly(text)
     for function in module.functions:
         if not function.is_declaration and not function.name.startswith("sweep_"):
             function.linkage = "internal"  # nothing calls it, so that it is left out

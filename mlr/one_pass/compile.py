@@ -9,9 +9,7 @@ import ctypes
 from collections.abc import Callable
 from functools import cache, lru_cache
 from struct import Struct
-from typing import NamedTuple
-
-from llvmlite import binding as llvm
+from typing import Any, NamedTuple
 
 from ..tuning import processor
 from . import python_calls
@@ -46,35 +44,41 @@ class CompiledKernel(NamedTuple):
 
 
 @cache
+def llvm() -> Any:
+    """Return LLVM, loaded where it is the first call: a program may have no use for it."""
+    from llvmlite import binding
+
+    return binding
+
+
+@cache
 def target() -> Target:
     """Return what code is laid out for on this machine."""
-    return Target.of(llvm.get_process_triple(), llvm.get_host_cpu_features())
+    return Target.of(llvm().get_process_triple(), llvm().get_host_cpu_features())
 
 
 class Host(NamedTuple):
     """What compiles for this machine, and what holds the code: for as long as the process lives."""
 
-    machine: llvm.TargetMachine
-    engine: llvm.ExecutionEngine
+    machine: Any
+    engine: Any
 
 
 @cache
 def host() -> Host:
     """Return what compiles for this machine, made where it is the first call."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    machine = target_machine(llvm.get_process_triple(), processor(), features, jit=True)
-    return Host(machine, llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
+    llvm().initialize_native_target()
+    llvm().initialize_native_asmprinter()
+    features = llvm().get_host_cpu_features().flatten()
+    machine = target_machine(llvm().get_process_triple(), processor(), features, jit=True)
+    return Host(machine, llvm().create_mcjit_compiler(llvm().parse_assembly(""), machine))
 
 
-def target_machine(
-    triple: str, cpu: str, features: str = "", *, jit: bool = False
-) -> llvm.TargetMachine:
+def target_machine(triple: str, cpu: str, features: str = "", *, jit: bool = False) -> Any:
     """Return what compiles for a processor, this or another, by LLVM's names."""
     if triple.startswith("x86_64"):
         features += ",-prefer-256-bit"  # or LLVM would halve the vectors that the source asks for
-    found = llvm.Target.from_triple(triple)
+    found = llvm().Target.from_triple(triple)
     return found.create_target_machine(cpu=cpu, features=features, opt=3, jit=jit)
 
 
@@ -116,7 +120,7 @@ def load_functions(text: str, *names: str) -> list[Function]:
 
 def _load(text: str, *names: str) -> list[int]:
     """Compile IR and return the addresses of its functions of these names."""
-    module = llvm.parse_assembly(text)
+    module = llvm().parse_assembly(text)
     module.verify()
     machine, engine = host()
     optimise(module, machine)
@@ -125,10 +129,10 @@ def _load(text: str, *names: str) -> list[int]:
     return [engine.get_function_address(name) for name in names]
 
 
-def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+def optimise(module: Any, machine: Any) -> None:
     """Run LLVM's passes over a module for a machine, in place."""
     # The source is unrolled and in vectors already: trying again would only take time.
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm().create_pipeline_tuning_options(speed_level=3)
     options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
+    passes = llvm().create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)

@@ -229,6 +229,8 @@ def test_it_measures_reports_and_gates_in_an_empty_folder(
     ):
         done = run("mlr-bench", *command)
         assert done.returncode == 0, done.stdout + done.stderr
+        if command[0] == "report":
+            assert {one.name for one in here.iterdir() if one.suffix != ".py"} == {"results"}
         assert "python -m bench" not in done.stdout + done.stderr
     assert "speedup ±95 %" in done.stdout
     (path,) = (here / "results" / "runs").rglob("*.json")

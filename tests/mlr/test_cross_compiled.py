@@ -1,12 +1,154 @@
-"""The sweeps compiled by LLVM for processors that are not here: what their inner loops hold.
+"""The sweeps compiled by LLVM for processors that are not here: what their inner loops hold."""
 
-No register is spilled, no function called, and multiply-adds and loads are those of the layout.
-"""
+import doctest
+import re
+from itertools import product
+from types import ModuleType
+
+import pytest
+from cpu_targets import PROCESSORS, compile_for
+
+from mlr.one_pass import codegen
+from mlr.one_pass.assembly import count_instructions
+from mlr.one_pass.codegen import (
+    APPLE,
+    AVX,
+    AVX512,
+    NEON,
+    SSE,
+    Layout,
+    OutputVectorised,
+    RowVectorised,
+    Source,
+    Target,
+    Tiles,
+    layout,
+)
+from mlr.one_pass.codegen import outputs as by_outputs
+from mlr.one_pass.codegen import rows as by_rows
+from mlr.one_pass.codegen import target as by_target
+from mlr.one_pass.codegen import tiles as by_tiles
+from mlr.one_pass.codegen.writer import WITH_LOSS
 
 OPERATIONS = ("gradient", "step", "train", "loss")
-DTYPES = ("float32", "float64")
-# The notebook's, and about each border: the narrowest, the widest whose sums stay in the first
-# cache, features side by side in a vector, and tiles with and without a rest.
-BORDERS = [(1, 1), (6, 3), (14, 1), (1, 8), (64, 4), (32, 32), (16, 64), (33, 31), (1_000, 1)]
-BORDERS += [(2, 512), (1, 1_024), (256, 64), (129, 9), (40, 130), (1_024, 33)]
-FEW = [(6, 3), (32, 32), (129, 9)]
+# The notebook's shape, the narrowest, one of each kind of layout, and the borders between them.
+FEW = [(1, 1), (6, 3), (16, 8), (129, 9)]
+MANY = [(14, 1), (1, 8), (32, 32), (33, 31), (256, 64), (40, 130), (1_024, 33), (2_000, 16)]
+LIKE_N1 = "neoverse-v1"  # but for the order of instructions
+CASES = [
+    pytest.param(name, size, marks=() if size in FEW and name != LIKE_N1 else pytest.mark.slow)
+    for name, size in product(PROCESSORS, FEW + MANY)
+]
+# What a loop needs of the registers beside sums and residuals, by what the layout leaves to LLVM.
+SPARE = {"gradient": 1, "step": 11}
+
+
+def multiply_adds(laid_out: Layout, operation: str) -> int:
+    """Return how many the inner loops have: of rows that go together, and of single ones."""
+    products = (operation != "gradient") + (operation != "loss")
+    squares = operation in WITH_LOSS
+    if isinstance(laid_out, OutputVectorised):
+        per_row = products * laid_out.groups * laid_out.vectors + squares * laid_out.vectors
+        return (laid_out.rows + 1) * per_row
+    if isinstance(laid_out, RowVectorised):  # of the rows that fill a vector alone
+        return products * laid_out.n * laid_out.o + squares * laid_out.o
+    return sum(
+        tile.vectors
+        * (
+            (tile.at_once + 1) * (operation != "gradient")
+            + (tile.at_once * (laid_out.n >= tile.at_once) + laid_out.n % tile.at_once)
+            * (operation != "loss")
+        )
+        for tile in laid_out.tiles
+    )
+
+
+def most_loads(laid_out: OutputVectorised, operation: str) -> int:
+    """Return how many loads the inner loops need: W and sums for all rows, X and Y for each."""
+    n, o, vectors = laid_out.n, laid_out.o, laid_out.vectors
+    step, sums, squares = operation != "gradient", operation != "loss", operation in WITH_LOSS
+    of_weight = laid_out.groups * vectors
+    shared = (step + sums) * (of_weight + vectors) + squares * vectors
+    of_row = (step + sums) * of_weight * laid_out.features_per_vector
+    copied = step * o  # a row of W, which is padded before the first row
+    return 2 * shared + (laid_out.rows + 1) * (of_row + o) + copied + n
+
+
+def fits(laid_out: OutputVectorised, operation: str, target: Target) -> bool:
+    """Say whether all sums and residuals fit in registers, beside what the loop loads."""
+    sums = (laid_out.groups + 1) * laid_out.vectors
+    return sums + laid_out.rows * laid_out.vectors + SPARE[operation] <= target.registers
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    CASES,
+    ids=lambda value: value if isinstance(value, str) else "x".join(map(str, value)),
+)
+def test_inner_loops_hold_what_the_layout_says(name: str, size: tuple[int, int]) -> None:
+    """No call in their place, all multiply-adds, and no more loads; tiles never leave registers."""
+    target = PROCESSORS[name].target
+    for dtype, operation, m in product(("float32", "float64"), OPERATIONS, (100, 10_000)):
+        laid_out = layout(m, *size, dtype, target, operation)
+        loops = compile_for(name, Source(operation, laid_out, dtype).text())
+        told = (dtype, operation, m, laid_out)
+        assert loops.calls == 0, told
+        found = count_instructions(loops.code)
+        done = found.loop_multiply_adds
+        if name == "x86-64-v2":  # it has but multiplications and additions
+            done = len(re.findall(r"^\s+mul[ps][sd]\s", loops.code, re.MULTILINE))
+        assert done >= multiply_adds(laid_out, operation), told
+        if isinstance(laid_out, OutputVectorised):
+            assert done == multiply_adds(laid_out, operation), told
+            assert found.loop_loads <= most_loads(laid_out, operation), told
+            if operation in SPARE and fits(laid_out, operation, target):
+                assert loops.spills == 0, told
+        if isinstance(laid_out, Tiles):
+            assert loops.spills == 0, told
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_what_leaves_the_registers_is_seen(name: str) -> None:
+    crowded = OutputVectorised(6, 3, 1, 3, 1, rows=32)
+    assert compile_for(name, Source("step", crowded, "float32").text()).spills > 16
+
+
+def test_a_processor_is_known_by_its_features() -> None:
+    x86, linux, apple = "x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-apple-darwin24"
+    assert Target.of(x86, {"sse4.2": True, "avx": False}) == SSE
+    assert Target.of(x86, {"avx": True, "avx2": True, "avx512f": False}) == AVX
+    assert Target.of(x86, {"avx": True, "avx512f": True}) == AVX512
+    assert Target.of(linux, {"neon": True}) == NEON
+    assert Target.of(apple, {"neon": True}) == APPLE
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_room_and_requests_go_by_the_cache_line(name: str) -> None:
+    """Two threads' sums share no line, and no line of narrow rows is asked for twice."""
+    target = PROCESSORS[name].target
+    laid_out = OutputVectorised.of(6, 3, "float64", target)
+    text = Source("step", laid_out, "float64").text()
+    lines = text.count('call void @"llvm.prefetch.p0"')
+    rows = laid_out.rows * (6 + 3) * 8
+    assert rows <= lines * target.cache_line < rows + 2 * target.cache_line
+    for each in (laid_out, Tiles.of(256, 64, "float64", target)):
+        assert each.doubles("step") * 8 % target.cache_line == 0
+
+
+def test_wide_gradients_leave_sums_to_tiles_where_registers_are_few() -> None:
+    """On AVX2 tiles take half the time from 64 vectors of sums on; on AVX-512 from as many."""
+    for target, size, dtype in (
+        (AVX, (32, 8), "float64"),
+        (AVX, (32, 16), "float32"),
+        (AVX512, (32, 16), "float64"),
+    ):
+        assert isinstance(layout(10_000, *size, dtype, target, "gradient"), Tiles)
+    for target, size, dtype in ((AVX, (16, 8), "float64"), (AVX512, (32, 16), "float32")):
+        assert isinstance(layout(10_000, *size, dtype, target, "gradient"), OutputVectorised)
+
+
+@pytest.mark.parametrize("module", [codegen, by_outputs, by_rows, by_target, by_tiles])
+def test_the_examples_hold(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -84,7 +84,7 @@ def test_machines_with_narrower_vectors_agree(
 def test_rows_in_lanes_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "target", lambda: AVX512)
     assert isinstance(layout(500, 6, 3, "float32", AVX512), RowVectorised)
-    if "avx512f" not in compiler.llvm.get_host_cpu_features().flatten():
+    if "avx512f" not in compiler.llvm().get_host_cpu_features().flatten():
         pytest.skip("no vectors of 64 bytes")
     x, y = data(2_777, 6, 3, torch.float32)
     plain, swept = (model(kernel, 6, 3, torch.float32) for kernel in ("matmul", "one_pass"))

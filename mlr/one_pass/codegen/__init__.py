@@ -56,10 +56,12 @@ __all__ = [
 ]  # fmt: skip
 
 _TARGETS = {Argument.WEIGHT: Argument.WEIGHT_TARGET, Argument.BIAS: Argument.BIAS_TARGET}
-# From so many on tiles are faster for a gradient of one block of rows, or of outputs in float64
-# that fill several vectors, and for a loss whose outputs fill one. (Of outputs in float64 that fill
-# half a vector from the most on that are not tiles anyhow: 12 in place of 22 µs at 100 × 256 → 4.)
-_TILED_PRODUCTS = 512
+# From so many on, by the bytes of a vector, tiles are faster for a gradient of one block of rows,
+# or of outputs that fill several vectors (in float32 only where registers are few), and, from as
+# many as on AVX-512, for a loss whose outputs fill one vector. Measured on AVX-512 and AVX2. (Of
+# outputs in float64 that fill half a vector from the most on that are not tiles anyhow: 12 in place
+# of 22 µs at 100 × 256 → 4 on AVX-512.)
+_TILED_PRODUCTS = {64: 512, 32: 256, 16: 128}
 MAX_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
 Layout = OutputVectorised | RowVectorised | Tiles | EpochVectorised
 
@@ -83,13 +85,13 @@ def layout(m: int, n: int, o: int, dtype: str, target: Target, operation: str = 
         return by_rows
     by_outputs = OutputVectorised.of(n, o, dtype, target)
     tiles = Tiles.of(n, o, dtype, target, operation)
-    several = by_outputs.vectors > 1 and dtype == "float64"
+    several = by_outputs.vectors > 1 and (dtype == "float64" or target.registers < 32)
     many = by_outputs.weight_sums >= MAX_PRODUCTS and dtype == "float64" and 2 * o >= tiles.lanes
-    tiled = {
-        "gradient": several or (m <= BLOCK and (many or o >= tiles.lanes)),
-        "loss": by_outputs.vectors == 1 and 2 * o >= tiles.lanes,
-    }
-    most = _TILED_PRODUCTS - 1 if tiled.get(operation) else MAX_PRODUCTS
+    most = MAX_PRODUCTS
+    if operation == "gradient" and (several or (m <= BLOCK and (many or o >= tiles.lanes))):
+        most = _TILED_PRODUCTS[target.vector_bytes] - 1
+    elif operation == "loss" and by_outputs.vectors == 1 and 2 * o >= tiles.lanes:
+        most = _TILED_PRODUCTS[64] - 1
     return by_outputs if by_outputs.weight_sums <= most else tiles
 
 

@@ -145,11 +145,10 @@ def record_triton() -> None:
         run(self, *args, **kwargs)
 
     def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
-        if STATE.recorder is None:
-            return launched(self, *args, **kwargs)
         with _disable_current_modes():  # it copies tensors by operators of its own
             launched(self, *args, **kwargs)
-        return STATE.recorder.add(launched, (self, *args), kwargs, [])
+        if STATE.recorder is not None:
+            STATE.recorder.add(launched, (self, *args), kwargs, [])
 
     interpreter._patch_lang = exchange_once
     interpreter.InterpretedFunction.run = recorded
