@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError, single_line
+from ..common.units import NOT_DECLARED
 from ..store.runs import by_time
 from ..store.schema import Head, Run, flatten_settings
 from .between import Z, between_runs
@@ -101,7 +102,7 @@ def has_changed(table: pd.DataFrame) -> pd.Series:
 
 
 _KEYS = [*_PART, "bound", "kernel"]
-NO_BOUND = "not declared"  # in a history: of cases whose costs nobody declared
+NO_BOUND = NOT_DECLARED  # in a history: of cases whose costs nobody declared
 MAX_RUNS = 12  # of a history: the newest
 
 

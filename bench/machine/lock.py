@@ -45,6 +45,7 @@ def exclusive_machine(say: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        if path == own:  # while it is held: whoever then locks a file that is gone tries again
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if path == own:  # while it is held: whoever then locks a file that is gone tries again
+                path.unlink()
         lock.release()

@@ -9,7 +9,6 @@ from rich.markup import escape as escape_rich
 from rich.table import Table
 
 from ..analysis import frame as frames
-from ..analysis.compare import NO_BOUND
 from ..common import units
 from ..common.errors import single_line
 from ..stats.estimators import quartiles
@@ -170,7 +169,7 @@ def _efficiency(part: float, bound: Any = "memory", status: str = "", *least: fl
 
 def bound_in_words(bound: str) -> str:
     """Say what sets the roofline bound of some cases: `memory-bound`."""
-    return "bound not declared" if bound == NO_BOUND else f"{bound}-bound"
+    return "bound not declared" if bound == units.NOT_DECLARED else f"{bound}-bound"
 
 
 def format_error_of(error: float, tolerance_of: Any = None) -> str:

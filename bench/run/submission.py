@@ -21,7 +21,7 @@ import mlr
 from ..common.errors import UserError, single_line
 from ..common.paths import ROOT
 from ..common.units import format_bytes
-from ..plan.selection import load_files
+from ..plan.selection import files_of
 from ..store.columns import MEASURED, SHARED
 from ..store.files import file_stem
 from ..store.runs import find_runs, load_heads, load_run
@@ -103,7 +103,8 @@ def _git(*arguments: str) -> str:
 
 
 def _kernels(run: Run) -> Iterator[str]:
-    load_files(None, str(run.settings.get("grid")), installed=False)
+    for file in files_of(None, str(run.settings.get("grid"))):
+        mlr.load_kernels(file)
     for outcome in run.outcomes:
         kernel = _kernel(outcome)
         if kernel is None:

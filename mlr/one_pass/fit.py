@@ -14,7 +14,6 @@ from .bind import bind_sweep, thread_count
 from .codegen import LOSSES
 
 _Numbers = ctypes.c_double * LOSSES
-_NONE = (0.0,) * LOSSES  # yet
 _MOST_FLOPS = 2**30  # of one call, which an interrupt waits for: a tenth of a second
 
 
@@ -44,7 +43,8 @@ def sweep_epochs(
         together: Whether many may have been trained when the losses of the first are known: then
             that takes one call, and their losses on `valid` another, which reads it once.
     """
-    if together and trains_together(*x.shape, y.shape[1], batch_size, epochs):
+    (m, n), o = x.shape, y.shape[1]
+    if together and trains_together(m, n, o, batch_size, epochs):
         run = _bind_epochs(x, y, parameters, lr, batch_size, valid)
         for _ in range(epochs // LOSSES):
             yield from run()
@@ -99,7 +99,7 @@ def _bind_epochs(
     )  # fmt: skip
 
     def run() -> Iterable[Losses]:
-        found[:] = found_valid[:] = _NONE
+        found[:] = found_valid[:] = [0.0] * LOSSES
         for call in (train, *calls):
             call()
         means = [total / count for total in found]

@@ -77,7 +77,10 @@ def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -
         assert isinstance(
             layout(33, n, o, "float32", AVX512), OutputVectorised
         )  # too few for the lanes
-    for n, o, dtype in ((6, 3, "float64"), (32, 4, "float32"), (16, 8, "float32")):
+    assert layout(10**6, 6, 3, "float64", AVX512) == RowVectorised(6, 3, 8)
+    assert isinstance(layout(10**6, 6, 3, "float64", AVX), OutputVectorised)
+    assert isinstance(layout(100, 6, 3, "float64", AVX512, "gradient"), OutputVectorised)
+    for n, o, dtype in ((6, 4, "float64"), (32, 4, "float32"), (16, 8, "float32")):
         assert isinstance(layout(10**6, n, o, dtype, AVX512), OutputVectorised)
     assert isinstance(layout(10**6, 6, 3, "float32", AVX), OutputVectorised)  # 16 registers
 
@@ -94,7 +97,7 @@ def test_a_gradient_of_many_products_is_in_tiles() -> None:
 
 def test_a_loss_is_laid_out_for_itself() -> None:
     """It has no sums to keep: rows lie side by side, and a vector of outputs makes tiles."""
-    for n, o, dtype in ((6, 3, "float64"), (16, 8, "float32")):
+    for n, o, dtype in ((8, 4, "float64"), (16, 8, "float32")):
         assert isinstance(layout(10**4, n, o, dtype, AVX512, "loss"), RowVectorised)
         assert isinstance(layout(10**4, n, o, dtype, AVX512), OutputVectorised)
         assert not isinstance(layout(10**4, n, o, dtype, AVX, "loss"), RowVectorised)

@@ -311,7 +311,8 @@ def test_it_is_run_in_processes(name: str, tmp_path: Path) -> None:
     assert len(run.benchmarks) == 2
     for one in run.benchmarks:
         extra = one.extra_info
-        assert (extra.operation, len(one.samples)) == (FILES[name][0], 2)
+        assert extra.operation == FILES[name][0]
+        assert len(one.samples) >= 2  # more, where the machine was busy meanwhile
         assert list(extra.sizes.values()) == list(FILES[name][1].values())
         assert extra.speedup > 0
 
