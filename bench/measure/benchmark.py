@@ -150,7 +150,7 @@ def _time(
     with phases.on("timing"):
         baseline, theirs = baseline_of(kernel.operation), problem.share_inputs()
         base_call = baseline.bind(theirs)
-        options = {"seed": problem.seed, "blocks": BLOCKS}
+        options: dict[str, Any] = {"seed": problem.seed, "blocks": BLOCKS}
         pair = paired_ratio(
             call, base_call, device.name, f_seconds=about_s, refresh=refresher(problem), **options
         )

@@ -52,7 +52,7 @@ class RowVectorised:
         >>> RowVectorised.of(1_000, 6, 3, "float64", AVX512)
         RowVectorised(n=6, o=3, lanes=8, cache_line=64)
         >>> RowVectorised.of(100, 6, 3, "float64", AVX512, "gradient")
-        >>> RowVectorised.of(1_000, 6, 3, "float64", Target(32, 16))  # three outputs fill a whole one
+        >>> RowVectorised.of(1_000, 6, 3, "float64", Target(32, 16))  # three fill a vector
         >>> RowVectorised.of(1_000, 16, 3, "float32", AVX512)  # 48 sums
         >>> RowVectorised.of(100, 6, 3, "float32", AVX512)  # six rows a lane
         """
