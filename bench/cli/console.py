@@ -46,14 +46,18 @@ def samples_in(statuses: Sequence[str], processes: int) -> int:
 
 
 @contextmanager
-def following(total: int) -> Iterator[Callable[[RunProgress], None]]:
-    """Show a run's progress with the time left; in CI and on no terminal a line every tenth."""
+def following(total: int, plan: str) -> Iterator[Callable[[RunProgress], None]]:
+    """Show a plan in words once it starts, and then the run's progress with the time left.
+
+    In CI and on no terminal that is a line every tenth.
+    """
     console = progress_console()
     last, tenths = RunProgress(total), -1
 
     def show(progress: RunProgress) -> None:
         nonlocal last, tenths
         if tenths < 0:
+            console.print(plan, markup=False)
             console.print("Results and memory are checked first, then times are taken.")
             tenths = 0
         last, wall_s, left_s = progress, progress.wall_s, progress.left_s

@@ -49,7 +49,7 @@ def run_in_form(arguments: argparse.Namespace) -> int:
         elif as_json:
             stack.enter_context(redirect_stdout(sys.stderr))
         found: Output | int = arguments.run(arguments)
-    if isinstance(found, int):
+    if not isinstance(found, Output):
         return found
     if as_json:
         print(json.dumps(_plain(found.document), indent=1, allow_nan=False, default=str))

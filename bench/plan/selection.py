@@ -7,7 +7,9 @@ import argparse
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -174,8 +176,9 @@ def load_files(file: str | None, grid: str) -> tuple[str, ...]:
     from mlr import KernelFileError, load_installed, load_kernels
 
     try:
-        load_installed()
-        return tuple(name for one in files_of(file, grid) for name in load_kernels(one))
+        with redirect_stdout(sys.stderr):  # what they print is no result of a command
+            load_installed()
+            return tuple(name for one in files_of(file, grid) for name in load_kernels(one))
     except KernelFileError as error:
         raise UserError(str(error)) from error
 

@@ -169,14 +169,14 @@ def test_epochs_are_one_call_of_compiled_code(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [*SIZES, (5, 2), (3, 33)], ids=str)
-@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("target", [SSE, AVX, AVX512], ids=str)
 def test_the_losses_of_many_epochs_are_those_of_each(
-    vector_bytes: int, size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    target: Target, size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the size of the vectors, with rows left over after tiles and blocks of them."""
-    if vector_bytes == 64 and not compiler.llvm.get_host_cpu_features().get("avx512f"):
+    if target == AVX512 != compiler.target():
         pytest.skip("no vectors of 64 bytes")
-    monkeypatch.setattr(compiler, "vector_bytes", lambda: vector_bytes)
+    monkeypatch.setattr(compiler, "target", lambda: target)
     monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
     (x, y), lr = data(100, *size, dtype), 0.01 / size[0]
     for rows in (1, 7, 240, 491):

@@ -49,7 +49,7 @@ def grid_targets() -> Iterator[Target]:
         for block in grid["block"]:
             for operation in {"gradient", "step"} & {*block.get("operations", OPERATIONS)}:
                 for dtype in block["dtypes"]:
-                    found |= {(operation, dtype, *size[1:]) for size in block["sizes"]}
+                    found |= {(operation, dtype, *size[1:]) for size in block.get("sizes", ())}
     for operation, dtype, n, o in sorted(found):
         if admitted(operation, dtype, n, o):
             yield from ((operation, dtype, one, n, o) for one in SHARED_BYTES)

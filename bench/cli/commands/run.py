@@ -24,7 +24,7 @@ from ...plan.selection import Selection, add_axes, process_count
 from ...run.journal import seconds_per_sample
 from ...run.runner import run_plan
 from ...store.runs import load_frame
-from ..console import TO_RUN, following, plan_in_words, progress_console
+from ..console import TO_RUN, following, plan_in_words
 from ..main import Parser
 from ..output import Output, add_forms
 from ..results import print_answers, print_results
@@ -58,8 +58,7 @@ def run(arguments: argparse.Namespace) -> Output:
     with suppress(UserError):  # a file that cannot be read is no reason not to measure
         pace = seconds_per_sample(RESULTS / "runs", machine_slug(), axes.grid)
     words = plan_in_words(statuses, [entry.threads for entry in plan], processes, pace)
-    progress_console().print(words, markup=False)
-    with exclusive_machine(say), following(len(plan)) as show:
+    with exclusive_machine(say), following(len(plan), words) as show:
         path = run_plan(
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume, say=say
         )

@@ -67,24 +67,25 @@ def test_what_has_no_time_has_its_reason(capsys: pytest.CaptureFixture[str]) -> 
 def test_progress_says_how_long_the_rest_takes(
     screen: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with terminal.following(10) as show:
+    with terminal.following(10, "what is planned") as show:
         show(RunProgress(10, 3, process=1, wall_s=30.0, left_s=3_700.0))
     lines = capsys.readouterr().err.splitlines()
     assert max(map(len, lines)) <= 80
     (line,) = {line for line in lines if "3 of 10" in line}
     assert line.rstrip().endswith("1%, about 61 min 40 s left: 3 of 10, process 1")
-    with terminal.following(10) as show:
+    with terminal.following(10, "what is planned") as show:
         show(RunProgress(10, 3, process=1, wall_s=30.0, left_s=60.0, is_open=True))
     assert ", at least 1 min 0 s left: 3 of 10" in capsys.readouterr().err
 
 
 def test_a_line_every_tenth_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.following(100) as show:
+    with terminal.following(100, "what is planned") as show:
         for done in range(101):
             left = 100.0 - done
             show(RunProgress(100, done, process=done // 50, wall_s=float(done), left_s=left,
                           statuses={"ok": 9, "oom": 1}))  # fmt: skip
-    first, *tenths, counts, cost = capsys.readouterr().err.splitlines()
+    plan, first, *tenths, counts, cost = capsys.readouterr().err.splitlines()
+    assert plan == "what is planned"
     assert first == "Results and memory are checked first, then times are taken."
     assert [line[:4] for line in tenths] == [f"{10 * tenth:3d}%" for tenth in range(1, 10)]
     assert tenths[1] == " 20%, about 1 min 20 s left: 20 of 100, checking results and memory"
@@ -98,12 +99,12 @@ def test_in_ci_a_terminal_gets_lines_and_nothing_that_moves(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # by which a console takes itself for a terminal
     monkeypatch.setenv("CI", "true")
-    with terminal.following(1_000) as show:
+    with terminal.following(1_000, "what is planned") as show:
         for done in range(1_001):
             show(RunProgress(1_000, done, process=1, wall_s=float(done), left_s=1_000.0 - done))
     said = capsys.readouterr().err
     assert "\x1b" not in said
-    assert len(said.splitlines()) == 12
+    assert len(said.splitlines()) == 13
 
 
 def test_a_plan_says_how_long_it_would_take(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_a_run_ends_with_its_answers_and_what_to_do_next(
     told = "\n".join(lines[lines.index("Answers: amd-epyc-2-core, cpu, 1 thread") :])
     for said in (
         "Which kernel for a gradient? ",
-        "× as fast as torch.nn",
+        "× as fast as autograd",
         "1 crashed",
         "out of luck",
     ):

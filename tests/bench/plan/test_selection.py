@@ -218,7 +218,9 @@ ON_CPU = {
     "full": (128, "aeb6694aeda8"),
     "tall": (36, "452c2916d204"),
     "wide": (18, "b63c71727fc8"),
+    "trainings": (18, "edaa539fcd0f"),
     "scaling": (10, "43abf9d30467"),
+    "examples": (13, "6e0c0f52b4b4"),
 }
 
 
