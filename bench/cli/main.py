@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         arguments = parse(given)
+    except KeyboardInterrupt:  # while a command is loaded, which takes seconds
+        print("stopped", file=sys.stderr)
+        return 130
     except UserError as error:  # of a file that the arguments name
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -87,3 +87,14 @@ def test_windows_is_refused_in_one_line(
     assert capsys.readouterr().err.startswith(
         "error: the suite runs on Linux and macOS; got Windows"
     )
+
+
+def test_a_command_that_is_stopped_while_it_is_loaded_says_so_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.cli.main.import_module", stop)
+    assert main(["machine"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
