@@ -30,7 +30,7 @@ class Facet(NamedTuple):
     @property
     def title(self) -> str:
         """It in words, where what is around says of which run it is and of how many threads."""
-        return f"{self.operation.capitalize()} on {self.device} in {self.dtype}"
+        return f"{self.operation.replace('_', ' ').capitalize()} on {self.device} in {self.dtype}"
 
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return this slice's rows of a frame."""

@@ -25,7 +25,7 @@ from .sections import RunAnalysis, measured
 from .subject import Beside, Subject, figure_name, subjects
 
 MARK = "<!-- Written by `python -m bench report`; changes are lost. -->"
-MAX_FIGURES = 8  # that REPORT.md shows
+MAX_FIGURES = 11  # that REPORT.md shows
 PUBLISHED = ("REPORT.md", "figures")
 
 
@@ -37,7 +37,9 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
     """
     found = [(one.rank, name, stem) for one in others for name, stem in one.published.items()]
     rows = calls(pd.concat([one.rows for one in analyses]))
-    operations = sorted(map(str, rows["operation"].unique()))
+    # By the order of magnitude of their results, as a report is about what has many; then by name.
+    counts = rows["operation"].value_counts().to_dict()
+    operations = sorted(map(str, counts), key=lambda name: (-len(str(counts[name])), name))
     for kind in kinds().values():
         for rank, operation in kind.turns(operations):
             part = lead(rows, operation, kind.when)

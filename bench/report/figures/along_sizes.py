@@ -163,7 +163,7 @@ def draw_time(view: View) -> Figure:
     "memory",
     title="peak memory against {axes}",
     rank=7,
-    first=2,
+    first=0,
 )
 def draw_memory(view: View) -> Figure:
     """Draw what was measured, and hollow what was predicted for a case that was not.
