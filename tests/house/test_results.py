@@ -126,8 +126,9 @@ def test_what_is_stored_is_valid_and_small() -> None:
         assert path.stat().st_size < MOST_BYTES, path
 
 
-def test_a_quick_run_shows_the_jacobians_price_and_its_limit(runs: list[Path]) -> None:
-    frame = load_frame(runs)
+def test_quick_runs_show_the_jacobians_price_and_its_limit() -> None:
+    """A call at 10,000 x 64 -> 16 is nearly as long as a grid allows: a slow machine omits it."""
+    frame = load_frame([path for path in find_runs(RESULTS / "runs") if "-quick" in path.stem])
     jacobian = frame[(frame["kernel"] == "kron_einsum") & (frame["dtype"] == "float64")]
     middle = jacobian[(jacobian["case"] == "10000x64x16") & (jacobian["status"] == "ok")]
     assert len(middle)
@@ -144,7 +145,8 @@ CONVERTED = "1422dd0"
 REMOVED = {
     *("20261123T063952Z-830d9071-quick", "20261123T134830Z-c06ae7dd-quick"),
     *("20261123T214934Z-807f2616-tall", "20261124T115945Z-cdd894bb-quick"),
-    *("20261124T122004Z-cdd894bb-tall", "20261124T122009Z-cdd894bb-strong"),
+    *("20261124T122004Z-cdd894bb-tall", "20261124T132141Z-060a9554-quick"),
+    "20261124T122009Z-cdd894bb-strong",
     *("20261129T150239Z-1d130e13-quick", "20261129T152853Z-1d130e13-quick"),
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]

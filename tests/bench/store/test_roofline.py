@@ -108,7 +108,7 @@ def test_no_stored_case_is_faster_than_its_bound_without_a_warning() -> None:
     frame = load_frame(find_runs(ROOT / "results" / "runs"))
     measured = frame[frame["status"] == "ok"]
     assert measured["efficiency"].notna().all()
-    assert set(measured["bound"]) == set(BOUNDS)
+    assert {"dispatch", "cache", "compute"} <= set(measured["bound"]) <= set(BOUNDS)
     beyond = measured[measured["efficiency"] > 1.11]
     assert beyond["warnings"].str.contains("faster than the roofline bound").all()
     assert len(beyond) < 20
