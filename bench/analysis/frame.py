@@ -75,6 +75,17 @@ def calls(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[~frame["iterative"].fillna(False).astype(bool)]
 
 
+def operations_of(frame: pd.DataFrame) -> list[str]:
+    """Return the operations, those of single calls first, and first those with many results.
+
+    That is by the order of magnitude of their number, and then by name.
+    """
+    counts, single = frame["operation"].value_counts().to_dict(), {*calls(frame)["operation"]}
+    return sorted(
+        map(str, counts), key=lambda name: (name not in single, -len(str(counts[name])), name)
+    )
+
+
 def leads(frame: pd.DataFrame) -> pd.Series:
     """Say of each row whether its run is the one that stands for its size.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from ..analysis.frame import calls, lead
+from ..analysis.frame import calls, lead, operations_of
 from ..analysis.ranking import fastest, spread
 from ..common.errors import UserError, single_line
 from ..store.files import atomic_path, swap, writing
@@ -37,9 +37,7 @@ def candidates(analyses: Sequence[RunAnalysis], others: Iterable[Subject] = ()) 
     """
     found = [(one.rank, name, stem) for one in others for name, stem in one.published.items()]
     rows = calls(pd.concat([one.rows for one in analyses]))
-    # By the order of magnitude of their results, as a report is about what has many; then by name.
-    counts = rows["operation"].value_counts().to_dict()
-    operations = sorted(map(str, counts), key=lambda name: (-len(str(counts[name])), name))
+    operations = operations_of(rows)
     for kind in kinds().values():
         for rank, operation in kind.turns(operations):
             part = lead(rows, operation, kind.when)

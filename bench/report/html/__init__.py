@@ -23,7 +23,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
-from ...analysis.frame import facets, in_order
+from ...analysis.frame import facets, in_order, operations_of
 from ...common.errors import single_line
 from ...common.paths import COMMAND
 from ..answers import Where
@@ -67,14 +67,14 @@ def write_page(content: Content, out: Path) -> None:
     environment.filters["line"] = partial(single_line, limit=300)
     frame = content.frame
     results, script = all_results(frame), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
-    newest = frame.loc[frame["datetime"] == frame["datetime"].max(), [*CHOSEN]]
     library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
         content._asdict(),
         html=html,
         command=COMMAND,
-        choices={name: choices(frame, name) for name in CHOSEN},
-        newest=newest.iloc[0].to_dict() if len(newest) else None,
+        choices={name: choices(frame, name) for name in CHOSEN}
+        | {"operation": operations_of(frame)},
+        newest=_first_choice(frame) if len(frame) else None,
         filters=[(one, sorted(set(one.write(results)))) for one in headed(FILTERS, results)],
         count=len(frame),
         results=render(results, results_columns(results), to="html"),
@@ -85,6 +85,17 @@ def write_page(content: Content, out: Path) -> None:
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
     (out / "report.html").write_text(text, encoding="utf-8", newline="\n")
+
+
+def _first_choice(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return what the page shows at first: of the newest run's machine what it has the most of."""
+    newest = frame.sort_values("datetime", kind="stable")
+    rows = newest[newest["machine"] == newest["machine"].iloc[-1]]
+    rows = rows[rows["operation"] == operations_of(rows)[0]]
+    found: dict[str, Any] = (
+        rows.loc[rows["run"] == rows["run"].iloc[-1], [*CHOSEN]].iloc[0].to_dict()
+    )
+    return found
 
 
 def all_results(frame: pd.DataFrame) -> pd.DataFrame:

@@ -511,3 +511,16 @@ def test_the_palette_is_told_apart_with_any_vision(palette: str, vision: str) ->
     for one, other in combinations(PALETTES[palette], 2):
         apart = np.linalg.norm(lab(one, VISION[vision]) - lab(other, VISION[vision]))
         assert apart > 10, (one, other)
+
+
+def test_it_opens_with_single_calls_and_not_with_the_trainings_that_were_measured_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = build_run(["step", "gradient"], SIZES, kernels=FEW_KERNELS)
+    newer = build_run(["fit"], SIZES[:1]) | {"datetime": "2026-11-24T09:00:00+00:00"}
+    paths = [save(run, tmp_path / f"{name}.json") for name, run in (("a", older), ("b", newer))]
+    blank_figures(monkeypatch)
+    write_report(paths, tmp_path / "out", every_subject(), page=True)
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    offered = re.findall(r'name="operation" value="(\w+)"( checked)?', text)
+    assert offered == [("gradient", " checked"), ("step", ""), ("fit", "")]
