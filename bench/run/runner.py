@@ -123,9 +123,11 @@ class Runner(NamedTuple):
         for number in range(last + 1 + MAX_RERUNS):
             if number > (state.plan.least or last) and number not in state.chosen:
                 state.note(Choice(process=number, names=wanting(state.timed_so_far())))
-            usual_s = (fmean(e.seconds for e in state.timings(name)) for name in state.left(number))
-            if number > last and sum(usual_s) > RERUN_SHARE * timed_s - (state.wall_s - timed_s):
-                return
+            if number > last:
+                usual_s = [fmean(e.seconds for e in state.timings(n)) for n in state.left(number)]
+                spare_s = RERUN_SHARE * timed_s - (state.wall_s - timed_s)
+                if not usual_s or sum(usual_s) > spare_s:
+                    return
             for threads in dict.fromkeys(state.plan.wanted.values()):
                 self.run_process(number, threads)
             if number == last:
