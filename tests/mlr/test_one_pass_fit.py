@@ -169,7 +169,7 @@ def test_epochs_are_one_call_of_compiled_code(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [*SIZES, (5, 2), (3, 33)], ids=str)
-@pytest.mark.parametrize("target", [SSE, AVX, AVX512], ids=str)
+@pytest.mark.parametrize("target", [pytest.param(SSE, marks=pytest.mark.slow), AVX, AVX512])
 def test_the_losses_of_many_epochs_are_those_of_each(
     target: Target, size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,8 +130,16 @@ def held_and_taken(
     return float(np.mean(held)), float(np.mean(taken))
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.7])
-@pytest.mark.parametrize("noise", [_normal, _heavy, _common, _drift])
+NOISES = [(noise, spread) for spread in (0.0, 0.7) for noise in (_normal, _heavy, _common, _drift)]
+
+
+@pytest.mark.parametrize(
+    ("noise", "spread"),
+    [
+        pytest.param(*one, marks=() if one in ((_heavy, 0.7), (_common, 0.7)) else pytest.mark.slow)
+        for one in NOISES
+    ],
+)
 def test_intervals_hold_the_truth_of_what_stops_early(noise: Noise, spread: float) -> None:
     """As often as they say, whether the kernels vary alike or by anything from 0.5 to 8 %."""
     held, taken = held_and_taken(noise, TWO_TO_FIVE, spread)
