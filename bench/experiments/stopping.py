@@ -21,14 +21,15 @@ import pandas as pd
 
 from ..common.errors import UserError
 from ..plan.grid import Processes
-from ..run.stopping import SPEEDUPS, Timed, estimates, wanting
+from ..run.stopping import SPEEDUPS, Timed, estimates, is_rival, wanting
+from ..store.built_in import SAME_CALLABLE
 from ..store.columns import SHARED
 from ..store.runs import load_run
 from ..store.schema import Benchmark, Run
 
 TRIALS = 100
 STORED = 5  # processes of a stored run
-KERNEL, ITSELF = "one_pass_step", "auto_step"
+OVER = " ÷ "  # in the name of a kernel beside itself
 Noise = dict[str, list[float]]  # by the column of a logarithm, off its truth in each process
 
 
@@ -56,7 +57,7 @@ def cover(
         ended = until_enough(drawn, plan)
         for title, column in SPEEDUPS.items():
             for name, found in estimates(ended, column).items():
-                what = "itself" if name.startswith(ITSELF) else "two kernels"
+                what = "itself" if OVER in name else "two kernels"
                 holds = found.holds(truth[name][column])
                 rows.append((what, title, holds, len(ended[name].samples)))
     table = pd.DataFrame(rows, columns=["of", "speedup", "held", "processes"])
@@ -102,13 +103,14 @@ def _stored(
         truth.setdefault(name, {})[column] = fmean(map(fmean, of_runs))
         off = [grow * (log - fmean(some)) for some in of_runs for log in some]
         noise.setdefault(name, {})[column] = off
-        itself = name.replace(f"-{KERNEL}-", f"-{ITSELF}-")
-        if itself != name and itself in entries[0]:
-            both = f"{ITSELF} ÷ {name}"
-            plan[both] = plan[name]._replace(case=both)
-            truth.setdefault(both, {})[column] = 0.0
-            pairs = zip(chain(*logs[itself, column]), chain(*of_runs), strict=True)
-            noise.setdefault(both, {})[column] = [one - other for one, other in pairs]
+        for auto, kernel in SAME_CALLABLE.items():
+            itself = name.replace(f"-{kernel}-", f"-{auto}-")
+            if itself != name and (itself, column) in logs:
+                both = f"{auto}{OVER}{name}"
+                plan[both] = plan[name]._replace(case=both)
+                truth.setdefault(both, {})[column] = 0.0
+                pairs = zip(chain(*logs[itself, column]), chain(*of_runs), strict=True)
+                noise.setdefault(both, {})[column] = [one - other for one, other in pairs]
     return plan, truth, noise
 
 
@@ -119,9 +121,9 @@ def _logs(entry: Benchmark, column: str) -> list[float]:
 
 def _timed(entry: Benchmark, processes: Processes) -> Timed:
     extra = entry.extra_info
-    is_rival = extra.kernel != extra.baseline and extra.role != "auto"
+    rival = is_rival(extra.kernel, extra.baseline, extra.role)
     case = tuple(getattr(extra, name) for name in SHARED)
-    return Timed([], processes, extra.threads or 1, case, is_rival)
+    return Timed([], processes, extra.threads or 1, case, rival)
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from ..plan.grid import Processes
 from ..store.columns import SHARED, case_of, sizes_of
 from ..store.files import append_line
 from .slowdown import with_slowdowns
-from .stopping import Timed
+from .stopping import Timed, is_rival
 
 JOURNAL_LOST = 3  # the exit status of a process that can no longer write down what it measures
 DEVICE_LOST = 6  # of one in which a benchmark has ended all use of its device; pytest ends below 6
@@ -208,14 +208,13 @@ class RunState:
         found = {}
         for name, samples in self.samples().items():
             outcome = self.timings(name)[0].outcome
-            is_rival = outcome.get("kernel") != outcome.get("baseline")
-            is_rival &= outcome.get("role") != "auto"
+            told = (outcome.get(part, "") for part in ("kernel", "baseline", "role"))
             found[name] = Timed(
                 samples,
                 self.processes_of(name),
                 self.plan.wanted[name],
                 _case_of(outcome),
-                is_rival,
+                is_rival(*told),
             )
         return found
 

@@ -40,6 +40,11 @@ class Timed(NamedTuple):
         return repeated_error(*self.processes)
 
 
+def is_rival(kernel: str, baseline: str, role: str) -> bool:
+    """Say whether a kernel is one of its own: not the baseline, nor one that calls another."""
+    return kernel != baseline and role != "auto"
+
+
 def uncontended(samples: Sequence[Sample]) -> list[Sample]:
     """Return the samples that count: the undisturbed ones, where they are two and half of all."""
     calm = [sample for sample in samples if not sample["contended"]]
