@@ -92,10 +92,8 @@ def _first_choice(frame: pd.DataFrame) -> dict[str, Any]:
     newest = frame.sort_values("datetime", kind="stable")
     rows = newest[newest["machine"] == newest["machine"].iloc[-1]]
     rows = rows[rows["operation"] == operations_of(rows)[0]]
-    found: dict[str, Any] = (
-        rows.loc[rows["run"] == rows["run"].iloc[-1], [*CHOSEN]].iloc[0].to_dict()
-    )
-    return found
+    first = rows[rows["run"] == rows["run"].iloc[-1]].iloc[0]
+    return {name: first[name] for name in CHOSEN}
 
 
 def all_results(frame: pd.DataFrame) -> pd.DataFrame:
