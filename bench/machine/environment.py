@@ -25,6 +25,9 @@ PINNED_ENV = {
     # JAX would take three quarters of a GPU's memory at its first call, in the middle of a run that
     # was planned with all of it.
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    # OpenBLAS's threads would wait awake for 2^28 ticks, 0.1 s, after a call, and hold up what is
+    # timed next; for 2^22 they still are awake at the next of many calls.
+    "OPENBLAS_THREAD_TIMEOUT": "22",
     # Hashes, and so the order of sets, are the same in every process.
     "PYTHONHASHSEED": "0",
     # The profiler that counts memory announces every start otherwise.

@@ -34,19 +34,22 @@ WRITERS: dict[str, Callable[[str, TextIO], object]] = {
 
 
 @pytest.mark.parametrize(
-    ("cores", "said", "calls"),
+    ("cores", "threads", "said", "calls"),
     [
-        ([0.0], False, 1),
-        ([1.0, 1.0], True, 1),
-        ([1.0, 0.0, 0.0], False, 2),  # waits awake for a little while, then sleeps
-        ([0.1, 0.4, 0.18, 0.3, 0.25], True, 3),  # wants a core, and seldom gets one
-        ([0.1] * side_effects.MAX_CALLS, False, side_effects.MAX_CALLS),
+        ([0.0], 1, False, 1),
+        ([1.0, 1.0], 1, True, 1),
+        ([1.0, 0.0, 0.0], 1, False, 2),  # waits awake for a little while, then sleeps
+        ([0.1, 0.4, 0.18, 0.3, 0.25], 1, True, 3),  # wants a core, and seldom gets one
+        ([0.1] * side_effects.MAX_CALLS, 1, False, side_effects.MAX_CALLS),
+        ([1.0] * (1 + side_effects.AWAKE_LOOKS), 2, True, 1),
+        ([1.0] * side_effects.AWAKE_LOOKS + [0.0] * 2, 2, False, 2),
     ],
 )
 def test_what_works_on_is_told_from_what_waits(
-    monkeypatch: pytest.MonkeyPatch, cores: list[float], said: bool, calls: int
+    monkeypatch: pytest.MonkeyPatch, cores: list[float], threads: int, said: bool, calls: int
 ) -> None:
     left, called = iter(cores), []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(side_effects, "background_cpu_usage", lambda: next(left))
     found = pytest.raises(WrongResultError, match="works on") if said else nullcontext()
     with found:

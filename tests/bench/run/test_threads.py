@@ -76,6 +76,26 @@ def test_libraries_have_the_number_that_the_environment_of_a_process_says(count:
     assert set(json.loads(printed)) == {count}
 
 
+WAITS_AWAKE = """
+import numpy, torch
+from bench.measure.side_effects import require_no_background_work
+x, y = numpy.ones((4096, 256)), numpy.ones((256, 64))
+require_no_background_work(lambda: x @ y)
+"""
+
+
+@needs_two
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_a_library_whose_threads_wait_awake_for_more_work_does_no_work(is_pinned: bool) -> None:
+    """OpenBLAS's do so for 2^28 ticks of a clock, unless its environment says less."""
+    env = pinned_environment(os.environ, 2)
+    if not is_pinned:
+        env.pop("OPENBLAS_THREAD_TIMEOUT", None)
+    command = [sys.executable, "-c", WAITS_AWAKE]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @needs_two
 def test_each_number_of_threads_has_processes_of_its_own(tmp_path: Path) -> None:
