@@ -1,11 +1,10 @@
 """How the numbers of a report are written: with units, three digits, spread in brackets."""
 
 import argparse
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-
-import numpy as np
 
 UNKNOWN = "–"  # where there is no number
 NOT_DECLARED = "not declared"  # where it would follow from a cost that nobody declared
@@ -42,7 +41,7 @@ def format_time(seconds: float, *others: float) -> str:
     >>> format_time(2.84e-4), format_time(1.4e-6, 1.2e-6, 2e-6), format_time(-3.5e-6)
     ('284 µs', '1.40 µs (1.20–2.00)', '-3.50 µs')
     """
-    if not np.isfinite(seconds):
+    if not math.isfinite(seconds):
         return UNKNOWN
     fitting = (pair for pair in _TIME_UNITS if float(f"{abs(seconds) / pair[1]:.3g}") < 1000)
     unit, scale = next(fitting, _TIME_UNITS[-1])
@@ -56,7 +55,7 @@ def format_bytes(count: float) -> str:
     >>> format_bytes(800), format_bytes(4_800_368)
     ('800 B', '4.58 MiB')
     """
-    if not np.isfinite(float(count)):
+    if not math.isfinite(float(count)):
         return UNKNOWN
     if count < 1024:
         return f"{count:.0f} B"
@@ -76,21 +75,23 @@ def format_tick(value: float, write: Callable[[float], str] = format_time) -> st
     return f"{float(number.replace(',', '')):g} {unit}"
 
 
-def format_ratio(ratio: float, low: float = np.nan, high: float = np.nan) -> str:
+def format_ratio(ratio: float, low: float = math.nan, high: float = math.nan) -> str:
     """Write a ratio, with its interval where there is one.
 
     >>> format_ratio(5.7), format_ratio(5.7, 5.1, 6.02)
     ('5.70×', '5.70× (5.10–6.02)')
     """
-    if not np.isfinite(ratio):
+    if not math.isfinite(ratio):
         return UNKNOWN
-    interval = f" ({digits(low)}–{digits(high)})" if np.isfinite(low) and np.isfinite(high) else ""
+    interval = (
+        f" ({digits(low)}–{digits(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+    )
     return f"{digits(ratio)}×{interval}"
 
 
 def format_predicted(count: float) -> str:
     """Write a number of bytes that follows from a declared formula, if there is one."""
-    return format_bytes(count) if np.isfinite(float(count)) else NOT_DECLARED
+    return format_bytes(count) if math.isfinite(float(count)) else NOT_DECLARED
 
 
 def format_error(error: float) -> str:
@@ -99,7 +100,7 @@ def format_error(error: float) -> str:
     >>> format_error(1.234e-16)
     '1.2e-16'
     """
-    if not np.isfinite(error):
+    if not math.isfinite(error):
         return UNKNOWN
     return f"{error:.1e}" if error else "0"
 
@@ -119,7 +120,7 @@ def format_percent(part: float) -> str:
     >>> format_percent(0.437)
     '43.7 %'
     """
-    return f"{digits(100 * part)} %" if np.isfinite(part) else UNKNOWN
+    return f"{digits(100 * part)} %" if math.isfinite(part) else UNKNOWN
 
 
 def duration(text: str) -> float:
@@ -138,7 +139,7 @@ def format_efficiency(part: float, bound: str = "memory") -> str:
     >>> format_efficiency(0.877, "compute"), format_efficiency(0.877, "memory")
     ('88 %', 'about 90 %')
     """
-    if not np.isfinite(part):
+    if not math.isfinite(part):
         return UNKNOWN
     about, step = ("about ", 5) if bound in ("cache", "memory") else ("", 1)
     rounded = step * round(100 * part / step)

@@ -14,10 +14,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 from ..common.units import counted, format_time
 from ..stats.estimators import hodges_lehmann, lower_bound, p_value, share_bound, upper_bound
-from .config import Thresholds
 
 REGRESSION, NO_REGRESSION = "regression", "no regression"
 IMPROVEMENT, INCONCLUSIVE = "improvement", "inconclusive"
@@ -45,11 +45,27 @@ LOOKS = ((8, 40, 16), (12, 15, 8), (18, 15, 6), (26, 10, 6), (40, 10, 4), (60, 1
 MIN_TO_FAIL = MIN_SCREENING + LOOKS[0][0]  # the fewest blocks that find a regression
 
 
+class Limits(Protocol):
+    """What a case is held against: shares of the base's time, as `config.Thresholds` has them."""
+
+    @property
+    def threshold(self) -> float:
+        """A slow-down that is let pass."""
+
+    @property
+    def equivalence_margin(self) -> float:
+        """A slow-down that must be found."""
+
+    @property
+    def slow_share(self) -> float:
+        """An excess of processes with such a slow-down that must be found."""
+
+
 @dataclass
 class CaseState:
     """One case's blocks and what is decided of it."""
 
-    thresholds: Thresholds
+    thresholds: Limits
     screened: list[float] = field(default_factory=list)
     confirmed: list[float] = field(default_factory=list)
     decision: str | None = None
@@ -64,9 +80,13 @@ class CaseState:
         if self.slow_processes()[-1] > self.thresholds.slow_share:
             return None
         high = upper_bound(self.values, per_cent / 100 * BETA)
-        if high < -math.log1p(self.thresholds.threshold):
-            return IMPROVEMENT
-        return NO_REGRESSION if high < math.log1p(self.thresholds.equivalence_margin) else None
+        if high >= math.log1p(self.thresholds.equivalence_margin):
+            return None
+        return IMPROVEMENT if high < -math.log1p(self.thresholds.threshold) else NO_REGRESSION
+
+    def middle(self, values: Sequence[float]) -> float:
+        """Return the log-ratio that chance lies around: no change."""
+        return 0.0
 
     def slow_processes(self) -> tuple[int, int, int, float]:
         """Count processes slower by the margin or more, as much faster, and all; bound the excess.
@@ -76,7 +96,8 @@ class CaseState:
         """
         every = [*self.screened, *self.confirmed]
         margin, count = math.log1p(self.thresholds.equivalence_margin), len(every)
-        slow, fast = sum(one >= margin for one in every), sum(one <= -margin for one in every)
+        fastest = 2 * self.middle(every) - margin
+        slow, fast = sum(one >= margin for one in every), sum(one <= fastest for one in every)
         bounds = (share_bound(some, count, SLOW_ERROR) for some in (slow, count - fast))
         return slow, fast, count, sum(bounds) - 1
 
@@ -113,7 +134,7 @@ class CaseState:
 class SequentialTest:
     """The state of a suite: which cases a next block should measure, and what is decided."""
 
-    def __init__(self, thresholds: Mapping[str, Thresholds]) -> None:
+    def __init__(self, thresholds: Mapping[str, Limits]) -> None:
         self.cases = {name: CaseState(own) for name, own in thresholds.items()}
         self.suspects: list[CaseState] | None = None  # what screening left, once it is done
         self._looks = list(LOOKS)  # still to come
@@ -193,11 +214,20 @@ def explain_timeout(max_time_s: float, reached_s: Sequence[float]) -> str:
     """
     count, verified_s = len(reached_s) - 1, reached_s[0]
     block_s = (reached_s[-1] - verified_s) / count if count else verified_s
-    first, *_, last = (MAX_SCREENING + done for done, *_ in LOOKS)
-    enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
+    last, minutes = MAX_SCREENING + LOOKS[-1][0], minutes_to_try(count, block_s, verified_s)
     return (
         f"The time limit of {max_time_s:g} s ended after {counted(count, 'block')} of about "
         f"{format_time(block_s)}. A case takes at least {MIN_SCREENING} blocks to pass, at least "
         f"{MIN_TO_FAIL} to be found a regression, and at most {last}: try --max-time "
-        f"{math.ceil((verified_s + enough * block_s) / 60)}m."
+        f"{minutes}m."
     )
+
+
+def minutes_to_try(count: int, block_s: float, before_s: float = 0.0) -> int:
+    """Return the minutes that suffice for the first look at what is suspect, or else the last.
+
+    `count` blocks of `block_s` seconds were had, `before_s` seconds after the start.
+    """
+    first, *_, last = (MAX_SCREENING + done for done, *_ in LOOKS)
+    enough = next((blocks for blocks in (first, last) if blocks > count), 2 * count)
+    return math.ceil((before_s + enough * block_s) / 60)

@@ -22,8 +22,9 @@ from mlr.checks import is_out_of_memory
 from ..common.errors import in_one_line
 from ..common.garbage import gc_paused
 from ..machine.devices import device_of
+from ..measure.fresh_inputs import refresher
 from ..measure.memory import measure_memory
-from ..measure.paired import LocalTarget, refresher
+from ..measure.paired import LocalTarget
 from ..measure.timing import first_call
 from ..measure.work import count_work
 from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, compare_calls

@@ -1,4 +1,4 @@
-"""What calls hold of an accelerator's memory: by torch's counters, and by those of its driver."""
+"""What calls hold of memory: by torch's events and counters, and by those of a driver."""
 
 import gc
 from collections.abc import Callable
@@ -6,6 +6,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile
+
+from ..common.garbage import gc_paused
 
 
 class Allocations(NamedTuple):
@@ -13,6 +16,13 @@ class Allocations(NamedTuple):
 
     held_bytes: int
     peak_bytes: int
+
+
+def traced_events(call: Callable[[], Any]) -> list[Any]:
+    """Call once and return torch's operators, and its allocations `[memory]`, in their order."""
+    with gc_paused(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        call()
+    return sorted(trace.profiler.kineto_results.events(), key=lambda event: event.start_ns())
 
 
 def count_allocations(call: Callable[[], Any], module: ModuleType) -> Allocations:

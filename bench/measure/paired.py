@@ -10,16 +10,12 @@ import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from mlr import Problem
-from mlr.alteration import swap_numbers
-
 from ..common.garbage import gc_paused
-from ..machine.devices import Call
+from ..machine.host import Call
 from .timing import TimedBatch, repeats_in_a_row, time_batch, warm_up
 
 BLOCKS_PER_SAMPLE = 15
 BUDGET_S = 0.25
-REFRESHED_BYTES = 2**18  # inputs up to this size are drawn anew for every block; it takes 2 ms
 LONGEST_WARMED_S = 0.01  # a call up to this long is made once more, before each batch of it
 
 
@@ -113,11 +109,3 @@ def interleave(
             log_ratios.append(math.log(ratio))
     log_ratio, f_s, g_s = (statistics.median(values) for values in (log_ratios, of_f, of_g))
     return PairedRatio(log_ratios, log_ratio, f_s, g_s, cpu_s / max(sum(of_f), 1e-12))
-
-
-def refresher(problem: Problem) -> Callable[[int], None]:
-    """Return what changes the inputs of calls before a block: all numbers, or two if large."""
-    seed, size = problem.seed, problem.case.input_bytes
-    if size is None or size > REFRESHED_BYTES:
-        return lambda block: swap_numbers(problem, random.SystemRandom())
-    return lambda block: problem.resample(seed + block + 1)

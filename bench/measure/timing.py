@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from time import perf_counter, process_time, sleep
-from typing import Any, NamedTuple
-
-from mlr import Problem
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common.garbage import gc_paused
-from ..machine.devices import Call, device_of
+from ..machine.host import Call, device_of
+
+if TYPE_CHECKING:
+    from mlr import Problem
 
 BATCH_S = 0.001
 FASTEST_S = 0.015  # of the batches whose fastest counts, if that is two or more
@@ -46,7 +47,7 @@ def background_cpu_usage(seconds: float = 0.05) -> float:
     return (cpu_clock() - cpu) / (wall_clock() - start)
 
 
-def first_call(bind: Callable[[Problem], Call], problem: Problem) -> tuple[Call, float]:
+def first_call(bind: "Callable[[Problem], Call]", problem: "Problem") -> tuple[Call, float]:
     """Bind a kernel and call it once; return the call, and the seconds that both took."""
     device = device_of(problem.case.device)
     device.load_libraries(problem.case.dtype)

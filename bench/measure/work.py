@@ -6,7 +6,8 @@ from typing import Any
 
 from mlr.one_pass.assembly import count_instructions
 
-from ..machine.devices import Call, traced_events
+from ..machine.device_memory import traced_events
+from ..machine.host import Call
 
 CALL_COUNTS = ("operators", "allocations", "allocated_bytes", "function_calls")
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Timer
 from typing import Any, NamedTuple, Self
 
@@ -45,9 +46,11 @@ class WorkerProcess:
         timeout_s: float,
         *,
         env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
         reports: bool = True,
     ) -> None:
         self._command, self._timeout_s, self._reports = command, timeout_s, reports
+        self._cwd = cwd
         self._env = pinned_environment(os.environ) if env is None else env
         self._late = False
         self._timer = Timer(timeout_s, self._give_up)
@@ -58,7 +61,7 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self._cwd,
                 env=self._env,
                 stdin=subprocess.PIPE if self._reports else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if self._reports else self._log,

@@ -47,6 +47,7 @@ DEVICE_TYPES = ("torch.cuda", 'startswith("cuda', '== "cuda', "is_cuda", "cuda.i
 ALLOWED = {
     "machine/devices.py": {*DEVICE_TYPES, "perf_counter", "synchronize(", ".Event",
                            *ALLOCATORS},
+    "machine/host.py": {"perf_counter", "tracemalloc", "malloc_trim"},
     "machine/device_time.py": {"perf_counter", "synchronize(", "Event(", ".Event"},
     "machine/device_memory.py": {"synchronize(", *ALLOCATORS},
     "measure/timing.py": {"perf_counter", "process_time"},

@@ -282,3 +282,22 @@ def test_without_torch_it_shows_and_says_what_it_cannot(
     assert done.returncode == 2
     assert done.stderr.startswith("error: the command run needs a package that cannot be imported")
     assert done.stderr.count("\n") == 1
+
+
+PAIR = """
+def test_not_slower(paired):
+    paired(sorted, sorted, inputs=lambda: [3, 1, 2])
+"""
+
+
+@pytest.mark.slow
+def test_paired_is_a_plugin_of_the_wheel(environment: Environment) -> None:
+    """In a folder of anybody's, that knows nothing of torch."""
+    (environment.here / "test_pair.py").write_text(PAIR)
+    plain = (str(environment.python), "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    command = (*plain, "-p", "mlr_bench.plugin", "test_pair.py")
+    assert "1 passed" in environment.run(*command).stdout
+    done = environment.run(*command, "--paired", "--paired-max-time=0.001s")
+    assert "1 inconclusive" in done.stdout, done.stdout + done.stderr
+    assert "try --paired-max-time 1m" in done.stdout
+    (environment.here / "test_pair.py").unlink()

@@ -1,0 +1,1 @@
+"""Two callables in a test -> is one slower? Decided over fresh processes that run the test."""

@@ -1,0 +1,229 @@
+"""All pairs of a session of pytest: processes until each is decided."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from ..common.errors import UserError
+from ..common.units import counted
+from ..gate.sequential import SequentialTest, minutes_to_try
+from ..machine.lock import exclusive_machine
+from ..measure.paired import interleave
+from ..measure.timing import wall_clock
+from ..run.process import Event
+from .decision import PairRecord
+from .processes import Bases, CrashError, PairProcess, RefusedError, Starter
+from .revisions import Revision, export
+from .worker import PLUGIN, Spec
+
+GRACE_S = 60.0  # that a process may be silent beyond the time of the whole session
+UNDECIDED = "it is too near to the limit, or the machine too noisy"
+
+
+class Session:
+    """The pairs of a session, from their processes to their verdicts.
+
+    Attributes:
+        pairs: What is known of each, by its id.
+        ended: Why tests ended in their processes before they met a pair, by their ids.
+        wall_s: How long all of it took, in seconds.
+        hint: What to do about a pair that is not decided.
+    """
+
+    def __init__(self, config: pytest.Config, paths: Sequence[str]) -> None:
+        self.pairs: dict[str, PairRecord] = {}
+        self.ended: dict[str, str] = {}
+        self.wall_s, self.hint = 0.0, UNDECIDED
+        self._max_time_s: float = config.getoption("paired_max_time")
+        self._rootdir, invocation = config.rootpath, config.invocation_params
+        arguments = ["-p", PLUGIN, f"--rootdir={config.rootpath}", *invocation.args]
+        if config.pluginmanager.has_plugin("pytest_cov"):
+            arguments.insert(0, "--no-cov")  # to measure it would take most of the time
+        silent_s = self._max_time_s + GRACE_S
+        self._starter = Starter(arguments, invocation.dir, paths, silent_s)
+        self._files: dict[str, Path] = {}  # of the tests, by their ids, in their order
+        self._order: dict[str, int] = {}
+        self._test = SequentialTest({})
+        self._number = 0  # of the process
+        self._revisions: dict[str, Revision | UserError] = {}
+        self._folder = Path()
+
+    def measure(
+        self,
+        items: Sequence[pytest.Item],
+        show: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        """Measure the pairs of all tests, until each is decided or time is up.
+
+        Progress is shown, and said is whether another run holds the machine.
+
+        Raises:
+            UserError: A process fails outside of any test.
+        """
+        start = wall_clock()
+        self._files = {item.nodeid: item.path for item in items}
+        self._order = {test: number for number, test in enumerate(self._files)}
+        with exclusive_machine(say), TemporaryDirectory(prefix="paired-") as folder:
+            self._folder = Path(folder).resolve()
+            while not self._number or self._test.open_cases():
+                spent_s = wall_clock() - start
+                if self._number and spent_s > self._max_time_s:
+                    self._test.leave_open(self._test.open_cases())
+                    minutes = minutes_to_try(self._number, spent_s / self._number)
+                    self.hint = f"the time is up: try --paired-max-time {minutes}m"
+                    break
+                phase = "screening" if self._test.suspects is None else "confirming"
+                of = counted(len(self._test.open_cases()), "pair")
+                of = f"{of} open" if self._number else counted(len(items), "test")
+                show(f"paired: {phase}, process {self._number + 1}, {of}")
+                self._measure_once()
+                self._number += 1
+        self.wall_s = wall_clock() - start
+
+    def _measure_once(self) -> None:
+        """Measure the open pairs in a process, or in another after each test that ended one."""
+        found: dict[str, float] = {}
+        before = {name: pair.misses for name, pair in self.pairs.items()}
+        left = list(self._files)
+        if self._number:
+            wanted = {self.pairs[name].place[0] for name in self._test.open_cases()}
+            left = [test for test in left if test in wanted]
+        while left:
+            at = self._run_process(left, found)
+            left = [] if at is None else left[left.index(at) + 1 :]
+        for name in self._test.open_cases().keys() - found:
+            pair = self.pairs[name]
+            if pair.misses == before.get(name, 0):
+                pair.miss(self.ended.get(pair.place[0], "its test did not come to it"))
+        failed = [name for name, pair in self.pairs.items() if pair.reason is not None]
+        self._test.leave_open(failed)
+        still = self._test.open_cases()
+        self._test.add({name: value for name, value in found.items() if name in still})
+
+    def _spec(self, tests: Sequence[str]) -> Spec:
+        open_pairs = self._test.open_cases()
+        return Spec(
+            arguments=(),
+            files=list(dict.fromkeys(str(self._files[test]) for test in tests)),
+            tests=tests,
+            closed=[name for name in self.pairs if name not in open_pairs],
+            number=self._number,
+        )
+
+    def _base(self, name: str, tests: Sequence[str]) -> AbstractContextManager[PairProcess]:
+        """Return a process, to be entered, that runs tests at a revision.
+
+        Raises:
+            UserError: It cannot be had.
+        """
+        revision = self._revision(name)
+        spec = self._spec([one for one in tests if revision.place(self._files[one]).exists()])
+        spec = replace(
+            spec,
+            files=[str(revision.place(Path(one))) for one in spec.files],
+            revision=name,
+            folder=str(revision.version.folder),
+            root=str(revision.root),
+            packages=revision.packages,
+        )
+        return self._starter.started(spec, revision)
+
+    def _run_process(self, tests: Sequence[str], found: dict[str, float]) -> str | None:
+        """Follow a process, and those of revisions beside it; return the test that ended it."""
+        with ExitStack() as stack:
+            head = stack.enter_context(self._starter.started(self._spec(tests)))
+            bases = Bases(lambda name: self._base(name, tests), stack)
+            at: str | None = None
+            pair: PairRecord | None = None
+            for event in self._events(head, bases):
+                match event["event"]:
+                    case "at":
+                        at, pair = event["test"], None
+                    case "ended" if event["test"] is not None:
+                        self.ended.setdefault(event["test"], event["reason"])
+                    case "met":
+                        pair = self._meet(event)
+                    case "ready" if pair is None:
+                        head.go_on()
+                    case "ready":
+                        self._time_against(head, bases, pair, found)
+                    case "timed" if pair is not None:
+                        found[pair.id] = event["log_ratio"]
+                        pair.take(event["ours_s"], event["theirs_s"], event["held"])
+                    case "refused" if pair is not None:
+                        pair.reason, pair.differs = event["reason"], event["differs"]
+            reason = head.end().reason
+            if head.is_finished:
+                bases.finish()
+                return None
+        if at is None:
+            raise UserError(f"pytest must run the tests in processes of their own; {reason}")
+        if pair is None or pair.id in found:
+            self.ended.setdefault(at, reason)
+        else:
+            pair.miss(reason)
+        return at
+
+    def _events(self, head: PairProcess, bases: Bases) -> Iterator[Event]:
+        """Return the events of a process until its last; those that wait for it may wait on."""
+        while not head.is_finished and (event := head.read()) is not None:
+            bases.extend()
+            yield event
+
+    def _meet(self, event: Event) -> PairRecord | None:
+        """Return what is known of a pair; None for one that is met when all are confirmed."""
+        name = event["pair"]
+        if name not in self.pairs and self._test.suspects is None:
+            limits = event["slower_than"], event["larger_than"], event["against"]
+            pair = self.pairs[name] = PairRecord(name, *limits)
+            self._test.cases[name] = pair.state
+        return self.pairs.get(name)
+
+    def _time_against(
+        self, head: PairProcess, bases: Bases, pair: PairRecord, found: dict[str, float]
+    ) -> None:
+        """Time a pair's test here against the same test at another revision."""
+        held: list[int | None] = []
+        assert pair.against is not None
+        try:
+            revision = self._revision(pair.against)
+            if not revision.place(self._files[pair.place[0]]).exists():
+                raise RefusedError(f"its file is not in {revision.version}")
+            base = bases.of(pair.against)
+            base.stand_before(pair, self._order)
+            ratio = interleave(head, base, seed=self._number)
+            held = [base.go_on()]
+        except (RefusedError, UserError) as error:
+            pair.reason = f"against {pair.against}: {error}"
+        except CrashError as error:
+            if head.pair is not None:  # so it was the other's
+                pair.miss(f"at {pair.against}, {error}")
+                bases.running.pop(pair.against)
+        if head.pair is not None:
+            held.insert(0, head.go_on())
+        if pair.reason is None and len(held) == 2:
+            found[pair.id] = ratio.log_ratio
+            known = [one for one in held if one is not None]
+            pair.take(ratio.f_median_s, ratio.g_median_s, known if len(known) == 2 else None)
+
+    def _revision(self, name: str) -> Revision:
+        """Return a revision, exported once in a session.
+
+        Raises:
+            UserError: It cannot be had.
+        """
+        if name not in self._revisions:
+            try:
+                folder = self._folder / str(len(self._revisions))
+                self._revisions[name] = export(name, folder, self._rootdir)
+            except UserError as error:
+                self._revisions[name] = error
+        found = self._revisions[name]
+        if isinstance(found, UserError):
+            raise found
+        return found

@@ -1,0 +1,434 @@
+"""Tests with `paired`, run by pytest as a user does: what passes, fails, and is said."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from paths import HELPERS, ROOT
+from pytest_benchmark.cli import main as pytest_benchmark
+
+ONE_PROCESS = "--paired-max-time=0.001s"  # time is up after the first
+PLUGIN = ("-p", "bench.plugin")
+
+
+def run(
+    folder: Path,
+    *arguments: object,
+    start: tuple[str, ...] = ("-m", "pytest", *PLUGIN),
+    paths: tuple[Path, ...] = (ROOT, HELPERS),
+) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder; of this session it has the interpreter alone."""
+    outside = {name: one for name, one in os.environ.items() if not name.startswith("PYTEST")}
+    env = outside | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "COLUMNS": "120"}
+    command = [sys.executable, *start, "-p", "no:cacheprovider", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=200,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+
+
+def pairs_of(path: Path) -> dict[str, dict]:
+    document = json.loads(path.read_text())
+    infos = [one["extra_info"] for one in document["benchmarks"] if one["extra_info"]]
+    return {one["pair"]: one for one in [*infos, *document["untimed"]]}
+
+
+def test_loading_it_imports_none_of_what_is_large() -> None:
+    """Neither in a session nor in its processes, which spend most of their time on their start."""
+    code = "import sys, {}; print(*sys.modules)"
+    for name in ("bench.plugin", "bench.paired.worker"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(name)], cwd=ROOT, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        large = {"torch", "pandas", "matplotlib", "numpy", "scipy", "mlr", "pydantic", "psutil"}
+        assert not large & set(done.stdout.split())
+
+
+ONCE = """
+import pytest
+
+def test_equal(paired):
+    paired(sum, lambda values: sum(sorted(values)), inputs=lambda: ([3, 1, 2],))
+
+def test_different(paired):
+    paired(min, max, inputs=lambda: ([3, 1, 2],))
+
+def test_raises(paired):
+    paired(lambda: 1 / 0, dict)
+
+def test_no_callable(paired):
+    paired(3, dict)
+
+def test_neither(paired):
+    paired(dict)
+
+def test_against(paired):
+    paired(print, against="main", inputs=lambda: "was called")
+
+def test_limit(paired):
+    paired(dict, dict, slower_than=-1)
+"""
+
+
+def test_without_the_option_both_are_called_once_and_a_mistake_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path, test_once=ONCE)
+    done = run(tmp_path, "-rA", "--tb=short")
+    assert done.returncode == 1
+    assert "5 failed, 2 passed" in done.stdout
+    assert "was called" in done.stdout
+    for said in (
+        "the results of ours and theirs must be equal; 1 and 3: make them alike, or say by equal=",
+        "ours must not raise; ZeroDivisionError: division by zero (test_once.py:11): correct it",
+        "ours of paired must be a function, and not what it returns; got 3 (int): correct it",
+        "got neither: give one of them",
+        "slower_than of paired must be a number above 0, such as 1.05 for 5 % more; got -1 (int)",
+    ):
+        assert said in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "call.py" not in done.stdout
+
+
+MADE_UP = """
+import pytest
+
+@pytest.mark.parametrize("ratio", [1.0, 1.05, 1.1])
+def test_one(paired, ratio):
+    paired(dict, dict)
+
+@pytest.mark.parametrize("ratio", [1.05])
+def test_asserts(paired, ratio):
+    paired(dict, dict)
+    assert ratio == 0
+
+@pytest.mark.parametrize("ratio", [1.05, 1.1])
+def test_twice(paired, ratio):
+    paired(dict, dict)
+    paired(dict, dict)
+
+@pytest.mark.parametrize("ratio", [1.0])
+def test_dynamic(request, ratio):
+    request.getfixturevalue("paired")(dict, dict)
+
+def test_other():
+    pass
+"""
+
+
+def test_what_is_decided_of_a_pair_is_the_outcome_of_its_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, test_made_up=MADE_UP)
+    junit, out = tmp_path / "junit.xml", tmp_path / "out.json"
+    start = (str(HELPERS / "made_up_pairs.py"),)
+    options = (f"--junitxml={junit}", f"--paired-json={out}", "-v", "--paired-inconclusive-exit=7")
+    done = run(tmp_path, *options, start=start)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "4 failed, 2 passed, 2 inconclusive" in done.stdout
+    assert "test_one[1.05] INCONCLUSIVE" in done.stdout
+    assert "test_twice[1.05] INCONCLUSIVE" in done.stdout
+    assert "test_twice[1.1] FAILED" in done.stdout
+    assert "test_asserts[1.05] FAILED" in done.stdout  # an assertion counts whatever is open
+    line = (
+        r"ours takes 1\.\d+ \(1\.\d+–1\.\d+\) times the time of theirs \(8 processes, 95 %\); "
+        r"slower_than=1\.05 is the limit"
+    )
+    assert re.search(line, done.stdout)
+    assert "name it as an argument of the test" in done.stdout
+    table = done.stdout.partition("= paired =")[2].partition("\ntest_made_up")[0].splitlines()
+    assert max(map(len, table)) <= 80
+    cases = {one.get("name"): one for one in ET.parse(junit).getroot().iter("testcase")}
+    skipped = cases["test_one[1.05]"].find("skipped")
+    assert skipped is not None
+    assert "whether that is below slower_than=1.05 is open" in skipped.get("message", "")
+    assert cases["test_one[1.0]"].find("skipped") is None
+    assert cases["test_one[1.1]"].find("failure") is not None
+    found = pairs_of(out)
+    assert len(found) == 8
+    one = found["test_made_up.py::test_one[1.1]#1"]
+    assert (one["outcome"], one["processes"], len(one["log_ratios"])) == ("failed", 20, 20)
+    assert (one["ours_bytes"], one["theirs_bytes"]) == (2_000, 1_000)
+    assert one["ratio"] == pytest.approx(1.1, rel=0.01)
+    assert found["test_made_up.py::test_twice[1.05]#2"]["outcome"] == "passed"
+    command = ["pytest-benchmark", "compare", str(out), "--columns=median,rounds"]
+    monkeypatch.setattr(sys, "argv", command)
+    pytest_benchmark()
+    shown = capsys.readouterr().out
+    assert "test_one[1.1]#1 ours" in shown
+    assert "1.10" in shown
+
+
+def test_the_exit_status_of_what_is_inconclusive_is_an_option(tmp_path: Path) -> None:
+    write(tmp_path, test_made_up=MADE_UP)
+    start = (str(HELPERS / "made_up_pairs.py"),)
+    for options, status in (((), 0), (("--paired-inconclusive-exit=7", "-x"), 7)):
+        done = run(tmp_path, "-k", "one and 1.05 or other", *options, start=start)
+        assert done.returncode == status, done.stdout
+        assert "1 passed, 6 deselected, 1 inconclusive" in done.stdout
+
+
+CONFTEST = """
+import os
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--size", type=int)
+
+@pytest.fixture(scope="session")
+def size(request):
+    note(f"session {os.getpid()}")
+    return request.config.getoption("--size")
+
+def note(text):
+    with open("notes.txt", "a") as file:
+        file.write(text + chr(10))
+"""
+ONE = """
+import os, sys
+import pytest
+from conftest import note
+
+SEEN = set()
+
+def test_sizes(paired, size):
+    note(f"sizes {size}")
+    paired(sum, sum, inputs=lambda: [1] * size)
+    paired(max, max, inputs=lambda: [1] * size, slower_than=2)
+
+@pytest.mark.parametrize("name", ["a/b::c", "ü[1]", "two words"])
+def test_names(paired, name):
+    paired(str.upper, str.upper, inputs=lambda: name)
+
+def test_prints(paired):
+    def prints(text):
+        print('{"event": "finished"}')
+        os.write(1, b"no JSON")
+        assert sys.stdin is None or not os.read(0, 1)
+        return text
+    paired(prints, prints, inputs=lambda: "x")
+
+def test_copies(paired):
+    def seen(values):
+        SEEN.add(id(values))
+        values.sort()
+        return values
+    paired(seen, seen, inputs=lambda: [3, 1, 2])
+    note(f"copies {len(SEEN)}")
+
+def test_holds(paired):
+    paired(lambda: bytearray(10**6), lambda: bytearray(10**5))
+
+@pytest.mark.skip(reason="never")
+def test_skipped(paired):
+    paired(dict, dict)
+
+def test_other():
+    note("other")
+
+class TestClass:
+    def test_method(self, paired):
+        paired(dict, dict)
+        assert not SEEN, "in processes too"
+"""
+
+
+def test_a_process_runs_the_tests_as_the_session_does(tmp_path: Path) -> None:
+    write(tmp_path, conftest=CONFTEST, test_one=ONE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\naddopts = --size 7\n")
+    junit, out = tmp_path / "junit.xml", tmp_path / "out.json"
+    done = run(tmp_path, "--paired", ONE_PROCESS, f"--paired-json={out}", f"--junitxml={junit}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 skipped, 8 inconclusive" in done.stdout
+    assert "the time is up: try --paired-max-time" in done.stdout
+    found = pairs_of(out)
+    assert {name.rpartition("::test_")[2] for name in found} == {
+        *("sizes#1", "sizes#2", "names[a/b::c]#1", "names[two words]#1", "prints#1", "copies#1"),
+        *("holds#1", "method#1", r"names[\xfc[1]]#1"),
+    }
+    assert {one["processes"] for one in found.values()} == {1}
+    assert {one["outcome"] for one in found.values()} == {"inconclusive"}
+    holds = found["test_one.py::test_holds#1"]
+    assert holds["ours_bytes"] == pytest.approx(10**6, rel=0.01)
+    assert holds["theirs_bytes"] == pytest.approx(10**5, rel=0.05)
+    assert found["test_one.py::test_sizes#2"]["slower_than"] == 2
+    notes = (tmp_path / "notes.txt").read_text().split("\n")
+    assert notes.count("sizes 7") == 2  # the process and the session
+    assert len([one for one in notes if one.startswith("session")]) == 2
+    assert notes.count("other") == 1  # a test without a pair is run in the session alone
+    assert "copies 2" in notes  # one for each callable
+    assert len(ET.parse(junit).getroot().findall(".//testcase")) == 10
+
+
+ENDING = """
+import os
+import pytest
+
+def test_differs(paired):
+    paired(min, max, inputs=lambda: [1, 2])
+
+def test_raises(paired):
+    paired(lambda: 1 / 0, dict)
+
+def test_raises_later(paired):
+    calls = []
+    def tires():
+        calls.append(1)
+        if len(calls) > 9:
+            raise RuntimeError("tired")
+    paired(tires, tires)
+
+def test_inputs(paired):
+    paired(dict, dict, inputs=lambda: open("none"))
+
+def test_crashes(paired):
+    paired(lambda: os._exit(3), dict)
+
+def test_skips(paired, request):
+    if hasattr(request.config, "workerinput"):
+        pytest.skip("not here")
+    paired(dict, dict)
+
+def test_fails_before(paired, request):
+    assert not hasattr(request.config, "workerinput"), "only there"
+    paired(dict, dict)
+
+def test_larger(paired):
+    paired(lambda: len(bytes(10**6)), lambda: 10**6, larger_than=1.5)
+
+def test_mistake(paired):
+    paired(dict)
+"""
+
+
+def test_what_cannot_be_timed_fails_with_one_line(tmp_path: Path) -> None:
+    write(tmp_path, test_ending=ENDING)
+    out = tmp_path / "out.json"
+    done = run(tmp_path, "--paired", "--paired-max-time=1h", f"--paired-json={out}")
+    assert done.returncode == 1
+    assert "9 failed" in done.stdout, done.stdout + done.stderr
+    for said in (
+        "the results of ours and theirs must be equal; 1 and 2",
+        "ours must not raise; ZeroDivisionError: division by zero (test_ending.py:9)",
+        "a call must not raise; RuntimeError: tired (test_ending.py:16)",
+        "inputs must not raise; FileNotFoundError",
+        "2 processes could not time it; of the last: its process ended (exit status 3)",
+        "a test with paired must run in processes of its own too; there: Skipped: not here",
+        "there: AssertionError: only there",
+        "ours holds 977 KiB at peak and theirs ",
+        "larger_than=1.5 is the limit",
+        "got neither: give one of them",
+    ):
+        assert said in done.stdout, said
+    assert "Traceback" not in done.stdout + done.stderr
+    found = {name.rpartition("::")[2]: one["outcome"] for name, one in pairs_of(out).items()}
+    assert found["test_differs#1"] == "differs"
+    assert found["test_crashes#1"] == found["test_larger#1"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--paired", "--paired-json=none/out.json"), "--paired-json needs a folder that can be"),
+        (("--paired-json=out.json",), "--paired-json needs --paired; got out.json alone"),
+        (("--paired", "-n2"), "--paired measures one process at a time; got -n: leave it out"),
+        (("--paired-max-time=soon",), "takes a time such as 90s, 10m or 1h; got 'soon'"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    if "-n2" in options:
+        pytest.importorskip("xdist")
+    write(tmp_path, test_once=ONCE)
+    done = run(tmp_path, *options)
+    assert done.returncode == 4
+    assert said in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+WHOLE = """
+def work(count):
+    return sum(number * number for number in range(count))
+
+def unchanged(count):
+    return work(count)
+
+def longer(count):
+    return work(count + count // 4)
+
+def twice(count):
+    return work(count), work(count)
+
+def slow_at_first(count, seen=[]):
+    if not seen:
+        seen.append(sum(range(10**7)))
+    return work(count)
+
+def test_unchanged(paired):
+    paired(unchanged, work, inputs=lambda: 500)
+
+def test_longer(paired):
+    paired(longer, work, inputs=lambda: 500, equal=lambda ours, theirs: True)
+
+def test_half(paired):
+    paired(work, twice, inputs=lambda: 500, slower_than=0.6, equal=lambda ours, theirs: True)
+
+def test_first(paired):
+    paired(slow_at_first, work, inputs=lambda: 500)
+"""
+
+
+@pytest.mark.slow
+def test_a_whole_session_decides(tmp_path: Path) -> None:
+    """More work fails, the same work and less passes; what is slow in its first call alone too."""
+    write(tmp_path, test_whole=WHOLE)
+    out = tmp_path / "out.json"
+    done = run(tmp_path, "--paired", f"--paired-json={out}", "-v")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "test_longer FAILED" in done.stdout
+    assert "1 failed, 3 passed" in done.stdout
+    ratio = pairs_of(out)["test_whole.py::test_longer#1"]["ratio"]
+    assert ratio == pytest.approx(1.25, rel=0.1)
+
+
+CUDA = """
+import torch
+
+def test_device(paired):
+    x = torch.ones(50, 50, device="cuda")
+    paired(torch.sum, torch.sum, inputs=lambda: x, device="cuda")
+
+def test_precision(paired):
+    torch.set_float32_matmul_precision("high")
+    paired(dict, dict, device="cuda")
+    assert torch.get_float32_matmul_precision() == "high"
+    open("kept", "a").close()
+
+def test_unknown(paired):
+    paired(dict, dict, device="abacus")
+"""
+
+
+@pytest.mark.slow
+def test_a_gpu_is_timed_by_its_clock(tmp_path: Path) -> None:
+    write(tmp_path, test_cuda=CUDA)
+    out = tmp_path / "out.json"
+    paths = (HELPERS / "fake_cuda" / "start", HELPERS, ROOT)
+    done = run(tmp_path, "--paired", ONE_PROCESS, f"--paired-json={out}", paths=paths)
+    assert "1 failed, 2 inconclusive" in done.stdout, done.stdout + done.stderr
+    said = "device of paired must be usable here; got 'abacus': known are cpu, cuda"
+    assert said in done.stdout
+    found = pairs_of(out)["test_cuda.py::test_device#1"]
+    assert found["processes"] == 1
+    assert found["ours_bytes"] is not None
+    assert (tmp_path / "kept").exists()
