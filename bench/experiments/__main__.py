@@ -18,6 +18,7 @@ from . import first_gpu_run
 from .gate_power.analysis import KINDS, missing, read_trials, subject
 from .gate_power.experiment import run_trials
 from .repeatability import promises, repeat, write_proof
+from .torch_releases import experiment as torch_releases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_argument("--count", type=int, default=4, help="runs (default: 4)")
     first = experiments.add_parser("first-gpu", help="whether all works on its first GPU")
     first_gpu_run.add_arguments(first)
-    for one in (trials, runs, first):
+    releases = experiments.add_parser("torch-releases", help="whether newer releases are slower")
+    torch_releases.add_arguments(releases)
+    for one in (trials, runs, first, releases):
         one.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
 
 
@@ -48,6 +51,8 @@ def run(given: argparse.Namespace) -> int:
     """Print what an experiment found; return 0, or 1 for a broken promise."""
     if given.experiment == "first-gpu":  # its steps take the machine one after another
         return first_gpu_run.run(given)
+    if given.experiment == "torch-releases":  # installs before it takes the machine
+        return torch_releases.run(given)
     with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
         if given.experiment == "gate-power":
             limits, python = (given.count, given.max_time), given.head_python
@@ -78,7 +83,7 @@ def main() -> int:
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "stopped; gate-power goes on after the trials that have ended\n")
+        parser.exit(130, "stopped; gate-power and torch-releases go on after what has ended\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,6 +30,9 @@ COLUMNS = (
     *(Column("case", "name"), Column("verdict", "verdict"), Column("head ÷ base (95 %)", "ratio")),
     *(Column("slow − fast", "slow"), Column("remarks", "remarks")),
 )
+# Of a comment on a pull request: how many rows of what fails, and of what is open, and characters.
+COMMENT_ROWS = {"failure": 15, "error": 5}
+COMMENT_NAME, COMMENT_REMARKS = 60, 120
 SLOW_FAST = "slow − fast: processes slower, and faster, by the margin (bound of the excess)"
 NEXT = {
     ExitStatus.NO_REGRESSION: "Nothing is to be done.",
@@ -90,6 +94,11 @@ def headline(verdict: Verdict) -> str:
     return f"{lead}{', '.join(said)}; {blocks}, {verdict.wall_s:.0f} s"
 
 
+def in_words(verdict: Verdict) -> str:
+    """Say what came out in a word or two: `no regression`."""
+    return verdict.exit_status.name.lower().replace("_", " ")
+
+
 def print_verdict(verdict: Verdict, written: Sequence[Path] = ()) -> None:
     """Print a gate's table and its headline; what is said of a case stands below the table."""
     console, rows = Console(highlight=False), _rows(verdict)
@@ -122,9 +131,38 @@ def as_json(verdict: Verdict, base: Version, head: Version) -> dict[str, Any]:
         {"name": one.benchmark.name, "verdict": one.verdict, **asdict(one), "remarks": one.remarks}
         for one in verdict.cases
     ]
-    words = verdict.exit_status.name.lower().replace("_", " ")
-    status = {"exit_status": verdict.exit_status, "verdict": words}
+    status = {"exit_status": verdict.exit_status, "verdict": in_words(verdict)}
     return status | versions | asdict(verdict) | {"cases": cases}
+
+
+def as_comment(verdict: Verdict, base: Version, head: Version) -> str:
+    """Return what a pull request is told, as Markdown: 36 lines at most, whatever came out.
+
+    What fails comes first, then what is open, of each the first few. Names mention nobody on GitHub
+    and refer to nothing.
+    """
+    shown, left_out = [], []
+    for (outcome, most), words in zip(COMMENT_ROWS.items(), ("fail", "are open"), strict=True):
+        rows = [row for row in _rows(verdict) if row.outcome == outcome]
+        for row in rows[:most]:
+            name, remarks = row.name, row.remarks
+            cut = single_line(name, COMMENT_NAME), single_line(remarks, COMMENT_REMARKS)
+            shown.append(row._replace(name=cut[0], remarks=cut[1]))
+        if rows[most:]:
+            left_out.append(f"{len(rows) - most} more {words}")
+    columns = [one for one in COLUMNS if one.names != ["slow"]]
+    text = render_template(
+        "gate_comment",
+        words=in_words(verdict),
+        results=render(pd.DataFrame(shown), columns) if shown else "",
+        left_out=left_out,
+        headline=headline(verdict),
+        todo=NEXT[verdict.exit_status],
+        base=base,
+        head=head,
+    )
+    # GitHub finds mentions and references once entities are read; a space of no width stops it.
+    return re.sub(r"(&#64;|(?<!&)#(?=\d)|\bGH-(?=\d))", r"\1&#8203;", text)
 
 
 def as_junit(verdict: Verdict) -> str:
@@ -157,6 +195,7 @@ def write_verdict(verdict: Verdict, base: Version, head: Version, folder: Path) 
     files = {
         folder / "gate.json": json.dumps(as_json(verdict, base, head), indent=1),
         folder / "gate.md": f"{text}\n",
+        folder / "gate-comment.md": f"{as_comment(verdict, base, head)}\n",
         folder / "gate.xml": as_junit(verdict),
     }
     for path, content in files.items():

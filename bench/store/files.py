@@ -21,6 +21,7 @@ from .columns import Slug
 from .schema import SCHEMA, StoredFile
 
 _Stored = TypeVar("_Stored", bound=StoredFile)
+_Line = TypeVar("_Line", bound=BaseModel)
 
 
 class ExistsError(UserError):
@@ -217,6 +218,22 @@ def atomic_write(path: Path, text: str, *, exclusive: bool = False) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_lines(path: Path, model: type[_Line], what: str) -> list[_Line]:
+    """Read what `append_line` wrote so far, nothing where there is no file.
+
+    A last line that a kill left unfinished does not count.
+
+    Raises:
+        UserError: The file cannot be read, or a line of it does not keep to the model.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [model.model_validate_json(line) for line in lines if line.endswith("\n")]
+    except (OSError, ValueError) as error:
+        why = first_error(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{what} are one JSON object a line; {path} is not: {why}") from error
 
 
 def append_line(path: Path, line: str) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from ...common.errors import UserError, single_line
+from ...common.errors import single_line
 from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
 from ...report.markdown import Markdown, escape, markdown_table, render_template
 from ...report.subject import Answer, Section, Subject
 from ...stats.estimators import hodges_lehmann, share_bound
-from ...store.files import first_error
+from ...store.files import read_lines
 
 
 class Kind(NamedTuple):
@@ -80,17 +80,8 @@ class Trial(BaseModel):
 
 
 def read_trials(path: Path) -> list[Trial]:
-    """Read the trials done so far; a last line that a kill left unfinished does not count.
-
-    Raises:
-        UserError: The file cannot be read, or a line of it is no trial.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [Trial.model_validate_json(line) for line in lines if line.endswith("\n")]
-    except (OSError, ValueError) as error:
-        why = first_error(error) if isinstance(error, ValidationError) else error
-        raise UserError(f"trials are one JSON object a line; {path} is not: {why}") from error
+    """Read the trials done so far; raises as `read_lines`."""
+    return read_lines(path, Trial, "trials")
 
 
 def missing(trials: Iterable[Trial]) -> dict[tuple[str, str | None], int]:

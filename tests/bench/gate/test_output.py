@@ -1,6 +1,7 @@
 """What a verdict says: as an exit status, a table, JSON, JUnit, on GitHub."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ import pytest
 from bench.gate.blocks import KernelCase
 from bench.gate.output import (
     COLUMNS,
+    as_comment,
     as_json,
     as_junit,
     headline,
@@ -151,3 +153,58 @@ def test_a_pass_says_everywhere_what_it_excludes_and_how_many_processes_were_slo
     assert said in (tmp_path / "gate.xml").read_text()
     (case, _) = json.loads((tmp_path / "gate.json").read_text())["cases"]
     assert (case["verdict"], case["estimate"]["margin"]) == (NO_REGRESSION, 0.05)
+
+
+COMMENT_LINES = 36  # to which the action adds four
+EVIL = "a|b`c`@octocat\n\n# octo/repo#12 GH-34 <script>alert(1)</script> ![x](http://y) " * 9
+
+
+def evil_verdict(*counts: int) -> Verdict:
+    """So many cases that are slow, open and fine, of a kernel whose name is an attack."""
+    found = [
+        CaseVerdict(replace(CASES[0], kernel=f"{EVIL}{number}"), *times, failures)
+        for times, failures, count in zip(
+            (SLOW, OPEN, FINE), ((replace(MORE, text=EVIL),), (), ()), counts, strict=True
+        )
+        for number in range(count)
+    ]
+    return replace(verdict_on(*found), removed=[EVIL] * counts[0], notes=[EVIL] * 99)
+
+
+@pytest.mark.parametrize("counts", [(500, 500, 500), (500, 0, 0), (0, 500, 0), (0, 0, 500)])
+def test_a_comment_is_short_and_safe_whatever_came_out(counts: tuple[int, int, int]) -> None:
+    version = VERSION._replace(text=EVIL)
+    text = as_comment(evil_verdict(*counts), version, version)
+    assert len(text.splitlines()) <= COMMENT_LINES
+    assert len(text) < 60_000  # GitHub takes 65,536 characters
+    for evil in ("<script", "`", "@octocat", "![x]", "http://"):
+        assert evil not in text
+    shown = re.sub(r"&#(\d+);", lambda found: chr(int(found[1])), text)  # what a browser is told
+    assert not re.search(r"@\w|(^|[^&])#\d|GH-\d", shown)
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {5}  # of four cells
+    first = "### Gate: " + ("regression" if counts[0] else "inconclusive" if counts[1]
+                            else "no regression")  # fmt: skip
+    assert text.splitlines()[0] == first
+    assert [row.split("|")[2].strip() for row in rows] == (
+        ["failed"] * min(15, counts[0]) + ["inconclusive"] * min(5, counts[1])
+    )
+    assert ("985 more fail" in text) == bool(counts[0])  # those that were removed too
+    assert ("495 more are open" in text) == bool(counts[1])
+
+
+def test_a_comment_says_what_failed_then_what_is_open_then_how_many(tmp_path: Path) -> None:
+    write_verdict(verdict_of(FINE, OPEN, SLOW), VERSION, VERSION, tmp_path)
+    lines = (tmp_path / "gate-comment.md").read_text().splitlines()
+    assert lines[0] == "### Gate: regression"
+    header, _, *rows = [line for line in lines if line.startswith("|")]
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "case", "verdict", "head ÷ base (95 %)", "remarks",
+    ]  # fmt: skip
+    assert [row.split("|")[1].strip() for row in rows] == [CASES[2].name, CASES[1].name]
+    counts = f"regression in 1 of 3 cases, inconclusive in 1, {PASSED} in 1; 3 blocks, 12 s. What"
+    assert any(line.startswith(counts) for line in lines)
+    passed = as_comment(verdict_of(FINE), VERSION, VERSION).splitlines()
+    assert passed[0] == "### Gate: no regression"
+    assert not any(line.startswith("|") for line in passed)
+    assert f"{PASSED} in 1 of 1 case; 3 blocks, 12 s. Nothing is to be done." in passed
