@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,10 +23,11 @@ class KernelFileError(ValueError):
     """A user's kernel file or package could not be loaded; one line that names their line."""
 
 
-def load_kernels(path: str | Path) -> tuple[str, ...]:
+def load_kernels(path: str | Path, builtins: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Run a user's kernel file and return the keys in `KERNELS` of what it registered.
 
-    A file that was loaded before is not run again.
+    A file that was loaded before is not run again. `builtins` are those that its code finds, where
+    they are not Python's own: whoever loads two versions of a package gives each its `__import__`.
 
     Raises:
         KernelFileError: If there is no such file, it is no Python file, raises, registers no
@@ -46,7 +47,10 @@ def load_kernels(path: str | Path) -> tuple[str, ...]:
         )
     try:
         with _undone_on_error(), nothing_replaced(), _baselines_checked():
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            module = importlib.util.module_from_spec(spec)
+            if builtins is not None:
+                vars(module)["__builtins__"] = builtins
+            spec.loader.exec_module(module)
     except ReplacedError as error:
         raise KernelFileError(f"{path} {error}") from error
     except Exception as error:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from .arrays import drawing_arrays, of_arrays
 from .case import DTYPES, Case, Problem
 from .declaration import OPERATIONS, START, Formula, Operation, register_operation, undeclared
 from .oracle import numbered
@@ -42,6 +43,7 @@ def operation(
     roundings: int = 2,
     least_flops: Formula = undeclared,
     least_bytes: Formula = undeclared,
+    numpy: bool = False,
 ) -> Callable[[C], C]:
     """Register the operation that the class below declares, and return the class unchanged.
 
@@ -72,6 +74,8 @@ def operation(
         least_flops: Floating-point operations that no kernel does without, a function of the sizes
             and the bytes of a number.
         least_bytes: Bytes that no kernel does without, likewise.
+        numpy: Whether the functions of the class are of NumPy arrays: `inputs` then draws arrays by
+            a `numpy.random.Generator`, and no shape is known before the oracle has computed.
 
     Raises:
         ValueError: For a class that declares no operation; one line says which part is wrong.
@@ -86,7 +90,12 @@ def operation(
                     raise ValueError(f"it must have a function {part}; got none; add it")
             if type(roundings) is not int or roundings < 1:
                 raise ValueError(f"roundings must be a whole number above 0; got {roundings!r}")
-            own = OwnOperation(name, tuple(state), **parts)
+            if numpy:
+                wrap = {"inputs": drawing_arrays}
+                parts = {
+                    part: one and wrap.get(part, of_arrays)(one) for part, one in parts.items()
+                }
+            own = OwnOperation(name, tuple(state), traced=not numpy, **parts)
             _register(own, Operation(
                 name=name, title=title or name.replace("_", " "), axes=_checked_axes(axes),
                 inputs=(), draw=own.draw, results=own.result_shapes, oracle=own.oracle,
@@ -161,13 +170,14 @@ class OwnOperation:
         inputs: Callable[..., Any],
         oracle: Callable[..., Any],
         error_scale: Callable[..., Any] | None,
+        traced: bool = True,
     ) -> None:
         self.name, self.state = name, state
         self._inputs, self._oracle, self._scale = inputs, oracle, error_scale
         self.arguments: tuple[str, ...] = ()
         self.results: tuple[str, ...] = ()
         self._start: Any = namedtuple("Start", state) if all(map(str.isidentifier, state)) else None
-        self._trace = cache(self._traced)
+        self._trace = cache(self._traced if traced else lambda *sizes: None)
 
     def draw(self, problem: Problem, names: Sequence[str]) -> dict[str, Any]:
         """Draw all inputs for a problem; those that are its state become its `start`."""
@@ -297,7 +307,10 @@ def _require_input(name: Any, value: Any) -> None:
     if name == START or name.startswith("_") or name in _OF_PROBLEMS:
         raise ValueError(f"an input has a name that no problem has yet; got {name!r}; rename it")
     if not isinstance(value, Tensor):
-        raise ValueError(f"inputs must be tensors; {name} is {type(value).__name__}; make it one")
+        came = type(value).__name__
+        raise ValueError(
+            f"inputs must be tensors; {name} is {came}; make it one, or say numpy=True"
+        )
     whole = not (value.is_floating_point() or value.is_complex())
     if value.device.type != "cpu" or not (whole or value.dtype == torch.float64):
         raise ValueError(f"inputs must be drawn on the CPU, numbers in float64; {name} is "

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arrays import arrays
 from .case import Gradient, Problem
 from .fits import sweep_flops
 from .operations import FIT_EPOCHS, FIT_FULL_BATCHES, FIT_VALID_ROWS
-from .peers import _arrays, _compiled, _needs_compiler, jax_array, jax_parameters, note_peak
+from .peers import _compiled, _needs_compiler, jax_array, jax_parameters, note_peak
 from .registry import kernel, needs
 
 _EPOCHS = range(FIT_EPOCHS)
@@ -81,15 +82,15 @@ def numpy_fit(problem: Problem) -> Callable[[], Losses]:
     Materialises the residual and the gradient. Source: numpy.matmul.
     """
     data, batch, lr = problem.dataset, problem.case.batch, problem.lr
-    weight, bias, x_valid, y_valid = _arrays(
+    weight, bias, x_valid, y_valid = arrays(
         problem.weight, problem.bias, data.x_valid, data.y_valid
     )
-    by_weight, by_bias, residuals = _arrays(
+    by_weight, by_bias, residuals = arrays(
         *map(torch.empty_like, (problem.weight, problem.bias)),
         data.y_valid.new_empty(max(FIT_VALID_ROWS, batch), len(bias)),
     )
     batches = [
-        _arrays(*pair)
+        arrays(*pair)
         for pair in zip(data.x_train.split(batch), data.y_train.split(batch), strict=True)
     ]
 
@@ -217,7 +218,7 @@ def sklearn_mlp(problem: Problem) -> Callable[[], Losses]:
     from sklearn.neural_network import MLPRegressor
 
     case = problem.case
-    x, y, x_valid, y_valid = _arrays(*problem.dataset)
+    x, y, x_valid, y_valid = arrays(*problem.dataset)
     y, y_valid = (value[:, 0] if case.out_features == 1 else value for value in (y, y_valid))
     model = MLPRegressor(
         hidden_layer_sizes=(), solver="sgd", alpha=0.0, batch_size=case.batch, shuffle=False,

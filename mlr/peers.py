@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .arrays import arrays
 from .case import Case, Gradient, Problem
 from .gradients import Delta, X
 from .registry import kernel, needs, needs_triton
@@ -41,11 +42,6 @@ def _needs_jax(case: Case) -> str | None:
         return missing
     plugins = "jax_cuda13_plugin", "jax_cuda12_plugin"
     return needs(*plugins, install="'jax[cuda13]'")(case)
-
-
-def _arrays(*values: Tensor) -> list[np.ndarray]:
-    """Return arrays on the tensors' own memory."""
-    return [value.numpy() for value in values]
 
 
 def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,10 +168,10 @@ def numpy_step(problem: Problem) -> Callable[[], None]:
     Materialises the residual and the gradient. Its manual gives `out` as the way to leave out the
     array that each function would make; every function here has it. Source: numpy.matmul.
     """
-    x, y, weight, bias = _arrays(problem.x, problem.y, problem.weight, problem.bias)
+    x, y, weight, bias = arrays(problem.x, problem.y, problem.weight, problem.bias)
     rate = x.dtype.type(2 * problem.lr / y.size)
     given = problem.y, problem.weight, problem.bias
-    residual, by_weight, by_bias = _arrays(*map(torch.empty_like, given))
+    residual, by_weight, by_bias = arrays(*map(torch.empty_like, given))
 
     def step() -> None:
         np.matmul(x, weight, out=residual)
@@ -208,9 +204,9 @@ def scipy_blas(problem: Problem) -> Callable[[], None]:
     """
     from scipy.linalg import blas
 
-    x, y, weight, bias = _arrays(problem.x, problem.y, problem.weight, problem.bias)
+    x, y, weight, bias = arrays(problem.x, problem.y, problem.weight, problem.bias)
     rate = x.dtype.type(2 * problem.lr / y.size)
-    residual, by_weight = _arrays(*map(torch.empty_like, (problem.y, problem.weight)))
+    residual, by_weight = arrays(*map(torch.empty_like, (problem.y, problem.weight)))
     gemm = {"float32": blas.sgemm, "float64": blas.dgemm}[problem.case.dtype]
 
     def step() -> None:

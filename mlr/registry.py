@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from .arrays import DTYPES as ARRAY_DTYPES
+from .arrays import arrays, tensors
 from .case import DTYPES, Case, Problem
 from .checks import DEVICE_TYPES
 from .declaration import OPERATIONS, Formula, cost, undeclared, unknown
@@ -49,6 +51,7 @@ class Kernel:
         is_baseline: Whether it is what the other kernels of its operation are held against.
         binds: Whether the function is given the problem and returns the callable that is timed,
             whatever the operation binds.
+        numpy: Whether the function is one of NumPy arrays, which share the tensors' memory.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Kernel:
     assembly: Callable[[Case], str] | None = None
     is_baseline: bool = False
     binds: bool = False
+    numpy: bool = False
 
     @property
     def key(self) -> str:
@@ -96,7 +100,11 @@ class Kernel:
             if self.binds:
                 bound: Callable[[], Any] = self.function(problem)
                 return bound
-            return OPERATIONS[self.operation].bind(self.function, problem)
+            bind = OPERATIONS[self.operation].bind
+            if self.numpy:
+                given = arrays(*bind(lambda *inputs: inputs, problem)())
+                return lambda: tensors(self.function(*given))
+            return bind(self.function, problem)
 
     def unsupported(self, case: Case) -> str | None:
         """Say why the kernel does not take the case, or None if it does."""
@@ -188,16 +196,18 @@ def kernel(
     assembly: Callable[[Case], str] | None = None,
     baseline: bool = False,
     binds: bool = False,
+    numpy: bool = False,
 ) -> Callable[[F], F]:
     """Register the function below under its own name and return it unchanged.
 
     See `Kernel` for what the arguments say. Without `bytes_moved` it is the operation's least; the
-    `baseline` of an operation is one of its kernels.
+    `baseline` of an operation is one of its kernels. With `numpy` the function takes NumPy arrays
+    on the memory of the inputs and returns an array, or a tuple of arrays; it runs on the CPU.
 
     Raises:
         ValueError: For an unknown operation or dtype, a name that another kernel of the operation
             has, or one that is no plain identifier (names go into test ids, file names and
-            legends), or a second baseline.
+            legends), a second baseline, or `numpy` where there are no arrays.
     """
 
     def register(function: F) -> F:
@@ -210,9 +220,12 @@ def kernel(
             raise ValueError(f"a kernel is named by letters, digits and _; got {name!r}")
         made = Kernel(
             name, operation, function, flops, bytes_moved or OPERATIONS[operation].least_bytes,
-            workspace, tuple(devices), tuple(dtypes), unsupported_reason, delegates_to,
-            owns_parameters, peer, allocates_outside_torch, assembly, baseline, binds,
+            workspace, _with_arrays(devices) if numpy else tuple(devices), tuple(dtypes),
+            unsupported_reason, delegates_to, owns_parameters, peer, allocates_outside_torch,
+            assembly, baseline, binds, numpy,
         )  # fmt: skip
+        if numpy:
+            _require_arrays(made)
         if made.key in KERNELS:
             other = KERNELS[made.key].function
             raise ValueError(
@@ -227,6 +240,25 @@ def kernel(
         return function
 
     return register
+
+
+def _with_arrays(devices: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the device types whose memory NumPy can read."""
+    return tuple(one for one in devices if one == "cpu")
+
+
+def _require_arrays(made: Kernel) -> None:
+    """Refuse a kernel of NumPy arrays that would be given none."""
+    declared = OPERATIONS[made.operation]
+    if made.binds or (declared.built_in and declared.trains):
+        raise ValueError(
+            f"with numpy=True a kernel is a function of the inputs; {made.name} of "
+            f"{made.operation} is given the problem; leave numpy out, and take problem.x.numpy()"
+        )
+    if not made.devices:
+        raise ValueError("with numpy=True a kernel runs on cpu; got other devices; leave them out")
+    if strange := sorted(set(made.dtypes) - set(ARRAY_DTYPES)):
+        raise ValueError(f"NumPy has {', '.join(ARRAY_DTYPES)}; got {strange[0]}; leave it out")
 
 
 def get_kernel(name: str, operation: str | None = None) -> Kernel:

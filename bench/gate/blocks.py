@@ -1,8 +1,8 @@
 """Processes of the gate, seen from their parent: given a specification, read by events.
 
-A block is one fresh process in which both versions take turns at their slices; or, since two
-versions of torch cannot share a process, one for each version. Of these each waits, asleep, until
-the parent asks it for a slice, so that only one works at a time.
+A block is one fresh process in which both versions take turns at their slices; or one for each
+version, since two versions of torch, and of some packages, cannot share a process. Of these each
+waits, asleep, until the parent asks it for a slice, so that only one works at a time.
 """
 
 import os
@@ -53,6 +53,8 @@ class Spec:
     control: str | None = None  # the case whose base is also timed against a copy of it
     threads: int | None = None  # that the process has; None for those of the environment
     kernel_files: Sequence[str] = ()  # of the user's, for the harness to know their operations
+    packages: Sequence[str] = ()  # that are compared, by their paths; none of `mlr` itself
+    alone: bool = False  # whether each version of them has a process to itself
 
 
 SPEC = TypeAdapter(Spec)  # to and from JSON
@@ -163,6 +165,21 @@ def measure_block(spec: Spec, pythons: Mapping[str, str]) -> Found:
             except CrashError as error:
                 found[one.name] = {"crashed": str(error)}
     return found
+
+
+def sharing_fails(spec: Spec) -> str | None:
+    """Load all versions into one process, call each kernel once, and say what is against that.
+
+    None where nothing is: where nothing raises, ends the process, asks for a module in a way that
+    does not tell whose, or changes what all code of a process shares while it is loaded.
+    """
+    try:
+        with started(spec, WORKER, "attempt", timeout_s=3 * CASE_TIMEOUT_S) as worker:
+            for _ in worker.events():
+                pass
+    except (CrashError, UserError) as error:
+        return str(error)
+    return None
 
 
 def compare_calls(

@@ -2,9 +2,11 @@
 
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 from ..common.errors import UserError
 from ..common.units import counted
@@ -12,7 +14,18 @@ from ..machine.environment import THREADS
 from ..measure.timing import wall_clock
 from ..plan.benchmark import free_bytes_of_new_process, planned, predict
 from ..plan.selection import Selection
-from .blocks import BASE, CONTROL, HEAD, WORKER, Found, KernelCase, Spec, measure_block, run_block
+from .blocks import (
+    BASE,
+    CONTROL,
+    HEAD,
+    WORKER,
+    Found,
+    KernelCase,
+    Spec,
+    measure_block,
+    run_block,
+    sharing_fails,
+)
 from .config import GateConfig, name_of
 from .sequential import CaseState, SequentialTest, explain_timeout
 from .verdict import OK, Verdict, Verified, judge
@@ -33,6 +46,7 @@ class Options:
     kernels: Collection[str] | None = None  # those asked for by name; None for all
     threads: int = THREADS  # of every process
     kernel_files: Sequence[str] = ()  # of the user's
+    packages: Sequence[str] = ()  # that are compared, by their paths; none of `mlr` itself
 
 
 def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
@@ -67,11 +81,10 @@ def run_gate(
     Raises:
         UserError: If no case can be compared.
     """
-    start, config = wall_clock(), options.config
+    start, config, spec = wall_clock(), options.config, _spec(cases, base, head, options)
+    options, notes = _with_processes(spec, options, show)
+    spec = replace(spec, alone=bool(spec.packages and options.pythons))
     show(f"verifying {counted(len(cases), 'case')}")
-    again = shutil.copytree(base.folder, base.folder.with_name(CONTROL), dirs_exist_ok=True)
-    folders = {BASE: str(base.folder), HEAD: str(head.folder), CONTROL: str(again)}
-    spec = Spec(folders, cases, threads=options.threads, kernel_files=options.kernel_files)
     # One after the other: at the same time they could need more memory than there is.
     (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
     asked = {one.case.operation for one in cases}
@@ -87,12 +100,11 @@ def run_gate(
         why = old[common[0].name].failure if common else "no kernel is in both versions"
         raise UserError(f"a gate needs a case that is right in both versions; there is none: {why}")
     right = [one for one in common if not (old[one.name].failure or new[one.name].failure)]
-    blocks, test, notes = _measure_blocks(replace(spec, cases=right), options, start, show)
-    if not all(one.judged_by_base for one in old.values()):
-        notes.append("The base cannot judge results: the oracle of this checkout does.")
+    blocks, test, left_open = _measure_blocks(replace(spec, cases=right), options, start, show)
+    notes += [*left_open, *_notes_on_judges(old, new)]
     controls = [one["control"] for block in blocks for one in block.values() if "control" in one]
-    control = CaseState(config.thresholds, controls)
-    if (estimate := control.estimate()) is not None:
+    state = CaseState(config.thresholds, controls)
+    if (estimate := state.estimate()) is not None:
         found = f"{estimate} in {counted(estimate.blocks, 'block')}"
         notes.insert(0, f"A/A control, the base against a copy of it: {found}")
     judged = []
@@ -105,16 +117,52 @@ def run_gate(
         removed=[kernel for kernel in removed if not config.is_allowed(kernel)],
         added=only(new_kernels, old_kernels),
         control=estimate,
-        noisy=control.is_noisy,
+        noisy=state.is_noisy,
         wall_s=wall_clock() - start,
         blocks=blocks,
         notes=notes,
     )
 
 
+def _spec(cases: Sequence[KernelCase], base: Version, head: Version, options: Options) -> Spec:
+    """Return what processes are to do, with another copy of the base as the control."""
+    control = base.folder.with_name(CONTROL)
+    again = shutil.copytree(base.folder, control, dirs_exist_ok=True, symlinks=True)
+    folders = {BASE: str(base.folder), HEAD: str(head.folder), CONTROL: str(again)}
+    return Spec(folders, cases, threads=options.threads, kernel_files=options.kernel_files,
+                packages=options.packages)  # fmt: skip
+
+
+def _with_processes(spec: Spec, options: Options, show: Show) -> tuple[Options, list[str]]:
+    """Try packages of both versions in one process, and give each its own where that fails.
+
+    Return the options for it, and what there is to say.
+    """
+    if not options.packages:
+        return options, []
+    named = ", ".join(PurePosixPath(one).name for one in options.packages)
+    if not options.pythons:
+        show("loading both versions into one process")
+        if (why := sharing_fails(spec)) is None:
+            return options, [f"Both versions of {named} take turns in one process."]
+        options = replace(options, pythons=dict.fromkeys((BASE, HEAD), sys.executable))
+    else:
+        why = "they have an interpreter each"
+    return options, [f"Each version of {named} has a process of its own, in turns: {why}."]
+
+
+def _notes_on_judges(old: Mapping[str, Verified], new: Mapping[str, Verified]) -> list[str]:
+    """Say so where the base did not judge results: its own, or those of the head."""
+    if not all(one.judged_by_base for one in old.values()):
+        return ["The base cannot judge results: the oracle of this checkout does."]
+    if not all(one.judged_by_base for one in new.values() if one.failure is None):
+        return ["The head's oracle judges its results: the base's is not loaded beside it."]
+    return []
+
+
 def _verify(name: str, spec: Spec, options: Options) -> tuple[dict[str, str], dict[str, Verified]]:
     """Return the operations of a version's kernels, and what its verification found by case."""
-    folders = {each: spec.folders[each] for each in (BASE, name)}
+    folders = {each: spec.folders[each] for each in ((name,) if spec.alone else (BASE, name))}
     own, python = replace(spec, folders=folders), options.pythons.get(name)
     kernels, found = run_block(own, WORKER, "verify", python=python)
     return kernels[name], {

@@ -1,15 +1,16 @@
-"""A version of `mlr` -> its kernels, for a harness whose own `mlr` may use other names.
+"""A version -> its kernels, for a harness whose own `mlr` may use other names.
 
 All that the harness uses of a version it compares goes through this module. A kernel is given a
-`Problem` of its own version, on the very tensors of the harness's problem.
+`Problem` of its own version, on the very tensors of the harness's problem. A version of other
+packages has a copy of the installed `mlr`, in which its kernel files register what they time; the
+first one in a process has that of the harness, which so knows their operations.
 """
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ from mlr import OPERATIONS, Case, Problem
 from mlr.declaration import START
 from mlr.kernel_files import ENTRY_POINT_GROUP
 
+from .imports import VersionModules
 from .versions import KERNEL_FILE_DIR, PACKAGE
 
 
@@ -36,6 +38,11 @@ class VersionKernel:
         used = mlr.check, mlr.check_on_other_inputs, Problem.share_inputs
         known = {**vars(self._version), **vars(self._version.Problem)}
         return self._version if all(one.__name__ in known for one in used) else mlr
+
+    @property
+    def is_judge(self) -> bool:
+        """Whether its version's own oracle judges results."""
+        return self.oracle is self._version
 
     def unsupported(self, case: Case) -> Any:
         """Say why the kernel does not take the case, or None if it does; an oracle asks it too."""
@@ -69,14 +76,73 @@ def case_in(version: ModuleType, case: Case) -> Any:
     return version.Case(case.operation, case.device, case.dtype, *case.sizes, seed=case.seed)
 
 
-def load_kernels(folder: Path, name: str) -> dict[str, VersionKernel]:
-    """Load a version under another name, and return its kernels by their names."""
-    version = load(folder, name)
+def load_kernels(
+    folder: Path, name: str, packages: Sequence[str] = (), **options: bool
+) -> dict[str, VersionKernel]:
+    """Load a version, and return its kernels by their names; see `load`."""
+    version = load(folder, name, packages, **options)
     return {one: VersionKernel(version, kernel) for one, kernel in version.KERNELS.items()}
 
 
-def load(folder: Path, name: str) -> ModuleType:
-    """Import a version under another name, beside what else is loaded, with the user's kernels."""
+def load(
+    folder: Path,
+    name: str,
+    packages: Sequence[str] = (),
+    *,
+    first: bool = False,
+    alone: bool = False,
+) -> ModuleType:
+    """Import a version beside what else is loaded, with the user's kernels, and return its `mlr`.
+
+    Args:
+        folder: Where the version was copied to.
+        name: What its `mlr` is called in this process.
+        packages: The packages that are compared, by their paths; none of `mlr` itself.
+        first: Whether it is the first version of packages in this process, and so has the
+            harness's own `mlr`.
+        alone: Whether no other version of them will be loaded; then they stay importable.
+    """
+    before, alone = set(sys.modules), alone and bool(packages)
+    modules = _modules_of(folder, name, packages, first=first, alone=alone)
+    version = sys.modules[PACKAGE if packages and first else name]
+    own = {"builtins": modules.builtins} if packages else {}  # an older mlr takes none
+    modules.activate()
+    try:
+        version.load_installed()
+        for path in sorted((folder / KERNEL_FILE_DIR).glob("*.py")):
+            version.load_kernels(path.resolve(), **own)
+        modules.require_own(folder)
+    finally:
+        if not alone:
+            modules.deactivate()
+    if packages and not alone:
+        modules.require_apart(folder, before)
+    return version
+
+
+def _modules_of(
+    folder: Path, name: str, packages: Sequence[str], *, first: bool, alone: bool
+) -> VersionModules:
+    """Return the modules that a version has for itself, with its `mlr` among them unless first.
+
+    What registers kernels with `mlr` is imported afresh for each.
+    """
+    others = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
+    paths = dict.fromkeys((folder / one).parent for one in packages)
+    names = [PurePosixPath(one).name for one in packages]
+    if packages and first:
+        return VersionModules(names, [*paths], others, alone=alone)
+    _copy(Path(mlr.__file__ or "").parents[1] if packages else folder, name)
+    of_mlr = {
+        PACKAGE + one.removeprefix(name): sys.modules[one]
+        for one in sys.modules
+        if one == name or one.startswith(f"{name}.")
+    }
+    return VersionModules(names, [*paths], {PACKAGE, *others}, of_mlr, alone=alone)
+
+
+def _copy(folder: Path, name: str) -> None:
+    """Import the `mlr` of a folder under another name."""
     package = folder / PACKAGE
     spec = importlib.util.spec_from_file_location(
         name, package / "__init__.py", submodule_search_locations=[str(package)]
@@ -85,27 +151,3 @@ def load(folder: Path, name: str) -> ModuleType:
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    with _in_its_place(name):
-        module.load_installed()
-        for path in (folder / KERNEL_FILE_DIR).glob("*.py"):
-            module.load_kernels(path)
-    return module
-
-
-@contextmanager
-def _in_its_place(name: str) -> Iterator[None]:
-    """Let `import mlr` find a version, and import afresh what registers its kernels with it."""
-    offering = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-    def away() -> dict[str, ModuleType]:
-        gone = {PACKAGE, *offering}
-        return {n: sys.modules.pop(n) for n in list(sys.modules) if n.partition(".")[0] in gone}
-
-    held = away()
-    for module in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
-        sys.modules[PACKAGE + module.removeprefix(name)] = sys.modules[module]
-    try:
-        yield
-    finally:
-        away()
-        sys.modules.update(held)

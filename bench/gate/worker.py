@@ -1,4 +1,4 @@
-"""One fresh process of the gate: `python -m bench.gate.worker compare`, `verify` or `serve`.
+"""One fresh process of the gate: `python -m bench.gate.worker`, and `compare`, `verify` or others.
 
 Its first line of input is a `Spec`. It prints one JSON line an event: `refused`, where a version
 cannot be used, or `kernels`, what each version has; then `start` before a case and `done` after it.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 import mlr
@@ -27,11 +28,17 @@ from ..measure.memory import measure_memory
 from ..measure.paired import LocalTarget
 from ..measure.timing import first_call
 from ..measure.work import count_work
+from ..store.files import first_error
 from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, compare_calls
+from .imports import REFUSED
 from .loading import VersionKernel, case_in, load_kernels
+from .process_state import changes, process_state
 
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
 Measure = Callable[[KernelCase, Kernels, Spec], dict[str, Any]]
+NOT_COMMITTED = (
+    "; what git ignores, and a submodule, is in no revision: have [tool.mlr-bench] build make it"
+)
 
 
 def _product(_: Sequence[int], a: Sequence[int], b: Sequence[int], *__: Any, **___: Any) -> int:
@@ -43,9 +50,13 @@ IN_PLACE: dict[Any, Any] = {torch.ops.aten.addmm_: _product, torch.ops.aten.badd
 
 
 def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
-    """Hold the head's kernel, or else the base's, against the base's oracle: a `Verified`."""
-    kernel: Any = kernels.get(HEAD, kernels[BASE])
-    oracle = kernels[BASE].oracle
+    """Hold the head's kernel, or else the base's, against the base's oracle: a `Verified`.
+
+    Where the head has the process to itself, that is its own.
+    """
+    kernel: Any = kernels.get(HEAD) or kernels[BASE]
+    judge = kernels.get(BASE, kernel)
+    oracle = judge.oracle
     if (reason := kernel.unsupported(one.case)) is not None:
         return {"failure": f"unsupported: {reason}"}
     device = device_of(one.case.device)
@@ -68,7 +79,8 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
             **measure_memory(kernel, one.case)._asdict(),
         }
         device.clock()  # what still runs there fails here, and not at the next case
-        return {"metrics": found, "work": work, "judged_by_base": oracle is not mlr}
+        by_base = BASE in kernels and judge.is_judge
+        return {"metrics": found, "work": work, "judged_by_base": by_base}
     except Exception as error:
         status, reason = "oom" if is_out_of_memory(error) else "crashed", in_one_line(error)
     if not device.release_memory():
@@ -103,6 +115,15 @@ def serve(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
     return {}
 
 
+def attempt(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
+    """Call the kernel of each version once: what cannot live beside the others fails here."""
+    problem = Problem(one.case)
+    for kernel in kernels.values():
+        if kernel.unsupported(one.case) is None:
+            kernel.bind(problem.share_inputs())()
+    return {}
+
+
 def _say(event: str, **content: Any) -> None:
     print(json.dumps({"event": event, **content}), flush=True)
 
@@ -110,16 +131,29 @@ def _say(event: str, **content: Any) -> None:
 def work(measure: Measure) -> None:
     """Read a specification, load its versions, and measure the cases that all of them have."""
     line = sys.stdin.readline()
-    for path in json.loads(line)["kernel_files"]:  # which may declare the operations of the cases
+    given = json.loads(line)
+    for path in given["kernel_files"]:  # which may declare the operations of the cases
         mlr.load_kernels(path)
-    spec = SPEC.validate_json(line)
+    before = process_state() if measure is attempt else {}
     loaded: dict[str, dict[str, VersionKernel]] = {}
-    for name, folder in spec.folders.items():
+    name = HEAD
+    for name in given["folders"]:
         try:
-            loaded[name] = load_kernels(Path(folder), f"mlr_{name}")
+            loaded[name] = _load(name, given, first=not loaded)
         except Exception as error:
-            _say("refused", reason=f"the {name} version cannot be used: {in_one_line(error)}")
+            missing = isinstance(error.__cause__ or error, ModuleNotFoundError | FileNotFoundError)
+            hint = NOT_COMMITTED if missing and given["packages"] else ""
+            reason = f"the {name} version cannot be used: {in_one_line(error)}{hint}"
+            _say("refused", reason=reason)
             return
+    try:
+        spec = SPEC.validate_json(line)
+    except ValidationError as error:
+        _say("refused", reason=f"the {name} version does not have the cases: {first_error(error)}")
+        return
+    if before and (changed := changes(before, process_state())):
+        _say("refused", reason=f"loading them changes what a process shares: {changed}")
+        return
     _say("kernels", **{
         version: {name: kernel.operation for name, kernel in kernels.items()}
         for version, kernels in loaded.items()
@@ -129,8 +163,18 @@ def work(measure: Measure) -> None:
             if all(one.kernel in kernels for kernels in loaded.values()):
                 _say("start", case=one.name)
                 own = {name: kernels[one.kernel] for name, kernels in loaded.items()}
-                _say("done", case=one.name, **measure(one, own, spec))
+                found = measure(one, own, spec)
+                if REFUSED:
+                    raise ImportError(f"{REFUSED[0]} was asked for, and not by an import statement")
+                _say("done", case=one.name, **found)
+
+
+def _load(name: str, given: Mapping[str, Any], *, first: bool) -> dict[str, VersionKernel]:
+    """Load a version of a specification, which is not validated before its operations are known."""
+    options = {"first": first, "alone": given["alone"]}
+    return load_kernels(Path(given["folders"][name]), f"mlr_{name}", given["packages"], **options)
 
 
 if __name__ == "__main__":
-    work({"compare": compare, "verify": verify, "serve": serve}[sys.argv[1]])
+    named = {one.__name__: one for one in (compare, verify, serve, attempt)}
+    work(named[sys.argv[1]])

@@ -92,11 +92,14 @@ def paired(request: pytest.FixtureRequest) -> Callable[..., None]:
 
     def paired(ours: Function, theirs: Function | None = None, **options: Any) -> None:
         __tracebackhide__ = True
+        mistake: str | None = None
         try:
             pair = Pair(f"{request.node.nodeid}#{next(numbers)}", ours, theirs, **options)
             mode(request.node, pair)
         except UserError as error:
-            pytest.fail(str(error), pytrace=False)
+            mistake = str(error)
+        if mistake is not None:  # not above, or pytest would show both
+            pytest.fail(mistake, pytrace=False)
 
     return paired
 

@@ -58,7 +58,9 @@ class Selection:
         "the grid has a run take, or 1)",
         (THREADS,),
     )
-    kernel_file: str | None = _axis("a Python file with kernels, or operations, of your own")
+    kernel_file: str | None = _axis(
+        "a Python file with kernels, or operations, of your own; several comma-separated"
+    )
     seed: int = _axis("seed of the inputs (default: 0)", 0, int)
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # by option, those given
 
@@ -186,7 +188,8 @@ def load_files(file: str | None, grid: str) -> tuple[str, ...]:
 def files_of(file: str | None, grid: str) -> list[Path]:
     """Return the kernel files of a grid, if there is one of that name, and a user's."""
     of_grid = GRIDS[grid].kernel_files if grid in GRIDS else ()
-    return [*(KERNEL_FILES / one for one in of_grid), *([Path(file)] if file is not None else [])]
+    return [*(KERNEL_FILES / one for one in of_grid),
+            *(map(Path, file.split(",")) if file is not None else [])]  # fmt: skip
 
 
 def option_of(axis: str) -> str:

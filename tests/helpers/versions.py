@@ -9,6 +9,10 @@ from pathlib import Path
 
 from paths import ROOT
 
+from bench.gate.imports import FINDER, REFUSED
+from mlr import KERNELS, OPERATIONS
+from mlr.kernel_files import FILES
+
 # A kernel of a user's, one that the head adds, and one that ends the process that times it.
 KERNEL_FILE = """
 import os
@@ -53,3 +57,23 @@ def forgetting_versions() -> Iterator[None]:
     finally:
         for name in [one for one in sys.modules if one.startswith("mlr_test")]:
             del sys.modules[name]
+
+
+@contextmanager
+def forgetting_packages(*names: str) -> Iterator[None]:
+    """Forget afterwards the versions of a package `theirs`, and what kernel files registered."""
+    gone = {"theirs", *names, "mlr_base", "mlr_head", "mlr_control"}
+    held = [(table, dict(table)) for table in (KERNELS, OPERATIONS, FILES)]
+    path, packages = [*sys.path], FINDER.packages
+    try:
+        yield
+    finally:
+        for version in [*FINDER.active]:
+            version.deactivate()
+        for name in [one for one in sys.modules if one.partition(".")[0] in gone]:
+            del sys.modules[name]
+        for table, before in held:
+            table.clear()
+            table.update(before)
+        sys.path[:], FINDER.packages = path, packages
+        REFUSED.clear()

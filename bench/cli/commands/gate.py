@@ -1,8 +1,10 @@
 """Compare new code with old: does anything regress?"""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +15,7 @@ from ...common.errors import UserError, in_one_line
 from ...common.paths import ROOT
 from ...common.units import counted
 from ...gate.blocks import BASE, HEAD
-from ...gate.config import Thresholds, read_config
+from ...gate.config import Project, Thresholds, read_config, read_project
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import as_json, print_verdict, write_verdict
 from ...gate.versions import checkout_versions, kernel_file_notes
@@ -43,7 +45,12 @@ def add_arguments(parser: Parser) -> None:
         "the machine is too noisy. Python itself ends with 1 too where it finds no module bench: "
         "run it from the checkout, or install it."
     )
-    add_axes(add, GRID, parser.arguments)
+    project = read_project(ROOT / "pyproject.toml")
+    if project.is_of_mlr or {"--help", "-h"} & {*parser.arguments} or not parser.arguments:
+        _guarded(partial(add_axes, add, GRID, parser.arguments))
+        parser.set_defaults(project=project, place=None, worktree=None)
+    else:
+        _guarded(partial(_add_axes_of_repository, parser, project))
     parser.set_defaults(device="cpu")
     add("--max-time", type=duration, default=600.0, help="time for it (default: 10m)")
     for name, field in Thresholds.model_fields.items():
@@ -55,6 +62,23 @@ def add_arguments(parser: Parser) -> None:
         add(f"--{name}-python", metavar="PYTHON", help=f"interpreter of the {name} version")
     add("--out", type=Path, default=ROOT / ".benchmarks" / "gate", help="where the verdict goes")
     add_forms(parser)
+
+
+def _add_axes_of_repository(parser: Parser, project: Project) -> None:
+    """Add the axes, with those of operations that kernel files of somebody's repository declare.
+
+    What these import sets no environment variable for the processes that measure.
+    """
+    from ...gate.planning import import_worktree, kernel_file_option
+
+    files = kernel_file_option(project, parser.arguments, ROOT)
+    before, place = dict(os.environ), TemporaryDirectory(prefix="mlr-gate-")
+    worktree = import_worktree(project, ROOT, Path(place.name))
+    named = [f"--kernel-file={files}"] if files else []
+    add_axes(parser.add_argument, GRID, [*named, *parser.arguments])
+    os.environ.clear()
+    os.environ.update(before)
+    parser.set_defaults(project=project, place=place, worktree=worktree, kernel_file=files)
 
 
 def run(arguments: argparse.Namespace) -> Output:
@@ -85,11 +109,18 @@ def _run(arguments: argparse.Namespace) -> Output:
     if pythons:
         _require_shared(axes.device or ())
     (threads,) = axes.threads
-    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads,
-                      [str(file.resolve()) for file in axes.kernel_files()])  # fmt: skip
-    files = axes.kernel_files()
-    with TemporaryDirectory(prefix="mlr-gate-") as folder, doing() as show:
-        base, head = checkout_versions(arguments.base, arguments.head, Path(folder), ROOT, *files)
+    project, files = arguments.project, axes.kernel_files()
+    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads)
+    if project.is_of_mlr:
+        options = replace(options, kernel_files=[str(file.resolve()) for file in files])
+    else:
+        options = replace(options, packages=project.packages)
+    own_place = arguments.place or TemporaryDirectory(prefix="mlr-gate-")
+    with own_place as folder, doing() as show:
+        base, head = checkout_versions(
+            arguments.base, arguments.head, Path(folder), ROOT, *files, project=project,
+            pythons=pythons, worktree=None if pythons else arguments.worktree,
+        )  # fmt: skip
         notes = [*notes, *kernel_file_notes(base, head)]
         for note in notes:
             say(note)

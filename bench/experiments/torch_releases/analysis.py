@@ -17,12 +17,13 @@ from ...common.units import UNKNOWN, counted
 from ...gate.sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION
 from ...report.markdown import Markdown, escape, render_template
 from ...report.subject import Answer, Section, Subject
-from ...report.tables import Column, render
+from ...report.tables import Column, format_case, render
 from ...store.files import read_lines
 
 CONTENT = tomllib.loads(Path(__file__).with_name("cases.toml").read_text(encoding="utf-8"))
 SUITE: int = CONTENT["version"]
 FOLDER = "torch-releases"  # of a results folder
+COUNTS = ("operators", "allocations", "allocated_bytes", "function_calls")  # that are shown
 ISSUES = "https://github.com/pytorch/pytorch/issues"
 
 
@@ -123,23 +124,20 @@ def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for of in comparisons:
         for one in of.cases:
-            sizes = ", ".join(f"{axis} {size:,}" for axis, size in one.sizes.items())
+            sizes = format_case("x".join(map(str, one.sizes.values())), ", ".join(one.sizes))
             kernel = one.kernel.rpartition(".")[2]
             why = filter(None, [explain(one.timing, one.work), *one.failures])
             rows.append(
                 {
                     "releases": of.title,
                     "key": one.kernel,
-                    "case": f"{kernel} of {one.operation}, {sizes}, {one.dtype}",
+                    "case": f"{one.operation}, {kernel}, {sizes}, {one.dtype}",
                     "timing": one.timing or "not timed",
                     "failed": bool(one.failures),
                     "ratio": one.ratio,
                     "shown": _ratio(one.ratio, one.low, one.high),
                     "why": "; ".join(why),
-                    **{
-                        name: _count(one.work, name)
-                        for name in ("operators", "allocations", "allocated_bytes")
-                    },
+                    **{name: _count(one.work, name) for name in COUNTS},
                 }
             )
     return pd.DataFrame(rows)
@@ -154,10 +152,9 @@ COUNTED = (
 CHANGED = (
     *(Column("releases", "releases", once=True), Column("case", "case")),
     *(Column("newer ÷ older (95 %)", "shown"), Column("by its times", "timing")),
-    *(Column("operators", "operators"), Column("allocations", "allocations")),
-    *(Column("allocated bytes", "allocated_bytes"), Column("what it is", "why")),
+    *(Column(name.replace("_", " "), name) for name in COUNTS),
+    Column("what it is", "why"),
 )
-
 
 IN_A_CELL = {REGRESSION: " slower", IMPROVEMENT: " faster", INCONCLUSIVE: " not decided"}
 
@@ -194,7 +191,7 @@ def _about(issue: Issue, rows: pd.DataFrame) -> dict[str, Any]:
     table = own.assign(cell=said).pivot_table(
         index="case", columns="releases", values="cell", aggfunc="last", sort=False
     )
-    columns = [Column("case", "case"), *(Column(name, name) for name in table)]
+    columns = [Column("case", "case"), *(Column(name, name) for name in map(str, table))]
     slower, faster = ((own["timing"] == one).sum() for one in (REGRESSION, IMPROVEMENT))
     return {
         "link": Markdown(f"[pytorch#{issue.number}]({ISSUES}/{issue.number})"),
@@ -229,8 +226,8 @@ def _answer(machine: str, comparisons: Sequence[Comparison]) -> Answer:
     pairs = counted(len(comparisons), "pair")
     return Answer(
         "Does a newer PyTorch make it slower?",
-        f"{slower} of {len(rows)}",
-        "comparisons of a case became slower",
+        f"{slower} of {counted(len(rows), 'comparison')}",
+        "of a case found it slower",
         escape(f"{faster} became faster, in {pairs} of releases from {first} to {last}."),
         escape(f"On {machine}, on its processor; the page has the table."),
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reports import blank_figures
+from run_builder import FEW_KERNELS, build_run, save
 
 from bench.cli.commands.report import others
 from bench.cli.main import main
@@ -330,7 +332,7 @@ def test_the_section_says_what_changed_and_what_the_issues_asked() -> None:
         ["2.11.0 → 2.12.0", "2", "0", "0", "1", "1", "0"],
         ["2.12.0 → 2.13.0", "3", "1", "1", "1", "0", "1"],
     ]
-    assert [(row[1].split(" ")[0], row[2], row[4], row[-1]) for row in changed[2:]] == [
+    assert [(row[1].split(", ")[1], row[2], row[4], row[-1]) for row in changed[2:]] == [
         ("autograd", "1.210 (1.180–1.240)", "12 → 14", "more work"),
         ("einsum", "1.000", "–", "bytes at peak: 2 instead of 1"),
         ("torch_nn", "0.800", "9", "the same work, faster"),
@@ -338,12 +340,12 @@ def test_the_section_says_what_changed_and_what_the_issues_asked() -> None:
     for number in (119000, 124838, 157407):
         link = f"[pytorch#{number}](https://github.com/pytorch/pytorch/issues/{number})"
         assert section.body.count(link) == 1
-    assert "here: slower in 1, faster in 1 of 4 comparisons." in section.body
+    assert "processor: slower in 1, faster in 1 of 4 comparisons." in section.body
     (of_backward,) = issues  # nothing is stored of the others
     assert of_backward[0][1:] == ["2.11.0 → 2.12.0", "2.12.0 → 2.13.0"]
     assert ["1.000", "1.210 (1.180–1.240) slower"] in [row[1:] for row in of_backward[2:]]
     (answer,) = subject.answers
-    assert (answer.figure, answer.unit) == ("1 of 5", "comparisons of a case became slower")
+    assert (answer.figure, answer.unit) == ("1 of 5 comparisons", "of a case found it slower")
 
 
 def test_what_a_file_says_is_data(tmp_path: Path) -> None:
@@ -372,6 +374,22 @@ def test_nothing_is_told_where_nothing_is_stored(tmp_path: Path) -> None:
     assert analysis.stored_in(tmp_path) == {}
     subject = analysis.subject({"here": [comparison("2.12.0", "2.13.0")]})
     assert not [*subject.sections({}), *subject.answers]
+
+
+def test_the_report_has_the_answer_and_its_page_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank_figures(monkeypatch)
+    save(build_run(["gradient"], [(33, 6, 3)], kernels=FEW_KERNELS), tmp_path / "runs" / "a.json")
+    stored = comparison("2.12.0", "2.13.0", cases=(case(REGRESSION, 1.21),))
+    (tmp_path / "torch-releases").mkdir()
+    (tmp_path / "torch-releases" / "here.jsonl").write_text(f"{stored.model_dump_json()}\n")
+    assert main(["report", f"--out={tmp_path}"]) == 0
+    text = (tmp_path / "report" / "REPORT.md").read_text(encoding="utf-8")
+    assert "**Does a newer PyTorch make it slower?** 1 of 1 comparison of a case found" in text
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Releases of PyTorch on here" in page
+    assert '<a href="https://github.com/pytorch/pytorch/issues/157407">pytorch#157407</a>' in page
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from bench.gate.blocks import (
     run_block,
     started,
 )
+from bench.gate.versions import KERNEL_FILE_DIR
 from bench.machine.devices import Device
 from mlr import Case
 
@@ -105,8 +106,8 @@ def test_two_environments_take_turns(tmp_path: Path) -> None:
     folders = {}
     for name, text in ((BASE, MINE), (HEAD, WORSE), (CONTROL, MINE)):
         folders[name] = str(copy_package(tmp_path / name))
-        (tmp_path / name / "kernel-file").mkdir()
-        (tmp_path / name / "kernel-file" / "mine.py").write_text(text)
+        (tmp_path / name / KERNEL_FILE_DIR).mkdir()
+        (tmp_path / name / KERNEL_FILE_DIR / "mine.py").write_text(text)
     cases = [KernelCase(kernel, CASE) for kernel in ("einsum", "dying", "mine")]
     spec = Spec(folders, cases, seed=3, control=cases[0].name)
     found = measure_block(spec, dict.fromkeys((BASE, HEAD), sys.executable))

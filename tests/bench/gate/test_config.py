@@ -9,7 +9,7 @@ import pytest
 from bench.cli.main import make_parser
 from bench.cli.types import count, duration, share
 from bench.common.errors import UserError
-from bench.gate.config import GateConfig, Thresholds, read_config
+from bench.gate.config import GateConfig, Thresholds, read_config, read_project
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def config(pyproject: Path, *options: str) -> GateConfig:
 def test_a_kernel_may_have_thresholds_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text(
-        '[tool.mlr.gate]\nallow_regression = ["einsum"]\n[tool.mlr.gate.kernels]\n'
+        '[tool.mlr-bench.gate]\nallow_regression = ["einsum"]\n[tool.mlr-bench.gate.kernels]\n'
         "jacrev = {threshold = 0.1, equivalence_margin = 0.2}\nmatmul = {equivalence_margin = 1}\n"
     )
     found = config(path, "--allow-regression=matmul,,outer_sum", "--threshold=3%")
@@ -61,6 +61,14 @@ def test_a_kernel_may_have_thresholds_of_its_own(tmp_path: Path) -> None:
     }
     assert found.thresholds == Thresholds(threshold=0.03, equivalence_margin=0.05)
     assert config(tmp_path / "none.toml") == GateConfig()
+
+
+def test_what_is_compared_stands_in_the_same_table(tmp_path: Path) -> None:
+    path = tmp_path / "pyproject.toml"
+    assert read_project(path).is_of_mlr
+    path.write_text('[tool.mlr-bench]\npackages = ["src/a", "b"]\nbuild = ["make"]\n')
+    found = read_project(path)
+    assert (found.names, found.build, found.is_of_mlr) == (["a", "b"], ["make"], False)
 
 
 def test_a_threshold_is_an_option_with_its_default_in_the_help(
@@ -75,16 +83,32 @@ def test_a_threshold_is_an_option_with_its_default_in_the_help(
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("[tool.mlr.gate]\nallow = []", "allow: Extra inputs"),
-        ("[tool.mlr.gate]\nallow_regression = 1", "allow_regression: "),
-        ("[tool.mlr.gate.kernels.matmul]\nthreshold = '5%'", "kernels.matmul: threshold: "),
-        ("[tool.mlr.gate.kernels.matmul]\nthreshold = nan", "kernels.matmul: threshold: "),
-        ("[tool.mlr.gate.kernels.matmul]\ntarget = 0.1", "kernels.matmul: target: Extra inputs"),
+        ("[tool.mlr-bench.gate]\nallow = []", "allow: Extra inputs"),
+        ("[tool.mlr-bench.gate]\nallow_regression = 1", "allow_regression: "),
+        ("[tool.mlr-bench.gate.kernels.matmul]\nthreshold = '5%'", "kernels.matmul: threshold: "),
+        ("[tool.mlr-bench.gate.kernels.matmul]\nthreshold = nan", "kernels.matmul: threshold: "),
         (
-            "[tool.mlr.gate.kernels.matmul]\nequivalence_margin = 0.01",
+            "[tool.mlr-bench.gate.kernels.matmul]\ntarget = 0.1",
+            "kernels.matmul: target: Extra inputs",
+        ),
+        (
+            "[tool.mlr-bench.gate.kernels.matmul]\nequivalence_margin = 0.01",
             "kernels.matmul: --equivalence-margin must be above --threshold",
         ),
-        ("[tool.mlr.gate", "must be readable TOML"),
+        ("[tool.mlr-bench.gate", "must be readable TOML"),
+        ("tool = 1", "must be readable TOML"),
+        ("[tool.mlr-bench]\npackage = ['theirs']", "package: Extra inputs"),
+        ("[tool.mlr-bench]\npackages = 'theirs'", "packages: "),
+        (
+            "[tool.mlr-bench]\npackages = []",
+            "packages are one or more, of different names, and mlr",
+        ),
+        ("[tool.mlr-bench]\npackages = ['a', 'src/a']", "of different names"),
+        ("[tool.mlr-bench]\npackages = ['mlr', 'a']", "and mlr only by itself; got mlr, a"),
+        ("[tool.mlr-bench]\npackages = ['/a']", "by its path in the repository as src/theirs; got"),
+        ("[tool.mlr-bench]\npackages = ['../a']", "name the folder or the module, without .py"),
+        ("[tool.mlr-bench]\npackages = ['a.py']", "got 'a.py'"),
+        ("[tool.mlr-bench]\nbuild = 'make'", "build: "),
     ],
 )
 def test_a_mistake_in_the_table_is_one_line(tmp_path: Path, text: str, part: str) -> None:

@@ -1,7 +1,5 @@
 """Tests with `paired`, run by pytest as a user does: what passes, fails, and is said."""
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -9,38 +7,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from paired_sessions import ONE_PROCESS, pairs_of, run, write
 from paths import HELPERS, ROOT
 from pytest_benchmark.cli import main as pytest_benchmark
-
-ONE_PROCESS = "--paired-max-time=0.001s"  # time is up after the first
-PLUGIN = ("-p", "bench.plugin")
-
-
-def run(
-    folder: Path,
-    *arguments: object,
-    start: tuple[str, ...] = ("-m", "pytest", *PLUGIN),
-    paths: tuple[Path, ...] = (ROOT, HELPERS),
-) -> subprocess.CompletedProcess[str]:
-    """Run pytest in a folder; of this session it has the interpreter alone."""
-    outside = {name: one for name, one in os.environ.items() if not name.startswith("PYTEST")}
-    env = outside | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "COLUMNS": "120"}
-    command = [sys.executable, *start, "-p", "no:cacheprovider", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=200,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        (folder / f"{name}.py").write_text(text)
-
-
-def pairs_of(path: Path) -> dict[str, dict]:
-    document = json.loads(path.read_text())
-    infos = [one["extra_info"] for one in document["benchmarks"] if one["extra_info"]]
-    return {one["pair"]: one for one in [*infos, *document["untimed"]]}
 
 
 def test_loading_it_imports_none_of_what_is_large() -> None:
@@ -140,7 +109,7 @@ def test_what_is_decided_of_a_pair_is_the_outcome_of_its_test(
     assert "test_twice[1.1] FAILED" in done.stdout
     assert "test_asserts[1.05] FAILED" in done.stdout  # an assertion counts whatever is open
     line = (
-        r"ours takes 1\.\d+ \(1\.\d+–1\.\d+\) times the time of theirs \(8 processes, 95 %\); "
+        r"ours takes 1\.\d+ \(1\.\d+–1\.\d+\) times the time of theirs \(\d+ processes, 95 %\); "
         r"slower_than=1\.05 is the limit"
     )
     assert re.search(line, done.stdout)
@@ -156,7 +125,8 @@ def test_what_is_decided_of_a_pair_is_the_outcome_of_its_test(
     found = pairs_of(out)
     assert len(found) == 8
     one = found["test_made_up.py::test_one[1.1]#1"]
-    assert (one["outcome"], one["processes"], len(one["log_ratios"])) == ("failed", 20, 20)
+    assert one["outcome"] == "failed"
+    assert one["processes"] == len(one["log_ratios"]) > 12
     assert (one["ours_bytes"], one["theirs_bytes"]) == (2_000, 1_000)
     assert one["ratio"] == pytest.approx(1.1, rel=0.01)
     assert found["test_made_up.py::test_twice[1.05]#2"]["outcome"] == "passed"
@@ -226,7 +196,7 @@ def test_copies(paired):
     note(f"copies {len(SEEN)}")
 
 def test_holds(paired):
-    paired(lambda: bytearray(10**6), lambda: bytearray(10**5))
+    paired(lambda: len(bytearray(10**6)) * 0, lambda: len(bytearray(10**5)) * 0)
 
 @pytest.mark.skip(reason="never")
 def test_skipped(paired):

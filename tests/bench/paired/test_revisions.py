@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_plugin import ONE_PROCESS, pairs_of, run
+from paired_sessions import ONE_PROCESS, pairs_of, run
 
 from bench.common.errors import UserError
 from bench.paired.revisions import Revision, Version, export
@@ -29,6 +29,7 @@ def work(count):
     return sum(range(count))
 """
 TESTS = """
+import importlib
 from pathlib import Path
 import theirs
 
@@ -39,7 +40,7 @@ def noting(count):
         with NOTES.open("a") as file:
             file.write(theirs.VERSION + " ")
         if theirs.VERSION == "old":
-            import theirs.built
+            importlib.import_module("theirs.built")
     return theirs.work(count)
 
 def test_first(paired):
@@ -123,6 +124,7 @@ def test_a_test_is_timed_against_itself_at_another_revision(repository: Path) ->
     ):
         assert said in done.stdout, said
     assert "Traceback" not in done.stdout + done.stderr
+    assert "During handling" not in done.stdout
 
 
 def test_without_a_repository_it_is_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""What a gate needs to plan cases of kernels that use the packages of somebody's repository."""
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from mlr.kernel_files import ENTRY_POINT_GROUP
+
+from ..common.errors import UserError
+from .config import Project
+from .imports import VersionModules
+from .versions import Version, export_revision, require_packages
+
+
+def kernel_file_option(project: Project, arguments: Sequence[str], root: Path) -> str | None:
+    """Return the option of the kernel files that a project names; None where it names none.
+
+    Raises:
+        UserError: Neither it, nor the command line, nor an entry point of its packages names one.
+    """
+    if project.kernel_files:
+        return ",".join(str(root / one) for one in project.kernel_files)
+    offered = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
+    is_given = any(one.partition("=")[0] == "--kernel-file" for one in arguments)
+    if not is_given and offered.isdisjoint(project.names):
+        raise UserError(
+            f"a kernel file says what of {', '.join(project.packages)} is timed; none is named: "
+            'add kernel_files = ["bench/kernels.py"] to [tool.mlr-bench] in pyproject.toml, or '
+            "give --kernel-file"
+        )
+    return None
+
+
+def import_worktree(project: Project, root: Path, place: Path) -> Version | None:
+    """Let this process import the packages as they are in the working tree.
+
+    Return the copy of it below `place` where they had to be built, or else None.
+
+    Raises:
+        UserError: It lacks a package, or cannot be built.
+    """
+    built = export_revision(None, place / "worktree", root, project) if project.build else None
+    if built is None:
+        require_packages(root, project, str(root))
+    paths = built.paths if built else [(root / one).parent for one in project.packages]
+    VersionModules(project.names, paths, alone=True).activate()
+    return built
