@@ -95,7 +95,7 @@ def _require_base(
             f"a base is what was committed; {base} has changes that were not, as {dirty}: commit "
             "them there, or give a revision"
         )
-    current = _run_git(root, "rev-parse", "HEAD").stdout.decode().strip()
+    current = run_git(root, "rev-parse", "HEAD").stdout.decode().strip()
     if head is None and commit == current and not pythons and not _changes(root):
         raise UserError(
             f"a gate compares two versions; the working tree does not differ from {base} "
@@ -109,9 +109,7 @@ def _changes(place: Path) -> str:
     What a gate itself leaves there, and Python, is no change.
     """
     left = (":(exclude).benchmarks", ":(exclude,glob)**/__pycache__/**")
-    told = _run_git(
-        place, "status", "--porcelain", "--untracked-files=all", "--", ".", *left
-    ).stdout
+    told = run_git(place, "status", "--porcelain", "--untracked-files=all", "--", ".", *left).stdout
     return single_line(told.decode(errors="replace").partition("\n")[0].strip())
 
 
@@ -127,7 +125,7 @@ def _with_kernel_file(version: Version, path: Path, within: Path | None, root: P
         target.symlink_to(Path("..", within))
         return version
     if within is not None and version.commit is not None:
-        shown = _run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
+        shown = run_git(root, "show", f"{version.commit}:./{within.as_posix()}")
         if shown.returncode != 0:
             todo = "commit it, and give a revision that has it"
             said = f"{within} is not in {version}: {todo}"
@@ -252,7 +250,7 @@ def _build(version: Version, settings: Project, python: str) -> None:
 
 def _copy_checkout(origin: Path, folder: Path) -> None:
     """Copy the files of a directory that git does not ignore; all of them where it knows none."""
-    told = _run_git(origin, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    told = run_git(origin, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     names = dict.fromkeys(filter(None, os.fsdecode(told.stdout).split("\0")))
     if told.returncode != 0 or not names:
         shutil.copytree(origin, folder, ignore=LEFT_OUT, symlinks=True, dirs_exist_ok=True)
@@ -275,7 +273,7 @@ def _unpack_wheel(wheel: Path, folder: Path, prefix: str = "") -> None:
 
 def _commit_of(text: str, root: Path) -> str | None:
     """Return the full id of a revision; None where the text is a directory instead."""
-    found = _run_git(root, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
+    found = run_git(root, "rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}")
     if found.returncode == 0:
         return found.stdout.decode().strip()
     if text and Path(text).is_dir():
@@ -290,7 +288,7 @@ def _commit_of(text: str, root: Path) -> str | None:
 
 
 def _unpack_revision(commit: str, folder: Path, root: Path, prefix: str = "") -> None:
-    archive = _run_git(root, "archive", "--format=tar", commit)
+    archive = run_git(root, "archive", "--format=tar", commit)
     if archive.returncode != 0:
         raise UserError(f"git archive must work in {root}; {_last_line(archive)}")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
@@ -305,7 +303,8 @@ def _without_links_that_lead_out(member: tarfile.TarInfo, folder: str) -> tarfil
         return None
 
 
-def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run git in a folder; raises a UserError where it cannot be run at all."""
     try:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
     except OSError as error:

@@ -119,7 +119,7 @@ def test_a_test_is_timed_against_itself_at_another_revision(repository: Path) ->
         "against main: ours must not raise; AttributeError: module 'theirs' has no attribute 'new'",
         "against main: there is no such test, or no such pair in it",
         "against main: its file is not in main (",
-        "against nonsense: a version is a git revision; 'nonsense' is none",
+        "against nonsense: a version is a git revision, a wheel or a directory; 'nonsense' is none",
         "against main: all must come from that revision; other comes from ",
     ):
         assert said in done.stdout, said
@@ -136,7 +136,7 @@ def test_paths_of_the_repository_become_those_of_the_revision(tmp_path: Path) ->
     folder, root = (tmp_path / "out").resolve(), (tmp_path / "repository").resolve()
     (folder / "src").mkdir(parents=True)
     (root / "env").mkdir(parents=True)
-    revision = Revision(Version("main", folder, None, (folder / "src",)), root, ())
+    revision = Revision(Version("main", folder, None, None, paths=(folder / "src",)), root, ())
     assert revision.place(root / "tests" / "test_a.py") == folder / "tests" / "test_a.py"
     assert revision.place(tmp_path / "else") == (tmp_path / "else").resolve()
     for argument, expected in (
