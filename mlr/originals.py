@@ -65,6 +65,10 @@ def _function(value: Any) -> FunctionType | None:
     return value if type(value) is FunctionType else None
 
 
+def _is_storage(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, torch.storage.TypedStorage)
+
+
 def _implementation(function: FunctionType) -> tuple[Any, ...]:
     return function.__code__, function.__defaults__, function.__kwdefaults__
 
@@ -117,6 +121,8 @@ class _Owner:
             return False
         if not callable(before):
             return isinstance(self.owner, ModuleType)
+        if _is_storage(before) and _is_storage(now):
+            return True  # torch has another one with another default dtype
         function = _function(now)
         return (
             function is not None

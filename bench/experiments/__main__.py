@@ -1,22 +1,26 @@
-"""Prove the harness: try the gate on what is known, hold runs against each other, meet a GPU."""
+"""Prove the harness: try the gate and `paired` on what is known, repeat runs, meet a GPU."""
 
 import argparse
 import math
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from ..common.errors import UserError
 from ..common.paths import RESULTS
-from ..common.units import duration
+from ..common.units import counted, duration
 from ..machine.lock import exclusive_machine
 from ..plan.benchmark import require_present
 from ..plan.selection import Selection, add_axes, process_count
+from ..report.subject import Subject
 from . import first_gpu_run
-from .gate_power.analysis import KINDS, missing, read_trials, subject
-from .gate_power.experiment import run_trials
+from .gate_power import analysis as gate_power
+from .gate_power import experiment as gate_trials
+from .paired_power import analysis as paired_power
+from .paired_power import experiment as paired_trials
 from .repeatability import promises, repeat, write_proof
 from .torch_releases import experiment as torch_releases
 
@@ -25,14 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every experiment, with its options."""
     experiments = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
     trials = experiments.add_parser("gate-power", help="how often the gate is wrong")
-    kinds = "what to try, in turn: %(choices)s (default: all)"
-    trials.add_argument(
-        "--kind", choices=KINDS, nargs="+", default=[*KINDS], metavar="KIND", help=kinds
-    )
-    trials.add_argument("--count", type=int, default=math.inf, help="at most (default: all)")
-    trials.add_argument("--max-time", type=duration, default=math.inf, help="after which to end")
     other = "interpreter of another environment, for kinds with two"
     trials.add_argument("--head-python", metavar="PYTHON", help=other)
+    pairs = experiments.add_parser("paired-power", help="how often a test with paired is wrong")
+    for one, kinds in ((trials, gate_power.KINDS), (pairs, paired_power.KINDS)):
+        what = "what to try, in turn: %(choices)s (default: all)"
+        one.add_argument(
+            "--kind", choices=kinds, nargs="+", default=[*kinds], metavar="KIND", help=what
+        )
+        one.add_argument("--count", type=int, default=math.inf, help="at most (default: all)")
+        one.add_argument("--max-time", type=duration, default=math.inf, help="after which to end")
     runs = experiments.add_parser("repeatability", help="whether whole runs agree")
     add_axes(runs.add_argument, "smoke")
     runs.add_argument(
@@ -43,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     first_gpu_run.add_arguments(first)
     releases = experiments.add_parser("torch-releases", help="whether newer releases are slower")
     torch_releases.add_arguments(releases)
-    for one in (trials, runs, first, releases):
+    for one in (trials, pairs, runs, first, releases):
         one.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
 
 
@@ -56,21 +62,38 @@ def run(given: argparse.Namespace) -> int:
     with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
         if given.experiment == "gate-power":
             limits, python = (given.count, given.max_time), given.head_python
-            path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
+            path = gate_trials.run_trials(
+                given.kind, *limits, python, given.out / "gate", status.update
+            )
+        elif given.experiment == "paired-power":
+            path = paired_trials.run_trials(
+                given.kind, given.count, given.max_time, given.out / "paired", status.update
+            )
         else:
             axes = Selection.from_args(given, "smoke")
             require_present(axes)
             found = repeat(axes, given.count, given.processes, status.update)
     if given.experiment == "gate-power":
-        stored = read_trials(path)
-        print(*(part.body for part in subject({path.stem: stored}).sections({})), sep="\n\n")
-        for (kind, mutation), number in missing(stored).items():
-            print(f"still wanted: {number} of {mutation or kind}")
-        print(path)
-        return 0
+        done = gate_power.read_trials(path)
+        left = {kind if of is None else of: n for (kind, of), n in gate_power.missing(done).items()}
+        return show_trials(path, gate_power.subject({path.stem: done}), left)
+    if given.experiment == "paired-power":
+        some = paired_power.read_trials(path)
+        wanted = paired_power.missing(some).items()
+        left = {f"{kind} with {counted(size, 'pair')}": number for (kind, size), number in wanted}
+        return show_trials(path, paired_power.subject({path.stem: some}), left)
     kept = promises(found)
     print(kept.to_markdown(index=False), write_proof(found, given.out), sep="\n\n")
     return 0 if kept["kept"].all() else 1
+
+
+def show_trials(path: Path, found: Subject, left: Mapping[str, int]) -> int:
+    """Print what the trials of a file say, and how many are wanted still; return 0."""
+    print(*(part.body for part in found.sections({})), sep="\n\n")
+    for kind, number in left.items():
+        print(f"still wanted: {number} of {kind}")
+    print(path)
+    return 0
 
 
 def main() -> int:
@@ -83,7 +106,7 @@ def main() -> int:
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "stopped; gate-power and torch-releases go on after what has ended\n")
+        parser.exit(130, "stopped; trials and torch-releases go on after what has ended\n")
 
 
 if __name__ == "__main__":

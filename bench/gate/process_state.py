@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..machine.cores import usable
 from .imports import FINDER
 
 MOST_NAMED = 3  # of variables, handlers or operators in a message
@@ -53,7 +54,7 @@ def process_state() -> dict[str, Any]:
         "the locale": locale.setlocale(locale.LC_ALL),
         "the decimal context": (decimals.prec, decimals.rounding, dict(decimals.traps)),
         "what becomes of subnormal numbers": sys.float_info.min / 2,
-        "processors that may be used": getattr(os, "sched_getaffinity", lambda _: None)(0),
+        "processors that may be used": usable(),
         "Python's random state": random.getstate(),
         "NumPy's random state": (of_numpy["key"].tobytes(), of_numpy["pos"]),
         "NumPy's error state": np.geterr(),

@@ -106,8 +106,9 @@ class PairRecord:
         found = self.state.estimate()
         if found is None:
             return f"no process of it has ended: {hint}"
-        against = f"the time of {self._other} ({counted(found.blocks, 'process')}, 95 %)"
-        line = f"ours takes {found} times {against}"
+        level = "" if found.low is None else ", 95 %"
+        of = f"{counted(found.blocks, 'process')}{level}"
+        line = f"ours takes {found} times the time of {self._other} ({of})"
         if self.outcome == FAILED:
             return f"{line}; slower_than={self.slower_than:g} is the limit"
         if self.outcome == PASSED:

@@ -63,7 +63,8 @@ def _assert_equal(ours: Any, theirs: Any, place: str) -> None:
 
 def _of_library(ours: Any, theirs: Any) -> Any:
     """Return the assertion of the library whose objects both are; None if they are of none."""
-    torch, numpy, pandas = (sys.modules.get(name) for name in ("torch", "numpy", "pandas"))
+    loaded: list[Any] = [sys.modules.get(name) for name in ("torch", "numpy", "pandas")]
+    torch, numpy, pandas = loaded
 
     def are(module: Any, *names: str) -> bool:
         kinds = tuple(getattr(module, name) for name in names if hasattr(module, name))

@@ -118,7 +118,7 @@ def _apply_verdict(session: "Session", item: pytest.Item, pair: Pair) -> None:
     record = session.pairs.get(pair.id)
     if record is None:
         how = session.ended.get(item.nodeid, "it did not come to this call")
-        if "paired" not in item.fixturenames:
+        if "paired" not in getattr(item, "fixturenames", ()):
             how = "it takes paired by getfixturevalue; name it as an argument of the test"
         raise UserError(f"a test with paired must run in processes of its own too; there: {how}")
     words = record.words(session.hint)

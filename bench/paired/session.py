@@ -148,10 +148,10 @@ class Session:
                         self.ended.setdefault(event["test"], event["reason"])
                     case "met":
                         pair = self._meet(event)
-                    case "ready" if pair is None:
-                        head.go_on()
-                    case "ready":
+                    case "ready" if pair is not None:
                         self._time_against(head, bases, pair, found)
+                    case "ready":
+                        head.go_on()
                     case "timed" if pair is not None:
                         found[pair.id] = event["log_ratio"]
                         pair.take(event["ours_s"], event["theirs_s"], event["held"])

@@ -21,7 +21,7 @@ from ..common.paths import FOLDER, PACKAGE
 from ..machine.host import Device
 from ..measure.paired import LocalTarget, interleave
 from .call import DifferError, Pair, peak_bytes, told
-from .plugin import MODE
+from .plugin import MODE, Mode
 
 PLUGIN = f"{PACKAGE}.plugin"
 
@@ -75,7 +75,8 @@ class Process:
         Plugins that write files leave that to their parent in a worker of pytest-xdist, which is
         told by `workerinput`.
         """
-        config.stash[MODE] = self
+        mode: Mode = self
+        config.stash[MODE] = mode
         vars(config)["workerinput"] = dict.fromkeys(("workerid", "testrunuid"), "paired")
         settings = {"maxfail": 0, "usepdb": False, "trace": False, "stepwise": False,
                     "continue_on_collection_errors": True, "benchmark_json": None,

@@ -78,7 +78,7 @@ def test_what_is_published_is_linked_from_where_it_lies() -> None:
 def test_nothing_derived_is_tracked_but_what_is_published() -> None:
     listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True,
                             text=True, check=True).stdout.split()  # fmt: skip
-    stored = ("runs", "gate", "convergence", "scaling", "repeatability", "independent")
+    stored = ("runs", "gate", "paired", "convergence", "scaling", "repeatability", "independent")
     derived = [path for path in listed if path.split("/")[1] not in stored]
     figures = [f"results/figures/{path.name}" for path in (RESULTS / "figures").iterdir()]
     assert sorted(derived) == sorted(["results/README.md", "results/REPORT.md", *figures])
@@ -122,7 +122,8 @@ def test_what_is_stored_is_valid_and_small() -> None:
     runs = find_runs(RESULTS / "runs")
     for path in runs:
         assert path.parent.name == load_frame([path])["machine"].iloc[0], path
-    for path in [*runs, *(RESULTS / "gate").glob("*.jsonl")]:
+    trials = [path for name in ("gate", "paired") for path in (RESULTS / name).glob("*.jsonl")]
+    for path in [*runs, *trials]:
         assert path.stat().st_size < MOST_BYTES, path
 
 

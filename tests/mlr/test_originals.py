@@ -98,6 +98,17 @@ def test_it_is_said_even_where_the_kernel_fails_after_it() -> None:
         fail()
 
 
+def test_a_default_dtype_is_a_setting_and_replaces_nothing() -> None:
+    """Though torch then calls another class its storage."""
+    with nothing_replaced():
+        torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float32)
+    before = torch.Storage
+    with pytest.raises(ReplacedError, match=r"torch\.Storage"), nothing_replaced():
+        torch.Storage = other
+    assert torch.Storage is before
+
+
 def test_what_a_library_does_on_first_use_is_its_own() -> None:
     layer = torch.nn.Linear(3, 2)
     with nothing_replaced():

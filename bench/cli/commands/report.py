@@ -18,6 +18,7 @@ from ...common.units import counted, format_ratio, tally
 from ...convergence import section as convergence
 from ...convergence.records import ConvergenceRun
 from ...experiments.gate_power import analysis as gate_power
+from ...experiments.paired_power import analysis as paired_power
 from ...experiments.torch_releases import analysis as torch_releases
 from ...overhead.section import every_subject
 from ...report import publishing
@@ -124,6 +125,7 @@ def others(results: Path, trials: Mapping[str, Sequence[gate_power.Trial]]) -> l
         convergence.subject(ConvergenceRun.latest(results / "convergence")),
         scaling.subject(ScalingRun.latest(results / "scaling")),
         gate_power.subject(trials),
+        paired_power.subject(paired_power.stored_trials(results)),
         torch_releases.subject(torch_releases.stored_in(results)),
     ]
 

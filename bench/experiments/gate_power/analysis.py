@@ -18,8 +18,9 @@ from ...common.errors import single_line
 from ...gate.sequential import NO_REGRESSION, REGRESSION, ExitStatus
 from ...report.markdown import Markdown, escape, markdown_table, render_template
 from ...report.subject import Answer, Section, Subject
-from ...stats.estimators import hodges_lehmann, share_bound
+from ...stats.estimators import hodges_lehmann
 from ...store.files import read_lines
+from ..stored_trials import rate, rates_of
 
 
 class Kind(NamedTuple):
@@ -113,14 +114,6 @@ def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
             for name, case in trial.cases.items()
         ]
     return pd.DataFrame(rows)
-
-
-def rate(found: Iterable[bool]) -> str:
-    """Write the share of what is true, with its exact 95 % interval: `3 of 60 (1.0%–13.9%)`."""
-    values = list(found)
-    count, of = sum(values), len(values)
-    low, high = 1 - share_bound(of - count, of, 0.025), share_bound(count, of, 0.025)
-    return f"{count} of {of} ({low:.1%}–{high:.1%})" if of else "–"
 
 
 def false_alarms(rows: pd.DataFrame, *kinds: str) -> str:
@@ -230,15 +223,8 @@ def _answer(rows: pd.DataFrame, name: str) -> Answer:
 
 def trials_table(rows: pd.DataFrame, name: str) -> Markdown:
     """Return what each rule did, and in how many trials, from which days and of which commits."""
-    trials = rows[rows["kind"] != MUTATION].drop_duplicates("trial").sort_values("at")
-    return render_template(
-        "gate_trials",
-        name=name,
-        count=len(trials),
-        days=[*trials["at"].str[:10]],
-        commits=", ".join(trials["commit"].dropna().str[:7].drop_duplicates()) or "unknown",
-        rates=markdown_table(rates_table(rows)),
-    )
+    trials = rows[rows["kind"] != MUTATION].drop_duplicates("trial")
+    return rates_of(trials, name, rates_table(rows))
 
 
 def trials_section(rows: pd.DataFrame, name: str) -> str:

@@ -10,7 +10,6 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +31,8 @@ from ...gate.versions import PACKAGE, Version, checkout_versions
 from ...machine.devices import device_of
 from ...machine.info import machine_slug
 from ...measure.timing import wall_clock
-from ...run.process import WorkerProcess
 from ...store.files import append_line
+from ..machine_load import under_load
 from . import worker
 from .analysis import CONTENT, KINDS, SUITE, CaseRecord, Trial, missing, read_trials
 
@@ -120,8 +119,7 @@ def run_trial(
             f"got {strange[0]}; slow cases on cpu"
         )
     baselines: dict[str, list[str]] = {}
-    load = WorkerProcess([sys.executable, "-c", CONTENT["load"]], 36_000, reports=False)
-    with load if kind.loaded else nullcontext(), TemporaryDirectory() as place:
+    with under_load(kind.loaded), TemporaryDirectory() as place:
         base, head = checkout_versions(None, None, Path(place), ROOT)
         head = head._replace(text="changed")
         if mutation is not None:
@@ -139,8 +137,6 @@ def run_trial(
         pythons = {BASE: sys.executable, HEAD: python} if python and kind.interpreters else {}
         options = Options(seed=number, pythons=pythons)
         verdict = run_gate(cases, base, head, options, show)
-        if kind.loaded and load.wait(0):
-            raise UserError(f"a load must last as long as its trial; {load.end().reason}")
     verdict.cases = [_of_slowed(one) if one.benchmark in slowed else one for one in verdict.cases]
     return Trial(
         kind=name,

@@ -145,5 +145,5 @@ def _run(release: str, command: Sequence[str]) -> str:
             return done.stdout
     raise UserError(
         f"a release must be one that pip finds for this Python and that can be imported; torch "
-        f"{release}: {single_line(said, 400)}; `pip index versions torch` lists them"
+        f"{release}: {single_line(said.rstrip('.'), 400)}; `pip index versions torch` lists them"
     )

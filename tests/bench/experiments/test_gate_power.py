@@ -15,6 +15,7 @@ import pytest
 from versions import copy_package, forgetting_versions
 
 from bench.common.errors import UserError
+from bench.experiments import machine_load
 from bench.experiments.__main__ import main
 from bench.experiments.gate_power import analysis, worker
 from bench.experiments.gate_power import experiment as trials
@@ -28,6 +29,7 @@ from bench.gate.verdict import CaseVerdict, Difference, Verdict
 from bench.gate.versions import Version
 from bench.measure.memory import measure_memory
 from bench.measure.timing import TimedBatch
+from bench.run.process import WorkerProcess
 from mlr import Case, Problem, check, get_kernel
 from mlr.one_pass import codegen as usual_codegen
 
@@ -224,12 +226,12 @@ def test_a_loaded_trial_has_a_process_on_each_core_and_one_that_copies_memory(
 
 
 def test_a_load_that_ends_by_itself_makes_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(trials.CONTENT, "load", "raise SystemExit(3)")
+    monkeypatch.setattr(machine_load, "LOAD", "raise SystemExit(3)")
     monkeypatch.setattr(trials, "run_block", lambda *_: ({}, {}))
     monkeypatch.setattr(trials, "run_gate", lambda *_: None)
-    wait = trials.WorkerProcess.wait
+    wait = WorkerProcess.wait
     monkeypatch.setattr(
-        trials.WorkerProcess, "wait", lambda load, _: any(wait(load, 0.1) for _ in range(200))
+        WorkerProcess, "wait", lambda load, _: any(wait(load, 0.1) for _ in range(200))
     )
     with pytest.raises(UserError, match="as long as its trial"):
         trials.run_trial("a_a_loaded", [], None, show, None)

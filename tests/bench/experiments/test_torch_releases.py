@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from bench.common.errors import UserError
 from bench.experiments.torch_releases import analysis, environments, experiment
 from bench.experiments.torch_releases.analysis import CaseRecord, Comparison
 from bench.experiments.torch_releases.environments import Environment, prepare, read_releases
+from bench.gate import gate
 from bench.gate.blocks import BASE, HEAD, KernelCase
 from bench.gate.gate import Options
 from bench.gate.sequential import IMPROVEMENT, INCONCLUSIVE, NO_REGRESSION, REGRESSION, Estimate
 from bench.gate.verdict import CaseVerdict, Difference, Verdict
-from bench.gate.versions import PACKAGE, Version
+from bench.gate.versions import KERNEL_FILE_DIR, PACKAGE, Version
 from mlr import (
     KERNELS,
     OPERATIONS,
@@ -118,15 +120,15 @@ def test_environments_differ_in_torch_alone_and_are_used_again(
     assert texts[0] == texts[1]
     assert re.search(r"^numpy==", texts[0], re.MULTILINE)
     assert not re.search(r"^(torch|triton)=", texts[0], re.MULTILINE)
-    count = len(commands)
+    before = len(commands)
     assert prepare(["2.13.0", "2.12.0"], tmp_path, show) == made[::-1]
-    assert len(commands) == count
+    assert len(commands) == before
     (tmp_path / "2.12.0" / "installed.json").unlink()  # as of one that was not finished
     prepare(["2.12.0", "2.13.0"], tmp_path, show)
-    assert len(commands) == count + count // 2
+    assert len(commands) == before + before // 2
     monkeypatch.setattr(environments, "requirements", lambda release: (["torch", "more"], ""))
     prepare(["2.12.0", "2.13.0"], tmp_path, show)
-    assert len(commands) == 2 * count + count // 2
+    assert len(commands) == 2 * before + before // 2
 
 
 def test_what_is_no_environment_of_ours_is_not_removed(
@@ -208,7 +210,7 @@ def test_both_sides_are_the_same_code_in_two_interpreters(monkeypatch: pytest.Mo
         files = [{path.relative_to(one.folder): path.read_bytes() for path in
                   one.folder.rglob("*.py")} for one in (base, head)]  # fmt: skip
         assert files[0] == files[1]
-        assert {path.parts[0] for path in files[0]} == {PACKAGE, "kernel-file"}
+        assert {path.parts[0] for path in files[0]} == {PACKAGE, KERNEL_FILE_DIR}
         given.append(options)
         return verdict_on(cases)
 
@@ -397,9 +399,12 @@ def test_one_release_against_itself_goes_the_whole_way(monkeypatch: pytest.Monke
     some, files = experiment.cases()
     small = [one for one in some if one.kernel.endswith(("matmul", "flattened", "product_and_sum"))]
     monkeypatch.setattr(experiment, "cases", lambda: (small[:6], files))
+    ticks = count()
+    monkeypatch.setattr(gate, "wall_clock", lambda: float(next(ticks)))  # it ends after a block
     own = Environment("2.13.0", sys.executable, VERSIONS)
     found = experiment.compare(own, own, 1.0, show)
     assert len(found.cases) == 6
     assert all(one.work["operators"] for one in found.cases)
-    assert found.blocks >= 1
+    assert found.blocks == 1
+    assert all(one.ratio for one in found.cases)
     assert get_kernel("matmul").key == found.cases[0].kernel

@@ -16,6 +16,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
+import torch
 from installed import Environment, build_wheel
 from repositories import (
     BASE,
@@ -299,6 +300,7 @@ def events(
         own = {name: folders[name] for name in names}
         spec = Spec(own, [case], packages=packages, alone=len(own) == 1)
         line = SPEC.dump_json(spec).decode()
+    torch.set_default_dtype(torch.float32)  # as in a process of its own
     monkeypatch.setattr("sys.stdin", StringIO(f"{line}\n"))
     capsys.readouterr()
     jaxtyping.config.update("jaxtyping_disable", True)  # a process of the gate has no such checks
@@ -386,8 +388,6 @@ def test_what_cannot_share_a_process_is_told_apart_by_trying(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import torch
-
     files, part = SHARED[what]
     files = {name: text + FROM_CORE * name.endswith("__init__.py") for name, text in files.items()}
     monkeypatch.setenv("THEIRS", "before")

@@ -398,7 +398,7 @@ def test_samples_are_counted_for_each_number_of_threads(tmp_path: Path) -> None:
 
 def test_a_template_escapes_what_is_not_markdown_already() -> None:
     given = {"name": "a|b", "count": 2, "days": [], "commits": "<d>"}
-    said = render_template("gate_trials", rates=Markdown("*c*"), **given)
+    said = render_template("trials", rates=Markdown("*c*"), **given)
     assert said == "*c*\n\n2 trials on a&#124;b, of commits &lt;d&gt;."
 
 

@@ -1,0 +1,35 @@
+"""A load on the whole machine, for trials beside which other programs work."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..common.errors import UserError
+from ..run.process import WorkerProcess
+
+# On each core a process that computes, and one that copies memory.
+LOAD = """
+import os
+for _ in os.sched_getaffinity(0):
+    if os.fork() == 0:
+        while True: pass
+memory = bytearray(2**28)
+while True: memory[:2**27] = memory[2**27:]
+"""
+LONGEST_S = 36_000.0
+
+
+@contextmanager
+def under_load(loaded: bool) -> Iterator[None]:
+    """Load every core and the memory while a trial lasts, if it is `loaded`.
+
+    Raises:
+        UserError: The load ended before the trial did, which so says nothing.
+    """
+    if not loaded:
+        yield
+        return
+    with WorkerProcess([sys.executable, "-c", LOAD], LONGEST_S, reports=False) as load:
+        yield
+        if load.wait(0):
+            raise UserError(f"a load must last as long as its trial; {load.end().reason}")
