@@ -172,7 +172,7 @@ def test_the_cases_are_of_kernels_that_there_are_and_each_issue_has_some() -> No
     assert all(file.is_file() for file in files)
     assert {one.kernel for one in some} <= {*KERNELS}
     assert len({one.name for one in some}) == len(some)
-    assert {one.case.dtype for one in some} == {"float32", "float64"}
+    assert {one.case.dtype for one in some} == {*analysis.CONTENT["dtypes"]}
     assert {"gradient", "step", "fit"} <= {one.case.operation for one in some}
     assert [one["number"] for one in analysis.CONTENT["issue"]] == [119000, 124838, 157407]
     for issue in analysis.CONTENT["issue"]:
