@@ -112,6 +112,7 @@ class Session:
             files=list(dict.fromkeys(str(self._files[test]) for test in tests)),
             tests=tests,
             closed=[name for name in self.pairs if name not in open_pairs],
+            counted=[name for name, pair in self.pairs.items() if pair.ours_bytes is not None],
             number=self._number,
         )
 

@@ -34,6 +34,7 @@ class Spec:
     files: Sequence[str]  # that hold the tests
     tests: Sequence[str]  # by their ids, in the order in which they run
     closed: Sequence[str]  # pairs that are decided, by their ids
+    counted: Sequence[str]  # pairs whose bytes are known
     number: int  # of the process in its session, from 0
     revision: str | None = None  # that it has in place of the working tree
     folder: str = ""  # that holds the packages of the revision
@@ -138,7 +139,7 @@ class Process:
             raise UserError(reason) from error
 
     def _measure(self, pair: Pair) -> None:
-        """Time ours against theirs in slices in turns, and count their bytes in one process."""
+        """Time ours against theirs in slices in turns, and count their bytes once in a session."""
         number = self.spec.number
         calls = pair.calls(number)
         pair.check(*calls)
@@ -146,7 +147,8 @@ class Process:
         ours, theirs = [LocalTarget(call, pair.device) for call in calls[::step]][::step]
         found = interleave(ours, theirs, seed=number)
         times = {"ours_s": found.f_median_s, "theirs_s": found.g_median_s}
-        held = None if number else [peak_bytes(call, pair.device) for call in calls]
+        is_known = pair.id in self.spec.counted
+        held = None if is_known else [peak_bytes(call, pair.device) for call in calls]
         self.channel.say("timed", pair=pair.id, log_ratio=found.log_ratio, held=held, **times)
 
     def _serve(self, pair: Pair) -> None:
@@ -159,7 +161,7 @@ class Process:
         with gc_paused():
             while (asked := self.channel.question()) is not None and asked["do"] == "slice":
                 self.channel.say("slice", **ready.time_batch()._asdict())
-        held = None if self.spec.number else peak_bytes(call, pair.device)
+        held = None if pair.id in self.spec.counted else peak_bytes(call, pair.device)
         self.channel.say("served", held=held)
 
     def _require_own_packages(self) -> None:

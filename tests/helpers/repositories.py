@@ -43,7 +43,7 @@ from mlr import kernel, operation
 from theirs import waves_of
 
 
-@operation(axes={"length": (5_000,)}, numpy=True)
+@operation(axes={"length": (2_000,)}, numpy=True)
 class waves:
     """The sines of some numbers."""
 

@@ -44,7 +44,7 @@ class Tool(NamedTuple):
 
 def judge_by_tango(folder: Path) -> list[str]:
     """Return the pairs of a folder's functions that the rule of tango fails."""
-    command = [*PYTHON, tango.__name__, folder / "functions.py"]
+    command = [*PYTHON, tango.__name__, str(folder / "functions.py")]
     lines = run_command(command, ROOT).stdout.splitlines()
     samples = [pair for line in lines for pair in json.loads(line).items()]
     return [name for name, some in samples if tango.fails(some)]

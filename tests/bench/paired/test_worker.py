@@ -29,7 +29,7 @@ class Channel:
 
 def process(**spec: Any) -> tuple[Process, Channel]:
     channel = Channel()
-    usual = {"arguments": (), "files": (), "tests": (), "closed": (), "number": 1}
+    usual = {"arguments": (), "files": (), "tests": (), "closed": (), "counted": (), "number": 1}
     return Process(Spec(**(usual | spec)), channel), channel
 
 
@@ -50,7 +50,7 @@ ITEM: Any = SimpleNamespace()
 def test_a_pair_is_timed_by_the_clock_of_its_device(clock: FakeClock) -> None:
     ours, theirs = clock.call(3e-4), clock.call(1e-4)
     for number in (1, 2):
-        made, channel = process(number=number)
+        made, channel = process(number=number, counted=["test#1"])
         made(ITEM, Pair("test#1", ours, theirs, device="cuda:0", slower_than=2))
         (met, limits), (timed, found) = channel.said
         assert (met, timed) == ("met", "timed")
@@ -60,8 +60,9 @@ def test_a_pair_is_timed_by_the_clock_of_its_device(clock: FakeClock) -> None:
         assert found["held"] is None
 
 
-def test_the_first_process_counts_bytes() -> None:
-    made, channel = process(number=0)
+def test_bytes_are_counted_until_they_are_known() -> None:
+    """Also where the first process could not: a limit of them is never left out."""
+    made, channel = process(number=3)
     made(ITEM, Pair("test#1", lambda: len(bytes(10**5)), lambda: 10**5))
     ours, theirs = channel.said[-1][1]["held"]
     assert ours == pytest.approx(10**5, rel=0.05)

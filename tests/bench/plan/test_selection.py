@@ -302,6 +302,19 @@ def test_a_kernel_of_ones_own_is_in_every_grid(tmp_path: Path) -> None:
     assert {entry.kernel.name for entry in planned(named)} == {"outer_sum"}
 
 
+def test_several_files_are_named_with_commas_between_them(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one.py", "two.py")]
+    for file in files:
+        file.write_text(
+            "from mlr import kernel\n@kernel(operation='gradient', flops=lambda m, n, o, s: 1, "
+            f"workspace=lambda m, n, o, s: 1)\ndef {file.stem}_of_mine(x, delta): ...\n"
+        )
+    given = axes(kernel_file=",".join(map(str, files)), device="cpu")
+    assert given.kernel_files() == files
+    of_both = {entry.kernel.name for entry in planned(given) if not entry.kernel.built_in}
+    assert of_both == {"one_of_mine", "two_of_mine"}
+
+
 def test_a_device_that_is_absent_is_planned_only_where_it_is_named() -> None:
     if unavailable_reason("cuda") is None:
         pytest.skip("there is a CUDA device")
