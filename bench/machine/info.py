@@ -36,9 +36,14 @@ CUBLAS_PACKAGES = ("nvidia-cublas", "nvidia-cublas-cu12")  # by the release of C
 
 
 @cache
+def generated_machine_info() -> dict[str, Any]:
+    """Return what pytest-benchmark says of the machine, for which it starts other programs."""
+    return dict(pytest_benchmark_generate_machine_info())
+
+
 def cpu_name() -> str:
     """Name the processor."""
-    found = pytest_benchmark_generate_machine_info()["cpu"].get("brand_raw")
+    found = generated_machine_info()["cpu"].get("brand_raw")
     return str(found or platform.processor() or "unknown cpu")
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 from ..common.errors import UserError
 from ..common.provenance import commit_info
 from ..machine.devices import Call, device_of, unavailable_reason
-from ..machine.info import machine_info, packages, settings
+from ..machine.info import generated_machine_info, machine_info, packages, settings
 from ..measure.benchmark import kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
@@ -61,7 +60,7 @@ class Recorder:
         if self.state is not None:
             for device in devices:
                 self.ceilings(device)
-            machine, commit = pytest_benchmark_generate_machine_info(), commit_info()
+            machine, commit = generated_machine_info(), commit_info()
             head = {"machine_info": machine, "commit_info": commit, **self.surroundings()}
             self._note(Session(head=head))
 

@@ -136,6 +136,7 @@ def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
+@cache
 def _distribution(count: int) -> NDArray[np.float64]:
     ways = np.ones(1)
     for rank in range(1, count + 1):
@@ -143,9 +144,13 @@ def _distribution(count: int) -> NDArray[np.float64]:
     return np.cumsum(ways) / 2.0**count
 
 
+_pairs = cache(np.triu_indices)  # of so many values, each with itself included
+
+
 def _walsh_sums(values: Sequence[float], centre: float = 0.0) -> NDArray[np.float64]:
     array = np.asarray(values) - centre
-    return (array[:, None] + array[None, :])[np.triu_indices(len(array))]
+    first, second = _pairs(len(array))
+    return array[first] + array[second]
 
 
 def lower_bound(values: Sequence[float], alpha: float) -> float:

@@ -1,4 +1,4 @@
-"""Runs, report and gate on `cuda`, where a device that is the CPU stands in for a GPU."""
+"""Plan, run, report and gate on `cuda`, where a device that is the CPU stands in for a GPU."""
 
 import json
 import subprocess
@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from fake_cuda import run_module
 from paths import ROOT
+from reports import blank_figures
 
+from bench.cli.main import main
 from bench.store.runs import find_runs, load_frame, load_run
 from mlr import KERNELS
 
@@ -20,6 +22,8 @@ TRITONS = {"one_pass_triton", "one_pass_triton_gradient"}
 NAMES = [one.name for one in KERNELS_ON_CUDA if one.name not in TRITONS]
 JACOBIANS = {"factored_einsum", "full_jacobian", "jacrev", "kron_einsum"}
 COMPARED = ("matmul", "fused_addmm")
+SMOKE = ("--device=cuda", "--grid=smoke")
+SIZE = ("--batch=33", "--features=6", "--outputs=3")
 
 
 class Stored(NamedTuple):
@@ -36,23 +40,23 @@ class Stored(NamedTuple):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    """Run the smoke grid with all kernels that a GPU takes, but those of Triton."""
-    return run_smoke(NAMES, tmp_path_factory.mktemp("results"))
+    """Run all kernels that a GPU takes, but those of Triton, each at one size."""
+    return run_smoke(NAMES, tmp_path_factory.mktemp("results"), *SIZE)
 
 
-def run_smoke(names: Iterable[str], folder: Path) -> Stored:
-    told = ("--device=cuda", "--grid=smoke", f"--kernel={','.join(names)}", "--processes=1")
-    return Stored(folder, run_module("bench", "run", *told, f"--out={folder}"))
+def run_smoke(names: Iterable[str], folder: Path, *more: str, triton: bool = False) -> Stored:
+    told = (*SMOKE, f"--kernel={','.join(names)}", *more, "--processes=1", f"--out={folder}")
+    return Stored(folder, run_module("bench", "run", *told, triton=triton))
 
 
-def test_a_run_of_the_smoke_grid_leaves_out_only_what_does_not_fit(stored: Stored) -> None:
+def every_kernel_is_measured_where_it_fits(stored: Stored) -> None:
     assert stored.done.returncode == 0, stored.done.stderr + stored.done.stdout
     found = stored.frame
     assert {*found.index.get_level_values("kernel")} == {*NAMES}
     assert (found["device"] == "cuda").all()
     wide = found[found["out_features"] == 4_096].droplevel("batch")
     statuses = dict.fromkeys(wide.index, "ok") | dict.fromkeys(JACOBIANS, "infeasible")
-    assert dict(wide["status"]) == statuses
+    assert wide.empty or dict(wide["status"]) == statuses
     others = found[found["out_features"] != 4_096]
     assert (others["status"] == "ok").all(), others[["case", "status", "reason"]]
     measured = found[found["status"] == "ok"]
@@ -60,9 +64,29 @@ def test_a_run_of_the_smoke_grid_leaves_out_only_what_does_not_fit(stored: Store
     assert measured[numbers].notna().all(axis=None)
 
 
+def test_every_kernel_is_measured(stored: Stored) -> None:
+    every_kernel_is_measured_where_it_fits(stored)
+
+
+@pytest.mark.slow
+def test_every_kernel_is_measured_in_the_smoke_grid_where_it_fits(tmp_path: Path) -> None:
+    every_kernel_is_measured_where_it_fits(run_smoke(NAMES, tmp_path))
+
+
+def test_a_plan_of_the_smoke_grid_leaves_out_only_what_does_not_fit() -> None:
+    done = run_module("bench", "plan", *SMOKE, f"--kernel={','.join(NAMES)}", "--json")
+    assert done.returncode == 0, done.stderr
+    planned = json.loads(done.stdout)["benchmarks"]
+    assert {one["status"] for one in planned} == {"to run", "infeasible"}
+    left_out = {(one["kernel"], one["out_features"])
+                for one in planned if one["status"] == "infeasible"}  # fmt: skip
+    assert left_out == {(name, 4_096) for name in JACOBIANS}
+    assert len(planned) > 2 * len(NAMES)
+
+
 @pytest.mark.slow
 def test_the_smoke_grid_is_run_with_tritons_kernels_by_their_interpreter(tmp_path: Path) -> None:
-    stored = run_smoke(TRITONS, tmp_path)
+    stored = run_smoke(TRITONS, tmp_path, triton=True)
     assert stored.done.returncode == 0, stored.done.stderr + stored.done.stdout
     wide = stored.frame["out_features"] == 4_096
     assert list(stored.frame.loc[wide, "status"]) == ["unsupported"]
@@ -86,9 +110,9 @@ def test_a_run_says_on_which_device_it_was(stored: Stored) -> None:
     assert run.machine.ceilings_of("cuda", 1).last_cache_bytes == fake_cuda.PROPERTIES.L2_cache_size
 
 
-def test_a_report_shows_it(stored: Stored) -> None:
-    done = run_module("bench", "report", f"--out={stored.folder}")
-    assert done.returncode == 0, done.stderr
+def test_a_report_shows_it(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank_figures(monkeypatch)
+    assert main(["report", f"--out={stored.folder}"]) == 0
     text = (stored.folder / "report" / "report.html").read_text(encoding="utf-8")
     for name in NAMES:
         assert name in text
@@ -97,7 +121,7 @@ def test_a_report_shows_it(stored: Stored) -> None:
 
 def test_a_gate_compares_versions_on_the_device(tmp_path: Path) -> None:
     """Both are right, and each case is timed; what its times say is not for a test to ask."""
-    chosen = ("--device=cuda", f"--kernel={','.join(COMPARED)}", "--grid=smoke")
+    chosen = (*SMOKE, f"--kernel={','.join(COMPARED)}", *SIZE)
     done = run_module("short_gate", str(ROOT), *chosen, f"--out={tmp_path}")
     assert done.returncode != 2, done.stderr
     told: dict[str, Any] = json.loads((tmp_path / "gate.json").read_text())

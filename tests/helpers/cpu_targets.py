@@ -57,6 +57,7 @@ class InnerLoops(NamedTuple):
     calls: int
 
 
+@cache
 def compile_for(name: str, source: str) -> InnerLoops:
     """Compile a module's IR for a processor, by its name in `PROCESSORS`."""
     commented = emit_assembly(source, machine(name))

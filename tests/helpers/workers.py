@@ -27,7 +27,7 @@ from torch.distributed import TCPStore
 LONGEST_S = 900.0  # on a busy machine every step waits
 GRACE_S = 1.0  # from a failure until the others are asked to end: they may be saying why
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["mlr.distributed.__main__"])
+_FORKS.set_forkserver_preload(["mlr.distributed.__main__", "torch._dynamo"])  # of DDP
 
 
 @contextmanager

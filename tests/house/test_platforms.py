@@ -1,11 +1,12 @@
 """What only Linux has is asked for in few places, and missed nowhere else."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from paths import ROOT
+from paths import HELPERS, ROOT
 
 # What macOS lacks, as it stands in a source.
 LINUX_ONLY = (
@@ -38,7 +39,7 @@ from pathlib import Path
 import jinja2, llvmlite.binding, llvmlite.ir, matplotlib.pyplot, numpy, pandas, psutil
 import pytest_benchmark.plugin, rich.console, rich.table, scipy.optimize, scipy.stats
 import sklearn.datasets, torch.profiler, torch.distributed
-import {places}
+import {places}, shortened
 
 for name in dir(os):
     if name.lower().startswith(("sched_", "pidfd_", "memfd_", "eventfd", "posix_fadvise")):
@@ -65,6 +66,7 @@ def test_the_plan_is_made_where_what_only_linux_has_is_missing() -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT.format(places=places), *plan],
         cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(HELPERS)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 benchmarks: 2 to run" in done.stdout

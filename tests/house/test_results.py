@@ -4,21 +4,23 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from paths import ROOT
 from reports import blank_figures, links
-from run_builder import build_run, save
+from run_builder import FEW_KERNELS, build_run, save
+from stored_runs import PATHS, stored_frame, stored_run
 
 from bench.cli.commands.report import others, stored_trials
 from bench.report.build import with_history, write_report
 from bench.report.publishing import MAX_FIGURES, update_readme
-from bench.store.runs import find_runs, load_frame, load_heads, load_run
+from bench.report.subject import Beside
+from bench.store.runs import load_heads
 from bench.store.schema import Head
 
 RESULTS = ROOT / "results"
-OTHERS = others(RESULTS, stored_trials(RESULTS))
 MOST_BYTES = 2_000_000
 MOST_BYTES_IN_GIT = 5_000_000
 MOST_LINES = 300  # of REPORT.md
@@ -27,9 +29,21 @@ MOST_LINES = 300  # of REPORT.md
 def runs_named_in(text: Path) -> list[Path]:
     """The stored runs that a document shows; others were taken since, or stand in its history."""
     names = set(re.findall(r"\brun[ |]+(\d{8}T\d{6}Z-\w+-\w+)", text.read_text(encoding="utf-8")))
-    found = [path for path in find_runs(RESULTS / "runs") if path.stem in names]
+    found = [path for path in PATHS if path.stem in names]
     assert {path.stem for path in found} == names != set()
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _read_once() -> Iterator[None]:
+    """Let the report and the README share what is read of a stored run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.report.build.load_run", stored_run)
+        yield
+
+
+def beside_the_runs() -> list[Beside]:
+    return others(RESULTS, stored_trials(RESULTS))
 
 
 @pytest.fixture(scope="module")
@@ -39,22 +53,22 @@ def runs() -> list[Path]:
 
 def known_by(runs: list[Path]) -> dict[Path, Head]:
     """Those that were stored when some were shown; of later ones the next report tells."""
-    heads = load_heads(find_runs(RESULTS / "runs"))
+    heads = load_heads(PATHS)
     newest = max(heads[path].datetime for path in runs)
     return {path: head for path, head in heads.items() if head.datetime <= newest}
 
 
 def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
-    frame, _ = with_history({path: load_run(path) for path in runs}, known_by(runs))
+    frame, _ = with_history({path: stored_run(path) for path in runs}, known_by(runs))
     fresh = Path(shutil.copy(ROOT / "README.md", tmp_path))
-    update_readme(fresh, frame, others=OTHERS)
+    update_readme(fresh, frame, others=beside_the_runs())
     assert (ROOT / "README.md").read_text("utf-8") == fresh.read_text("utf-8")
 
 
 def test_the_report_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blank_figures(monkeypatch)  # which of them there are is compared, not what they show
     runs = runs_named_in(RESULTS / "REPORT.md")
-    write_report(runs, tmp_path / "new", OTHERS, history=known_by(runs))
+    write_report(runs, tmp_path / "new", beside_the_runs(), history=known_by(runs))
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
     figures = [sorted(path.name for path in (folder / "figures").iterdir())
@@ -85,7 +99,8 @@ def test_nothing_derived_is_tracked_but_what_is_published() -> None:
 
 
 def test_pytest_benchmark_reads_every_stored_run(runs: list[Path]) -> None:
-    command = [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, runs)]
+    table = "--columns=median"  # one line a benchmark: it is slow to write
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", table, *map(str, runs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "bench_kernel[gradient-matmul-cpu-float64-33x6x3]" in done.stdout
@@ -99,7 +114,9 @@ NOT_OF_A_REPORT = (
 
 
 def test_a_report_needs_no_torch_and_nothing_else_that_measures(tmp_path: Path) -> None:
-    run = save(build_run(["gradient", "step"], ((33, 6, 3), (100, 6, 3))), tmp_path / "run.json")
+    sizes = ((33, 6, 3), (100, 6, 3))
+    made = build_run(["gradient", "step"], sizes, kernels=FEW_KERNELS)
+    run = save(made, tmp_path / "run.json")
     # A finder that refuses them, as where they are not installed; SciPy asks sys.modules for torch.
     without = (
         "import sys, importlib.abc\n"
@@ -119,17 +136,17 @@ def test_a_report_needs_no_torch_and_nothing_else_that_measures(tmp_path: Path) 
 
 
 def test_what_is_stored_is_valid_and_small() -> None:
-    runs = find_runs(RESULTS / "runs")
-    for path in runs:
-        assert path.parent.name == load_frame([path])["machine"].iloc[0], path
+    for path in PATHS:
+        assert path.parent.name == stored_run(path).machine.slug, path
     trials = [path for name in ("gate", "paired") for path in (RESULTS / name).glob("*.jsonl")]
-    for path in [*runs, *trials]:
+    for path in [*PATHS, *trials]:
         assert path.stat().st_size < MOST_BYTES, path
 
 
 def test_quick_runs_show_the_jacobians_price_and_its_limit() -> None:
     """A call at 10,000 x 64 -> 16 is nearly as long as a grid allows: a slow machine omits it."""
-    frame = load_frame([path for path in find_runs(RESULTS / "runs") if "-quick" in path.stem])
+    frame = stored_frame()
+    frame = frame[frame["run"].str.contains("-quick")]
     jacobian = frame[(frame["kernel"] == "kron_einsum") & (frame["dtype"] == "float64")]
     middle = jacobian[(jacobian["case"] == "10000x64x16") & (jacobian["status"] == "ok")]
     assert len(middle)

@@ -1,5 +1,6 @@
-"""What a plain import loads: torch, and nothing that only some programs need."""
+"""What an import loads: torch, and nothing that only some programs need."""
 
+import json
 import subprocess
 import sys
 
@@ -12,23 +13,26 @@ COMPILERS = ("llvmlite.binding", "torch._dynamo", "torch._inductor", "sympy")
 OTHERS = ("mlr.distributed", "mlr.triton_kernels.one_pass", "mlr.__main__")
 
 
-def loaded_by(code: str) -> set[str]:
-    """Return the modules that a fresh process has after some code."""
-    code += "; import sys; print(*sys.modules)"
+# Done one after another in a fresh process, and what is not loaded from its start until then.
+STEPS: dict[str, tuple[str, ...]] = {
+    "import mlr": (*PEERS, *COMPILERS, *OTHERS),
+    "mlr.get_kernel('matmul')": (*PEERS, *COMPILERS, *OTHERS),
+    "import bench.run.plugin": (*PEERS, "torch._dynamo", "torch._inductor"),
+    "import bench.cli.commands.gate": ("matplotlib", "scipy.stats", "bench.experiments"),
+}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """The modules that the process has after each step."""
+    after = (f"{step}; found[{step!r}] = [*sys.modules]" for step in STEPS)
+    code = "; ".join(["import json, sys; found = {}", *after, "print(json.dumps(found))"])
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return {*done.stdout.split()}
+    return {step: {*names} for step, names in json.loads(done.stdout).items()}
 
 
-@pytest.mark.parametrize(
-    ("code", "absent"),
-    [
-        ("import mlr", (*PEERS, *COMPILERS, *OTHERS)),
-        ("import mlr; mlr.get_kernel('matmul')", (*PEERS, *COMPILERS, *OTHERS)),
-        ("import bench.run.plugin", (*PEERS, "torch._dynamo", "torch._inductor")),
-    ],
-)
-def test_what_is_not_needed_is_not_loaded(code: str, absent: tuple[str, ...]) -> None:
-    loaded = loaded_by(code)
-    assert "torch" in loaded
-    assert not loaded.intersection(absent)
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_not_needed_is_not_loaded(step: str, loaded: dict[str, set[str]]) -> None:
+    assert "torch" in loaded[step]
+    assert not loaded[step].intersection(STEPS[step])

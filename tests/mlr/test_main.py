@@ -139,9 +139,19 @@ def test_interrupt_is_one_line_and_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted: nothing was kept\n"
 
 
+# As after `python -m mlr`, but for data of its own: scikit-learn takes seconds to be imported.
+WITH_OTHER_DATA = """
+import sys, torch
+from mlr import __main__ as program, data
+shapes = (100, 6), (100, 3), (200, 6), (200, 3)
+program.load = lambda _: data.Dataset(*(torch.randn(*one, dtype=torch.float64) for one in shapes))
+sys.exit(program.main(["--epochs=1"]))
+"""
+
+
 def test_a_reader_that_leaves_is_exit_141_and_no_traceback():
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlr", "--samples", "300", "--epochs", "1"],
+        [sys.executable, "-c", WITH_OTHER_DATA],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     process.stdout.close()

@@ -20,6 +20,7 @@ from mlr.one_pass.codegen import AVX, AVX512, SSE, RowVectorised, Target, layout
 DTYPES = [torch.float32, torch.float64]
 # One layout of outputs, of rows (of float32), of features side by side, and of tiles, full or not.
 SIZES = [(6, 3), (16, 8), (64, 16), (31, 3), (40, 1), (130, 9)]
+FEW = [(6, 3), (31, 3), (130, 9)]
 # Whole mini-batches, a short last one, one of one row, one row alone, and one larger than all.
 ROWS = [(99, 33), (100, 33), (34, 33), (1, 1), (7, 1), (20, 1_000), (700, 513)]
 SWEPT = ["one_pass", "auto"]
@@ -74,7 +75,7 @@ def test_machines_with_narrower_vectors_agree(
 ) -> None:
     monkeypatch.setattr(compiler, "target", lambda: target)
     monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
-    for size, dtype in product([(6, 3), (31, 3), (130, 9)], DTYPES):
+    for size, dtype in product(FEW, DTYPES):
         x, y = data(100, *size, dtype)
         plain, swept = (model(kernel, *size, dtype) for kernel in ("matmul", "one_pass"))
         agree(swept, swept.fit(x, y, 2, 0.001, 33, x, y),
@@ -167,9 +168,16 @@ def test_epochs_are_one_call_of_compiled_code(
     assert calls == expected
 
 
+BY_DAY = {AVX512: [*SIZES, (5, 2), (3, 33)], AVX: FEW, SSE: []}
+TARGETS_AND_SIZES = [
+    pytest.param(target, size, id=f"{target.vector_bytes}-{size}",
+                 marks=[] if size in by_day else pytest.mark.slow)
+    for target, by_day in BY_DAY.items() for size in BY_DAY[AVX512]
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("size", [*SIZES, (5, 2), (3, 33)], ids=str)
-@pytest.mark.parametrize("target", [pytest.param(SSE, marks=pytest.mark.slow), AVX, AVX512])
+@pytest.mark.parametrize(("target", "size"), TARGETS_AND_SIZES)
 def test_the_losses_of_many_epochs_are_those_of_each(
     target: Target, size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:

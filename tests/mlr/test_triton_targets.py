@@ -60,9 +60,9 @@ def border_targets() -> Iterator[Target]:
     for operation in ("gradient", "step"):
         for dtype in launch.DTYPES:
             for n in (3, 32, 40, 64, 250, 1_000, 2_048):
-                fitting = [o for o in range(1, 513) if admitted(operation, dtype, n, o)]
-                if fitting:
-                    yield operation, dtype, 90, n, max(fitting)
+                fitting = (o for o in range(512, 0, -1) if admitted(operation, dtype, n, o))
+                if most := next(fitting, None):
+                    yield operation, dtype, 90, n, most
 
 
 # Every dtype, every target, and each way of sharing: outputs in parts, rows among threads, blocks.

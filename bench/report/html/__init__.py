@@ -9,7 +9,7 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from io import BytesIO
 from itertools import count
@@ -67,7 +67,6 @@ def write_page(content: Content, out: Path) -> None:
     environment.filters["line"] = partial(single_line, limit=300)
     frame = content.frame
     results, script = all_results(frame), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
-    library = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
     text = environment.get_template("template.html").render(
         content._asdict(),
         html=html,
@@ -79,7 +78,7 @@ def write_page(content: Content, out: Path) -> None:
         count=len(frame),
         results=render(results, results_columns(results), to="html"),
         json=Markup(as_script(content.data)),
-        library=base64.b64encode(library).decode(),
+        library=_library(),
         style=Markup(_asset("html/dt_bundle.css", "itables") + _asset("style.css")),
         script=Markup(script),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -131,6 +130,12 @@ def _put_figure(image: Token, folder: Path) -> None:
         "height": height,
         "loading": "lazy",
     }
+
+
+@cache
+def _library() -> str:
+    packed = gzip.compress(_asset("html/dt_bundle.js", "itables").encode(), mtime=0)
+    return base64.b64encode(packed).decode()
 
 
 def _asset(name: str, package: str = __name__) -> str:

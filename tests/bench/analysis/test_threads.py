@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from paths import ROOT
 from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, cases, frame_of, play, save
+from stored_runs import PATHS, stored_run
 
 from bench.analysis.compare import ONLY_FIRST, ONLY_SECOND, compare_runs, history_of
 from bench.analysis.ranking import (
@@ -26,7 +26,7 @@ from bench.overhead.pairs import PAIRS, overhead
 from bench.report.build import write_report
 from bench.report.publishing import readme_blocks
 from bench.report.sections import peer_tables
-from bench.store.runs import find_runs, load_frame, load_run, runs_frame
+from bench.store.runs import load_frame, load_run, runs_frame
 
 SIZES = ((10, 6, 3), (100, 6, 3), (1_000, 6, 3), (10_000, 6, 3))
 Part = dict[str, Any]
@@ -164,8 +164,8 @@ def test_every_part_of_a_report_says_how_many_threads(
 
 
 def test_stored_runs_say_it_in_their_settings() -> None:
-    for path in find_runs(ROOT / "results" / "runs"):
-        run = load_run(path)
+    for path in PATHS:
+        run = stored_run(path)
         said = set(np.atleast_1d(run.settings["threads"]))
         assert set(runs_frame([(path, run)])["threads"]) == said
 

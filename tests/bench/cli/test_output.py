@@ -4,14 +4,13 @@ import json
 import os
 import pty
 import re
-import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from paths import ROOT
 from run_builder import FEW_KERNELS, build_run, fail, save
 
 from bench.cli.commands import machine, plan
@@ -164,29 +163,37 @@ def test_a_machine_is_told_in_both_forms_within_80_columns(
     assert "None" not in text
 
 
-def on_a_terminal(command: list[str], **variables: str) -> str:
+def on_a_terminal(command: list[str], monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     """Return what a command shows on a terminal of 80 columns."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in {"COLUMNS": "80", "TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, text)
     ours, theirs = pty.openpty()
-    ours_only = {"NO_COLOR", "FORCE_COLOR", "CI"}
-    env = {name: text for name, text in os.environ.items() if name not in ours_only}
-    env |= {"COLUMNS": "80", "TERM": "xterm-256color", **variables}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while part := os.read(ours, 65_536):
-            seen += part
-    except OSError:  # Linux says so that the other end is closed
-        pass
-    finally:
-        os.close(ours)
-    assert process.wait() == 0, seen
-    return seen.decode().replace("\r\n", "\n")
+
+    def read() -> bytes:
+        seen = b""
+        with suppress(OSError):  # by which Linux says that the other end is closed
+            while part := os.read(ours, 65_536):
+                seen += part
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        seen = pool.submit(read)
+        with (
+            os.fdopen(theirs, "w", encoding="utf-8") as terminal,
+            redirect_stdout(terminal),
+            redirect_stderr(terminal),
+        ):
+            status = main(command)
+    os.close(ours)
+    assert status == 0, seen.result()
+    return seen.result().decode().replace("\r\n", "\n")
 
 
-def test_a_comparison_on_a_terminal_fits_and_has_colours_where_they_help(tmp_path: Path) -> None:
+def test_a_comparison_on_a_terminal_fits_and_has_colours_where_they_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = [build_run(["step"], SIZES, processes=5) for _ in range(2)]
     for entry in runs[1]["benchmarks"]:
         if entry["extra_info"]["kernel"] == "fused_addmm":
@@ -194,15 +201,15 @@ def test_a_comparison_on_a_terminal_fits_and_has_colours_where_they_help(tmp_pat
                 entry["extra_info"][key] *= 0.5
     named = zip("ab", runs, strict=True)
     paths = [str(save(run, tmp_path / f"{name}.json")) for name, run in named]
-    command = [sys.executable, "-m", "bench", "report", "--compare", *paths]
-    shown = on_a_terminal(command)
+    command = ["report", "--compare", *paths]
+    shown = on_a_terminal(command, monkeypatch)
     lines = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0] == "Run b against a, on amd-epyc-2-core"
     rows = [line for line in shown.splitlines() if "fused_addmm" in line]
     assert len(rows) == 2
     assert all("slower" in line and "\x1b[31m" in line for line in rows)
-    plain = on_a_terminal(command, NO_COLOR="1")
+    plain = on_a_terminal(command, monkeypatch, NO_COLOR="1")
     assert not re.search(r"\x1b\[[\d;]*3[0-7]m", plain)
-    found = json.loads(on_a_terminal([*command, "--json"]), parse_constant=pytest.fail)
+    found = json.loads(on_a_terminal([*command, "--json"], monkeypatch), parse_constant=pytest.fail)
     assert {row["verdict"] for row in found["cases"]} >= {"slower", "no significant change"}

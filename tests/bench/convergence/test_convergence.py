@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from few_trainers import FEW
+from forks import fork_workers
 
 from bench.cli.main import main
 from bench.common.errors import UserError
@@ -26,15 +28,6 @@ from bench.machine.devices import Call
 from mlr import Problem
 
 SMALL = TaskInfo(rows=450, features=5, outputs=2, dtype="float64", lr=0.1, batch_size=40)
-FEW = ("TorchLinearRegression", "auto_step", "sklearn LinearRegression")
-# The worker with few trainers: what compiles takes longer than all else together.
-FEW_TRAINERS = f"""
-import sys
-from bench.convergence import worker
-for name in set(worker.TRAINERS) - set({FEW!r}):
-    del worker.TRAINERS[name]
-worker.main(*sys.argv[1:])
-"""
 
 
 def bind(name: str, problem: Problem) -> Call:
@@ -214,7 +207,8 @@ def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> ConvergenceR
 def test_the_command_measures_in_processes_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convergence, "WORKER", (sys.executable, "-c", FEW_TRAINERS))
+    monkeypatch.setattr(convergence, "WORKER", (sys.executable, "-m", "few_trainers"))
+    fork_workers(monkeypatch)
     assert {one.trainer for one in measured(tmp_path, capsys).results} == set(FEW)
 
 

@@ -163,7 +163,7 @@ def on_fake_device(folder: Path, *names: str) -> tuple[int, dict[str, str]]:
     """Do some steps in a process that has the fake device; return the outcomes by step."""
     places = f"--out={folder / 'out'}", f"--logs={folder}"
     told = ("first-gpu", *places, "--max-time=1h", "--step", *names)
-    ended = fake_cuda.run_module("bench.experiments", *told)
+    ended = fake_cuda.run_module("bench.experiments", *told, triton=True)
     assert (folder / "summary.md").exists(), ended.stderr
     lines = [line.split("|") for line in (folder / "summary.md").read_text().splitlines()]
     return ended.returncode, {cells[1].strip(): cells[2].strip() for cells in lines if cells[2:]}

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from forks import fork_workers
 from versions import copy_package, forgetting_versions
 
 from bench.common.errors import UserError
@@ -341,7 +342,10 @@ def test_versions_take_turns_where_their_protocol_interleaves_them(
     assert ran == [*"bhbh", *"bbhh"]
 
 
-def test_a_protocol_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_a_protocol_runs_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork_workers(monkeypatch)
     version = Version("here", copy_package(tmp_path), None, None)
     one = trials.CASES[0]
     (found,) = trials.time_versions(trials.PROTOCOLS[0], [one], version)

@@ -139,7 +139,8 @@ def test_paths_of_the_repository_become_those_of_the_revision(tmp_path: Path) ->
     folder, root = (tmp_path / "out").resolve(), (tmp_path / "repository").resolve()
     (folder / "src").mkdir(parents=True)
     (root / "env").mkdir(parents=True)
-    revision = Revision(Version("main", folder, None, None, paths=(folder / "src",)), root, ())
+    version: Any = SimpleNamespace(folder=folder, paths=(folder / "src",))
+    revision = Revision(version, root, ())
     assert revision.place(root / "tests" / "test_a.py") == folder / "tests" / "test_a.py"
     assert revision.place(tmp_path / "else") == (tmp_path / "else").resolve()
     for argument, expected in (

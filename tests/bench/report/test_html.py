@@ -88,7 +88,9 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]
 @pytest.fixture(scope="module")
 def page(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
-    assert out / "report.html" in write_report([stored], out, every_subject(), page=True)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        blank_figures(patch)
+        assert out / "report.html" in write_report([stored], out, every_subject(), page=True)[0]
     return out / "report.html"
 
 
@@ -369,13 +371,15 @@ def test_the_theme_follows_the_system_or_the_reader(page: Path) -> None:
         assert seen.page.evaluate(ground) == light
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, True), (390, False)])
+@pytest.mark.parametrize(
+    ("width", "dark", "states"), [(1280, True, (False, True)), (390, False, (True,))]
+)
 def test_a_checker_of_accessibility_finds_nothing_serious(
-    page: Path, width: int, dark: bool
+    page: Path, width: int, dark: bool, states: tuple[bool, ...]
 ) -> None:
     """It looks at contrast, names of controls, order of headings, regions that scroll, and more."""
     with opened(page, width=width, dark=dark) as seen:
-        for opened_too in (False, True):
+        for opened_too in states:
             if opened_too:
                 seen.page.evaluate(
                     "document.querySelectorAll('details').forEach(one => { one.open = true; })"

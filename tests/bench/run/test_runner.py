@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from forks import fork_workers
 from paths import ROOT
 
 from bench.common.errors import UserError
@@ -71,7 +72,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run three kernels in the folder of the test, with a worker that measures nothing."""
     monkeypatch.setattr(runner, "_PYTEST", (sys.executable, "-m", "fake_worker"))
     monkeypatch.setattr(runner, "POLL_S", 0.02)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests' / 'helpers'}")
+    fork_workers(monkeypatch)
 
     def run(
         show: Callable[[RunProgress], None] = lambda _: None,
@@ -181,13 +182,13 @@ def test_numbers_of_threads_are_measured_in_processes_of_their_own_and_resumed(r
         ("matmul", "abort", "crashed", "its process ended: aborted"),
         ("matmul", "killed", "oom", "its process was killed, as if for want of memory"),
         ("matmul", "lost", "crashed", "an illegal memory access"),
-        ("einsum", "sleep", "timeout", "in process 1: took longer than 5 s; killed"),
+        ("einsum", "sleep", "timeout", "in process 1: took longer than 2 s; killed"),
     ],
 )
 def test_a_process_that_ends_early_costs_one_benchmark(
     kernel: str, how: str, status: str, reason: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "CASE_TIMEOUT_S", 5.0 if how == "sleep" else PATIENCE_S)
+    monkeypatch.setattr(runner, "CASE_TIMEOUT_S", 2.0 if how == "sleep" else PATIENCE_S)
     frame = stored(run(**{kernel: how}))
     usual = dict.fromkeys(("autograd", "matmul", "einsum"), "ok")
     assert frame["status"].to_dict() == usual | {kernel: status}

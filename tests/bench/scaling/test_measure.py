@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,17 +47,23 @@ def kernel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_run_is_stored_whole(tmp_path: Path, kernel_file: Path) -> None:
+def test_a_run_is_stored_whole(
+    tmp_path: Path,
+    kernel_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     """The command starts its workers, here once, and stores what they measured."""
     chosen = (f"--kernel-file={kernel_file}", "--kernel=matmul,half", "--weak", "--features=6")
     threads = min(2, usable()[1])  # of each worker: torchrun itself would give it one
-    command = [sys.executable, "-m", "bench", "scaling", *SMALL, *chosen, f"--threads={threads}"]
-    done = subprocess.run(
-        [*command, "--launches=1", f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True,
-        check=False, env=os.environ | {"OMP_WAIT_POLICY": "passive"},  # or threads take turns
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [str(path) for path in tmp_path.rglob("*.json")]
+    command = ["scaling", *SMALL, *chosen, f"--threads={threads}", "--launches=1"]
+    monkeypatch.setattr(sys, "argv", ["bench", *command, f"--out={tmp_path}"])
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # or threads take turns
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.chdir(ROOT)
+    status, shown = main(), capfd.readouterr()
+    assert status == 0, shown.err[-2000:]
+    assert shown.out.split() == [str(path) for path in tmp_path.rglob("*.json")]
     (run,) = ScalingRun.latest(tmp_path)
     assert (run.mode, run.world, run.settings["complete"]) == ("weak", 2, True)
     assert [(one.rank, one.threads) for one in run.ranks] == [(0, threads), (1, threads)]

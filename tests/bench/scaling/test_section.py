@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, save
 from scaling_runs import KNOWN, SIZES, TIMES, all_reduces, failed, result, run_of, stored
 
@@ -245,7 +246,8 @@ def test_the_figure_draws_what_there_is() -> None:
         assert "Strong scaling" in section(run_of(**empty))
 
 
-def test_it_is_in_the_report(tmp_path: Path) -> None:
+def test_it_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank_figures(monkeypatch)  # but those of scaling
     run = save(build_run(["step"], ((33, 6, 3),), kernels=FEW_KERNELS), tmp_path / "a.json")
     runs = [run_of(), run_of(mode="weak"), run_of(machine="there")]
     written, _ = write_report([run], tmp_path / "out", [subject(runs)], page=True)

@@ -5,12 +5,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from paths import ROOT
 from run_builder import build_run, frame_of
+from stored_runs import stored_frame
 
 from bench.common.units import format_efficiency
 from bench.store.columns import BOUNDS
-from bench.store.runs import find_runs, load_frame
 from bench.store.schema import Ceilings
 
 MIB = 2**20
@@ -105,7 +104,7 @@ def test_without_ceilings_there_is_no_bound() -> None:
 
 
 def test_no_stored_case_is_faster_than_its_bound_without_a_warning() -> None:
-    frame = load_frame(find_runs(ROOT / "results" / "runs"))
+    frame = stored_frame()
     measured = frame[frame["status"] == "ok"]
     assert measured["efficiency"].notna().all()
     assert {"dispatch", "cache", "compute"} <= set(measured["bound"]) <= set(BOUNDS)

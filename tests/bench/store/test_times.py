@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from paths import ROOT
 from run_builder import add_case, build_run, frame_of
-
-from bench.store.runs import find_runs, load_frame
+from stored_runs import stored_frame
 
 CASE = ["run", "operation", "device", "dtype", "case"]
 BASELINE_S, KERNEL_S, LOOP_S = 150e-6, 300e-9, 50e-9
@@ -107,7 +105,7 @@ def test_a_kernel_without_a_pair_is_not_as_slow_as_the_baseline() -> None:
 
 
 def test_times_of_stored_runs_divide_to_their_speedups() -> None:
-    frame = load_frame(find_runs(ROOT / "results" / "runs"))
+    frame = stored_frame()
     base = frame[frame["kernel"] == frame["baseline"]].set_index(CASE)["median_s"]
     rows = frame[frame["speedup_low"].notna()].set_index(CASE)
     ratio = base.reindex(rows.index) / rows["median_s"]

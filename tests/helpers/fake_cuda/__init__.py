@@ -49,9 +49,13 @@ PROPERTIES = SimpleNamespace(
 )  # fmt: skip
 
 
-def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a module as after `python -m`, with the device in it and in all that it starts."""
-    command, env = [sys.executable, "-m", *arguments], os.environ | ENVIRONMENT
+def run_module(*arguments: str, triton: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a module as after `python -m`, with the device in it and in all that it starts.
+
+    Triton's interpreter, which takes a second to be imported, is there only where it is asked for.
+    """
+    interpret = {} if triton else {"TRITON_INTERPRET": "0"}
+    command, env = [sys.executable, "-m", *arguments], os.environ | ENVIRONMENT | interpret
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
@@ -224,8 +228,11 @@ def shorten_measuring() -> None:
     """Let the suite measure less: no time on this device means anything."""
     from bench.machine.devices import Accelerator
     from bench.measure import cold, paired, timing
+    from bench.run import runner
 
-    Accelerator.gemm_sizes = (128, 256)  # products that a CPU does at once
+    Accelerator.gemm_sizes = (64, 128)  # products that a CPU does at once
+    Accelerator.working_sets = (2**20, 2**22)
+    runner.MAX_RERUNS = 0
     cold.MOST_PROBLEMS, timing.DEVICE_CALLS, timing.FASTEST_S = 2, 4, 0.0
     paired.interleave.__kwdefaults__ |= {"blocks": 1}
     timing.fastest_call.__defaults__ = timing.warm_up.__defaults__ = (0.001,)

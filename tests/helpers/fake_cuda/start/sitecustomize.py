@@ -1,6 +1,12 @@
-"""Gives a process a fake GPU: Python imports this at its start, from a folder on PYTHONPATH."""
+"""Gives a process a fake GPU: Python imports this at its start, from a folder on PYTHONPATH.
 
-import fake_cuda
+Of a program that pytest-benchmark asks after the processor it would only take seconds.
+"""
 
-fake_cuda.install()
-fake_cuda.shorten_measuring()
+import sys
+
+if "cpuinfo" not in sys.orig_argv:
+    import fake_cuda
+
+    fake_cuda.install()
+    fake_cuda.shorten_measuring()
