@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from dataclasses import replace
 from itertools import product
 from types import ModuleType
 
@@ -45,6 +46,10 @@ MANY = [
     (1_024, 33),
     (2_000, 16),
 ]
+V4 = "x86-64-v4"
+# By rows of 6 → 3, in both loops: of 32 registers 21 or 22 hold sums and nine a row, and constants
+# of shuffles take their place in turn. With W on the stack too it was 91.
+MOST_OF_STACK = 60
 LIKE_N1 = "neoverse-v1"  # but for the order of instructions
 CASES = [
     pytest.param(name, size, marks=() if size in FEW and name != LIKE_N1 else pytest.mark.slow)
@@ -99,7 +104,7 @@ def fits(laid_out: OutputVectorised, operation: str, target: Target) -> bool:
 def test_inner_loops_hold_what_the_layout_says(name: str, size: tuple[int, int]) -> None:
     """No call in their place, all multiply-adds, and no more loads; tiles never leave registers."""
     target = PROCESSORS[name].target
-    for dtype, operation, m in product(("float32", "float64"), OPERATIONS, (100, 10_000)):
+    for dtype, operation, m in product(("float32", "float64"), OPERATIONS, (10, 10_000)):
         laid_out = layout(m, *size, dtype, target, operation)
         loops = compile_for(name, Source(operation, laid_out, dtype).text())
         told = (dtype, operation, m, laid_out)
@@ -116,6 +121,46 @@ def test_inner_loops_hold_what_the_layout_says(name: str, size: tuple[int, int])
                 assert loops.spills == 0, told
         if isinstance(laid_out, Tiles):
             assert loops.spills == 0, told
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("operation", ["step", "train"])
+def test_w_is_read_where_it_lies_and_sums_stay_in_registers(operation: str, dtype: str) -> None:
+    """Of 16 → 8 the loops touch no stack and store nothing."""
+    laid_out = OutputVectorised.of(16, 8, dtype, AVX512)
+    found = count_instructions(compile_for(V4, Source(operation, laid_out, dtype).text()).code)
+    assert (found.loop_stack_accesses, found.loop_stores) == (0, 0)
+
+
+@pytest.mark.parametrize("size", [(31, 3), pytest.param((64, 16), marks=pytest.mark.slow)], ids=str)
+def test_what_registers_cannot_hold_is_left_in_memory(size: tuple[int, int]) -> None:
+    """Each sum is loaded and stored once for the rows that go together, and nothing is spilled.
+
+    Had the target registers without end in the layout's opinion, LLVM would have to spill them.
+    """
+    laid_out = OutputVectorised.of(*size, "float64", AVX512)
+    usual, crowded = (
+        compile_for(V4, Source("step", replace(laid_out, registers=many), "float64").text())
+        for many in (laid_out.registers, 10_000)
+    )
+    assert usual.spills == 0 < crowded.spills
+    found = count_instructions(usual.code)
+    assert found.loop_loads <= most_loads(laid_out, "step")
+    vectors = (laid_out.groups + 1) * laid_out.vectors  # of sums
+    copied = laid_out.vectors * (laid_out.weight_sums != laid_out.n * laid_out.o)  # a row of W
+    assert found.loop_stores <= 2 * vectors + copied
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_side_by_side_take_w_with_the_multiply_add(dtype: str) -> None:
+    """From memory into all lanes: neither a register nor the stack holds it."""
+    laid_out = RowVectorised.of(100, 6, 3, dtype, AVX512)
+    assert laid_out is not None
+    for operation in ("step", "train"):
+        loops = compile_for(V4, Source(operation, laid_out, dtype).text())
+        of_all_lanes = re.findall(r"vfn?m\w+\s.*\{1to\d+\}", loops.code)
+        assert len(of_all_lanes) == 2 * 6 * 3  # of whole vectors of rows, and of the last rows
+        assert count_instructions(loops.code).loop_stack_accesses <= MOST_OF_STACK
 
 
 @pytest.mark.parametrize("name", PROCESSORS)

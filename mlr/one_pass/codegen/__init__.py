@@ -69,7 +69,7 @@ Layout = OutputVectorised | RowVectorised | Tiles | EpochVectorised
 def layout(m: int, n: int, o: int, dtype: str, target: Target, operation: str = "step") -> Layout:
     """Return how m rows of n features and o outputs fill the vectors of a target.
 
-    >>> type(layout(100, 6, 3, "float32", AVX512)).__name__
+    >>> type(layout(10, 6, 3, "float32", AVX512)).__name__
     'OutputVectorised'
     >>> type(layout(1_000, 6, 3, "float32", AVX512)).__name__
     'RowVectorised'
@@ -209,6 +209,7 @@ class Source:
         rate = to.argument(Argument.RATE)
         if self.operation == "train":
             rate = to.build.fdiv(rate, to.argument(Argument.NUMBERS))
+        rate = to.build.fneg(rate)
         for span in t.spans(to) if self.operation not in ("loss", "losses") else ():
             self._use(to, span, rate)
         to.build.ret_void()
@@ -228,8 +229,8 @@ class Source:
             to.add_double(mean, to.argument(Argument.LOSS), number)
 
     def _use(self, to: Writer, span: ParameterSpan, rate: ir.Value) -> None:
-        """Subtract η times the sums from the parameters, or write them out as the gradient."""
-        build, lanes, first = to.build, self.layout.lanes, 0
+        """Add −η times the sums to the parameters, or write them out as the gradient."""
+        lanes, first = self.layout.lanes, 0
         argument = _TARGETS[span.argument] if self.operation == "train" else span.argument
         target = to.gep(to.argument(argument), span.target)
         sums = to.gep(to.argument(Argument.SUMS), span.sums, DOUBLE)
@@ -238,6 +239,6 @@ class Source:
             value = to.load(sums, first, together, DOUBLE)
             if self.operation != "gradient":
                 before = to.widen(to.load(target, first, together))
-                value = build.fsub(before, build.fmul(to.broadcast(rate, together), value))
+                value = to.multiply_add(to.broadcast(rate, together), value, before)
             to.store(to.narrow(value), target, first)
             first += together

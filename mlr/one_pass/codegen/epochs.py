@@ -165,7 +165,6 @@ class EpochVectorised:
             bias = to.load(weight, (self.n * vectors + number) * lanes, lanes)
             for together, one in enumerate(begun):
                 place = to.offset((row, self.o), (together, self.o), (output, 1))
-                target = to.broadcast(to.build.load(to.gep(y, place), typ=to.item), lanes)
-                one.append(to.build.fsub(bias, target))
+                one.append(to.build.fsub(bias, to.load_broadcast(y, place, lanes)))
         start = to.gep(x, to.offset((row, self.n)))
         return multiply(to, begun, self.n, (start, 1, self.n), weight)

@@ -19,6 +19,8 @@ from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whol
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
 _FEATURES_PER_LANE = 4  # fewer for each place side by side, and folding costs what it saves
+_SPARE = 2  # registers beside sums, W and what there is of the rows: vectors of x
+_WRITTEN_OUT = 32  # features whose W is padded without a loop, and so without the stack
 
 
 class _Memory(NamedTuple):
@@ -48,6 +50,7 @@ class OutputVectorised:
             is 1.
         rows: Rows that go together.
         cache_line: Bytes of a cache line of the target.
+        registers: How many vectors the target keeps in registers.
     """
 
     n: int
@@ -57,6 +60,7 @@ class OutputVectorised:
     features_per_vector: int
     rows: int
     cache_line: int = 64
+    registers: int = 32
 
     @classmethod
     def of(cls, n: int, o: int, dtype: str, target: Target) -> OutputVectorised:
@@ -77,7 +81,7 @@ class OutputVectorised:
             while lanes * features < most and n >= 2 * features * _FEATURES_PER_LANE:
                 features *= 2
         rows = 2 if features > 1 else max(1, _TOGETHER // vectors)
-        return cls(n, o, lanes, vectors, features, rows, target.cache_line)
+        return cls(n, o, lanes, vectors, features, rows, *target[2:0:-1])
 
     @property
     def name(self) -> str:
@@ -103,6 +107,17 @@ class OutputVectorised:
     def stride(self) -> int:
         """How many numbers lie from one feature's sums to the next's."""
         return self.vectors * self.lanes
+
+    @property
+    def _room(self) -> int:
+        """How many registers the sums leave to W; fewer than none if they do not fit themselves."""
+        of_rows = self.groups if self.features_per_vector > 1 else self.rows * self.vectors
+        return self.registers - _SPARE - of_rows - (self.groups + 1) * self.vectors
+
+    @property
+    def _held(self) -> bool:
+        """Whether W stays in registers."""
+        return self.groups * self.vectors <= self._room
 
     @property
     def sums(self) -> int:
@@ -171,16 +186,17 @@ class OutputVectorised:
         ]
 
     def _padded_weight(self, to: Writer) -> ir.Value:
-        """Copy W to the stack: the outputs padded, features side by side where they are so."""
+        """Return where W lies in whole vectors: a copy on the stack if it has to be padded."""
         weight = to.argument(Argument.WEIGHT)
+        if self.weight_sums == self.n * self.o:
+            return weight
         padded = to.alloca(self.width, self.groups * self.vectors)
         for number in range(self.groups * self.vectors):
             to.store(to.zero(self.width), padded, number * self.width)
-        with to.loop(0, self.n) as feature:
+        for feature in to.each(self.n, written_out=self._held and self.n <= _WRITTEN_OUT):
             row = self._outputs(to, weight, to.offset((feature, self.o)))
             for number, part in enumerate(row):
-                place = to.offset((feature, self.vectors * self.lanes), (number, self.lanes))
-                to.store(part, padded, place)
+                to.store(part, padded, to.offset((feature, self.stride), (number, self.lanes)))
         return padded
 
     def _rows_read_behind(self) -> int:
@@ -228,10 +244,9 @@ class OutputVectorised:
                 for part in range(self.vectors)
             ]
 
-        given = [outputs(number) for number in range(count)]
-        residuals = given
+        residuals = [outputs(number) for number in range(count)]
         if memory.weight is not None:
-            residuals = self._residuals(to, memory, given, spread, kept)
+            residuals = self._residuals(to, memory, residuals, spread, kept)
         if memory.square_sums is not None:
             self._add_squares(to, memory.square_sums, residuals)
         if not memory.gradient_sums:
@@ -241,9 +256,11 @@ class OutputVectorised:
         if self.features_per_vector > 1:
             everywhere = [lane % self.lanes for lane in range(self.width)]
             residuals = [[to.shuffle(residual[0], everywhere)] for residual in residuals]
-        elif memory.weight is not None:
-            to.clobber_memory()
+        else:
             kept.clear()
+        if memory.weight is not None and not (self._held and self.features_per_vector > 1):
+            sums = memory.gradient_sums if self._room < 0 else ()
+            to.clobber_memory(*sums, *() if self._held else (memory.weight,))
         self._add_to_weight(to, weight_sums, residuals, spread, kept)
 
     def _add_to_weight(
@@ -260,10 +277,9 @@ class OutputVectorised:
                 place = (group * self.vectors + part) * self.width
                 total = to.load(sums, place, self.width)
                 for number, residual in enumerate(residuals):
-                    features = kept.get((number, group))
-                    if features is None:
-                        features = kept[number, group] = spread(number, group)
-                    total = to.multiply_add(features, residual[part], total)
+                    if (number, group) not in kept:
+                        kept[number, group] = spread(number, group)
+                    total = to.multiply_add(kept[number, group], residual[part], total)
                 to.store(total, sums, place)
 
     def _add_to_bias(self, to: Writer, sums: ir.Value, residuals: list[list[ir.Value]]) -> None:

@@ -202,8 +202,7 @@ def multiply(
         vectors = [to.load(row, number * lanes, lanes) for number in range(width)]
         start = to.gep(base, to.offset((index, along)))
         for number, sums in enumerate(places):
-            item = to.build.load(to.gep(start, number * across), typ=to.item)
-            factor = to.broadcast(item, lanes)
+            factor = to.load_broadcast(start, number * across, lanes)
             for place, vector in zip(sums, vectors, strict=True):
                 so_far = to.load(place, 0, lanes)
                 to.store(to.multiply_add(factor, vector, so_far), place, 0)

@@ -138,6 +138,10 @@ class Writer:
         place, size = self.gep(base, index, kind), 8 if kind == DOUBLE else self.size
         return self.build.load(place, typ=ir.VectorType(kind, lanes), align=size)
 
+    def load_broadcast(self, base: ir.Value, index: int | ir.Value, lanes: int) -> ir.Value:
+        """Load an item into each lane of a vector."""
+        return self.broadcast(self.build.load(self.gep(base, index), typ=self.item), lanes)
+
     def gather(self, base: ir.Value, index: int | ir.Value, count: int, lanes: int) -> ir.Value:
         """Load a few items, and nothing behind them, into a vector padded with zeros."""
         found: ir.Value = self.zero(lanes)
@@ -164,10 +168,12 @@ class Writer:
         empty = ir.Constant(ir.VectorType(item.type, lanes), ir.Undefined)
         return self.shuffle(self.build.insert_element(empty, item, _LANE(0)), [0] * lanes)
 
-    def lane_mask(self, count: ir.Value, lanes: int) -> ir.Value:
-        """Return which lanes are among the first `count`."""
-        numbers = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
-        return self.build.icmp_signed("<", numbers, self.broadcast(count, lanes))
+    def lane_mask(self, count: ir.Value, lanes: int, first: int = 0) -> ir.Value:
+        """Return which lanes, numbered from `first` on, are below `count`, of an item's bits."""
+        kind = ir.IntType(8 * self.size)  # so that the numbers of the lanes fill one vector
+        numbers = ir.Constant(ir.VectorType(kind, lanes), list(range(first, first + lanes)))
+        wanted = self.broadcast(self.build.trunc(count, kind), lanes)
+        return self.build.icmp_signed("<", numbers, wanted)
 
     def masked_load(self, wanted: ir.Value, base: ir.Value, index: int | ir.Value) -> ir.Value:
         """Load the lanes wanted, and touch no other; zeros in the others."""
@@ -186,7 +192,7 @@ class Writer:
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """Return a·b + c: rounded once where the processor has an instruction for it."""
-        name = f"llvm.fmuladd.v{a.type.count}f{8 * self.size}"
+        name = f"llvm.fmuladd.v{a.type.count}f{64 if a.type.element == DOUBLE else 32}"
         return self.build.call(self._intrinsic(name, a.type, [a.type] * 3), [a, b, c])
 
     def prefetch_rows(self, row: ir.Value, count: int, *inputs: tuple[ir.Value, int]) -> None:
@@ -210,10 +216,15 @@ class Writer:
         prefetch = self._intrinsic("llvm.prefetch.p0", _VOID, [_POINTER, _LANE, _LANE, _LANE])
         self.build.call(prefetch, [line, _LANE(0), _LANE(3), _LANE(1)])  # to read, all data
 
-    def clobber_memory(self) -> None:
-        """Let nothing loaded before be kept in registers: reading it again is cheaper."""
-        kind = ir.FunctionType(_VOID, [])
-        self.build.asm(kind, "", "~{memory}", [], side_effect=True)
+    def clobber_memory(self, *places: ir.Value) -> None:
+        """Let nothing loaded before be kept in registers: reading it again is cheaper.
+
+        Args:
+            *places: Where on the stack that is so too.
+        """
+        kind = ir.FunctionType(_VOID, [_POINTER] * len(places))
+        changed = ",".join(["r"] * len(places) + ["~{memory}"])
+        self.build.asm(kind, "", changed, places, side_effect=True)
 
     def widen(self, value: ir.Value) -> ir.Value:
         """Return a number or a vector in float64."""
@@ -251,6 +262,14 @@ class Writer:
         index.add_incoming(build.add(index, self.number(step)), build.block)
         build.branch(head)
         build.position_at_end(end)
+
+    def each(self, count: int, *, written_out: bool) -> Iterator[int | ir.Value]:
+        """Yield each index below a number: written out, or once in a loop over them."""
+        if written_out:
+            yield from range(count)
+        else:
+            with self.loop(0, count) as index:
+                yield index
 
     def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Return the lesser of two numbers."""
