@@ -108,16 +108,22 @@ class Worker(WorkerProcess):
 
 @contextmanager
 def started(
-    spec: Spec, *module: str, python: str | None = None, timeout_s: float = CASE_TIMEOUT_S
+    spec: Spec,
+    *module: str,
+    python: str | None = None,
+    timeout_s: float = CASE_TIMEOUT_S,
+    is_loaded: bool = True,
 ) -> Iterator[Worker]:
     """Give a process that runs a module, as after `python -m`, on a specification.
 
-    A case whose kernel a version lacks is left out. `timeout_s` is how long it may be silent.
-    Raises as `Worker.read`, and a UserError if its Python cannot be run.
+    A case whose kernel a version lacks is left out. `timeout_s` is how long it may be silent. It
+    has loaded its versions and told their kernels, unless that is not waited for. Raises as
+    `Worker.read`, and a UserError if its Python cannot be run.
     """
     env = pinned_environment(os.environ, spec.threads)
     with Worker([python or sys.executable, "-m", *module], timeout_s, env=env) as worker:
-        worker.kernels = worker.ask(SPEC.dump_python(spec, mode="json")) or {}
+        worker.send(SPEC.dump_python(spec, mode="json"))
+        worker.kernels = (worker.read() if is_loaded else None) or {}
         yield worker
 
 
@@ -144,24 +150,27 @@ def measure_block(spec: Spec, pythons: Mapping[str, str]) -> Found:
     def serving(name: str, *cases: KernelCase) -> AbstractContextManager[Worker]:
         own = replace(spec, folders={name: spec.folders[name]}, cases=cases)
         # Each also waits for the two others, to start or to get ready.
-        python = pythons.get(name, pythons[BASE])
-        return started(own, WORKER, "serve", python=python, timeout_s=3 * CASE_TIMEOUT_S)
+        python, timeout_s = pythons.get(name, pythons[BASE]), 3 * CASE_TIMEOUT_S
+        return started(own, WORKER, "serve", python=python, timeout_s=timeout_s, is_loaded=False)
 
     found: Found = {}
-    while left := [one for one in spec.cases if one.name not in found]:
-        with serving(BASE, *left) as base, serving(HEAD, *left) as head:
+    # All processes start at once; that of the control has one case, which is the first.
+    cases = sorted(spec.cases, key=lambda one: one.name != spec.control)
+    while left := [one for one in cases if one.name not in found]:
+        with ExitStack() as stack:
+            both = {name: stack.enter_context(serving(name, *left)) for name in (BASE, HEAD)}
+            ready = dict(both)
+            if left[0].name == spec.control:
+                ready[CONTROL] = stack.enter_context(serving(CONTROL, left[0]))
             try:
                 for one in left:
-                    with ExitStack() as stack:
-                        ready = {BASE: base, HEAD: head}
-                        if one.name == spec.control:
-                            ready[CONTROL] = stack.enter_context(serving(CONTROL, one))
-                        for worker in ready.values():
-                            worker.get_ready()
-                        first_call_s = {name: ready[name].first_call_s for name in ready}
-                        found[one.name] = compare_calls(ready, first_call_s, seed=spec.seed)
-                    base.ask({"do": "next"})
-                    head.ask({"do": "next"})
+                    for worker in ready.values():
+                        worker.get_ready()
+                    first_call_s = {name: ready[name].first_call_s for name in ready}
+                    found[one.name] = compare_calls(ready, first_call_s, seed=spec.seed)
+                    for worker in ready.values():
+                        worker.ask({"do": "next"})
+                    ready = both
             except CrashError as error:
                 found[one.name] = {"crashed": str(error)}
     return found

@@ -139,11 +139,15 @@ class WorkerProcess:
 
     def ask(self, question: Event) -> Event | None:
         """Hand it a question and return the event that answers it; None where it has ended."""
+        self.send(question)
+        return self.read()
+
+    def send(self, question: Event) -> None:
+        """Hand it a question."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended; what it reported before is still read
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
-        return self.read()
 
     def end(self) -> Exit:
         """Wait for its end and say how it ended."""
