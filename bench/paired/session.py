@@ -65,11 +65,10 @@ class Session:
         Raises:
             UserError: A process fails outside of any test.
         """
-        start = wall_clock()
         self._files = {item.nodeid: item.path for item in items}
         self._order = {test: number for number, test in enumerate(self._files)}
         with exclusive_machine(say), TemporaryDirectory(prefix="paired-") as folder:
-            self._folder = Path(folder).resolve()
+            self._folder, start = Path(folder).resolve(), wall_clock()
             while not self._number or self._test.open_cases():
                 spent_s = wall_clock() - start
                 if self._number and spent_s > self._max_time_s:
@@ -83,7 +82,7 @@ class Session:
                 show(f"paired: {phase}, process {self._number + 1}, {of}")
                 self._measure_once()
                 self._number += 1
-        self.wall_s = wall_clock() - start
+            self.wall_s = wall_clock() - start
 
     def _measure_once(self) -> None:
         """Measure the open pairs in a process, or in another after each test that ended one."""

@@ -148,7 +148,7 @@ def test_what_registers_cannot_hold_is_left_in_memory(size: tuple[int, int]) -> 
     assert found.loop_loads <= most_loads(laid_out, "step")
     vectors = (laid_out.groups + 1) * laid_out.vectors  # of sums
     copied = laid_out.vectors * (laid_out.weight_sums != laid_out.n * laid_out.o)  # a row of W
-    assert found.loop_stores <= 2 * vectors + copied
+    assert found.loop_stores <= 2 * (vectors + copied)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -27,7 +27,7 @@ class CommandError(Exception):
 
 
 def run_command(
-    command: Sequence[str | Path],
+    command: Sequence[str],
     folder: Path,
     accepted: Sequence[int] = (0,),
     env: Mapping[str, str] | None = None,
@@ -39,7 +39,7 @@ def run_command(
     """
     outside = os.environ if env is None else env
     own = {name: value for name, value in outside.items() if name != "PYTEST_ADDOPTS"}
-    name = single_line(" ".join(map(str, command[1:4])))
+    name = single_line(" ".join(command[1:4]))
     try:
         done = subprocess.run(
             command, cwd=folder, env=own, timeout=LONGEST_S, check=False, text=True,

@@ -81,7 +81,7 @@ class OutputVectorised:
             while lanes * features < most and n >= 2 * features * _FEATURES_PER_LANE:
                 features *= 2
         rows = 2 if features > 1 else max(1, _TOGETHER // vectors)
-        return cls(n, o, lanes, vectors, features, rows, *target[2:0:-1])
+        return cls(n, o, lanes, vectors, features, rows, target.cache_line, target.registers)
 
     @property
     def name(self) -> str:
