@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..common.errors import UserError
+from ..machine.cores import usable
 from ..run.process import WorkerProcess
 
 # On each core a process that computes, and one that copies memory.
 LOAD = """
-import os
-for _ in os.sched_getaffinity(0):
-    if os.fork() == 0:
-        while True: pass
+import subprocess, sys
+for _ in range(int(sys.argv[1])):
+    subprocess.Popen([sys.executable, "-c", "while True: pass"])
 memory = bytearray(2**28)
 while True: memory[:2**27] = memory[2**27:]
 """
@@ -29,7 +29,8 @@ def under_load(loaded: bool) -> Iterator[None]:
     if not loaded:
         yield
         return
-    with WorkerProcess([sys.executable, "-c", LOAD], LONGEST_S, reports=False) as load:
+    command = [sys.executable, "-c", LOAD, str(usable()[1])]
+    with WorkerProcess(command, LONGEST_S, reports=False) as load:
         yield
         if load.wait(0):
             raise UserError(f"a load must last as long as its trial; {load.end().reason}")

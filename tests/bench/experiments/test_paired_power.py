@@ -294,7 +294,7 @@ def test_only_what_is_to_be_loaded_is(
 
     class Load:
         def __init__(self, command: list[str], *_: Any, **more: Any) -> None:
-            started.append(command[-1])
+            started.append(command[-2])
 
         def __enter__(self) -> "Load":
             quick.append(("load begins", None))

@@ -295,7 +295,7 @@ def test_its_json_is_one_document_in_a_job_on_github_too(
     assert gate(ROOT, ROOT, tmp_path, "--quiet") == 1
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        str(tmp_path / f"gate.{end}") for end in ("json", "md", "xml")
+        str(tmp_path / f"gate{end}") for end in (".json", ".md", "-comment.md", ".xml")
     ]
     assert shown.err == ""
 

@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 import torch
 
-from bench.machine import devices
+from bench.machine import host
 from bench.machine.devices import DEVICES, Accelerator, Call, Device
 from bench.measure import ceilings
 from bench.measure.ceilings import (
@@ -87,7 +87,7 @@ def test_what_is_no_whole_turn_is_neither_read_nor_counted(monkeypatch: pytest.M
 
 @pytest.fixture
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(devices, "CACHES", tmp_path)
+    monkeypatch.setattr(host, "CACHES", tmp_path)
     return tmp_path
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fake_stream import FakeCache, install_stream
 
-from bench.machine import devices
+from bench.machine import eviction
 from bench.machine.devices import DEVICES, Accelerator, Device
 from bench.measure import cold
 from bench.measure.timing import device_times
@@ -43,7 +43,7 @@ def test_a_batch_calls_every_problem_and_evicts_every_input_before_the_timed_cal
     def evict(tensors: list[torch.Tensor]) -> None:
         seen.append([tensor.data_ptr() for tensor in tensors])
 
-    monkeypatch.setattr(devices, "evict", evict)
+    monkeypatch.setattr(eviction, "evict", evict)
     target = cold.ColdTarget(kernel, problem, kernel.bind(problem), 1e-4, 0.0)
     seen.clear()
     batch = target.time_batch()
