@@ -96,10 +96,12 @@ def newest(stored: Sequence[Comparison]) -> dict[tuple[str, str], Comparison]:
 
 
 def explain(timing: str | None, work: Mapping[str, Sequence[int]]) -> str:
-    """Say whether a slower or faster call does other work: by the counts that both sides have."""
+    """Say whether a call does other work, by the counts that both sides have."""
     more = any(new > old for old, new in work.values())
     less = any(new < old for old, new in work.values())
-    if not work or timing not in (REGRESSION, IMPROVEMENT):
+    if timing not in (REGRESSION, IMPROVEMENT):
+        return "more and less work" if more and less else "more work" * more + "less work" * less
+    if not work:
         return ""
     if timing == REGRESSION:
         return "more work" if more else "the same work, slower" if not less else "less work, slower"
@@ -134,6 +136,7 @@ def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
                     "case": f"{one.operation}, {kernel}, {sizes}, {one.dtype}",
                     "timing": one.timing or "not timed",
                     "failed": bool(one.failures),
+                    "other": any(new != old for old, new in one.work.values()),
                     "ratio": one.ratio,
                     "shown": _ratio(one.ratio, one.low, one.high),
                     "why": "; ".join(why),
@@ -178,8 +181,8 @@ def _overview(comparisons: Sequence[Comparison], rows: pd.DataFrame) -> pd.DataF
 
 
 def changed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the cases that became slower or faster, or failed; of a pair the slowest first."""
-    kept = rows[rows["timing"].isin([REGRESSION, IMPROVEMENT]) | rows["failed"]]
+    """Return the cases that moved, failed or do other work; of a pair the slowest first."""
+    kept = rows[rows["timing"].isin([REGRESSION, IMPROVEMENT]) | rows["failed"] | rows["other"]]
     kept = kept.assign(of=pd.Categorical(kept["releases"], rows["releases"].unique()))
     return kept.sort_values(["of", "ratio"], ascending=[True, False], kind="stable")
 
@@ -221,14 +224,19 @@ def section(machine: str, comparisons: Sequence[Comparison]) -> Section:
 
 def _answer(machine: str, comparisons: Sequence[Comparison]) -> Answer:
     rows = to_frame(comparisons)
-    slower, faster = ((rows["timing"] == one).sum() for one in (REGRESSION, IMPROVEMENT))
+    kinds = (REGRESSION, IMPROVEMENT, NO_REGRESSION)
+    slower, faster, neither = ((rows["timing"] == one).sum() for one in kinds)
+    undecided = len(rows) - slower - faster - neither
     first, last = comparisons[0].releases[0], comparisons[-1].releases[1]
     pairs = counted(len(comparisons), "pair")
     return Answer(
         "Does a newer PyTorch make it slower?",
         f"{slower} of {counted(len(rows), 'comparison')}",
         "of a case found it slower",
-        escape(f"{faster} became faster, in {pairs} of releases from {first} to {last}."),
+        escape(
+            f"{faster} became faster, and {undecided} could not be decided, in {pairs} of releases "
+            f"from {first} to {last}."
+        ),
         escape(f"On {machine}, on its processor; the page has the table."),
     )
 

@@ -302,7 +302,10 @@ def test_what_is_stored_is_gone_on_with(
         (IMPROVEMENT, {"operators": (12, 12)}, "the same work, faster"),
         (IMPROVEMENT, {"operators": (12, 13)}, "more work, faster"),
         (REGRESSION, {}, ""),
-        (INCONCLUSIVE, {"operators": (12, 14)}, ""),
+        (INCONCLUSIVE, {"operators": (12, 14)}, "more work"),
+        (NO_REGRESSION, {"operators": (12, 11), "allocations": (3, 3)}, "less work"),
+        (INCONCLUSIVE, {"operators": (12, 11), "allocations": (3, 4)}, "more and less work"),
+        (INCONCLUSIVE, {"operators": (12, 12)}, ""),
     ],
 )
 def test_a_change_is_more_work_or_the_same(
@@ -314,7 +317,8 @@ def test_a_change_is_more_work_or_the_same(
 def test_the_section_says_what_changed_and_what_the_issues_asked() -> None:
     slow = case(REGRESSION, 1.21, low=1.18, high=1.24, work={"operators": (12, 14)})
     fast = case(IMPROVEMENT, 0.8, kernel="torch_nn", operation="step", work={"operators": (9, 9)})
-    fine, unclear = case(NO_REGRESSION, 1.0), case(INCONCLUSIVE, 1.04, kernel="torch_nn")
+    fine = case(NO_REGRESSION, 1.0)
+    unclear = case(INCONCLUSIVE, 1.04, kernel="torch_nn", work={"operators": (9, 8)})
     fails = case(NO_REGRESSION, 1.0, kernel="einsum", failures=["bytes at peak: 2 instead of 1"])
     stored = [
         comparison("2.11.0", "2.12.0", cases=(slow,)),  # which a newer one replaces
@@ -335,6 +339,7 @@ def test_the_section_says_what_changed_and_what_the_issues_asked() -> None:
         ["2.12.0 → 2.13.0", "3", "1", "1", "1", "0", "1"],
     ]
     assert [(row[1].split(", ")[1], row[2], row[4], row[-1]) for row in changed[2:]] == [
+        ("torch_nn", "1.040", "9 → 8", "less work"),
         ("autograd", "1.210 (1.180–1.240)", "12 → 14", "more work"),
         ("einsum", "1.000", "–", "bytes at peak: 2 instead of 1"),
         ("torch_nn", "0.800", "9", "the same work, faster"),
@@ -348,6 +353,7 @@ def test_the_section_says_what_changed_and_what_the_issues_asked() -> None:
     assert ["1.000", "1.210 (1.180–1.240) slower"] in [row[1:] for row in of_backward[2:]]
     (answer,) = subject.answers
     assert (answer.figure, answer.unit) == ("1 of 5 comparisons", "of a case found it slower")
+    assert answer.said.startswith("1 became faster, and 1 could not be decided, in 2 pairs")
 
 
 def test_what_a_file_says_is_data(tmp_path: Path) -> None:
