@@ -226,16 +226,16 @@ def _answer(machine: str, comparisons: Sequence[Comparison]) -> Answer:
     rows = to_frame(comparisons)
     kinds = (REGRESSION, IMPROVEMENT, NO_REGRESSION)
     slower, faster, neither = ((rows["timing"] == one).sum() for one in kinds)
-    undecided = len(rows) - slower - faster - neither
+    decided = slower + faster + neither
     first, last = comparisons[0].releases[0], comparisons[-1].releases[1]
     pairs = counted(len(comparisons), "pair")
     return Answer(
         "Does a newer PyTorch make it slower?",
-        f"{slower} of {counted(len(rows), 'comparison')}",
-        "of a case found it slower",
+        f"{slower} of {counted(decided, 'comparison')}",
+        "that could be decided found a case slower",
         escape(
-            f"{faster} became faster, and {undecided} could not be decided, in {pairs} of releases "
-            f"from {first} to {last}."
+            f"{faster} became faster; {len(rows) - decided} of {len(rows)} could not be decided. "
+            f"They are of {pairs} of releases, from {first} to {last}."
         ),
         escape(f"On {machine}, on its processor; the page has the table."),
     )
