@@ -195,11 +195,14 @@ def _about(issue: Issue, rows: pd.DataFrame) -> dict[str, Any]:
         index="case", columns="releases", values="cell", aggfunc="last", sort=False
     )
     columns = [Column("case", "case"), *(Column(name, name) for name in map(str, table))]
-    slower, faster = ((own["timing"] == one).sum() for one in (REGRESSION, IMPROVEMENT))
+    kinds = (REGRESSION, IMPROVEMENT, NO_REGRESSION)
+    slower, faster, neither = ((own["timing"] == one).sum() for one in kinds)
+    undecided = len(own) - slower - faster - neither
     return {
         "link": Markdown(f"[pytorch#{issue.number}]({ISSUES}/{issue.number})"),
         "says": Markdown(issue.says),
-        "found": f"slower in {slower}, faster in {faster} of {counted(len(own), 'comparison')}",
+        "found": f"slower in {slower}, faster in {faster} and not decided in {undecided} of "
+        f"{counted(len(own), 'comparison')}",
         "table": render(table.reset_index(), columns) if len(own) else "",
     }
 
