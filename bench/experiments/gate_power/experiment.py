@@ -30,8 +30,7 @@ from ...gate.verdict import CaseVerdict
 from ...gate.versions import PACKAGE, Version, checkout_versions
 from ...machine.devices import device_of
 from ...machine.info import machine_slug
-from ...measure.timing import wall_clock
-from ...store.files import append_line
+from ..add_trials import add_trials
 from ..machine_load import under_load
 from . import worker
 from .analysis import CONTENT, KINDS, SUITE, CaseRecord, Trial, missing, read_trials
@@ -80,8 +79,8 @@ def run_trials(
 ) -> Path:
     """Add trials of some kinds that are wanted still, and return their file.
 
-    The next is always of what most of its trials are missing of. After `count` of them, or that
-    much time, no further one is begun. `python` is the head's interpreter where there are two.
+    For `count` and `max_time_s` see `add_trials`. `python` is the head's interpreter where there
+    are two.
 
     Raises:
         UserError: A kind needs two interpreters, and none is named.
@@ -93,17 +92,16 @@ def run_trials(
             "--head-python PYTHON, that of another environment"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path, start = folder / f"{machine_slug()}.jsonl", wall_clock()
-    while count > 0 and wall_clock() - start < max_time_s:
-        earlier = read_trials(path)
-        left = {unit: n for unit, n in missing(earlier).items() if unit[0] in possible}
-        if not left:
-            break
-        kind, mutation = max(left, key=lambda unit: left[unit] / KINDS[unit[0]].wanted)
-        trial = run_trial(kind, earlier, python, show, MUTATIONS.get(str(mutation)))
-        append_line(path, trial.model_dump_json())
-        count -= 1
-    return path
+
+    def shares(earlier: Sequence[Trial]) -> dict[tuple[str, str | None], float]:
+        left = missing(earlier).items()
+        return {unit: n / KINDS[unit[0]].wanted for unit, n in left if unit[0] in possible}
+
+    def run(unit: tuple[str, str | None], earlier: Sequence[Trial]) -> Trial:
+        return run_trial(unit[0], earlier, python, show, MUTATIONS.get(str(unit[1])))
+
+    path = folder / f"{machine_slug()}.jsonl"
+    return add_trials(path, count, max_time_s, read_trials, shares, run)
 
 
 def run_trial(

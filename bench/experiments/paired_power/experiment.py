@@ -15,7 +15,8 @@ from ...common.units import counted
 from ...gate.gate import Show
 from ...machine.info import machine_slug, packages
 from ...measure.timing import wall_clock
-from ...store.files import append_line, require_writable
+from ...store.files import require_writable
+from ..add_trials import add_trials
 from ..machine_load import under_load
 from .analysis import KINDS, SUITE, Trial, missing, read_trials
 from .pairs import draw, write_pairs
@@ -28,23 +29,23 @@ def run_trials(
 ) -> Path:
     """Add trials of some kinds that are wanted still, and return their file.
 
-    The next is always of what most of its trials are missing of. After `count` of them, or that
-    much time, no further one is begun.
+    For `count` and `max_time_s` see `add_trials`.
 
     Raises:
         UserError: The folder cannot be written to, or a session cannot be run or read.
     """
     require_writable("trials", folder)
-    path, start = folder / f"{machine_slug()}.jsonl", wall_clock()
-    while count > 0 and wall_clock() - start < max_time_s:
-        earlier = read_trials(path)
-        left = {unit: number for unit, number in missing(earlier).items() if unit[0] in kinds}
-        if not left:
-            break
-        kind, size = max(left, key=lambda unit: left[unit] / KINDS[unit[0]].sessions[unit[1]])
-        append_line(path, run_trial(kind, size, earlier, show).model_dump_json())
-        count -= 1
-    return path
+
+    def shares(earlier: Sequence[Trial]) -> dict[tuple[str, int], float]:
+        left = missing(earlier).items()
+        return {(kind, size): number / KINDS[kind].sessions[size]
+                for (kind, size), number in left if kind in kinds}  # fmt: skip
+
+    def run(unit: tuple[str, int], earlier: Sequence[Trial]) -> Trial:
+        return run_trial(*unit, earlier, show)
+
+    path = folder / f"{machine_slug()}.jsonl"
+    return add_trials(path, count, max_time_s, read_trials, shares, run)
 
 
 def run_trial(name: str, size: int, earlier: Sequence[Trial], show: Show) -> Trial:
