@@ -127,7 +127,7 @@ def _modules_of(
 
     What registers kernels with `mlr` is imported afresh for each.
     """
-    others = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
+    others = offering_packages()
     paths = dict.fromkeys((folder / one).parent for one in packages)
     names = [PurePosixPath(one).name for one in packages]
     if packages and first:
@@ -139,6 +139,11 @@ def _modules_of(
         if one == name or one.startswith(f"{name}.")
     }
     return VersionModules(names, [*paths], {PACKAGE, *others}, of_mlr, alone=alone)
+
+
+def offering_packages() -> set[str]:
+    """Return the installed packages that offer kernels, as they are imported."""
+    return {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _copy(folder: Path, name: str) -> None:

@@ -1,14 +1,12 @@
 """What a gate needs to plan cases of kernels that use the packages of somebody's repository."""
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
-
-from mlr.kernel_files import ENTRY_POINT_GROUP
 
 from ..common.errors import UserError
 from .config import Project
 from .imports import VersionModules
+from .loading import offering_packages
 from .versions import Version, export_revision, require_packages
 
 
@@ -20,9 +18,8 @@ def kernel_file_option(project: Project, arguments: Sequence[str], root: Path) -
     """
     if project.kernel_files:
         return ",".join(str(root / one) for one in project.kernel_files)
-    offered = {point.module.partition(".")[0] for point in entry_points(group=ENTRY_POINT_GROUP)}
     is_given = any(one.partition("=")[0] == "--kernel-file" for one in arguments)
-    if not is_given and offered.isdisjoint(project.names):
+    if not is_given and offering_packages().isdisjoint(project.names):
         raise UserError(
             f"a kernel file says what of {', '.join(project.packages)} is timed; none is named: "
             'add kernel_files = ["bench/kernels.py"] to [tool.mlr-bench] in pyproject.toml, or '
