@@ -1,1 +1,1 @@
-"""What every chapter may use: errors in one line, units in words, paths. Imports none of them."""
+"""What every package may use: errors in one line, units in words, paths. Imports none of them."""

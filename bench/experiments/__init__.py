@@ -1,1 +1,1 @@
-"""What proves the harness itself. Nothing of the harness imports this."""
+"""What tests the suite itself. Only the commands `experiment`, `report` and `site` import it."""

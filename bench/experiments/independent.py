@@ -3,7 +3,6 @@
 import argparse
 import os
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +18,6 @@ from mlr import KERNELS, Case, Problem, get_kernel
 from mlr.operations import GRADIENT, STEP
 
 from ..common.errors import UserError
-from ..common.paths import RESULTS
 from ..common.provenance import commit_info
 from ..machine.environment import pinned_environment
 from ..machine.info import machine_slug
@@ -121,24 +119,18 @@ def _shown(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
 
 
-def main() -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("path", type=Path, metavar="RUN", help="the run file to compare with")
+
+
+def run(given: argparse.Namespace) -> int:
     """Write what was found as this machine's Markdown file; return 1 where it does not agree."""
-    parser = argparse.ArgumentParser(f"python -m {__package__}.independent", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run file to compare with")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
-    given = parser.parse_args()
-    try:
-        found = compare(given.run)
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
+    found = compare(given.path)
     agreed, machine = agreement(found), machine_slug()
     rows, commit = markdown_table(found.map(_shown)), commit_info()
-    head = {"run": given.run.stem, "machine": machine, "commit": commit}
+    head = {"run": given.path.stem, "machine": machine, "commit": commit}
     text = render_template("independent", found=agreed, rows=rows, **head)
     atomic_write(path := given.out / "independent" / f"{machine}.md", text + "\n")
     print(text, path, sep="\n\n")
     return 0 if agreed["kept"].all() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,6 @@ A kernel beside itself has the speedup 1, and all that it is off that is noise: 
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..common.errors import UserError
 from ..plan.grid import Processes
 from ..run.stopping import SPEEDUPS, Timed, estimates, is_rival, wanting
 from ..store.built_in import SAME_CALLABLE
@@ -126,22 +124,17 @@ def _timed(entry: Benchmark, processes: Processes) -> Timed:
     return Timed([], processes, extra.threads or 1, case, rival)
 
 
-def main() -> int:
-    """Print how often intervals hold, of as many processes as needed and of all; return 0."""
-    parser = argparse.ArgumentParser(f"python -m {__package__}.stopping", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     text = "run files of one machine and grid, each of five processes"
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=text)
     parser.add_argument("--trials", type=int, default=TRIALS, help=f"(default: {TRIALS})")
-    given = parser.parse_args()
-    try:
-        runs = [load_run(path) for path in given.runs]
-    except UserError as error:
-        parser.exit(2, f"error: {error}\n")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print how often intervals hold, of as many processes as needed and of all; return 0."""
+    runs = [load_run(path) for path in given.runs]
     for processes in (Processes(2, 5), Processes(5, 5)):
         found = cover(runs, processes, given.trials)
         print(f"{processes}:", found.to_string(index=False), "", sep="\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,7 @@ from mlr import Case
 
 from ..common.errors import UserError
 from ..machine.environment import pinned_environment
-from ..measure.paired import TimedTarget, interleave
+from ..measure.ratio import TimedTarget, interleave
 from ..measure.timing import TimedBatch
 from ..run.process import Event, WorkerProcess
 

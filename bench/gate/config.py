@@ -94,7 +94,9 @@ class GateConfig(NamedTuple):
 
     thresholds: Thresholds = Thresholds()  # of every kernel that has none of its own
     by_kernel: Mapping[str, Thresholds] = {}
-    allow_regression: frozenset[str] = frozenset()  # may be removed, fail, or take more memory
+    allow_regression: frozenset[str] = (
+        frozenset()
+    )  # may become worse or be removed
 
     def is_allowed(self, kernel: str) -> bool:
         """Say whether a kernel, by its key, may regress: it is named by that or by its own name."""

@@ -24,7 +24,7 @@ from .verdict import FAILED, UNTIMED, Verdict
 from .versions import Version
 
 COLOURS = {REGRESSION: "red", FAILED: "red", IMPROVEMENT: "green", INCONCLUSIVE: "yellow"}
-JUNIT = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "error"}
+JUNIT = {REGRESSION: "failure", FAILED: "failure", INCONCLUSIVE: "error", UNTIMED: "skipped"}
 GITHUB = {"failure": "error", "error": "warning"}  # JUnit's words
 COLUMNS = (
     *(Column("case", "name"), Column("verdict", "verdict"), Column("head ÷ base (95 %)", "ratio")),
@@ -35,9 +35,9 @@ COMMENT_ROWS = {"failure": 15, "error": 5}
 COMMENT_NAME, COMMENT_REMARKS = 60, 120
 SLOW_FAST = "slow − fast: processes slower, and faster, by the margin (bound of the excess)"
 NEXT = {
-    ExitStatus.NO_REGRESSION: "Nothing is to be done.",
+    ExitStatus.NO_REGRESSION: "No regression was found.",
     ExitStatus.REGRESSION: (
-        "What failed is named above; where that is meant, --allow-regression KERNELS lets it pass."
+        "The table names what failed. Where it is intended, --allow-regression KERNELS excuses it."
     ),
     ExitStatus.INCONCLUSIVE: "More time decides more: --max-time, or fewer cases.",
     ExitStatus.TOO_NOISY: "Run the gate again while nothing else uses the machine.",
@@ -65,8 +65,8 @@ def _rows(verdict: Verdict) -> list[Row]:
     """Return the rows of a verdict, the worst first; also of kernels that one version lacks."""
     rows = []
     for case in verdict.worst_first:
-        skipped = case.is_allowed and case.verdict == UNTIMED
-        outcome = "skipped" if skipped else JUNIT.get(case.verdict)
+        outcome = JUNIT.get(case.verdict)
+        outcome = outcome and "skipped" if case.is_allowed else outcome
         row = Row(case.benchmark.name, case.verdict, "; ".join(case.remarks), outcome)
         if (found := case.estimate) is not None:
             slow = f"{found.slow} − {found.fast} of {found.processes}"
@@ -168,7 +168,7 @@ def as_comment(verdict: Verdict, base: Version, head: Version) -> str:
 def as_junit(verdict: Verdict) -> str:
     """Return JUnit XML: what regressed or failed is a failure, what is not decided is an error.
 
-    A case that is allowed to fail and so was not timed is skipped.
+    A case that is allowed to fail, or that fails already in the base, is skipped.
     """
     rows = _rows(verdict)
     environment = Environment(loader=PackageLoader(__package__, ""), autoescape=True, **RULES)

@@ -128,6 +128,8 @@ class CaseVerdict:
         """What is worth knowing besides its times, in words."""
         allowed = "allowed: " if self.is_allowed else ""
         failures = [f"{allowed}{one.text}" for one in self.failures]
+        if self.is_allowed and self.timing == REGRESSION:
+            failures.append(f"{allowed}slower")
         changes = [one.text for one in self.changes]
         return [*failures, *changes, *self._remarks_on_work()]
 
@@ -186,7 +188,7 @@ class Verdict:
     @property
     def exit_status(self) -> ExitStatus:
         """The worst that is known; noise explains a time, and nothing that is exact."""
-        found = {case.verdict for case in self.cases}
+        found = {case.verdict for case in self.cases if not case.is_allowed}
         if self.removed or FAILED in found:
             return ExitStatus.REGRESSION
         if self.noisy and found & {REGRESSION, INCONCLUSIVE}:

@@ -25,7 +25,7 @@ from ..common.garbage import gc_paused
 from ..machine.devices import device_of
 from ..measure.fresh_inputs import refresher
 from ..measure.memory import measure_memory
-from ..measure.paired import LocalTarget
+from ..measure.ratio import LocalTarget
 from ..measure.timing import first_call
 from ..measure.work import count_work
 from ..store.files import first_error

@@ -25,7 +25,7 @@ from .avoided_work import (
 from .cold import ColdTarget, can_evict
 from .fresh_inputs import refresher
 from .memory import Memory, measure_memory
-from .paired import interleave, paired_ratio
+from .ratio import interleave, paired_ratio
 from .side_effects import WrongResultError, require_right
 from .system_load import LoadSnapshot
 from .timing import PhaseTimer, RecordingCall, device_times, fastest_call, first_call

@@ -23,7 +23,7 @@ COMPILED_S = 0.5  # a first call that took so long is not made for another probl
 class ColdTarget:
     """A kernel on several problems, made ready for batches that begin with cold inputs.
 
-    See `paired.TimedTarget`. As many calls as a batch times are made before it and not timed. A
+    See `ratio.TimedTarget`. As many calls as a batch times are made before it and not timed. A
     kernel that is bound and called first for long, as by a compiler, has few problems.
     """
 

@@ -37,7 +37,7 @@ class PairProcess(WorkerProcess):
     """A process that runs tests and, before a pair against a revision, waits to be asked."""
 
     pair: str | None = None  # that it stands before
-    about_s, calls = 0.0, 0  # of its call, see `measure.paired.TimedTarget`
+    about_s, calls = 0.0, 0  # of its call, see `measure.ratio.TimedTarget`
     is_finished = False
     failure: str | None = None  # of the collection of its tests
 

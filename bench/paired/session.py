@@ -12,7 +12,7 @@ from ..common.errors import UserError
 from ..common.units import counted
 from ..gate.sequential import SequentialTest, minutes_to_try
 from ..machine.lock import exclusive_machine
-from ..measure.paired import interleave
+from ..measure.ratio import interleave
 from ..measure.timing import wall_clock
 from ..run.process import Event
 from .decision import PairRecord

@@ -19,7 +19,7 @@ from ..common.errors import UserError, single_line
 from ..common.garbage import gc_paused
 from ..common.paths import FOLDER, PACKAGE
 from ..machine.host import Device
-from ..measure.paired import LocalTarget, interleave
+from ..measure.ratio import LocalTarget, interleave
 from .call import DifferError, Pair, peak_bytes, told
 from .plugin import MODE, Mode
 

@@ -63,7 +63,7 @@ def test_every_command_that_a_document_names_is_taken(
             make_parser(name).parse_args([name, *words[words.index("--") + 1 :]])
     else:
         known = ("pip install", "python -m pip install", "pytest", "python -m mlr", "ruff", "mypy",
-                 "lint-imports", "python -m bench.experiments", "torchrun", "git ",
+                 "lint-imports", "python -m bench experiment", "torchrun", "git ",
                  "uv build")  # fmt: skip
         assert command.startswith(known), command
 

@@ -56,7 +56,7 @@ def add_arguments(parser: Parser) -> None:
     for name, field in Thresholds.model_fields.items():
         text = f"{field.description} (default: {field.default:.0%}%)"
         add(f"--{name.replace('_', '-')}", type=share, default=field.default, help=text)
-    text = "kernels that may be removed, fail, or take more memory"
+    text = "kernels that may become slower, larger or wrong, or be removed"
     add("--allow-regression", default="", metavar="KERNELS", help=text)
     for name in (BASE, HEAD):
         add(f"--{name}-python", metavar="PYTHON", help=f"interpreter of the {name} version")
@@ -69,7 +69,7 @@ def _add_axes_of_repository(parser: Parser, project: Project) -> None:
 
     What these import sets no environment variable for the processes that measure.
     """
-    from ...gate.planning import import_worktree, kernel_file_option
+    from ...gate.repository import import_worktree, kernel_file_option
 
     files = kernel_file_option(project, parser.arguments, ROOT)
     before, place = dict(os.environ), TemporaryDirectory(prefix="mlr-gate-")

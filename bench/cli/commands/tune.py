@@ -23,7 +23,7 @@ from ...common.errors import UserError
 from ...common.paths import COMMAND, RESULTS
 from ...common.units import counted
 from ...machine.info import machine_slug
-from ...measure.paired import paired_ratio
+from ...measure.ratio import paired_ratio
 from ...store.columns import SIZES
 from ...store.files import atomic_write, writing
 from ...store.runs import find_runs, load_frame

@@ -11,8 +11,7 @@ import pytest
 from paths import ROOT
 from run_builder import build_run
 
-from bench.cli.main import make_parser
-from bench.experiments import __main__ as experiments
+from bench.cli.main import main, make_parser
 from bench.experiments import first_gpu_run
 from bench.experiments.first_gpu_run import (
     FAILED,
@@ -102,10 +101,8 @@ def test_a_run_that_lacks_what_is_wanted_of_it_fails(tmp_path: Path) -> None:
     assert [row.outcome for row in done([step], tmp_path)] == [PASSED, FAILED]
 
 
-def first_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> int:
-    argv = ["experiments", "first-gpu", f"--out={folder / 'out'}", f"--logs={folder}", *more]
-    monkeypatch.setattr(sys, "argv", argv)
-    return experiments.main()
+def first_gpu(folder: Path) -> int:
+    return main(["experiment", "first-gpu", f"--out={folder / 'out'}", f"--logs={folder}"])
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -119,7 +116,7 @@ def test_what_passed_and_what_to_commit_is_said(
     todo = [Step("storing", storing(path), LONG_S), *([BROKEN] if broken else [])]
     monkeypatch.setattr(first_gpu_run, "unavailable_reason", lambda device: None)
     monkeypatch.setattr(first_gpu_run, "steps", lambda out, logs: todo)
-    assert first_gpu(monkeypatch, tmp_path) == (1 if broken else 0)
+    assert first_gpu(tmp_path) == (1 if broken else 0)
     said = capsys.readouterr().out
     assert f"to be committed: {path}" in said
     for text in (said, (tmp_path / "summary.md").read_text()):
@@ -132,9 +129,7 @@ def test_without_a_gpu_it_is_one_line(
 ) -> None:
     reason = "no CUDA device on this machine"
     monkeypatch.setattr(first_gpu_run, "unavailable_reason", lambda device: reason)
-    with pytest.raises(SystemExit) as ended:
-        first_gpu(monkeypatch, tmp_path)
-    assert ended.value.code == 2
+    assert first_gpu(tmp_path) == 2
     assert capsys.readouterr().err == (
         f"error: first-gpu needs a GPU; {reason}; run it on a machine that has one\n"
     )
@@ -162,8 +157,8 @@ def test_every_step_is_a_command_that_there_is(
 def on_fake_device(folder: Path, *names: str) -> tuple[int, dict[str, str]]:
     """Do some steps in a process that has the fake device; return the outcomes by step."""
     places = f"--out={folder / 'out'}", f"--logs={folder}"
-    told = ("first-gpu", *places, "--max-time=1h", "--step", *names)
-    ended = fake_cuda.run_module("bench.experiments", *told, triton=True)
+    told = ("experiment", "first-gpu", *places, "--max-time=1h", "--step", *names)
+    ended = fake_cuda.run_module("bench", *told, triton=True)
     assert (folder / "summary.md").exists(), ended.stderr
     lines = [line.split("|") for line in (folder / "summary.md").read_text().splitlines()]
     return ended.returncode, {cells[1].strip(): cells[2].strip() for cells in lines if cells[2:]}

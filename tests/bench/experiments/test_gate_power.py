@@ -15,9 +15,9 @@ import pytest
 from forks import fork_workers
 from versions import copy_package, forgetting_versions
 
+from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.experiments import machine_load
-from bench.experiments.__main__ import main
 from bench.experiments.gate_power import analysis, worker
 from bench.experiments.gate_power import experiment as trials
 from bench.experiments.gate_power.experiment import MUTATIONS, Mutation
@@ -78,8 +78,7 @@ def test_one_command_adds_trials_of_several_kinds(
 
     monkeypatch.setattr(trials, "run_trial", run_trial)
     options = ["--kind", "a_a", "a_a_loaded", "--count", "3", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["experiments", "gate-power", *options])
-    assert main() == 0
+    assert main(["experiment", "gate-power", *options]) == 0
     said = capsys.readouterr().out
     (path,) = (tmp_path / "gate").iterdir()
     assert {one.kind for one in analysis.read_trials(path)} == {"a_a", "a_a_loaded"}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 from run_builder import build_run
 
+from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.experiments import independent
 from bench.machine.info import machine_slug
@@ -158,8 +158,7 @@ def test_what_does_not_agree_ends_with_status_1_and_both_are_written(
     timer: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(independent, "compare", lambda path: table([2.0, timer], [2.0, 2.0]))
-    monkeypatch.setattr(sys, "argv", ["independent", "a_run.json", "--out", str(tmp_path)])
-    assert independent.main() == status
+    assert main(["experiment", "independent", "a_run.json", "--out", str(tmp_path)]) == status
     (path,) = (tmp_path / "independent").iterdir()
     assert path.name == f"{machine_slug()}.md"
     text = path.read_text()
@@ -168,10 +167,6 @@ def test_what_does_not_agree_ends_with_status_1_and_both_are_written(
     assert "| a" in text
 
 
-def test_a_mistake_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["independent", str(tmp_path / "no.json")])
-    with pytest.raises(SystemExit, match="2"):
-        independent.main()
+def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment", "independent", str(tmp_path / "no.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

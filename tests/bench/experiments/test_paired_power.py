@@ -15,9 +15,9 @@ import pytest
 from paired_standin import entries
 from paths import ROOT
 
+from bench.cli.main import main
 from bench.common.errors import UserError
 from bench.experiments import machine_load
-from bench.experiments.__main__ import main
 from bench.experiments.paired_power import analysis, experiment, pairs, session, tools
 from bench.experiments.paired_power.pairs import Pair, draw, write_pairs
 
@@ -338,16 +338,14 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_run(
 
 @pytest.mark.usefixtures("quick")
 def test_the_command_adds_trials_and_tells_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--kind", "slower-10", "--count", "2", "--max-time", "1h", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["experiments", "paired-power", *options])
-    assert main() == 0
+    assert main(["experiment", "paired-power", *options]) == 0
     said = capsys.readouterr().out
     (path,) = (tmp_path / "paired").iterdir()
     assert {one.kind for one in analysis.read_trials(path)} == {"slower-10"}
     assert "still wanted: 40 of unchanged with 1 pair\n" in said
     assert str(path) in said
-    monkeypatch.setattr(sys, "argv", ["experiments", "paired-power", "--kind", "a_a"])
     with pytest.raises(SystemExit, match="2"):
-        main()
+        main(["experiment", "paired-power", "--kind", "a_a"])

@@ -22,7 +22,7 @@ from bench.gate.verdict import (
     least_first_call_s,
 )
 from bench.gate.versions import KERNEL_FILE_DIR, Version
-from bench.measure.paired import PairedRatio
+from bench.measure.ratio import PairedRatio
 from mlr import Case, Check
 
 # A gradient in float32 whose error is one rounding, and a share of the scale of its products.

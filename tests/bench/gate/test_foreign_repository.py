@@ -37,7 +37,7 @@ from bench.cli.main import main
 from bench.gate import worker
 from bench.gate.blocks import CONTROL, HEAD, SPEC, Found, KernelCase, Spec
 from bench.gate.config import read_project
-from bench.gate.planning import import_worktree
+from bench.gate.repository import import_worktree
 from bench.gate.versions import Version, checkout_versions
 from mlr import Case
 

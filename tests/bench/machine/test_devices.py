@@ -13,7 +13,7 @@ from fake_stream import FakeCache, FakeStream, install_stream
 
 from bench.machine import devices
 from bench.machine.devices import DEVICES, Accelerator, Device, device_of
-from bench.measure.paired import paired_ratio
+from bench.measure.ratio import paired_ratio
 from bench.measure.timing import seconds_per_call
 from bench.plan.benchmark import planned, predict
 from bench.plan.selection import Selection, add_axes

@@ -9,7 +9,7 @@ from fake_stream import install_stream
 
 from bench.machine.devices import DEVICES, Device
 from bench.measure import timing
-from bench.measure.paired import LocalTarget, paired_ratio
+from bench.measure.ratio import LocalTarget, paired_ratio
 from bench.measure.timing import BATCH_S, seconds_per_call, warm_up
 from bench.run.plugin import benchmark_mark
 from mlr import Case
