@@ -34,7 +34,8 @@ def command_files() -> dict[str, Path]:
 
 def make_parser(chosen: str | None = None, arguments: Sequence[str] = ()) -> Parser:
     """Make the parser of every command, with the options of the chosen one alone."""
-    parser = Parser(prog=COMMAND, description=__doc__, allow_abbrev=False)
+    text = "Measure kernels, show stored runs, compare versions. COMMAND --help says more."
+    parser = Parser(prog=COMMAND, description=text, allow_abbrev=False)
     added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, path in command_files().items():
         text = path.read_text("utf-8").partition("\n")[0].strip('"')

@@ -1,1 +1,1 @@
-"""What tests the suite itself. Only the commands `experiment`, `report` and `site` import it."""
+"""What tests the suite itself. Only `cli` imports it."""

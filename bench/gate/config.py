@@ -94,9 +94,7 @@ class GateConfig(NamedTuple):
 
     thresholds: Thresholds = Thresholds()  # of every kernel that has none of its own
     by_kernel: Mapping[str, Thresholds] = {}
-    allow_regression: frozenset[str] = (
-        frozenset()
-    )  # may become worse or be removed
+    allow_regression: frozenset[str] = frozenset()  # may become worse or be removed
 
     def is_allowed(self, kernel: str) -> bool:
         """Say whether a kernel, by its key, may regress: it is named by that or by its own name."""

@@ -13,7 +13,7 @@ from reports import blank_figures, links
 from run_builder import FEW_KERNELS, build_run, save
 from stored_runs import PATHS, stored_frame, stored_run
 
-from bench.cli.commands.report import others, stored_trials
+from bench.cli.stored import others, stored_trials
 from bench.report.build import with_history, write_report
 from bench.report.publishing import MAX_FIGURES, update_readme
 from bench.report.subject import Beside

@@ -1,4 +1,4 @@
-"""Train to a target loss: how long does each way take?"""
+"""Measure how long training takes to reach a loss, by each way of training."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "float64"), default="float64")
     add("--lr", type=above_zero, default=0.1, help="learning rate (default: 0.1)")
     add("--processes", type=count, default=5, help="fresh processes (default: 5)")
-    add("--out", type=Path, default=RESULTS / "convergence", help="where they are kept")
+    add("--out", type=Path, default=RESULTS / "convergence", help="folder for the result")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Measure what more workers bring: start them several times over, or be one of torchrun's."""
+"""Measure the speedup of training over several workers, started here or by torchrun."""
 
 import argparse
 import os
@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_axes(add, GRID)
     parser.set_defaults(device="cpu")
     add("--weak", action="store_true", help="as many rows for each worker (default: rows shared)")
-    add("--workers", type=count, default=2, help="to start (default: 2)")
+    add("--workers", type=count, default=2, help="workers to start (default: 2)")
     launches = "how many times they are started: intervals are over these (default: 5)"
     add("--launches", type=count, default=5, help=launches)
-    add("--rounds", type=count, default=30, help="of each slice (default: 30)")
-    add("--timeout", type=duration, default=60.0, help="in a sum (default: 60s)")
-    add("--out", type=Path, default=RESULTS / "scaling", help="where to")
+    add("--rounds", type=count, default=30, help="timed rounds of each slice (default: 30)")
+    add("--timeout", type=duration, default=60.0, help="longest all-reduce (default: 60s)")
+    add("--out", type=Path, default=RESULTS / "scaling", help="folder for the result")
 
 
 def run(arguments: argparse.Namespace) -> int:

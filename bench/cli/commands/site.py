@@ -15,7 +15,7 @@ from ...overhead.section import every_subject
 from ...report.build import write_report, write_table
 from ...store.files import writing
 from ...store.runs import latest_runs, load_frame, load_heads
-from .report import others, stored_runs, stored_trials
+from ..stored import others, stored_runs, stored_trials
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

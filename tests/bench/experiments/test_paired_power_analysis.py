@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli.commands import report
+from bench.cli.stored import others
 from bench.common.errors import UserError
 from bench.experiments.paired_power import analysis, tools
 from bench.report.subject import Subject
@@ -103,7 +103,7 @@ def test_trials_without_unchanged_pairs_are_told_and_answer_nothing() -> None:
 def test_a_report_shows_the_trials_of_its_results_folder(tmp_path: Path) -> None:
     (tmp_path / "paired").mkdir()
     append_line(tmp_path / "paired" / "m.jsonl", TRIALS[0].model_dump_json())
-    made = [one for one in report.others(tmp_path, {}) if isinstance(one, Subject)]
+    made = [one for one in others(tmp_path, {}) if isinstance(one, Subject)]
     (section,) = (part for one in made for part in one.sections({}))
     assert section.title.startswith("paired on m, ")
 

@@ -13,8 +13,8 @@ import pytest
 from reports import blank_figures
 from run_builder import FEW_KERNELS, build_run, save
 
-from bench.cli.commands.report import others
 from bench.cli.main import main
+from bench.cli.stored import others
 from bench.common.errors import UserError
 from bench.experiments.torch_releases import analysis, environments, experiment
 from bench.experiments.torch_releases.analysis import CaseRecord, Comparison
