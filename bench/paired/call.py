@@ -4,8 +4,8 @@ import copy
 import math
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -16,6 +16,8 @@ from ..machine.host import Call, device_of
 from .equality import REMEDY, difference
 
 Function = Callable[..., Any]
+# What has not begun its work when it is returned: the first value is asked for later.
+LAZY = (AsyncGenerator, Coroutine, Generator, filter, map, zip)
 
 
 class DifferError(UserError):
@@ -33,6 +35,7 @@ class Pair:
     id: str  # that of its test, `#`, and its number among the calls in it
     ours: Function
     theirs: Function | None = None
+    _: KW_ONLY
     inputs: Callable[[], Any] | None = None
     slower_than: float = 1.05
     larger_than: float | None = None
@@ -86,10 +89,12 @@ class Pair:
 
         Raises:
             DifferError: They are not equal.
-            UserError: A call raises, or the comparison does.
+            UserError: A call raises, or the comparison does, or a result is yet to be worked out.
         """
-        names = ("ours", "theirs")
-        results = [self._guarded(name, call) for name, call in zip(names, calls, strict=False)]
+        results: list[Any] = []
+        for name, call in zip(("ours", "theirs"), calls, strict=False):
+            results.append(self._guarded(name, call))
+            _require_work(name, results[-1])
         if len(results) < 2:
             return
         how = difference(*results) if self.equal is None else self._said_by_equal(*results)
@@ -113,6 +118,18 @@ class Pair:
             return call()
         except Exception as error:
             raise UserError(f"{name} must not raise; {told(error)}: correct it") from error
+
+
+def _require_work(name: str, result: Any) -> None:
+    """Refuse what is only prepared by a call, whose time would be that of the preparation."""
+    if not isinstance(result, LAZY):
+        return
+    if isinstance(result, Coroutine):
+        result.close()  # or Python would warn that nothing awaited it
+    raise UserError(
+        f"{name} of paired must do its work when it is called; it returned a "
+        f"{type(result).__name__}, which has not begun: use list(...) or asyncio.run(...) in it"
+    )
 
 
 def told(error: BaseException) -> str:

@@ -25,7 +25,7 @@ def difference(ours: Any, theirs: Any) -> str | None:
     are compared by their elements, and all else by ==.
 
     Raises:
-        UserError: == raises, or does not say yes or no.
+        UserError: == raises, or does not say yes or no, or a library cannot compare them.
     """
     try:
         _assert_equal(ours, theirs, "")
@@ -40,6 +40,12 @@ def _assert_equal(ours: Any, theirs: Any, place: str) -> None:
             compare()
         except AssertionError as error:
             raise AssertionError(f"{place}: {error}" if place else str(error)) from None
+        except Exception as error:
+            kind = f"{type(ours).__name__} of {getattr(ours, 'dtype', 'several dtypes')}"
+            raise UserError(
+                f"results must be of a type that its library can compare; for {single_line(kind)} "
+                f"it raised {type(error).__name__}: use equal="
+            ) from error
     elif isinstance(ours, dict) and isinstance(theirs, dict):
         _require(ours.keys() == theirs.keys(), list(ours), list(theirs), f"the keys of {place}")
         for key, value in ours.items():

@@ -1,7 +1,7 @@
 """What a test hands to `paired`: which is refused, which results are equal."""
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -21,6 +21,18 @@ def nothing(*_: Any) -> None:
 
 def fail(*_: Any) -> None:
     raise ValueError("not\nthis")
+
+
+def generates() -> Iterator[int]:
+    yield 1
+
+
+async def awaits() -> int:
+    return 1
+
+
+async def generates_later() -> AsyncIterator[int]:
+    yield 1
 
 
 class Unprintable:
@@ -78,6 +90,13 @@ def test_any_real_number_is_a_limit() -> None:
         ({"equal": np.testing.assert_equal, "ours": lambda: 1}, "ACTUAL: 1"),
         ({"ours": lambda: "a\nb", "theirs": lambda: "a"}, "'a\\nb' and 'a'"),
         ({"ours": Unprintable, "theirs": Unprintable}, "a Unprintable and a Unprintable"),
+        ({"ours": generates}, "ours of paired must do its work when it is called; it returned a g"),
+        (
+            {"theirs": awaits},
+            "theirs of paired must do its work when it is called; it returned a c",
+        ),
+        ({"ours": generates_later, "equal": lambda a, b: True}, "a async_generator, which has not"),
+        ({"ours": lambda: map(str, "ab")}, "a map, which has not begun: use list(...)"),
     ],
 )
 def test_what_cannot_be_called_or_differs_is_one_line(options: dict[str, Any], said: str) -> None:
@@ -88,6 +107,12 @@ def test_what_cannot_be_called_or_differs_is_one_line(options: dict[str, Any], s
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 600
     assert isinstance(raised.value, DifferError) == ("must be equal" in str(raised.value))
+
+
+def test_what_has_not_begun_is_refused_against_a_revision_too() -> None:
+    pair = Pair("test#1", generates, against="main")
+    with pytest.raises(UserError, match="it returned a generator"):
+        pair.check(*pair.calls())
 
 
 def test_equal_may_assert_or_say() -> None:
@@ -195,6 +220,25 @@ def test_unequal_results_differ_in_one_line(pair: tuple[Any, Any]) -> None:
             found = str(error)
         assert found
         assert "\n" not in found
+
+
+def ragged() -> Any:
+    made = np.empty(2, dtype=object)
+    made[:] = [np.ones(2), np.ones(3)]
+    return made
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: np.array(["a", "b"], dtype=np.dtypes.StringDType()), ragged],
+    ids=["strings", "ragged"],
+)
+def test_what_a_library_cannot_compare_is_one_line(make: Callable[[], Any]) -> None:
+    with pytest.raises(
+        UserError, match=r"for ndarray of \w+.* it raised \w+: use equal="
+    ) as raised:
+        difference(make(), make())
+    assert "\n" not in str(raised.value)
 
 
 def test_it_is_said_where_results_differ() -> None:
