@@ -52,6 +52,7 @@ class PairRecord:
     ours_bytes: int | None = None
     theirs_bytes: int | None = None
     misses: int = 0  # processes that could not time it
+    missed: str | None = None  # why the last of them could not
     reason: str | None = None  # of what it fails by, whatever its times say
     differs: bool = False  # whether that is its results
 
@@ -82,8 +83,14 @@ class PairRecord:
     def miss(self, reason: str) -> None:
         """Take in that a process could not time it: it ended, or did not come to it."""
         self.misses += 1
+        self.missed = reason
         if self.misses == MAX_MISSES and self.reason is None:
             self.reason = f"{MAX_MISSES} processes could not time it; of the last: {reason}"
+
+    def end(self) -> None:
+        """Take in that no process follows: a pair that none could time has failed."""
+        if self.reason is None and self.missed is not None and not self.ours_s:
+            self.reason = f"no process could time it; of the last: {self.missed}"
 
     @property
     def outcome(self) -> str:

@@ -2,16 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
+from inspect import signature
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from ..common.errors import UserError
+from ..common.paths import PACKAGE
 from ..common.units import counted, duration
-from .call import Function, Pair
+from .call import Pair
 
 if TYPE_CHECKING:
     from .session import Session
@@ -59,14 +61,26 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = None if path is None else Path(path).absolute().parent
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise pytest.UsageError(f"--paired-json needs a folder that can be written; got {path}")
+    if path is not None and path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        raise pytest.UsageError(
+            f"--paired-json needs a file that can be written; got {path}: name another"
+        )
     from .session import Session  # which takes longer to import than a process has to spare
 
     session = config.stash[SESSION] = Session(config, PATHS)
     config.stash[MODE] = lambda item, pair: _apply_verdict(session, item, pair)
 
 
-@pytest.fixture
-def paired(request: pytest.FixtureRequest) -> Callable[..., None]:
+def paired(*_: Any, **__: Any) -> NoReturn:
+    """Say in one line that `paired` is a fixture: it was imported, and called."""
+    sys.exit(
+        "paired is a fixture of pytest; it was imported and called: write `def test_it(paired)`, "
+        f"which calls it, and run `pytest -p {PACKAGE}.plugin`"
+    )
+
+
+@pytest.fixture(name="paired")
+def paired_fixture(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Assert that one callable takes less than so many times another's time.
 
     `paired(ours, theirs=None, *, inputs=None, slower_than=1.05, larger_than=None, against=None,
@@ -90,18 +104,33 @@ def paired(request: pytest.FixtureRequest) -> Callable[..., None]:
     """
     numbers, mode = count(1), request.config.stash[MODE]
 
-    def paired(ours: Function, theirs: Function | None = None, **options: Any) -> None:
+    def paired(*given: Any, **options: Any) -> None:
         __tracebackhide__ = True
         mistake: str | None = None
         try:
-            pair = Pair(f"{request.node.nodeid}#{next(numbers)}", ours, theirs, **options)
-            mode(request.node, pair)
+            mode(request.node, _pair(f"{request.node.nodeid}#{next(numbers)}", given, options))
         except UserError as error:
             mistake = str(error)
         if mistake is not None:  # not above, or pytest would show both
             pytest.fail(mistake, pytrace=False)
 
     return paired
+
+
+def _pair(name: str, given: Sequence[Any], options: Mapping[str, Any]) -> Pair:
+    """Return a pair of what `paired` was called with.
+
+    Raises:
+        UserError: It takes no such arguments.
+    """
+    try:
+        signature(Pair).bind(name, *given, **options)
+    except TypeError as error:
+        raise UserError(
+            "paired takes ours and theirs, and by name inputs, slower_than, larger_than, against, "
+            f"device and equal; {error}: correct the call"
+        ) from error
+    return Pair(name, *given, **options)
 
 
 def _compare_results(_: pytest.Item, pair: Pair) -> None:
@@ -115,12 +144,7 @@ def _apply_verdict(session: "Session", item: pytest.Item, pair: Pair) -> None:
     __tracebackhide__ = True
     from .decision import INCONCLUSIVE, PASSED
 
-    record = session.pairs.get(pair.id)
-    if record is None:
-        how = session.ended.get(item.nodeid, "it did not come to this call")
-        if "paired" not in getattr(item, "fixturenames", ()):
-            how = "it takes paired by getfixturevalue; name it as an argument of the test"
-        raise UserError(f"a test with paired must run in processes of its own too; there: {how}")
+    record = session.pairs.get(pair.id) or session.add_unmet(pair, item)
     words = record.words(session.hint)
     if record.outcome == INCONCLUSIVE:
         item.stash.setdefault(OPEN, []).append(words)
@@ -154,10 +178,6 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from error
     if is_terminal:
         reporter.rewrite("", erase=True)
-    if (path := config.getoption("paired_json")) is not None:
-        from .output import write_json
-
-        write_json(path, measured.pairs.values(), measured.wall_s)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -186,10 +206,16 @@ def pytest_report_teststatus(
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Have a session with something inconclusive, and nothing that failed, end as was asked."""
+    """Write the file, and have a session in which nothing failed, but not all passed, say so."""
     config = session.config
     measured = config.stash.get(SESSION, None)
-    if measured is not None and exitstatus == pytest.ExitCode.OK and _undecided(measured):
+    if measured is None or not (measured.wall_s or measured.pairs):
+        return
+    if (path := config.getoption("paired_json")) is not None:
+        from .output import write_json
+
+        write_json(path, measured.pairs.values(), measured.wall_s)
+    if exitstatus == pytest.ExitCode.OK and _undecided(measured):
         session.exitstatus = config.getoption("paired_inconclusive_exit")
 
 

@@ -11,7 +11,7 @@ from ..common.errors import UserError
 from ..common.paths import PACKAGE
 from ..machine.environment import pinned_environment
 from ..measure.timing import TimedBatch
-from ..run.process import Event, WorkerProcess
+from ..run.process import Event, Exit, WorkerProcess
 from .decision import PairRecord
 from .revisions import Revision
 from .worker import Spec
@@ -36,17 +36,22 @@ class CrashError(Exception):
 class PairProcess(WorkerProcess):
     """A process that runs tests and, before a pair against a revision, waits to be asked."""
 
+    test: str | None = None  # that it is at
     pair: str | None = None  # that it stands before
     about_s, calls = 0.0, 0  # of its call, see `measure.ratio.TimedTarget`
     is_finished = False
     failure: str | None = None  # of the collection of its tests
 
     def read(self) -> Event | None:
-        """Return the next event; None after its end."""
+        """Return the next event; None after its end. It may be silent while nobody reads."""
+        self.extend()
         event = super().read()
+        self._timer.cancel()
         if event is None:
             return None
         match event["event"]:
+            case "at":
+                self.test = event["test"]
             case "ready":
                 self.pair, self.about_s = event["pair"], event["about_s"]
                 self.calls = event["calls"]
@@ -58,6 +63,11 @@ class PairProcess(WorkerProcess):
                 self.failure = self.failure or event["reason"]
         return event
 
+    def end(self) -> Exit:
+        """Wait for its end, as long as it may be silent, and say how it ended."""
+        self.extend()
+        return super().end()
+
     def time_batch(self) -> TimedBatch:
         """Have one slice timed there.
 
@@ -65,19 +75,31 @@ class PairProcess(WorkerProcess):
             RefusedError: The call raised.
             CrashError: The process ended.
         """
-        event = self.ask({"do": "slice"})
+        event = self._do("slice")
+        return TimedBatch(event["seconds"], event["cpu_seconds"])
+
+    def count_bytes(self) -> int | None:
+        """Have it count the bytes of its call, if they are not known, and leave the pair.
+
+        Raises:
+            RefusedError: The call raised.
+            CrashError: The process ended.
+        """
+        held: int | None = self._do("count")["held"]
+        return held
+
+    def _do(self, what: str) -> Event:
+        event = self.ask({"do": what})
         if event is None:
             self.pair = None
             raise CrashError(self.end().reason)
         if event["event"] == "refused":
             raise RefusedError(event["reason"])
-        return TimedBatch(event["seconds"], event["cpu_seconds"])
+        return event
 
-    def go_on(self) -> int | None:
-        """Have it leave the pair that it stands before; return the bytes of its call."""
-        event = self.ask({"do": "go on"}) or {}
-        held: int | None = event.get("held")
-        return held
+    def go_on(self) -> None:
+        """Have it leave the pair that it stands before; that it has ended is seen later."""
+        self.ask({"do": "go on"})
 
     def stand_before(self, wanted: PairRecord, order: Mapping[str, int]) -> None:
         """Wait until it is ready for a pair; those before it are left out.
@@ -144,6 +166,7 @@ class Starter:
         folder, paths, own = self.folder, self.paths, replace(spec, arguments=self.arguments)
         if revision is not None:
             folder, paths = revision.place(folder), revision.search_paths(paths)
+            folder.mkdir(parents=True, exist_ok=True)  # one that git does not know
             known = env.get("PYTHONPATH", "").split(os.pathsep)
             env["PYTHONPATH"] = os.pathsep.join(revision.search_paths(filter(None, known)))
             own = replace(own, arguments=[revision.text(one) for one in self.arguments])
@@ -161,24 +184,40 @@ class Starter:
 
 
 class Bases:
-    """The processes of other revisions beside one of the working tree, started when needed."""
+    """The processes of other revisions beside one of the working tree, started when needed.
+
+    `start` takes a revision and the test that its process begins with.
+    """
 
     def __init__(
-        self, start: Callable[[str], AbstractContextManager[PairProcess]], stack: ExitStack
+        self, start: Callable[[str, str], AbstractContextManager[PairProcess]], stack: ExitStack
     ) -> None:
         self._start, self._stack = start, stack
         self.running: dict[str, PairProcess] = {}  # by the revision
 
-    def of(self, revision: str) -> PairProcess:
-        """Return the process of a revision."""
-        if revision not in self.running:
-            self.running[revision] = self._stack.enter_context(self._start(revision))
-        return self.running[revision]
+    def ready_for(self, pair: PairRecord, order: Mapping[str, int]) -> PairProcess:
+        """Return the process of a pair's revision, ready for the pair.
 
-    def extend(self) -> None:
-        """Let them be silent: another works."""
-        for process in self.running.values():
-            process.extend()
+        If one ends at another test than the pair's, a fresh one takes its place.
+
+        Raises:
+            RefusedError: As `PairProcess.stand_before`.
+            CrashError: It ended while it was at the pair's test.
+            UserError: It cannot be started.
+        """
+        assert pair.against is not None
+        revision, test = pair.against, pair.place[0]
+        if (process := self.running.get(revision)) is not None:
+            try:
+                process.stand_before(pair, order)
+                return process
+            except CrashError:
+                if process.test == test:
+                    raise
+        process = self._stack.enter_context(self._start(revision, test))
+        self.running[revision] = process
+        process.stand_before(pair, order)
+        return process
 
     def finish(self) -> None:
         """Let them end."""

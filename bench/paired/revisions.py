@@ -19,6 +19,7 @@ class Revision(NamedTuple):
     version: Version
     root: Path  # of the repository
     packages: tuple[str, ...]  # that must come from it, as they are imported
+    link: Path | None = None  # the same folder, or one in it, as the session calls it
 
     def place(self, path: Path) -> Path:
         """Return where a path of the repository lies in the revision; any other as it is."""
@@ -28,18 +29,23 @@ class Revision(NamedTuple):
 
     def text(self, argument: str) -> str:
         """Return an argument of a command line with the repository's paths as the revision's."""
-        before, found, after = argument.partition(str(self.root))
-        at_its_end = found and after[:1] in ("", os.sep, ":")
-        return f"{before}{self.version.folder}{after}" if at_its_end else argument
+        for old in filter(None, (self.root, self.link)):
+            before, found, after = argument.partition(str(old))
+            if found and after[:1] in ("", os.sep, ":"):
+                return f"{before}{self.place(old)}{after}"
+        return argument
 
     def search_paths(self, paths: Iterable[str]) -> list[str]:
         """Return where modules are looked for: the revision's folders first, in place of others.
 
         What the revision has not, as an environment inside the repository, is left where it is.
         """
-        there = [(one, self.text(one)) for one in paths]
         own = [str(path) for path in self.version.paths]
-        return own + [new if Path(new or ".").exists() else old for old, new in there]
+        for one in paths:
+            there = self.place(Path(one))
+            has_it = one and there.is_relative_to(self.version.folder) and there.exists()
+            own.append(str(there) if has_it else one)
+        return own
 
 
 def export(text: str, folder: Path, tests: Path) -> Revision:
@@ -59,5 +65,12 @@ def export(text: str, folder: Path, tests: Path) -> Revision:
         project = project.model_copy(update={"packages": []})
     version = export_revision(text, folder, root, project)
     if not version.paths:
-        version = version._replace(paths=(folder,))
-    return Revision(version, root, tuple(project.names))
+        places = (folder / "src", folder)
+        version = version._replace(paths=tuple(one for one in places if one.is_dir()))
+    return Revision(version, root, tuple(project.names), _link(tests, root))
+
+
+def _link(tests: Path, root: Path) -> Path | None:
+    """Return the topmost folder of a path that is in the repository, if a link leads to it."""
+    inside = [one for one in (tests, *tests.parents) if one.resolve().is_relative_to(root)]
+    return inside[-1] if inside and inside[-1] != inside[-1].resolve() else None

@@ -1,10 +1,11 @@
 """All pairs of a session of pytest: processes until each is decided."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,14 @@ from ..machine.lock import exclusive_machine
 from ..measure.ratio import interleave
 from ..measure.timing import wall_clock
 from ..run.process import Event
+from .call import Pair
 from .decision import PairRecord
 from .processes import Bases, CrashError, PairProcess, RefusedError, Starter
 from .revisions import Revision, export
 from .worker import PLUGIN, Spec
 
 GRACE_S = 60.0  # that a process may be silent beyond the time of the whole session
+ENDED = "the session was ended before it was decided"
 UNDECIDED = "it is too near to the limit, or the machine too noisy"
 
 
@@ -30,16 +33,18 @@ class Session:
     Attributes:
         pairs: What is known of each, by its id.
         ended: Why tests ended in their processes before they met a pair, by their ids.
-        wall_s: How long all of it took, in seconds.
+        unreached: Tests that no process came to before the time was up, by their ids.
+        wall_s: How long all of it took, in seconds; 0 before it began.
         hint: What to do about a pair that is not decided.
     """
 
     def __init__(self, config: pytest.Config, paths: Sequence[str]) -> None:
         self.pairs: dict[str, PairRecord] = {}
         self.ended: dict[str, str] = {}
-        self.wall_s, self.hint = 0.0, UNDECIDED
+        self.unreached: set[str] = set()
+        self.wall_s, self.hint = 0.0, ENDED
         self._max_time_s: float = config.getoption("paired_max_time")
-        self._rootdir, invocation = config.rootpath, config.invocation_params
+        self._config, invocation = config, config.invocation_params
         arguments = ["-p", PLUGIN, f"--rootdir={config.rootpath}", *invocation.args]
         if config.pluginmanager.has_plugin("pytest_cov"):
             arguments.insert(0, "--no-cov")  # to measure it would take most of the time
@@ -51,6 +56,7 @@ class Session:
         self._number = 0  # of the process
         self._revisions: dict[str, Revision | UserError] = {}
         self._folder = Path()
+        self._start_s = self._export_s = 0.0  # when it began; how long revisions took to export
 
     def measure(
         self,
@@ -68,21 +74,36 @@ class Session:
         self._files = {item.nodeid: item.path for item in items}
         self._order = {test: number for number, test in enumerate(self._files)}
         with exclusive_machine(say), TemporaryDirectory(prefix="paired-") as folder:
-            self._folder, start = Path(folder).resolve(), wall_clock()
-            while not self._number or self._test.open_cases():
-                spent_s = wall_clock() - start
-                if self._number and spent_s > self._max_time_s:
-                    self._test.leave_open(self._test.open_cases())
-                    minutes = minutes_to_try(self._number, spent_s / self._number)
-                    self.hint = f"the time is up: try --paired-max-time {minutes}m"
-                    break
-                phase = "screening" if self._test.suspects is None else "confirming"
-                of = counted(len(self._test.open_cases()), "pair")
-                of = f"{of} open" if self._number else counted(len(items), "test")
-                show(f"paired: {phase}, process {self._number + 1}, {of}")
-                self._measure_once()
-                self._number += 1
-            self.wall_s = wall_clock() - start
+            self._folder, self._start_s = Path(folder).resolve(), wall_clock()
+            try:
+                while not self._number or (self._test.open_cases() and not self._is_time_up()):
+                    phase = "screening" if self._test.suspects is None else "confirming"
+                    of = counted(len(self._test.open_cases()), "pair")
+                    of = f"{of} open" if self._number else counted(len(items), "test")
+                    show(f"paired: {phase}, process {self._number + 1}, {of}")
+                    self._measure_once()
+                    self._number += 1
+                self._end()
+            finally:
+                self.wall_s = wall_clock() - self._start_s
+
+    def _spent_s(self) -> float:
+        """Return how long it has measured: to export and build a revision does not count."""
+        return wall_clock() - self._start_s - self._export_s
+
+    def _is_time_up(self) -> bool:
+        return self._spent_s() > self._max_time_s
+
+    def _end(self) -> None:
+        """Leave open what is not decided, where the time is up."""
+        self.hint = UNDECIDED
+        open_pairs = self._test.open_cases()
+        if open_pairs or self.unreached:
+            minutes = minutes_to_try(self._number, self._spent_s() / self._number)
+            self.hint = f"the time is up: try --paired-max-time {minutes}m"
+        for name in open_pairs:
+            self.pairs[name].end()
+        self._test.leave_open(open_pairs)
 
     def _measure_once(self) -> None:
         """Measure the open pairs in a process, or in another after each test that ended one."""
@@ -95,9 +116,12 @@ class Session:
         while left:
             at = self._run_process(left, found)
             left = [] if at is None else left[left.index(at) + 1 :]
+            if self._is_time_up():
+                break
+        self.unreached = set(left)
         for name in self._test.open_cases().keys() - found:
             pair = self.pairs[name]
-            if pair.misses == before.get(name, 0):
+            if pair.misses == before.get(name, 0) and pair.place[0] not in self.unreached:
                 pair.miss(self.ended.get(pair.place[0], "its test did not come to it"))
         failed = [name for name, pair in self.pairs.items() if pair.reason is not None]
         self._test.leave_open(failed)
@@ -113,6 +137,7 @@ class Session:
             closed=[name for name in self.pairs if name not in open_pairs],
             counted=[name for name, pair in self.pairs.items() if pair.ours_bytes is not None],
             number=self._number,
+            worker_input=_worker_input(self._config),
         )
 
     def _base(self, name: str, tests: Sequence[str]) -> AbstractContextManager[PairProcess]:
@@ -137,19 +162,24 @@ class Session:
         """Follow a process, and those of revisions beside it; return the test that ended it."""
         with ExitStack() as stack:
             head = stack.enter_context(self._starter.started(self._spec(tests)))
-            bases = Bases(lambda name: self._base(name, tests), stack)
+            # Not from the first: what ended one revision's process would end the next one too.
+            bases = Bases(lambda name, at: self._base(name, tests[tests.index(at) :]), stack)
             at: str | None = None
             pair: PairRecord | None = None
-            for event in self._events(head, bases):
+            begun: set[str] = set()
+            while not head.is_finished and (event := head.read()) is not None:
                 match event["event"]:
                     case "at":
                         at, pair = event["test"], None
+                        begun.add(event["test"])
                     case "ended" if event["test"] is not None:
                         self.ended.setdefault(event["test"], event["reason"])
                     case "met":
                         pair = self._meet(event)
                     case "ready" if pair is not None:
-                        self._time_against(head, bases, pair, found)
+                        is_lost = self._time_against(head, bases, pair, found)
+                        if is_lost and self._is_time_up():
+                            return at
                     case "ready":
                         head.go_on()
                     case "timed" if pair is not None:
@@ -160,6 +190,8 @@ class Session:
             reason = head.end().reason
             if head.is_finished:
                 bases.finish()
+                if head.failure is not None:
+                    self.ended = dict.fromkeys({*tests} - begun, head.failure) | self.ended
                 return None
         if at is None:
             raise UserError(f"pytest must run the tests in processes of their own; {reason}")
@@ -168,12 +200,6 @@ class Session:
         else:
             pair.miss(reason)
         return at
-
-    def _events(self, head: PairProcess, bases: Bases) -> Iterator[Event]:
-        """Return the events of a process until its last; those that wait for it may wait on."""
-        while not head.is_finished and (event := head.read()) is not None:
-            bases.extend()
-            yield event
 
     def _meet(self, event: Event) -> PairRecord | None:
         """Return what is known of a pair; None for one that is met when all are confirmed."""
@@ -184,32 +210,48 @@ class Session:
             self._test.cases[name] = pair.state
         return self.pairs.get(name)
 
+    def add_unmet(self, pair: Pair, item: pytest.Item) -> PairRecord:
+        """Return what is known of a pair that no process has met: why."""
+        larger_than = None if pair.larger_than is None else float(pair.larger_than)
+        record = PairRecord(pair.id, float(pair.slower_than), larger_than, pair.against)
+        how = self.ended.get(item.nodeid, "it did not come to this call")
+        if "paired" not in getattr(item, "fixturenames", ()):
+            how = "it takes paired by getfixturevalue; name it as an argument of the test"
+        if item.nodeid not in self.unreached or item.nodeid in self.ended:
+            record.reason = f"a test with paired must run in processes of its own too; there: {how}"
+        self.pairs[pair.id] = record
+        return record
+
     def _time_against(
         self, head: PairProcess, bases: Bases, pair: PairRecord, found: dict[str, float]
-    ) -> None:
-        """Time a pair's test here against the same test at another revision."""
-        held: list[int | None] = []
+    ) -> bool:
+        """Time a pair's test here against the same test at another revision.
+
+        Returns whether the process of that revision has ended over it.
+        """
+        is_lost = False
         assert pair.against is not None
         try:
             revision = self._revision(pair.against)
             if not revision.place(self._files[pair.place[0]]).exists():
                 raise RefusedError(f"its file is not in {revision.version}")
-            base = bases.of(pair.against)
-            base.stand_before(pair, self._order)
+            base = bases.ready_for(pair, self._order)
             ratio = interleave(head, base, seed=self._number)
-            held = [base.go_on()]
+            theirs, ours = base.count_bytes(), head.count_bytes()
         except (RefusedError, UserError) as error:
             pair.reason = f"against {pair.against}: {error}"
         except CrashError as error:
-            if head.pair is not None:  # so it was the other's
+            is_lost = head.pair is not None
+            if is_lost:
                 pair.miss(f"at {pair.against}, {error}")
-                bases.running.pop(pair.against)
-        if head.pair is not None:
-            held.insert(0, head.go_on())
-        if pair.reason is None and len(held) == 2:
+                bases.running.pop(pair.against, None)
+        else:
+            held = None if ours is None or theirs is None else (ours, theirs)
             found[pair.id] = ratio.log_ratio
-            known = [one for one in held if one is not None]
-            pair.take(ratio.f_median_s, ratio.g_median_s, known if len(known) == 2 else None)
+            pair.take(ratio.f_median_s, ratio.g_median_s, held)
+        if head.pair is not None:
+            head.go_on()
+        return is_lost
 
     def _revision(self, name: str) -> Revision:
         """Return a revision, exported once in a session.
@@ -218,12 +260,28 @@ class Session:
             UserError: It cannot be had.
         """
         if name not in self._revisions:
+            start_s = wall_clock()
             try:
                 folder = self._folder / str(len(self._revisions))
-                self._revisions[name] = export(name, folder, self._rootdir)
+                self._revisions[name] = export(name, folder, self._config.rootpath)
             except UserError as error:
                 self._revisions[name] = error
+            self._export_s += wall_clock() - start_s
         found = self._revisions[name]
         if isinstance(found, UserError):
             raise found
         return found
+
+
+def _worker_input(config: pytest.Config) -> dict[str, Any]:
+    """Return what plugins read in a worker of pytest-xdist, which a process is for them.
+
+    pytest-randomly reads the seed of the session, and pytest-rerunfailures the port of its server.
+    """
+    server = getattr(config, "failures_db", None)
+    return {
+        "workerid": "paired",
+        "testrunuid": "paired",
+        "randomly_seed": config.getoption("randomly_seed", None),
+        "sock_port": getattr(server, "sock_port", None),
+    }

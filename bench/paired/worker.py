@@ -2,15 +2,18 @@
 
 Its first line of input is a `Spec`. It reports by events, one JSON object a line: `at` a test, and
 `ended` of one that did not pass; `met` a pair, and then `timed` or `refused`; `finished`. A pair
-against another revision is `ready`, and does a `slice` when it is asked until it is `served`.
+against another revision is `ready`, does a `slice` when it is asked, and is `served` once it has
+been asked for the `count` of its bytes, or to go on.
 """
 
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from .call import DifferError, Pair, peak_bytes, told
 from .plugin import MODE, Mode
 
 PLUGIN = f"{PACKAGE}.plugin"
+LAYOUTS = ("src", "lib", "python", "")  # the folders that usually hold a repository's packages
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Spec:
     closed: Sequence[str]  # pairs that are decided, by their ids
     counted: Sequence[str]  # pairs whose bytes are known
     number: int  # of the process in its session, from 0
+    worker_input: Mapping[str, Any] = field(default_factory=dict)  # as pytest-xdist has it
     revision: str | None = None  # that it has in place of the working tree
     folder: str = ""  # that holds the packages of the revision
     root: str = ""  # of the working tree, where none of them may come from
@@ -68,18 +73,20 @@ class Process:
 
     def __init__(self, spec: Spec, channel: Channel) -> None:
         self.spec, self.channel = spec, channel
+        self._own: set[str] = set()  # modules that may be where they are
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Have `paired` measure, and nothing else report or stop.
+        """Have `paired` measure, and nothing else report, stop, or remove what is the session's.
 
         Plugins that write files leave that to their parent in a worker of pytest-xdist, which is
         told by `workerinput`.
         """
         mode: Mode = self
         config.stash[MODE] = mode
-        vars(config)["workerinput"] = dict.fromkeys(("workerid", "testrunuid"), "paired")
+        vars(config)["workerinput"] = dict(self.spec.worker_input)
         settings = {"maxfail": 0, "usepdb": False, "trace": False, "stepwise": False,
+                    "stepwise_skip": False, "stepwise_reset": False, "basetemp": None,
                     "continue_on_collection_errors": True, "benchmark_json": None,
                     "benchmark_save": None, "benchmark_autosave": None}  # fmt: skip
         for name, value in settings.items():
@@ -100,7 +107,8 @@ class Process:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Say what cannot be collected."""
         if report.failed:
-            self.channel.say("ended", test=None, reason=_reason(report))
+            reason = f"{single_line(report.nodeid)}: {_reason(report)}"
+            self.channel.say("ended", test=None, reason=reason)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Say which test begins."""
@@ -161,25 +169,56 @@ class Process:
         with gc_paused():
             while (asked := self.channel.question()) is not None and asked["do"] == "slice":
                 self.channel.say("slice", **ready.time_batch()._asdict())
-        held = None if pair.id in self.spec.counted else peak_bytes(call, pair.device)
+        held = None
+        if asked is not None and asked["do"] == "count" and pair.id not in self.spec.counted:
+            held = peak_bytes(call, pair.device)
         self.channel.say("served", held=held)
 
     def _require_own_packages(self) -> None:
         """Refuse what a revision imports from the working tree, or a package that is installed."""
-        spec = self.spec
+        spec, folder = self.spec, Path(self.spec.folder)
         if spec.revision is None:
             return
-        for name, module in list(sys.modules.items()):
-            path = Path(getattr(module, "__file__", None) or os.devnull)
-            own = name.partition(".")[0] in spec.packages
-            inside = path.is_relative_to(spec.root) and not path.is_relative_to(FOLDER)
-            installed = "site-packages" in path.parts or path.is_relative_to(sys.prefix)
-            if not path.is_relative_to(spec.folder) and (own or (inside and not installed)):
+        prefix = Path(sys.prefix).resolve()
+        for name in sys.modules.keys() - self._own:
+            path = _place(sys.modules[name])
+            if path is None or path.is_relative_to(folder):
+                continue
+            is_installed = "site-packages" in path.parts or path.is_relative_to(prefix)
+            is_left = path.is_relative_to(spec.root) and not is_installed
+            is_named = name.partition(".")[0] in spec.packages
+            is_own = is_left or (not spec.packages and _has(folder, name))
+            if is_named or (is_own and not path.is_relative_to(FOLDER)):
                 raise UserError(
-                    f"all must come from that revision; {name} comes from "
-                    f"{single_line(path)}: give its folder to pytest's pythonpath in the "
-                    "configuration file, or uninstall it"
+                    f"all must come from that revision; {name} comes from {single_line(path)}: "
+                    "name it in packages of [tool.mlr-bench], as src/theirs, give its folder to "
+                    "pytest's pythonpath in the configuration file, or uninstall it"
                 )
+            self._own.add(name)
+
+
+def _place(module: object) -> Path | None:
+    """Return a module's file, or a namespace package's first folder; None for what has none."""
+    known = vars(module) if isinstance(module, ModuleType) else {}
+    path = known.get("__file__") or next(iter(known.get("__path__") or ()), None)
+    return Path(path).resolve() if isinstance(path, str) else None
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Say whether a revision has a module where repositories have them.
+
+    It has all of a package that it has the `__init__` of, and of a namespace what it has of it.
+    """
+    first, *_ = parts = name.split(".")
+    if first in sys.stdlib_module_names:
+        return False
+    places = [str(folder / one) for one in LAYOUTS]
+    for part in parts:
+        spec = PathFinder.find_spec(part, places)
+        if spec is None or spec.origin is not None:
+            return spec is not None
+        places = list(spec.submodule_search_locations or ())
+    return False
 
 
 def _prepare(device: str) -> None:

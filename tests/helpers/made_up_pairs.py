@@ -1,7 +1,8 @@
 """A session of pytest with `paired` whose processes are made up: a test's name says its ratio.
 
 `test_x[1.1]` takes about 1.1 times as long as theirs in every process, and holds twice the bytes.
-It shows what becomes of a decision, in a second.
+It shows what becomes of a decision, in a second. `--end-by=Ctrl-C` ends it at the third process,
+and `--end-by=UserError` as a process that cannot be started does.
 """
 
 import math
@@ -10,11 +11,17 @@ import sys
 
 import pytest
 
+from bench.common.errors import UserError
 from bench.paired.session import Session
+
+END_BY = next((one.partition("=")[2] for one in sys.argv if one.startswith("--end-by=")), "")
 
 
 def made_up(session: Session, tests: list[str], found: dict[str, float]) -> None:
     """Take the place of a process."""
+    how = {"Ctrl-C": KeyboardInterrupt, "UserError": UserError("no process")}.get(END_BY)
+    if session._number == 2 and how is not None:
+        raise how
     for test in tests:
         ratio = float(re.search(r"\[([\d.]+)", test)[1])
         for number in range(1, 1 + test.count("twice") + 1):
@@ -27,4 +34,5 @@ def made_up(session: Session, tests: list[str], found: dict[str, float]) -> None
 
 if __name__ == "__main__":
     Session._run_process = made_up
-    sys.exit(pytest.main(["-p", "bench.plugin", "--paired", *sys.argv[1:]]))
+    others = [one for one in sys.argv[1:] if not one.startswith("--end-by=")]
+    sys.exit(pytest.main(["-p", "bench.plugin", "--paired", *others]))

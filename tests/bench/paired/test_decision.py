@@ -146,3 +146,18 @@ def test_what_cannot_be_timed_twice_has_failed_and_what_differs_differs() -> Non
     pair.reason, pair.differs = "not equal", True
     assert pair.outcome == DIFFERS
     assert pair.place == ("test_a.py::test", 1)
+
+
+def test_what_no_process_could_time_has_failed_once_none_follows() -> None:
+    """A function that hangs once, for all of the time, is not fast; the reason is kept."""
+    hangs, tired, late = (PairRecord(f"test_a.py::test#{number}", LIMIT) for number in (1, 2, 3))
+    hangs.miss("took longer than 360 s; killed")
+    tired.take(1.0, 1.0, None)
+    tired.miss("it was killed")
+    for pair in (hangs, tired, late):
+        pair.end()
+    assert hangs.outcome == FAILED
+    assert hangs.words("more") == (
+        "no process could time it; of the last: took longer than 360 s; killed"
+    )
+    assert [tired.outcome, late.outcome] == [INCONCLUSIVE, INCONCLUSIVE]

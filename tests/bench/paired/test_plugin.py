@@ -11,6 +11,8 @@ from paired_sessions import ONE_PROCESS, pairs_of, run, write
 from paths import HELPERS, ROOT
 from pytest_benchmark.cli import main as pytest_benchmark
 
+from bench import plugin
+
 
 def test_loading_it_imports_none_of_what_is_large() -> None:
     """Neither in a session nor in its processes, which spend most of their time on their start."""
@@ -47,6 +49,12 @@ def test_against(paired):
 
 def test_limit(paired):
     paired(dict, dict, slower_than=-1)
+
+def test_misspelt(paired):
+    paired(dict, dict, slowerthan=2)
+
+def test_by_place(paired):
+    paired(dict, dict, dict)
 """
 
 
@@ -54,7 +62,7 @@ def test_without_the_option_both_are_called_once_and_a_mistake_is_one_line(tmp_p
     write(tmp_path, test_once=ONCE)
     done = run(tmp_path, "-rA", "--tb=short")
     assert done.returncode == 1
-    assert "5 failed, 2 passed" in done.stdout
+    assert "7 failed, 2 passed" in done.stdout
     assert "was called" in done.stdout
     for said in (
         "the results of ours and theirs must be equal; 1 and 3: make them alike, or say by equal=",
@@ -62,6 +70,8 @@ def test_without_the_option_both_are_called_once_and_a_mistake_is_one_line(tmp_p
         "ours of paired must be a function, and not what it returns; got 3 (int): correct it",
         "got neither: give one of them",
         "slower_than of paired must be a number above 0, such as 1.05 for 5 % more; got -1 (int)",
+        "device and equal; got an unexpected keyword argument 'slowerthan': correct the call",
+        "device and equal; too many positional arguments: correct the call",
     ):
         assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -123,7 +133,10 @@ def test_what_is_decided_of_a_pair_is_the_outcome_of_its_test(
     assert cases["test_one[1.0]"].find("skipped") is None
     assert cases["test_one[1.1]"].find("failure") is not None
     found = pairs_of(out)
-    assert len(found) == 8
+    assert len(found) == 9
+    unmet = found["test_made_up.py::test_dynamic[1.0]#1"]
+    assert (unmet["outcome"], unmet["processes"]) == ("failed", 0)
+    assert "name it as an argument of the test" in unmet["reason"]
     one = found["test_made_up.py::test_one[1.1]#1"]
     assert one["outcome"] == "failed"
     assert one["processes"] == len(one["log_ratios"]) > 12
@@ -147,12 +160,49 @@ def test_the_exit_status_of_what_is_inconclusive_is_an_option(tmp_path: Path) ->
     assert "1 passed, 6 deselected, 1 inconclusive" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("Ctrl-C", 2), pytest.param("UserError", 4, marks=pytest.mark.slow)],
+)
+def test_a_session_that_is_ended_writes_what_it_knows(
+    tmp_path: Path, how: str, status: int
+) -> None:
+    """Of a pair that was not decided by then it says just that."""
+    write(tmp_path, test_made_up=MADE_UP)
+    out = tmp_path / "out.json"
+    start = (str(HELPERS / "made_up_pairs.py"), f"--paired-json={out}")
+    done = run(tmp_path, "-k", "test_one", f"--end-by={how}", start=start)
+    assert done.returncode == status, done.stdout + done.stderr
+    found = pairs_of(out)["test_made_up.py::test_one[1.05]#1"]
+    assert (found["outcome"], found["processes"]) == ("inconclusive", 2)
+    assert "is open: the session was ended before it was decided" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_outside_of_a_test_it_is_one_line() -> None:
+    with pytest.raises(SystemExit) as raised:
+        plugin.paired(dict, dict, slower_than=2)
+    said = str(raised.value)
+    assert said.startswith("paired is a fixture of pytest; it was imported and called: write ")
+    assert "\n" not in said
+
+
 CONFTEST = """
 import os
 import pytest
+from types import SimpleNamespace
 
 def pytest_addoption(parser):
     parser.addoption("--size", type=int)
+    parser.addoption("--randomly-seed", type=int, default=11)
+
+def pytest_configure(config):
+    # As pytest-randomly and pytest-rerunfailures do it, in the session and in its workers.
+    if hasattr(config, "workerinput"):
+        note(f"seed {config.workerinput['randomly_seed']}")
+        note(f"port {config.workerinput['sock_port']}")
+    else:
+        config.failures_db = SimpleNamespace(sock_port=12)
 
 @pytest.fixture(scope="session")
 def size(request):
@@ -250,18 +300,28 @@ def test_mistake(paired):
 """
 
 
+BINDS = """
+import sys
+
+assert sys.argv[0] != "-c", "its port is taken"
+
+def test_binds(paired):
+    paired(dict, dict)
+"""
+
+
 def test_processes_run_the_tests_as_the_session_does(tmp_path: Path) -> None:
     """And what cannot be timed fails with one line."""
-    write(tmp_path, conftest=CONFTEST, test_one=ONE, test_ending=ENDING)
+    write(tmp_path, conftest=CONFTEST, test_one=ONE, test_ending=ENDING, test_binds=BINDS)
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\naddopts = --size 7\n")
     junit, out = tmp_path / "junit.xml", tmp_path / "out.json"
     done = run(tmp_path, "--paired", ONE_PROCESS, f"--paired-json={out}", f"--junitxml={junit}")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "8 failed, 1 passed, 1 skipped, 8 inconclusive" in done.stdout, done.stdout
+    assert "9 failed, 1 passed, 1 skipped, 8 inconclusive" in done.stdout, done.stdout
     assert "the time is up: try --paired-max-time" in done.stdout
     check_running(pairs_of(out), (tmp_path / "notes.txt").read_text().split("\n"))
     check_ending(done, pairs_of(out))
-    assert len(ET.parse(junit).getroot().findall(".//testcase")) == 18
+    assert len(ET.parse(junit).getroot().findall(".//testcase")) == 19
 
 
 def check_running(found: dict[str, dict], notes: list[str]) -> None:
@@ -281,6 +341,7 @@ def check_running(found: dict[str, dict], notes: list[str]) -> None:
     assert len([one for one in notes if one.startswith("session")]) == 2
     assert notes.count("other") == 1  # a test without a pair is run in the session alone
     assert "copies 2" in notes  # one for each callable
+    assert {"seed 11", "port 12"} <= set(notes)
 
 
 def check_ending(done: subprocess.CompletedProcess[str], found: dict[str, dict]) -> None:
@@ -292,6 +353,7 @@ def check_ending(done: subprocess.CompletedProcess[str], found: dict[str, dict])
         "inputs must not raise; FileNotFoundError",
         "a test with paired must run in processes of its own too; there: Skipped: not here",
         "there: AssertionError: only there",
+        "there: test_binds.py: AssertionError: its port is taken",
         "ours holds 977 KiB at peak and theirs ",
         "larger_than=1.5 is the limit",
         "got neither: give one of them",
@@ -329,6 +391,7 @@ def test_a_pair_that_ends_two_processes_has_failed_and_the_others_are_timed(tmp_
     ("options", "said"),
     [
         (("--paired", "--paired-json=none/out.json"), "--paired-json needs a folder that can be"),
+        (("--paired", "--paired-json=."), "--paired-json needs a file that can be written; got ."),
         (("--paired", "-n2"), "--paired measures one process at a time; got -n: leave it out"),
         (("--paired-max-time=soon",), "takes a time such as 90s, 10m or 1h; got 'soon'"),
     ],

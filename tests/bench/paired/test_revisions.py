@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from paired_sessions import ONE_PROCESS, pairs_of, run
+from paths import HELPERS, ROOT
 
 from bench.common.errors import UserError
 from bench.paired.revisions import Revision, export
@@ -130,6 +131,77 @@ def test_a_test_is_timed_against_itself_at_another_revision(repository: Path) ->
     assert "During handling" not in done.stdout
 
 
+INSTALLED = """
+import os
+import tracemalloc
+from pathlib import Path
+import theirs
+
+def test_version(paired, tmp_path):
+    with Path({notes!r}).open("a") as file:
+        print(theirs.VERSION, Path(theirs.__file__).parent, tmp_path, file=file)
+    paired(theirs.work, inputs=lambda: 100, against="main")
+
+def test_counts(paired):
+    def ours():
+        assert theirs.VERSION == "old" or not tracemalloc.is_tracing(), "counted"
+    paired(ours, against="main", larger_than=2)
+
+def test_last(paired):
+    paired(theirs.work, inputs=lambda: 100, against="main")
+"""
+
+
+def test_without_a_table_modules_are_looked_for_in_src_and_at_the_root(tmp_path: Path) -> None:
+    root, link = tmp_path / "repository", tmp_path / "link"
+    link.symlink_to(root)
+    for name, expected in (("README", [""]), ("src/theirs.py", ["src", ""])):
+        path = root / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        git(root, "init")
+        git(root, "add", ".")
+        git(root, "commit", "-m", name)
+        folder = tmp_path / path.name
+        made = export("main", folder, link)
+        assert made.version.paths == tuple(folder / one for one in expected)
+        assert (made.packages, made.link) == ((), link)
+        assert made.text(f"{link}/tests") == f"{folder}/tests"
+
+
+@pytest.mark.slow
+def test_what_is_installed_is_not_compared_with_itself(tmp_path: Path) -> None:
+    """In a repository with src that names no packages, reached by a link, from a new folder."""
+    root, link, notes = tmp_path / "repository", tmp_path / "link", tmp_path / "notes.txt"
+    installed, given = tmp_path / "site-packages", tmp_path / "given"
+    for folder in (root / "src" / "theirs", root / "tests", installed / "theirs"):
+        folder.mkdir(parents=True)
+    link.symlink_to(root)
+    (root / "pytest.ini").write_text("[pytest]\n")
+    (root / "src" / "theirs" / "__init__.py").write_text(WORK.format(version="old"))
+    (root / "tests" / "test_own.py").write_text(INSTALLED.format(notes=str(notes)))
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "base")
+    (installed / "theirs" / "__init__.py").write_text(WORK.format(version="new"))
+    (root / "build").mkdir()
+    out = tmp_path / "out.json"
+    options = ("--paired", ONE_PROCESS, f"--paired-json={out}", f"--basetemp={given}")
+    paths = (ROOT, HELPERS, installed)
+    done = run(root / "build", *options, link / "tests", paths=paths)
+    assert "1 failed, 2 inconclusive" in done.stdout, done.stdout + done.stderr
+    assert "against main: a call must not raise; AssertionError: counted" in done.stdout
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    assert [version for version, *_ in lines] == ["new", "old", "new"]  # the last is the session
+    places = {Path(place) for version, place, _ in lines if version == "new"}
+    assert places == {installed / "theirs"}
+    folders = [Path(folder) for *_, folder in lines]
+    assert [given in one.parents for one in folders] == [False, False, True]
+    assert folders[-1].is_dir()
+    found = {name.rpartition("test_")[2]: one for name, one in pairs_of(out).items()}
+    assert {found[name]["processes"] for name in ("version#1", "last#1")} == {1}
+
+
 def test_without_a_repository_it_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="against= takes a revision of the tests' "):
         export("main", tmp_path / "out", tmp_path)
@@ -150,6 +222,13 @@ def test_paths_of_the_repository_become_those_of_the_revision(tmp_path: Path) ->
         ("-k", "-k"),
     ):
         assert revision.text(argument) == expected
+    linked = revision._replace(link=tmp_path / "link")
+    (tmp_path / "link").symlink_to(root)
+    assert linked.text(f"--rootdir={tmp_path / 'link'}") == f"--rootdir={folder}"
+    assert linked.text(f"{tmp_path / 'link'}/a::b") == f"{folder}/a::b"
+    assert linked.text(f"{root}/a") == f"{folder}/a"
+    assert linked.text(f"{tmp_path / 'link'}s/a") == f"{tmp_path / 'link'}s/a"
+    assert linked.search_paths([str(tmp_path / "link" / "src")])[-1] == str(folder / "src")
     paths = ["", str(root / "env"), str(root / "src"), "/usr/lib"]
     own = str(folder / "src")
     assert revision.search_paths(paths) == [own, "", str(root / "env"), own, "/usr/lib"]
