@@ -1,15 +1,17 @@
 """All pairs of a session of pytest: processes until each is decided."""
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ..common.errors import UserError
+from ..common.errors import UserError, in_one_line
 from ..common.units import counted
 from ..gate.sequential import SequentialTest, minutes_to_try
 from ..machine.lock import exclusive_machine
@@ -56,6 +58,7 @@ class Session:
         self._number = 0  # of the process
         self._revisions: dict[str, Revision | UserError] = {}
         self._folder = Path()
+        self._worker_input: dict[str, Any] = {}
         self._start_s = self._export_s = 0.0  # when it began; how long revisions took to export
 
     def measure(
@@ -69,8 +72,9 @@ class Session:
         Progress is shown, and said is whether another run holds the machine.
 
         Raises:
-            UserError: A process fails outside of any test.
+            UserError: A process fails outside of any test, or a plugin does.
         """
+        self._worker_input = _worker_input(self._config)
         self._files = {item.nodeid: item.path for item in items}
         self._order = {test: number for number, test in enumerate(self._files)}
         with exclusive_machine(say), TemporaryDirectory(prefix="paired-") as folder:
@@ -137,7 +141,7 @@ class Session:
             closed=[name for name in self.pairs if name not in open_pairs],
             counted=[name for name, pair in self.pairs.items() if pair.ours_bytes is not None],
             number=self._number,
-            worker_input=_worker_input(self._config),
+            worker_input=self._worker_input,
         )
 
     def _base(self, name: str, tests: Sequence[str]) -> AbstractContextManager[PairProcess]:
@@ -274,14 +278,25 @@ class Session:
 
 
 def _worker_input(config: pytest.Config) -> dict[str, Any]:
-    """Return what plugins read in a worker of pytest-xdist, which a process is for them.
+    """Return what plugins hand to a worker of pytest-xdist, which a process is for them.
 
-    pytest-randomly reads the seed of the session, and pytest-rerunfailures the port of its server.
+    Raises:
+        UserError: One of them cannot.
     """
-    server = getattr(config, "failures_db", None)
-    return {
-        "workerid": "paired",
-        "testrunuid": "paired",
-        "randomly_seed": config.getoption("randomly_seed", None),
-        "sock_port": getattr(server, "sock_port", None),
-    }
+    manager = config.pluginmanager
+    # pytest-randomly reads its seed without pytest-xdist too.
+    seed = config.getoption("randomly_seed", None)
+    handed = {"workerid": "paired", "testrunuid": "paired", "randomly_seed": seed}
+    if not manager.has_plugin("xdist"):
+        return handed
+    node = SimpleNamespace(config=config, workerinput=handed, gateway=SimpleNamespace(id="paired"))
+    left_out = [manager.get_plugin("_cov")]  # whose workers report to one that has started them
+    try:
+        manager.subset_hook_caller("pytest_configure_node", left_out)(node=node)
+        json.dumps(handed)
+    except Exception as error:
+        raise UserError(
+            "pytest's plugins must hand to a process, as JSON, what they hand to a worker of "
+            f"pytest-xdist; one raised {in_one_line(error)}: leave that plugin out by -p no:NAME"
+        ) from error
+    return handed

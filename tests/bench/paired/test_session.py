@@ -148,6 +148,34 @@ def test_the_time_of_a_build_is_not_spent(clock: Clock, monkeypatch: pytest.Monk
     assert made.wall_s == 10 * MAX_TIME_S + MIN_SCREENING
 
 
+def hands(hook: Callable[..., object]) -> Any:
+    """A configuration with pytest-xdist and a plugin that hands something to its workers."""
+    manager = SimpleNamespace(
+        has_plugin=lambda name: True,
+        get_plugin=lambda name: name,
+        subset_hook_caller=lambda name, left_out: hook,
+    )
+    return SimpleNamespace(pluginmanager=manager, getoption=lambda name, default: default)
+
+
+def test_what_plugins_hand_to_workers_is_handed_to_processes() -> None:
+    usual = {"workerid": "paired", "testrunuid": "paired", "randomly_seed": None}
+    assert module._worker_input(session()._config) == usual
+    config = hands(lambda node: node.workerinput.update(port=1, id=node.gateway.id))
+    assert module._worker_input(config) == usual | {"port": 1, "id": "paired"}
+
+
+@pytest.mark.parametrize(
+    "hook", [lambda node: node.none, lambda node: node.workerinput.update(port=b"1")]
+)
+def test_a_plugin_that_cannot_hand_on_what_it_must_is_one_line(hook: Callable[..., object]) -> None:
+    with pytest.raises(
+        UserError, match=r"must hand to a process, .*; one raised .*: leave"
+    ) as raised:
+        module._worker_input(hands(hook))
+    assert "\n" not in str(raised.value)
+
+
 class Events:
     """A process that says what it is told to; where a pair is ready, its call can be timed."""
 
