@@ -217,8 +217,8 @@ def test_a_comment_says_what_failed_then_what_is_open_then_how_many(tmp_path: Pa
         "case", "verdict", "head ÷ base (95 %)", "remarks",
     ]  # fmt: skip
     assert [row.split("|")[1].strip() for row in rows] == [CASES[2].name, CASES[1].name]
-    counts = f"regression in 1 of 3 cases, inconclusive in 1, {PASSED} in 1; 3 blocks, 12 s. The table"
-    assert any(line.startswith(counts) for line in lines)
+    counts = f"regression in 1 of 3 cases, inconclusive in 1, {PASSED} in 1; 3 blocks, 12 s. "
+    assert any(line.startswith(f"{counts}The table") for line in lines)
     passed = as_comment(verdict_of(FINE), VERSION, VERSION).splitlines()
     assert passed[0] == "### Gate: no regression"
     assert not any(line.startswith("|") for line in passed)
