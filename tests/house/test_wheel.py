@@ -242,12 +242,16 @@ def test_not_slower(paired):
 
 @pytest.mark.slow
 def test_paired_is_a_plugin_of_the_wheel(environment: Environment) -> None:
-    """In a folder of anybody's, that knows nothing of torch."""
+    """In a folder of anybody's, that knows nothing of torch.
+
+    Of every plugin pytest keeps a compiled copy beside its code, which is left out here.
+    """
+    bare = {"PYTHONDONTWRITEBYTECODE": "1"}
     (environment.here / "test_pair.py").write_text(PAIR)
     plain = (str(environment.python), "-m", "pytest", "-q", "-p", "no:cacheprovider")
     command = (*plain, "-p", "mlr_bench.plugin", "test_pair.py")
-    assert "1 passed" in environment.run(*command).stdout
-    done = environment.run(*command, "--paired", "--paired-max-time=0.001s")
+    assert "1 passed" in environment.run(*command, **bare).stdout
+    done = environment.run(*command, "--paired", "--paired-max-time=0.001s", **bare)
     assert "1 inconclusive" in done.stdout, done.stdout + done.stderr
     assert "try --paired-max-time 1m" in done.stdout
     (environment.here / "test_pair.py").unlink()
