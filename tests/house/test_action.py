@@ -61,9 +61,11 @@ git rev-parse --quiet --verify "$2^{{commit}}" > /dev/null || {{
   echo progress
   echo "error: '$2' is none of them \\`@octocat\\` $(printf '\\a\\r')" >&2
   exit 2; }}
-cp "{folder}/comment" "$out/gate-comment.md"
+[ ! -e "{folder}/comment" ] || cp "{folder}/comment" "$out/gate-comment.md"
 echo '::error title=gate::a case'
-exit "$(cat "{folder}/status")"
+status=$(cat "{folder}/status")
+[ "$status" -ge 0 ] || kill "$status" $$
+exit "$status"
 """
 
 
@@ -107,10 +109,12 @@ class Runner:
         done = subprocess.run(command, cwd=self.here, text=True, capture_output=True, check=True)
         self.base = done.stdout.strip()
 
-    def stand_in(self, status: int, comment: str = "### Gate: regression\n") -> None:
-        """Put a gate where the action installs it, which ends with a status."""
+    def stand_in(self, status: int, comment: str | None = "### Gate: regression\n") -> None:
+        """Put a gate where the action installs it, which ends with a status, or by a signal."""
         (self.folder / "status").write_text(str(status))
-        (self.folder / "comment").write_text(comment)
+        (self.folder / "comment").unlink(missing_ok=True)
+        if comment is not None:
+            (self.folder / "comment").write_text(comment)
         program = self.temporary / "mlr-bench" / "bin" / "mlr-bench"
         self.program(program, GATE.format(folder=self.folder))
 
@@ -151,8 +155,9 @@ class Runner:
             assert step["shell"] == "bash"
             script = self.temporary / "script.sh"
             script.write_text(step["run"])
+            here = self.here / evaluate(step.get("working-directory", "."))
             done = subprocess.run(
-                [*SHELL, script], cwd=self.here, env=outside | own, text=True, check=False,
+                [*SHELL, script], cwd=here, env=outside | own, text=True, check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             log, status = log + done.stdout, done.returncode
@@ -253,6 +258,7 @@ def test_which_statuses_fail_the_job_is_said(
         ({"fail_on": "one"}, "fail-on takes statuses from 1 to 4"),
         ({"fail_on": "1,"}, "fail-on takes statuses from 1 to 4"),
         ({"comment": "yes"}, "comment is true or false"),
+        ({"working_directory": "none"}, "working-directory is a folder of the checkout; got none"),
     ],
 )
 def test_a_wrong_input_is_one_line_before_anything_is_installed(
@@ -272,6 +278,41 @@ def test_what_could_not_be_measured_is_told_in_its_last_line(runner: Runner) -> 
     told = "### Gate: could not measure\n\n    error: 'no-such' is none of them `@octocat` \n"
     assert ours["body"].startswith(told)  # indented it is code, in which nobody is mentioned
     assert job.summary == told
+
+
+@pytest.mark.parametrize(
+    ("status", "comment"),
+    [
+        (-11, None),  # an extension module that crashes when it is imported
+        (-9, None),  # without memory
+        (0, None),  # a package that ends the process
+        (1, None),  # as Python ends where it finds no such command
+        (7, "### Gate: no regression\n"),
+        (-11, "### Gate: no regression\n"),  # after the verdict, at the end of the process
+        (2, "### Gate: no regression\n"),  # or while the verdict is printed
+    ],
+)
+def test_a_gate_that_crashes_fails_the_job_and_leaves_no_verdict(
+    status: int, comment: str | None, runner: Runner
+) -> None:
+    runner.stand_in(status, comment)
+    job = runner.run()
+    assert job.status == 2
+    (ours,) = job.comments
+    assert ours["body"].startswith("### Gate: could not measure\n")
+    assert "no regression" not in ours["body"]
+    code = 128 - status if status < 0 else status
+    rule = f"a gate must end with a verdict and a status from 0 to 4; it ended with {code}: "
+    assert (rule in ours["body"]) == (status != 2)
+    assert runner.run(fail_on="1", comment="false").status == 0  # who asks for it
+
+
+def test_a_gate_of_a_folder_is_started_there(runner: Runner) -> None:
+    (runner.here / "theirs").mkdir()
+    program = runner.temporary / "mlr-bench" / "bin" / "mlr-bench"
+    runner.program(program, "#!/bin/bash\npwd\nexit 2\n")
+    (ours,) = runner.run(working_directory="theirs").comments
+    assert f"    {runner.here / 'theirs'}\n" in ours["body"]
 
 
 def test_values_are_words_and_nothing_that_a_shell_would_run(runner: Runner) -> None:
