@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
@@ -21,21 +22,38 @@ def arrays(*values: Tensor) -> list[np.ndarray]:
 def tensors(found: Any) -> Any:
     """Return tensors on the memory of what a function returned: an array, or a tuple of arrays.
 
-    None stays None: a function that changes its inputs in place returns it.
+    None stays None: a function that changes its inputs in place returns it. An array whose elements
+    no tensor can view in their order, such as a reversed one, is copied.
 
     Raises:
-        TypeError: For anything else.
+        TypeError: For anything else, or an array in another byte order than the machine's.
     """
     if isinstance(found, tuple):
         return tuple(map(tensors, found))
     if isinstance(found, np.ndarray | np.generic):
-        return torch.from_numpy(np.asarray(found))
+        return _tensor(np.asarray(found))
     if found is None:
         return None
     raise TypeError(
         "with numpy=True a function returns an array, or a tuple of arrays; got "
         f"{type(found).__name__}; return numpy.asarray(...) of it"
     )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    try:
+        if array.flags.writeable:
+            return torch.from_numpy(array)
+        with warnings.catch_warnings():  # of torch, as the tensor can be written to: none is
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(array)
+    except ValueError as error:  # for its strides, which no tensor can have, or its byte order
+        if array.dtype.isnative:
+            return torch.from_numpy(array.copy())
+        raise TypeError(
+            "with numpy=True a function returns arrays in the machine's byte order; got "
+            f"{array.dtype.str}; return them by .astype({array.dtype.name!r})"
+        ) from error
 
 
 def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:

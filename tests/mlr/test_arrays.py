@@ -1,6 +1,7 @@
 """Kernels and operations of NumPy arrays: on the tensors' own memory, and right as any other."""
 
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,37 @@ def test_a_result_that_is_no_array_is_one_clear_line(found: Any, kind: str) -> N
         tensors(found)
     assert f"; got {kind}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[::-1],
+        lambda x: np.flip(x, 1),
+        lambda x: x.T[::2, ::-1],
+        lambda x: np.broadcast_to(x[0], (4, 3)),  # read-only
+        lambda x: np.ones(4, "u1,f8")["f1"],
+        lambda x: x,
+    ],
+)
+def test_any_view_of_an_array_is_a_result_of_its_values(view: Any) -> None:
+    array = view(np.arange(12.0).reshape(4, 3))
+    held = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch warns of what is read-only once in a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = tensors(array)
+    finally:
+        torch.set_warn_always(held)
+    np.testing.assert_array_equal(found.numpy(), array)
+    shares = all(step >= 0 and step % 8 == 0 for step in array.strides)
+    assert (found.data_ptr() == array.ctypes.data) == shares
+
+
+def test_another_byte_order_is_one_clear_line() -> None:
+    with pytest.raises(TypeError, match="in the machine's byte order; got >f4; return them by"):
+        tensors(np.ones(3, ">f4"))
 
 
 def test_what_numpy_returns_of_a_sum_is_a_result_and_a_wrong_one_is_wrong() -> None:
