@@ -44,19 +44,26 @@ class Options:
     seed: int = 0  # of the inputs and orders
     pythons: Mapping[str, str] = field(default_factory=dict)  # one process for both where empty
     kernels: Collection[str] | None = None  # those asked for by name; None for all
+    operations: Collection[str] | None = None  # likewise
     threads: int = THREADS  # of every process
     kernel_files: Sequence[str] = ()  # of the user's
     packages: Sequence[str] = ()  # that are compared, by their paths; none of `mlr` itself
 
 
-def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
+def feasible_benchmarks(
+    axes: Selection, *, own_only: bool = False
+) -> tuple[list[KernelCase], list[str]]:
     """Return the planned cases that this machine can hold, and say which are left out.
+
+    With `own_only` the kernels of `mlr` are among them only where they are named.
 
     Raises:
         UserError: It can hold none of them.
     """
     left_out: dict[str, list[str]] = {}
-    plan, found = planned(axes), []
+    is_own_only = own_only and not axes.kernel
+    plan = [one for one in planned(axes) if not (is_own_only and one.kernel.built_in)]
+    found = []
     for one in plan:
         told = predict(one, free_bytes=free_bytes_of_new_process)
         if told.status == OK:
@@ -69,7 +76,8 @@ def feasible_benchmarks(axes: Selection) -> tuple[list[KernelCase], list[str]]:
         for some in left_out.values()
     ]
     if not found:
-        raise UserError(f"a gate needs a case that this machine can measure; {'; '.join(notes)}")
+        why = "; ".join(notes) or "none of the packages' own kernels is for it: see --device"
+        raise UserError(f"a gate needs a case that this machine can measure; {why}")
     return found, notes
 
 
@@ -88,6 +96,8 @@ def run_gate(
     # One after the other: at the same time they could need more memory than there is.
     (old_kernels, old), (new_kernels, new) = (_verify(name, spec, options) for name in (BASE, HEAD))
     asked = {one.case.operation for one in cases}
+    if options.operations is None:  # then also those that were removed
+        asked |= {*old_kernels.values()} - {*new_kernels.values()}
 
     def only(mine: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
         named = options.kernels or map(name_of, mine)

@@ -1,9 +1,13 @@
 """What a gate needs to plan cases of kernels that use the packages of somebody's repository."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from mlr import KERNELS
+
 from ..common.errors import UserError
+from ..plan.selection import Selection
 from .config import Project
 from .imports import VersionModules
 from .loading import offering_packages
@@ -42,3 +46,23 @@ def import_worktree(project: Project, root: Path, place: Path) -> Version | None
     paths = built.paths if built else [(root / one).parent for one in project.packages]
     VersionModules(project.names, paths, alone=True).activate()
     return built
+
+
+def with_own_operations(axes: Selection, project: Project) -> Selection:
+    """Return a selection of the operations whose kernels are named, or else are not `mlr`'s own.
+
+    Raises:
+        UserError: There is no such kernel.
+    """
+    own = {one.name for one in KERNELS.values() if not one.built_in}
+    found = dict.fromkeys(
+        one.operation
+        for one in KERNELS.values()
+        if one.name in (axes.kernel or own) and not (one.built_in and one.name in own)
+    )
+    if not found:
+        raise UserError(
+            "a package that offers kernels through the entry point mlr.kernels must register one; "
+            f"none of {', '.join(project.packages)} does: decorate a function with @kernel(...)"
+        )
+    return replace(axes, operation=tuple(found))

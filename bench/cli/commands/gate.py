@@ -18,6 +18,7 @@ from ...gate.blocks import BASE, HEAD
 from ...gate.config import Project, Thresholds, read_config, read_project
 from ...gate.gate import Options, feasible_benchmarks, run_gate
 from ...gate.output import as_json, print_verdict, write_verdict
+from ...gate.repository import import_worktree, kernel_file_option, with_own_operations
 from ...gate.versions import checkout_versions, kernel_file_notes
 from ...machine.devices import device_of
 from ...machine.nvml import EXCLUSIVE
@@ -69,8 +70,6 @@ def _add_axes_of_repository(parser: Parser, project: Project) -> None:
 
     What these import sets no environment variable for the processes that measure.
     """
-    from ...gate.repository import import_worktree, kernel_file_option
-
     files = kernel_file_option(project, parser.arguments, ROOT)
     before, place = dict(os.environ), TemporaryDirectory(prefix="mlr-gate-")
     worktree = import_worktree(project, ROOT, Path(place.name))
@@ -100,17 +99,22 @@ def _guarded(action: Callable[[], _T]) -> _T:
 
 def _run(arguments: argparse.Namespace) -> Output:
     config = read_config(arguments, ROOT / "pyproject.toml")
-    axes = Selection.from_args(arguments, GRID)
+    project, axes = arguments.project, Selection.from_args(arguments, GRID)
+    operations = axes.operation if arguments.operation else None
+    if not project.is_of_mlr and operations is None:
+        axes = with_own_operations(axes, project)
     require_present(axes)
-    cases, notes = feasible_benchmarks(axes)
+    cases, notes = feasible_benchmarks(axes, own_only=not project.is_of_mlr)
     require_writable("the folder of the verdict", arguments.out)
     named = {BASE: arguments.base_python, HEAD: arguments.head_python}
     pythons = {n: python or sys.executable for n, python in named.items() if any(named.values())}
     if pythons:
         _require_shared(axes.device or ())
     (threads,) = axes.threads
-    project, files = arguments.project, axes.kernel_files()
-    options = Options(config, arguments.max_time, axes.seed, pythons, axes.kernel, threads)
+    files = axes.kernel_files()
+    options = Options(
+        config, arguments.max_time, axes.seed, pythons, axes.kernel, operations, threads
+    )
     if project.is_of_mlr:
         options = replace(options, kernel_files=[str(file.resolve()) for file in files])
     else:

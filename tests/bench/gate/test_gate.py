@@ -202,6 +202,11 @@ def gate(base: Path | str, head: Path, out: Path, *more: str) -> int:
     return main(["gate", str(base), str(head), *AXES, "--max-time=1s", f"--out={out}", *more])
 
 
+def operation_of(key: str) -> str:
+    """Return the operation in the key of a kernel; it has none in that of one that is built in."""
+    return key.rpartition(".")[0] or "gradient"
+
+
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """What the verification of each version says, by kernel; to be filled in: nothing is run."""
@@ -211,7 +216,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         *_, name = spec.folders
         own = {one.name: one for one in spec.cases if one.kernel in found[name]}
         verified = {case: found[name][one.kernel]._asdict() for case, one in own.items()}
-        return {name: dict.fromkeys(found[name], "gradient")}, verified
+        return {name: {key: operation_of(key) for key in found[name]}}, verified
 
     seconds = count(step=9)
     monkeypatch.setattr("bench.gate.gate.run_block", run_block)
@@ -243,6 +248,20 @@ def test_the_only_kernel_wrong_or_removed_is_a_failure(
     verified |= {BASE: {"einsum": FINE, "matmul": FINE}, HEAD: head}
     assert gate(ROOT, ROOT, tmp_path, "--kernel=einsum") == 1
     assert gate(ROOT, ROOT, tmp_path, "--kernel=matmul") == 3  # who asks for another is not told
+
+
+def test_an_operation_that_the_head_has_no_more_is_removed(
+    verified: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Who asks for others by name is not told."""
+    verified |= {BASE: {"matmul": FINE, "gone.mine": FINE}, HEAD: {"matmul": FINE, "new.a": FINE}}
+    every = ["gate", str(ROOT), str(ROOT), *AXES[1:], "--max-time=1s", f"--out={tmp_path}"]
+    assert main(every) == 1
+    told = json.loads((tmp_path / "gate.json").read_text())
+    assert (told["removed"], told["added"]) == (["gone.mine"], [])
+    assert main([*every, "--allow-regression=mine"]) == 3
+    assert main([*every, "--kernel=matmul"]) == 3
+    assert gate(ROOT, ROOT, tmp_path) == 3
 
 
 def test_a_kernel_file_that_one_version_lacks_is_named(
