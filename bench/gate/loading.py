@@ -8,7 +8,8 @@ first one in a process has that of the harness, which so knows their operations.
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+import sysconfig
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -19,8 +20,12 @@ from mlr import OPERATIONS, Case, Problem
 from mlr.declaration import START
 from mlr.kernel_files import ENTRY_POINT_GROUP
 
+from ..common.paths import ROOT
 from .imports import VersionModules
 from .versions import KERNEL_FILE_DIR, PACKAGE
+
+INSTALLED = ("stdlib", "platstdlib", "purelib", "platlib")  # folders of this Python
+PACKAGES = ("site-packages", "dist-packages")  # and of others
 
 
 class VersionKernel:
@@ -112,12 +117,44 @@ def load(
         for path in sorted((folder / KERNEL_FILE_DIR).glob("*.py")):
             version.load_kernels(path.resolve(), **own)
         modules.require_own(folder)
+        if packages:
+            _require_none_of_worktree(folder, sys.modules.keys() - before, name)
     finally:
         if not alone:
             modules.deactivate()
     if packages and not alone:
         modules.require_apart(folder, before)
     return version
+
+
+def _require_none_of_worktree(folder: Path, names: Collection[str], name_of_mlr: str) -> None:
+    """Refuse modules out of the working tree, which every version would have alike.
+
+    Args:
+        folder: Where the version's copy is.
+        names: The names of the modules that were imported while it was loaded.
+        name_of_mlr: What its `mlr` is called.
+
+    Raises:
+        ImportError: There is one.
+    """
+    root, ours = ROOT.resolve(), {PACKAGE, name_of_mlr, __name__.partition(".")[0]}
+    elsewhere = [folder.resolve(), *(Path(sysconfig.get_path(one)).resolve() for one in INSTALLED)]
+    for name in names:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is None or name.partition(".")[0] in ours:
+            continue
+        path = Path(file).resolve()
+        in_root = path.is_relative_to(root) and path.is_file()  # torch's own have made-up ones
+        if not in_root or any(map(path.is_relative_to, elsewhere)):
+            continue
+        # An environment in the repository, or what a compiler keeps, is no part of its code.
+        parts = path.relative_to(root).parts
+        if not any(one.startswith(".") or one in PACKAGES for one in parts):
+            raise ImportError(
+                f"what a kernel file imports comes out of each version; {name} came from the "
+                f"working tree, {file}: name it in packages"
+            )
 
 
 def _modules_of(

@@ -170,7 +170,8 @@ def checkout_version(text: str | None, folder: Path, root: Path) -> Version:
         raise UserError(
             f"{text or str(root)!r} has no {PACKAGE}/ package; the gate compares two versions of "
             f"{PACKAGE}: give a revision, a wheel or a directory that has one, or name your own "
-            'packages in pyproject.toml, [tool.mlr-bench] packages = ["yours"]'
+            f'packages in {root / "pyproject.toml"}, [tool.mlr-bench] packages = ["yours"]; where '
+            "that lies in another folder, start the gate there"
         )
     return Version(text or "working tree", folder, commit, origin)
 
@@ -214,8 +215,16 @@ def export_revision(
 
 
 def require_packages(place: Path, settings: Project, named: str) -> None:
-    """Refuse a folder that lacks a package of the project; `named` is what a message calls it."""
+    """Refuse a folder that lacks a package of the project, or holds it inside of another.
+
+    `named` is what a message calls the folder.
+    """
     for one in map(PurePosixPath, settings.packages):
+        if len(one.parts) > 1 and (place / one.parent / "__init__.py").exists():
+            raise UserError(
+                "a package of [tool.mlr-bench] is named whole, or the rest of it would not be "
+                f'compared; {one} is a part of {one.parent}: name "{one.parent}"'
+            )
         if PathFinder.find_spec(one.name, [str((place / one).parent)]) is not None:
             continue
         below = next(iter(sorted(place.glob(f"*/{one.name}/__init__.py"))), None)
@@ -230,6 +239,8 @@ def _build(version: Version, settings: Project, python: str) -> None:
     first, *others = settings.build
     # A script that builds may import what lies beside it.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    # Where versions come from git, setuptools-scm, and hatch-vcs by it, would ask for a repository.
+    env.setdefault("SETUPTOOLS_SCM_PRETEND_VERSION", "0")
     try:
         done = subprocess.run(
             [python if first == "python" else first, *others], cwd=version.folder, env=env,
@@ -243,8 +254,8 @@ def _build(version: Version, settings: Project, python: str) -> None:
         why = f"it ended with {done.returncode}: {_last_line(done)}"
     raise UserError(
         "build of [tool.mlr-bench] must end with 0 in both versions; "
-        f"`{shlex.join(settings.build)}` in {version}: {single_line(why, 400)}; try it in a fresh "
-        "clone"
+        f"`{shlex.join(settings.build)}` in {version}: {single_line(why, 400)}; try it in a copy "
+        "of the files without .git"
     )
 
 

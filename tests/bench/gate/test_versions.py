@@ -69,6 +69,7 @@ def test_a_side_without_the_package_is_refused(repository: Path, tmp_path: Path)
     for number, text in enumerate(("HEAD~1", other, wheel)):
         said = refusal(text, tmp_path / str(number), repository)
         assert said.startswith(f"{str(text)!r} has no mlr/ package; the gate compares two versions")
+        assert f"name your own packages in {repository / 'pyproject.toml'}, [tool.mlr-" in said
 
 
 def test_what_is_there_and_no_side_is_said_to_be_there(repository: Path, tmp_path: Path) -> None:
