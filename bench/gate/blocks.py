@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -121,6 +122,8 @@ def started(
     `Worker.read`, and a UserError if its Python cannot be run.
     """
     env = pinned_environment(os.environ, spec.threads)
+    if len(spec.folders) == 1:  # what torch builds when it is called it looks for by its name alone
+        env["TORCH_EXTENSIONS_DIR"] = str(Path(*spec.folders.values(), ".torch-extensions"))
     with Worker([python or sys.executable, "-m", *module], timeout_s, env=env) as worker:
         worker.send(SPEC.dump_python(spec, mode="json"))
         worker.kernels = (worker.read() if is_loaded else None) or {}
@@ -180,7 +183,8 @@ def sharing_fails(spec: Spec) -> str | None:
     """Load all versions into one process, call each kernel once, and say what is against that.
 
     None where nothing is: where nothing raises, ends the process, asks for a module in a way that
-    does not tell whose, or changes what all code of a process shares while it is loaded.
+    does not tell whose, changes what all code of a process shares, or loads a native library for
+    one version in place of another's.
     """
     try:
         with started(spec, WORKER, "attempt", timeout_s=3 * CASE_TIMEOUT_S) as worker:

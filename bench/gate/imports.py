@@ -2,7 +2,8 @@
 
 While a version is loaded, its modules are in `sys.modules`; afterwards they are kept aside. An
 import statement of its code that runs later finds them by an `__import__` of its own. Any other
-way to import them finds none and is noted in `REFUSED`: who asks cannot be told.
+way to import them finds none and is noted in `REFUSED`: who asks cannot be told. So is a statement
+that would take long each time, as what it is after is found anew and not kept.
 """
 
 import builtins
@@ -13,10 +14,12 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
+from threading import RLock
 from types import FunctionType, ModuleType
 from typing import Any
 
-REFUSED: list[str] = []  # modules of a version that were asked for by code of none
+REFUSED: list[str] = []  # what was asked for, and how, in words
+_IMPORTING = RLock()  # held by the thread in which a version that was loaded imports more
 _python_import = builtins.__import__
 
 
@@ -47,19 +50,25 @@ class VersionModules:
         if not alone:
             self.builtins = self.builtins | {"__import__": self._import}
         self._held: dict[str, ModuleType] = {}
+        self._is_loading = False
         FINDER.packages |= self.packages
 
-    def activate(self) -> None:
-        """Let the names mean this version's modules, for everybody, until `deactivate`."""
+    def activate(self, *, to_load: bool = True) -> None:
+        """Let the names mean this version's modules, for everybody, until `deactivate`.
+
+        Either it is loaded meanwhile, by threads of its own too, or one thread imports more of it.
+        """
         self._held = self._taken()
         sys.modules.update(self.modules)
         sys.path[:0] = self.paths
         FINDER.active.append(self)
+        self._is_loading = to_load
         if FINDER not in sys.meta_path:
             sys.meta_path.insert(0, FINDER)
 
     def deactivate(self) -> None:
         """Keep this version's modules aside, and put back what there was before."""
+        self._is_loading = False
         FINDER.active.remove(self)
         for path in self.paths:
             with suppress(ValueError):
@@ -68,9 +77,9 @@ class VersionModules:
         sys.modules.update(self._held)
 
     @contextmanager
-    def activated(self) -> Iterator[None]:
+    def activated(self, *, to_load: bool = True) -> Iterator[None]:
         """Be active inside."""
-        self.activate()
+        self.activate(to_load=to_load)
         try:
             yield
         finally:
@@ -93,14 +102,26 @@ class VersionModules:
         full = name
         if level and (package := (globals or {}).get("__package__")):
             full = resolve_name("." * level + name, package)
-        top = full.partition(".")[0]
-        if top not in self.names or self in FINDER.active:
-            return _python_import(name, globals, locals, fromlist or (), level)
+        top, names = full.partition(".")[0], fromlist or ()
+        if top not in self.names or self._is_loading:
+            return _python_import(name, globals, locals, names, level)
+        if (found := self._kept(full, names)) is not None:
+            return found if names else self.modules[top]
+        with _IMPORTING:
+            if self in FINDER.active:  # by an import of this thread, whose module imports this one
+                return _python_import(name, globals, locals, names, level)
+            try:
+                with self.activated(to_load=False):
+                    return _python_import(name, globals, locals, names, level)
+            finally:
+                if self._kept(full, names) is None:
+                    what = f"{', '.join(names)} of {full}" if names else full
+                    REFUSED.append(f"{what} is found anew at every import")
+
+    def _kept(self, full: str, names: Sequence[str]) -> ModuleType | None:
+        """Return a module that was imported before, if it holds all of some names."""
         found = self.modules.get(full)
-        if found is not None and all(one in vars(found) for one in fromlist or ()):
-            return found if fromlist else self.modules[top]
-        with self.activated():
-            return _python_import(name, globals, locals, fromlist or (), level)
+        return found if found is not None and all(one in vars(found) for one in names) else None
 
     def require_own(self, folder: Path) -> None:
         """Refuse modules of the packages that are not of the version, whose copy is in a folder.
@@ -155,6 +176,7 @@ class _Finder(MetaPathFinder):
     def __init__(self) -> None:
         self.packages: frozenset[str] = frozenset()  # of any version
         self.active: list[VersionModules] = []  # the last one counts
+        self.found: set[str] = set()  # modules of the packages
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -162,7 +184,7 @@ class _Finder(MetaPathFinder):
         if name.partition(".")[0] not in self.packages:
             return None
         if not self.active:
-            REFUSED.append(name)
+            REFUSED.append(f"{name} was asked for, and not by an import statement")
             raise ImportError(
                 f"several versions of {name} are loaded, and what imports it is of none", name=name
             )
@@ -172,7 +194,9 @@ class _Finder(MetaPathFinder):
             others = (one.find_spec(name, path, target) for one in sys.meta_path if one is not self)
             if any(one is not None for one in others):
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        elif spec.loader is not None:
+        else:
+            self.found.add(name)
+        if spec is not None and spec.loader is not None:
             vars(spec.loader)["exec_module"] = _with_builtins(
                 spec.loader.exec_module, version.builtins
             )

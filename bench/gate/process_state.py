@@ -1,7 +1,8 @@
 """What all code of a process shares, so that a package which changes it changes it for others too.
 
 Two versions of such a package, loaded into one process, would be measured under what the later one
-has set. Here is what can be looked at cheaply.
+has set, or by the native library that the earlier one has loaded. Here is what can be looked at
+cheaply.
 """
 
 import builtins
@@ -14,17 +15,21 @@ import random
 import signal
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..machine.cores import usable
+from ..machine.host import loaded_code
 from .imports import FINDER
 
 MOST_NAMED = 3  # of variables, handlers or operators in a message
+RANDOM = ("Python's random state", "NumPy's random state", "torch's random state")
+COMPILER = ("torch._dynamo.config", "torch._inductor.config")
 
 
 def process_state() -> dict[str, Any]:
@@ -36,13 +41,14 @@ def process_state() -> dict[str, Any]:
     with import_module("torch._subclasses.fake_tensor").FakeTensorMode():
         torch.ones(1).sin()
     decimals = decimal.getcontext()
+    cudnn: Any = torch.backends.cudnn  # whose stubs lack some
     of_numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002  a package may draw of it
     handlers = {signal.Signals(one).name: signal.getsignal(one) for one in _signals()}
     return {
         "environment variables": dict(os.environ),
         "the current folder": os.getcwd(),
         "sys.path": [*sys.path],
-        "import hooks": [one for one in sys.meta_path if one is not FINDER],
+        "import hooks": [one for one in (*sys.meta_path, *sys.path_hooks) if one is not FINDER],
         "builtins": dict(vars(builtins)),
         "standard streams": (sys.stdout, sys.stderr),
         "sys.excepthook": sys.excepthook,
@@ -65,8 +71,28 @@ def process_state() -> dict[str, Any]:
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
         "torch's gradient mode": torch.is_grad_enabled(),
         "torch's precision of products": torch.get_float32_matmul_precision(),
+        "torch's settings of cuDNN": (
+            *(cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision),
+        ),
+        "settings of torch's compiler": _compiler_settings(),
+        "extensions built by torch": _built_extensions(),
         "operators registered with torch": dict.fromkeys(torch._C._dispatch_get_all_op_names()),
     }
+
+
+def _compiler_settings() -> dict[str, Any]:
+    """Return the settings of the parts of torch's compiler by their full names."""
+    return {
+        f"{name}.{setting}": value
+        for name in COMPILER
+        for setting, value in import_module(name).get_config_copy().items()
+    }
+
+
+def _built_extensions() -> dict[str, Any]:
+    """Return what `torch.utils.cpp_extension.load` has built, which it keeps by name alone."""
+    module = sys.modules.get("torch.utils.cpp_extension")
+    return dict(module.JIT_EXTENSION_VERSIONER.entries) if module else {}
 
 
 def _signals() -> list[int]:
@@ -87,3 +113,23 @@ def _change(what: str, old: Any, new: Any) -> str:
     names = [one for one in {**old, **new} if old.get(one, absent) != new.get(one, absent)]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"{what} ({', '.join(sorted(names)[:MOST_NAMED])}{more})"
+
+
+def shared_library(folders: Iterable[Path], loaded: Iterable[Path] | None = None) -> str | None:
+    """Return a native library that is loaded for one version and not for another which has it too.
+
+    The loader of the system takes it for loaded by its name. None where there is none.
+
+    Args:
+        folders: Where the versions' copies lie.
+        loaded: The files of all libraries in this process, by default those that are.
+    """
+    code = loaded_code() if loaded is None else {*loaded}
+    places = [folder.resolve() for folder in folders]
+    own = [{one.relative_to(place) for one in code if one.is_relative_to(place)}
+           for place in places]  # fmt: skip
+    for name in sorted(set().union(*own)):
+        if any(name not in some and (place / name).exists()
+               for place, some in zip(places, own, strict=True)):  # fmt: skip
+            return name.as_posix()
+    return None

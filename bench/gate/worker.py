@@ -30,9 +30,9 @@ from ..measure.timing import first_call
 from ..measure.work import count_work
 from ..store.files import first_error
 from .blocks import BASE, CONTROL, HEAD, SPEC, KernelCase, Spec, compare_calls
-from .imports import REFUSED
+from .imports import FINDER, REFUSED
 from .loading import VersionKernel, case_in, load_kernels
-from .process_state import changes, process_state
+from .process_state import RANDOM, changes, process_state, shared_library
 
 Kernels = Mapping[str, VersionKernel]  # of one case, by the version that each is of
 Measure = Callable[[KernelCase, Kernels, Spec], dict[str, Any]]
@@ -128,15 +128,46 @@ def _say(event: str, **content: Any) -> None:
     print(json.dumps({"event": event, **content}), flush=True)
 
 
+class RefusedError(Exception):
+    """Versions cannot be measured, or not in one process; the text says why."""
+
+
 def work(measure: Measure) -> None:
     """Read a specification, load its versions, and measure the cases that all of them have."""
-    line = sys.stdin.readline()
-    given = json.loads(line)
+    given = json.loads(sys.stdin.readline())
     for path in given["kernel_files"]:  # which may declare the operations of the cases
         mlr.load_kernels(path)
     before = process_state() if measure is attempt else {}
+    try:
+        loaded = _load_all(given)
+        spec = _read_spec(given)
+        _require_unchanged(before, "loading them")
+        _say("kernels", **{
+            version: {name: kernel.operation for name, kernel in kernels.items()}
+            for version, kernels in loaded.items()
+        })  # fmt: skip
+        with gc_paused():
+            for one in spec.cases:
+                if all(one.kernel in kernels for kernels in loaded.values()):
+                    _say("start", case=one.name)
+                    own = {name: kernels[one.kernel] for name, kernels in loaded.items()}
+                    found = measure(one, own, spec)
+                    if REFUSED:
+                        raise ImportError(REFUSED[0])
+                    _say("done", case=one.name, **found)
+        if measure is verify and [*spec.folders] == [BASE] and spec.packages and spec.cases:
+            _require_use(spec.packages)
+        if measure is attempt:
+            # The harness draws its inputs, and a kernel may: one version as much as the other.
+            _require_unchanged({n: v for n, v in before.items() if n not in RANDOM}, "calling them")
+            if (name := shared_library(map(Path, spec.folders.values()))) is not None:
+                raise RefusedError(f"{name} is loaded once for all versions")
+    except RefusedError as error:
+        _say("refused", reason=str(error))
+
+
+def _load_all(given: Mapping[str, Any]) -> dict[str, dict[str, VersionKernel]]:
     loaded: dict[str, dict[str, VersionKernel]] = {}
-    name = HEAD
     for name in given["folders"]:
         try:
             loaded[name] = _load(name, given, first=not loaded)
@@ -144,29 +175,37 @@ def work(measure: Measure) -> None:
             missing = isinstance(error.__cause__ or error, ModuleNotFoundError | FileNotFoundError)
             hint = NOT_COMMITTED if missing and given["packages"] else ""
             reason = f"the {name} version cannot be used: {in_one_line(error)}{hint}"
-            _say("refused", reason=reason)
-            return
+            raise RefusedError(reason) from error
+    return loaded
+
+
+def _read_spec(given: dict[str, Any]) -> Spec:
+    """Return the specification, without the cases of operations that are not known here.
+
+    They are those of the harness's `mlr`, and so of the first version of packages: there is nothing
+    to compare one with that the head adds.
+    """
+    cases = [one for one in given["cases"] if one["case"]["operation"] in OPERATIONS]
     try:
-        spec = SPEC.validate_json(line)
+        return SPEC.validate_json(json.dumps(given | {"cases": cases}))
     except ValidationError as error:
-        _say("refused", reason=f"the {name} version does not have the cases: {first_error(error)}")
-        return
+        first = next(iter(given["folders"]), HEAD)
+        reason = f"the {first} version does not have the cases: {first_error(error)}"
+        raise RefusedError(reason) from error
+
+
+def _require_use(packages: Sequence[str]) -> None:
+    """Refuse packages that no kernel imports: what is timed then comes from elsewhere."""
+    if not FINDER.found:
+        raise RefusedError(
+            f"kernels must use what is compared; those of the base import nothing of "
+            f"{', '.join(packages)}: name the packages that they import, as src/theirs"
+        )
+
+
+def _require_unchanged(before: Mapping[str, Any], what: str) -> None:
     if before and (changed := changes(before, process_state())):
-        _say("refused", reason=f"loading them changes what a process shares: {changed}")
-        return
-    _say("kernels", **{
-        version: {name: kernel.operation for name, kernel in kernels.items()}
-        for version, kernels in loaded.items()
-    })  # fmt: skip
-    with gc_paused():
-        for one in spec.cases:
-            if all(one.kernel in kernels for kernels in loaded.values()):
-                _say("start", case=one.name)
-                own = {name: kernels[one.kernel] for name, kernels in loaded.items()}
-                found = measure(one, own, spec)
-                if REFUSED:
-                    raise ImportError(f"{REFUSED[0]} was asked for, and not by an import statement")
-                _say("done", case=one.name, **found)
+        raise RefusedError(f"{what} changes what a process shares: {changed}")
 
 
 def _load(name: str, given: Mapping[str, Any], *, first: bool) -> dict[str, VersionKernel]:

@@ -6,6 +6,7 @@ that times functions which know nothing of torch starts in half the time without
 
 import ctypes
 import gc
+import os
 import platform
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Call = Callable[[], Any]
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
+MAPS = Path("/proc/self/maps")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 OBJECTS_BYTES = 256 * 1024  # Python's own objects in a call of torch stay below this
 RESIDENT_BYTES = 4 * 2**20  # what counters of pages and torch's buffers of threads can be off by
@@ -143,6 +145,16 @@ class Device:
         It is the first that this process sees: with `CUDA_VISIBLE_DEVICES` not the machine's.
         """
         return None
+
+
+def loaded_code() -> set[Path]:
+    """Return the files whose code is in this process's memory; none where the system has no list.
+
+    They are programs and native libraries.
+    """
+    lines = os.fsdecode(MAPS.read_bytes()).splitlines() if MAPS.exists() else []
+    parts = [line.split(maxsplit=5) for line in lines]  # address, rights, three more, and the file
+    return {Path(one[5]) for one in parts if len(one) == 6 and "x" in one[1] and one[5][0] == "/"}
 
 
 def _resident_growth(call: Call) -> int:

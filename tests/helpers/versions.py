@@ -78,3 +78,4 @@ def forgetting_packages(*names: str) -> Iterator[None]:
             table.update(before)
         sys.path[:], FINDER.packages = path, packages
         REFUSED.clear()
+        FINDER.found.clear()

@@ -170,6 +170,17 @@ def test_a_process_has_the_threads_that_are_asked_for(
         assert own.kernels == {"event": "kernels", "omp": expected, "jax": expected}
 
 
+def test_a_process_of_one_version_builds_extensions_of_torch_in_its_folder(tmp_path: Path) -> None:
+    """Which others would wait for, and then take for theirs: torch knows them by name alone."""
+    told = '{"event": "kernels", "there": "$TORCH_EXTENSIONS_DIR"}'
+    tells = program(tmp_path, f"read a; cat <<END\n{told}\nEND")
+    for name in (BASE, HEAD):
+        spec = Spec({name: str(tmp_path / name)}, [], packages=["theirs"], alone=True)
+        with started(spec, "mlr", python=tells) as own:
+            there = own.kernels["there"]
+        assert Path(str(there)).is_relative_to(tmp_path / name)
+
+
 def test_a_process_that_ends_early_is_no_answer(tmp_path: Path) -> None:
     """Whether it was at a case or between two."""
     start = '{"event": "start", "case": "a"}'

@@ -20,6 +20,7 @@ import torch
 from installed import Environment, build_wheel
 from repositories import (
     BASE,
+    EXTENSION,
     KERNEL_FILE,
     REFACTOR,
     SLOWER,
@@ -35,8 +36,9 @@ from versions import commit, forgetting_packages
 import mlr
 from bench.cli.main import main
 from bench.gate import worker
-from bench.gate.blocks import CONTROL, HEAD, SPEC, Found, KernelCase, Spec
+from bench.gate.blocks import CONTROL, HEAD, SPEC, Found, KernelCase, Spec, sharing_fails
 from bench.gate.config import read_project
+from bench.gate.loading import load
 from bench.gate.repository import import_worktree
 from bench.gate.versions import Version, checkout_versions
 from mlr import Case
@@ -155,6 +157,64 @@ def test_an_axis_of_the_kernel_file_is_an_option(root: Path, made_up: dict[str, 
     assert names == {f"waves.theirs-cpu-float64-{size}" for size in (70, 80)}
 
 
+def offering(root: Path, monkeypatch: pytest.MonkeyPatch, text: str = KERNEL_FILE) -> None:
+    """Let the package offer kernels by an entry point, as an installed one does."""
+    write(root, {"theirs/kernels.py": text,
+                 "pyproject.toml": '[tool.mlr-bench]\npackages = ["theirs"]\n'})  # fmt: skip
+    write(root.parent / "site", {
+        "theirs-1.dist-info/METADATA": "Name: theirs\nVersion: 1\n",
+        "theirs-1.dist-info/entry_points.txt": "[mlr.kernels]\ntheirs = theirs.kernels\n",
+    })  # fmt: skip
+    monkeypatch.syspath_prepend(str(root.parent / "site"))
+
+
+def kernels_told(out: Path) -> set[str]:
+    """Return the kernels that a gate has compared."""
+    told = json.loads((out / "gate.json").read_text())
+    return {case["name"].partition("-")[0] for case in told["cases"]}
+
+
+def test_what_a_package_offers_by_an_entry_point_is_compared(
+    root: Path, made_up: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the kernels of mlr, which are the same on both sides."""
+    offering(root, monkeypatch)
+    out = root.parent / "out"
+    assert main(["gate", BASE, "--length=70", f"--out={out}"]) == 1
+    assert kernels_told(out) == {"waves.theirs"}
+
+
+OF_GRADIENT = """
+from mlr import Gradient, kernel
+from theirs import waves_of
+
+@kernel(operation="gradient")
+def theirs(x, delta):
+    return Gradient(x.T @ delta, waves_of(delta.sum(0)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [([], "theirs"), (["--operation=gradient"], "theirs"), (["--kernel=matmul"], "matmul")],
+)
+def test_a_kernel_of_a_built_in_operation_is_compared_alone(
+    asked: list[str], told: str, root: Path, made_up: dict[str, Any]
+) -> None:
+    write(root, {KERNELS.as_posix(): OF_GRADIENT})
+    out = root.parent / "out"
+    assert main(["gate", BASE, *asked, f"--out={out}"]) == 1
+    assert kernels_told(out) == {told}
+
+
+def test_a_package_that_offers_none_is_said_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offering(root, monkeypatch, "")
+    said = failing(root, BASE, capsys=capsys)
+    assert "entry point mlr.kernels must register one; none of theirs does: decorate" in said
+
+
 # What is a mistake
 
 
@@ -181,6 +241,11 @@ def test_a_base_that_is_not_committed_is_refused(
         ({"pyproject.toml": settings("thiers")}, "both versions; {root} has no thiers: name"),
         ({"pyproject.toml": settings("core"), "lib/core/__init__.py": ""},
          '{root} has no core; did you mean "lib/core"?'),
+        ({"pyproject.toml": settings("theirs/core")},
+         'is named whole, or the rest of it would not be compared; theirs/core is a part of '
+         'theirs: name "theirs"'),
+        ({"bench/kernels.py": OF_GRADIENT.replace('"gradient"', '"gradient", devices=("cuda",)')},
+         "measure; none of the packages' own kernels is for it: see --device"),
         ({"pyproject.toml": '[tool.mlr-bench]\npackages = ["theirs"]\n'},
          'none is named: add kernel_files = ["bench/kernels.py"] to [tool.mlr-bench]'),
         ({"pyproject.toml": "[tool.mlr-bench]\npackages = 3\n"}, "packages: Input should be"),
@@ -188,7 +253,7 @@ def test_a_base_that_is_not_committed_is_refused(
          "kernels.py:1: ModuleNotFoundError: No module named 'theirs.native'"),
         ({"bench/kernels.py": "raise SystemExit(1)\n"}, "could not measure: SystemExit: 1"),
         ({"pyproject.toml": settings("theirs", 'build = ["python", "-c", "raise OSError(7)"]\n')},
-         "-c 'raise OSError(7)'` in working tree: it ended with 1: OSError: 7; try it in a fresh"),
+         "-c 'raise OSError(7)'` in working tree: it ended with 1: OSError: 7; try it in a "),
         ({"pyproject.toml": settings("theirs", 'build = ["no-such-program"]\n')},
          "no-such-program: No such file or directory"),
         ({"pyproject.toml": settings("theirs", 'build = ["true"]\n').replace("theirs", "built")},
@@ -277,7 +342,57 @@ def test_what_is_built_lies_in_each_version(tmp_path: Path) -> None:
     assert versions[0].paths == (versions[0].folder / "src",)
 
 
+NEEDS_VERSION = "assert os.environ['SETUPTOOLS_SCM_PRETEND_VERSION'] == '{version}'"
+
+
+@pytest.mark.parametrize("version", ["0", "1.5"])
+def test_a_package_whose_version_is_in_git_is_built(
+    version: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a repository, by a version that is made up, or what the user says."""
+    if version != "0":
+        monkeypatch.setenv("SETUPTOOLS_SCM_PRETEND_VERSION", version)
+    builds = f"import os; {NEEDS_VERSION.format(version=version)}; os.mkdir('built')"
+    write(root, {"pyproject.toml": settings("theirs", f'build = ["python", "-c", "{builds}"]\n')})
+    for one in checkout(root, tmp_path / "place", BASE, None):
+        assert (one.folder / "built").is_dir()
+
+
+def test_a_package_in_a_folder_of_a_repository_is_gated_from_there(
+    root: Path, tmp_path: Path
+) -> None:
+    """As of a revision and of the working tree: of neither is anything else copied."""
+    shutil.rmtree(root / ".git")
+    here = root.rename(tmp_path / "packages")
+    write(tmp_path, {"other/theirs/__init__.py": ""})
+    commit(tmp_path, "all")
+    text = (here / "theirs" / "core.py").read_text()
+    write(here, {"theirs/core.py": f"{text}# changed\n"})
+    old, new = checkout(here, tmp_path / "place", "HEAD", None)
+    assert (old.folder / "theirs" / "core.py").read_text() == text
+    assert (new.folder / "theirs" / "core.py").read_text() != text
+    for one in (old, new):
+        assert not (one.folder / "other").exists()
+        assert len([*one.folder.glob(".mlr-kernel-files/*.py")]) == 1
+
+
 # What one process does with two versions
+
+
+def specification(root: Path, place: Path, *names: str) -> Spec:
+    """Return what a process is to do with some of the base, the working tree and the control."""
+    base, head = checkout(root, place, BASE, None)
+    shutil.copytree(base.folder, place / CONTROL, symlinks=True)
+    folders = {"base": str(base.folder), HEAD: str(head.folder), CONTROL: str(place / CONTROL)}
+    with forgetting_packages("shared"):
+        import_worktree(read_project(root / "pyproject.toml"), root, place)
+        keys = mlr.load_kernels(root / KERNELS)
+        operations = {key: mlr.KERNELS[key].operation for key in keys}
+        cases = [KernelCase(key, Case(name, "cpu", "float64", 64))
+                 for key, name in operations.items()]  # fmt: skip
+    packages = read_project(root / "pyproject.toml").packages
+    own = {name: folders[name] for name in names}
+    return Spec(own, cases, packages=packages, alone=len(own) == 1)
 
 
 def events(
@@ -289,17 +404,7 @@ def events(
     *names: str,
 ) -> list[dict[str, Any]]:
     """Do in this process what a process of the gate does, and return what it says."""
-    base, head = checkout(root, place, BASE, None)
-    shutil.copytree(base.folder, place / CONTROL, symlinks=True)
-    folders = {"base": str(base.folder), HEAD: str(head.folder), CONTROL: str(place / CONTROL)}
-    with forgetting_packages("shared"):
-        import_worktree(read_project(root / "pyproject.toml"), root, place)
-        mlr.load_kernels(root / KERNELS)
-        case = KernelCase("waves.theirs", Case("waves", "cpu", "float64", 64))
-        packages = read_project(root / "pyproject.toml").packages
-        own = {name: folders[name] for name in names}
-        spec = Spec(own, [case], packages=packages, alone=len(own) == 1)
-        line = SPEC.dump_json(spec).decode()
+    line = SPEC.dump_json(specification(root, place, *names)).decode()
     torch.set_default_dtype(torch.float32)  # as in a process of its own
     monkeypatch.setattr("sys.stdin", StringIO(f"{line}\n"))
     capsys.readouterr()
@@ -338,6 +443,76 @@ def test_two_processes_judge_the_head_by_its_own_oracle(
     assert found[-1]["metrics"]["max_rel_error"] < 1e-15
 
 
+ADDED = (
+    KERNEL_FILE.partition("@operation")[2]
+    .replace("class waves", "class others")
+    .replace('"waves"', '"others"')
+)
+
+
+@pytest.mark.parametrize("names", [("base",), ("base", HEAD)])
+def test_an_operation_that_the_head_adds_leaves_the_others_to_be_compared(
+    names: tuple[str, ...],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    at(root, REFACTOR)
+    write(root, {KERNELS.as_posix(): f"{KERNEL_FILE}\n\n@operation{ADDED}"})
+    told, *cases = events(root, tmp_path / "p", worker.verify, monkeypatch, capsys, *names)
+    assert told["event"] == "kernels"
+    assert set(told["base"]) & {"waves.theirs", "others.theirs"} == {"waves.theirs"}
+    if HEAD in names:
+        assert told[HEAD]["others.theirs"] == "others"
+    assert [one["case"] for one in cases] == ["waves.theirs-cpu-float64-64"] * 2
+    assert "failure" not in cases[-1]
+
+
+def test_cases_of_other_axes_are_refused_for_the_version_that_has_others() -> None:
+    """The first one, whose operations the process has; the control is but its copy."""
+    one = KernelCase("matmul", Case("gradient", "cpu", "float64", 5, 3, 2))
+    folders = dict.fromkeys(("base", HEAD, CONTROL), "")
+    given = json.loads(SPEC.dump_json(Spec(folders, [one])))
+    given["cases"][0]["case"]["sizes"].pop()
+    with pytest.raises(worker.RefusedError, match=r"^the base version does not have the cases: "):
+        worker._read_spec(given)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_refused"),
+    [("", True), ("lib", True), (".venv/lib", False), ("env/lib/site-packages", False)],
+)
+def test_what_a_kernel_file_takes_from_the_working_tree_is_refused(
+    place: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a package that was installed to be edited there, and is not what was named."""
+    folder = write(tmp_path / "base", {"src/helper.py": "",
+                                       ".mlr-kernel-files/kernels.py": KERNEL_FILE})  # fmt: skip
+    root = tmp_path / "root"
+    write(root / place, {"theirs.py": "from torch import sin as waves_of\n"})
+    monkeypatch.setattr("bench.gate.loading.ROOT", root)
+    monkeypatch.syspath_prepend(str(root / place))
+    if is_refused:
+        with pytest.raises(ImportError, match=r"theirs came from the working tree, .*: name it in"):
+            load(folder, "mlr_base", ["src"], first=True)
+    else:
+        load(folder, "mlr_base", ["src"], first=True)
+
+
+def test_packages_that_no_kernel_imports_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a folder of packages that is taken for one, while that of the kernels is installed."""
+    lines = KERNEL_FILE.replace("from theirs import waves_of", "from torch import sin as waves_of")
+    subprocess.run(["git", "tag", "--delete", BASE], cwd=root, check=True)
+    tag(root, BASE, {KERNELS.as_posix(): lines, "src/other.py": ""})
+    write(root, {"pyproject.toml": settings("src")})
+    *_, last = events(root, tmp_path / "p", worker.verify, monkeypatch, capsys, "base")
+    assert last["event"] == "refused"
+    assert "those of the base import nothing of src: name the packages" in last["reason"]
+
+
 def attempted(root: Path, files: dict[str, str], *context: Any) -> str | None:
     """Return why versions with these files in the head cannot share a process, or None."""
     write(root, {name.replace("{it}", "theirs"): text for name, text in files.items()})
@@ -348,7 +523,22 @@ def attempted(root: Path, files: dict[str, str], *context: Any) -> str | None:
     return last.get("reason")
 
 
+IN_CALLS = """import os
+from torch import sin
+
+def waves_of(x):
+    if len(x) == 64:  # and not where the baseline is checked, while the kernel file is loaded
+        {does}
+    return sin(x)
+"""
 SHARED = {
+    "sets a variable when it is called": (
+        {"theirs/core.py": IN_CALLS.format(does="os.environ['THEIRS'] = __file__")},
+        "calling them changes what a process shares: environment variables (THEIRS)"),
+    "finds a name anew": (
+        {"theirs/lazy.py": "def __getattr__(name):\n    return len\n",
+         "theirs/core.py": IN_CALLS.format(does="from theirs.lazy import size")},
+        "size of theirs.lazy is found anew at every import"),
     "sets a variable": ({"theirs/__init__.py": "import os\nos.environ['THEIRS'] = __file__\n"},
                         "changes what a process shares: environment variables (THEIRS)"),
     "asks by name": (
@@ -377,7 +567,7 @@ FROM_CORE = "from .core import waves_of\n"
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param(one, marks=[pytest.mark.slow] * (number > 1))
+        pytest.param(one, marks=[pytest.mark.slow] * (number > 3))
         for number, one in enumerate(SHARED)
     ],
 )
@@ -396,6 +586,39 @@ def test_what_cannot_share_a_process_is_told_apart_by_trying(
     finally:
         torch.set_default_dtype(torch.float32)
     assert part in str(why)
+
+
+LINKED = """import subprocess
+import sysconfig
+
+subprocess.run(["gcc", "-shared", "-fPIC", "deep.c", "-o", "src/theirs/libdeep.so"], check=True)
+name = "src/theirs/core" + sysconfig.get_config_var("EXT_SUFFIX")
+include = sysconfig.get_path("include", "posix_prefix")
+command = ["gcc", "-O2", "-shared", "-fPIC", "-I" + include, "core.c", "-o", name, "-lm"]
+command += ["-Lsrc/theirs", "-ldeep", "-Wl,--no-as-needed,-rpath,$ORIGIN"]
+subprocess.run(command, check=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(needs_compiler() is not None, reason=str(needs_compiler()))
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_native_library_that_all_versions_would_share_is_found(
+    is_linked: bool, tmp_path: Path
+) -> None:
+    """Of extensions that need a library of one name, all get that which was loaded first."""
+    root = in_c(tmp_path / "theirs")
+    if is_linked:
+        at(root, BASE)
+        calls = EXTENSION.replace("Py_RETURN_NONE", "if (deep() < 0) return NULL; Py_RETURN_NONE")
+        deep = "int deep(void) {{ return {}; }}\n"
+        subprocess.run(["git", "tag", "--delete", BASE], cwd=root, check=True)
+        tag(root, BASE, {"build.py": LINKED, "core.c": f"int deep(void);\n{calls}",
+                         "deep.c": deep.format(0)})  # fmt: skip
+        write(root, {"deep.c": deep.format(1)})
+    why = sharing_fails(specification(root, tmp_path / "p", "base", HEAD, CONTROL))
+    shared = "src/theirs/libdeep.so is loaded once for all versions"
+    assert why == (shared if is_linked else None)
 
 
 def test_a_file_that_no_revision_has_is_said_so(
@@ -460,6 +683,21 @@ def test_the_wheel_gates_a_package_that_registers_an_operator_in_two_processes(
     assert "Each version of theirs has a process of its own, in turns: " in " ".join(
         done.stdout.split()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("heads", "status"), [(("one", "two"), 0), (("two", "one"), 1)])
+def test_the_wheel_gates_a_head_that_adds_or_removes_an_operation(
+    heads: tuple[str, str], status: int, environment: Environment, tmp_path: Path
+) -> None:
+    root = in_python(tmp_path / "theirs", "torch")
+    tag(root, "one", {"theirs/more.py": ""})
+    tag(root, "two", {KERNELS.as_posix(): f"{KERNEL_FILE}\n\n@operation{ADDED}"})
+    done = environment.run("mlr-bench", "gate", *heads, "--max-time=20m", here=root)
+    assert done.returncode == status, done.stdout + done.stderr
+    told = json.loads((root / ".benchmarks" / "gate" / "gate.json").read_text())
+    assert told["added" if status == 0 else "removed"] == ["others.theirs"]
+    assert [case["name"] for case in told["cases"]] == ["waves.theirs-cpu-float64-5000"]
 
 
 def test_the_repository_that_the_page_shows_is_one(tmp_path: Path) -> None:

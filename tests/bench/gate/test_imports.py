@@ -7,6 +7,7 @@ import builtins
 import importlib.util
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -142,7 +143,58 @@ def test_a_refusal_that_is_swallowed_is_noted_all_the_same(tmp_path: Path) -> No
         "    except ImportError:\n        return 'slower'\n"
     )
     assert [one.ask() for one in both(tmp_path, text)] == ["slower", "slower"]
-    assert REFUSED == ["theirs", "theirs"]
+    assert REFUSED == ["theirs was asked for, and not by an import statement"] * 2
+
+
+ANEW = {
+    "a module's __getattr__": ("from theirs.lazy import found as it", "found of theirs.lazy"),
+    "a module that there is not": ("import theirs.none as it", "theirs.none"),
+    "a name that there is not": ("from theirs import none as it", "none of theirs"),
+}
+
+
+@pytest.mark.parametrize("how", ANEW)
+def test_what_a_function_would_find_anew_at_every_call_is_noted(tmp_path: Path, how: str) -> None:
+    """It takes hundreds of microseconds in one process, and next to none in one of its own."""
+    statement, named = ANEW[how]
+    text = (
+        f"def ask():\n    try:\n        {statement}\n    except ImportError:\n        it = None\n"
+        "    return it\nAT_ONCE = ask()\n"
+    )
+    lazy = "def __getattr__(name):\n    from .own import HERE\n    return HERE\n"
+    modules = both(tmp_path, text, lazy=lazy)
+    expected = [1, 2] if "lazy" in statement else [None, None]
+    assert [one.AT_ONCE for one in modules] == expected
+    assert REFUSED == []  # while a version is loaded Python finds it as ever
+    assert [one.ask() for one in modules] == expected
+    assert [f"{named} is found anew at every import"] * 2 == REFUSED
+
+
+THREADS = """
+import threading
+began, inside, ended = (threading.Event() for _ in range(3))
+def ask():
+    from theirs import first
+    ended.set()
+    return first.HERE
+def ask_meanwhile():
+    inside.wait(9)
+    from theirs import second
+    return second.HERE
+"""
+
+
+def test_threads_that_import_at_once_do_so_one_after_the_other(tmp_path: Path) -> None:
+    """Or the one would end, and take the modules with it, while the other is at its own."""
+    first = "from .asked import began, inside\ninside.set()\nbegan.wait(0.3)\n"
+    second = "from .asked import began, ended\nbegan.set()\nended.wait(0.3)\n"
+    own = "from .own import HERE\n"
+    modules = both(tmp_path, THREADS, first=first + own, second=second + own)
+    for number, one in enumerate(modules, 1):
+        with ThreadPoolExecutor() as threads:
+            found = [threads.submit(ask) for ask in (one.ask, one.ask_meanwhile)]
+            assert [each.result() for each in found] == [number, number]
+    assert REFUSED == []
 
 
 def test_type_hints_in_words_are_of_their_version_or_fail(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.gate.process_state import changes, process_state
+from bench.gate.process_state import changes, process_state, shared_library
+from bench.machine.host import loaded_code
 
 HANDLER = logging.NullHandler()
 Change = tuple[Callable[[], Any], Callable[[], Any]]  # what makes it, and what undoes it
@@ -33,6 +35,16 @@ def kept(read: Callable[[], Any], write: Callable[[Any], Any], value: Any) -> Ch
         write(value)
 
     return make, lambda: write(before.pop())
+
+
+def compiler(part: str) -> Any:
+    """Return the settings of a part of torch's compiler."""
+    return import_module(f"torch._{part}.config")
+
+
+def no_importer(path: str) -> None:
+    """Stand for a hook of imports, which finds nothing."""
+    raise ImportError
 
 
 CHANGES: dict[str, Change] = {
@@ -80,12 +92,32 @@ CHANGES: dict[str, Change] = {
     ),
     "torch's default dtype": kept(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
     "torch's threads": kept(torch.get_num_threads, torch.set_num_threads, 3),
-    "torch's deterministic mode": kept(
+    "torch's deterministic mode, settings of torch's compiler (torch._inductor.config."
+    "deterministic)": kept(
         torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, True
     ),
     "torch's gradient mode": kept(torch.is_grad_enabled, torch.set_grad_enabled, False),
     "torch's precision of products": kept(
         torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"
+    ),
+    "torch's settings of cuDNN": kept(
+        lambda: torch.backends.cudnn.benchmark,
+        lambda value: setattr(torch.backends.cudnn, "benchmark", value),
+        True,
+    ),
+    "settings of torch's compiler (torch._dynamo.config.recompile_limit)": kept(
+        lambda: compiler("dynamo").recompile_limit,
+        lambda value: setattr(compiler("dynamo"), "recompile_limit", value),
+        77,
+    ),
+    "settings of torch's compiler (torch._inductor.config.max_autotune)": kept(
+        lambda: compiler("inductor").max_autotune,
+        lambda value: setattr(compiler("inductor"), "max_autotune", value),
+        True,
+    ),
+    "import hooks": (
+        lambda: sys.path_hooks.append(no_importer),
+        lambda: sys.path_hooks.remove(no_importer),
     ),
     "what becomes of subnormal numbers": (
         lambda: torch.set_flush_denormal(True),
@@ -116,6 +148,15 @@ def test_an_operator_that_is_registered_is_named() -> None:
     library._destroy()
 
 
+def test_an_extension_that_torch_builds_by_its_name_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module: Any = import_module("torch.utils.cpp_extension")
+    before = process_state()
+    monkeypatch.setitem(module.JIT_EXTENSION_VERSIONER.entries, "made_up", 0)
+    assert changes(before, process_state()) == "extensions built by torch (made_up)"
+
+
 def test_of_many_variables_three_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     before = process_state()
     for name in "DACBE":
@@ -127,3 +168,32 @@ def test_of_many_variables_three_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_looked_at_stays_as_it_is_and_has_a_locale() -> None:
     assert process_state().keys() == process_state().keys()
     assert process_state()["the locale"] == locale.setlocale(locale.LC_ALL)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "found"),
+    [
+        (("base/core.so", "head/core.so", "control/core.so", "base/a b.so"), None),
+        (("base/core.so", "head/core.so"), "core.so"),  # the control's is missing
+        (("head/core.so", "base/lib/new.so"), "core.so"),
+        ((), None),
+    ],
+)
+def test_a_library_that_is_loaded_for_one_version_alone_is_named(
+    loaded: tuple[str, ...], found: str | None, tmp_path: Path
+) -> None:
+    """Not where the others do not have it, as one that the head adds."""
+    folders = [tmp_path / name for name in ("base", "head", "control")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "core.so").touch()
+    elsewhere = {Path("/usr/lib/core.so")}
+    assert shared_library(folders, elsewhere | {tmp_path / one for one in loaded}) == found
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux lists them")
+def test_the_libraries_of_this_process_are_known() -> None:
+    core = Path(np._core._multiarray_umath.__file__).resolve()  # type: ignore[attr-defined]
+    assert {core, Path(sys.executable).resolve()} <= loaded_code()
+    assert shared_library([core.parent]) is None
+    assert all(one.is_absolute() for one in loaded_code())
