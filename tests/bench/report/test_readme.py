@@ -170,7 +170,7 @@ def test_a_caption_says_what_an_interval_covers(frame: pd.DataFrame) -> None:
     assert "cover the processes of one run: on another day a speedup may lie outside." in said
     told = frame.assign(between_sd=0.025, between_runs=3.0, between_hours=50.0)
     text = " ".join(readme_blocks(told)["fastest-step"].split())
-    assert "run to run: step, a standard deviation of 2.50 % in 3 runs within 50.0 hours." in text
+    assert "Between runs that was: step, a standard deviation of 2.50 % in 3 runs" in text
     single = frame.assign(speedup_low=np.nan, speedup_high=np.nan)
     assert "timed in one process has no interval" in readme_blocks(single)["fastest-step"]
     uneven = frame.assign(processes=np.where(frame["batch"] > 33, 2, 5))
