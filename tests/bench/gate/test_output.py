@@ -63,7 +63,7 @@ def test_the_exit_status_is_the_worst_that_is_known() -> None:
 
 
 @pytest.mark.parametrize("times", [SLOW, OPEN, FINE])
-def test_a_kernel_that_is_allowed_to_fails_nothing_in_no_output(
+def test_a_kernel_that_may_regress_fails_in_no_output(
     times: tuple[str, Estimate],
 ) -> None:
     allowed = CaseVerdict(CASES[0], *times, failures=[MORE], is_allowed=True)
