@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -261,14 +262,19 @@ def auto(x: X, delta: Delta) -> Gradient:
 
     Costs what that kernel costs, and a look into a table. The one to use where sizes vary.
     """
-    return select_gradient(x.shape, delta.shape, x.dtype, x.device)(x, delta)
+    place = x.is_cpu or x.device  # a device takes longer to look up by than True
+    return select_gradient(x.shape, delta.shape, x.dtype, place)(x, delta)
 
 
 @lru_cache(maxsize=4_096)
 def select_gradient(
-    x: torch.Size, delta: torch.Size, dtype: torch.dtype, device: torch.device
+    x: torch.Size, delta: torch.Size, dtype: torch.dtype, place: torch.device | Literal[True]
 ) -> Callable[[Tensor, Tensor], Gradient]:
-    """Return what `auto` calls for tensors of these shapes, selected once a process for each."""
+    """Return what `auto` calls for tensors of these shapes, selected once a process for each.
+
+    They are where `place` says: on a device, or True for the CPU.
+    """
+    device = torch.device("cpu") if place is True else place
     selected = dispatch.select_by_sizes("gradient", device, dtype, *x, delta[1])
     if selected.function is one_pass:
         return bind.prepare_gradient(x, delta, dtype)

@@ -106,9 +106,10 @@ def prepare_gradient(
         if shared and thread_count(m, n, o) > 1:
             bind_sweep("gradient", x, delta, found)()
             return found
-        sums = x.new_empty(doubles, dtype=torch.float64) if doubles else bias  # or on the stack
-        places = weight.data_ptr(), bias.data_ptr(), sums.data_ptr()
-        run(x.data_ptr(), delta.data_ptr(), *places, m, 1)
+        to = bias.data_ptr()
+        sums = x.new_empty(doubles, dtype=torch.float64) if doubles else None  # or on the stack
+        room = to if sums is None else sums.data_ptr()
+        run(x.data_ptr(), delta.data_ptr(), weight.data_ptr(), to, room, m, 1)
         return found
 
     return call
