@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import ERROR, Estimate, Prior, estimate, repeated_error
-from ..store.columns import MEASURED, reduce_samples
+from ..store.columns import MEASURED, OF_PLAN, Column, reduce_samples
 from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
 from .journal import Done, RunState
 from .stopping import SPEEDUPS, Sample, known, priors_by_threads, uncontended
@@ -154,8 +154,13 @@ def compose(state: RunState) -> dict[str, Any]:
 
 def _outcome(name: str, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was planned and what became of it: what was measured its benchmark has."""
-    apart = {column.name for column in MEASURED} if columns["status"] == "ok" else set[str]()
-    return {"fullname": name, **{key: v for key, v in columns.items() if key not in apart}}
+    apart = MEASURED if columns["status"] == "ok" else ()
+    return {"fullname": name, **_without(columns, apart)}
+
+
+def _without(columns: Mapping[str, Any], apart: Iterable[Column]) -> dict[str, Any]:
+    names = {column.name for column in apart}
+    return {name: value for name, value in columns.items() if name not in names}
 
 
 def _processes(state: RunState) -> int | str:
@@ -174,7 +179,8 @@ def _benchmark(
 ) -> dict[str, Any]:
     """Return pytest-benchmark's entry of a benchmark, with its statistics over the processes.
 
-    Its samples are stored as columns, whose names are then in the file once a benchmark.
+    Its samples are stored as columns, whose names are then in the file once a benchmark. What was
+    planned its outcome has.
     """
     stats = Stats()
     for sample in uncontended(samples):
@@ -184,6 +190,6 @@ def _benchmark(
     return {
         **entry,
         "stats": {**stats.as_dict(), "iterations": 1},
-        "extra_info": columns,
+        "extra_info": {**_without(columns, OF_PLAN), "status": columns["status"]},
         "samples": {name: some for name, some in values.items() if some.count(None) < len(some)},
     }

@@ -11,7 +11,7 @@ from ..common.errors import UserError
 from ..common.provenance import commit_info
 from ..machine.devices import Call, device_of, unavailable_reason
 from ..machine.info import generated_machine_info, machine_info, packages, settings
-from ..measure.benchmark import kept_reason, measure_sample, verify
+from ..measure.benchmark import Sample, kept_reason, measure_sample, verify
 from ..measure.ceilings import measure_ceilings
 from ..measure.timing import PhaseTimer
 from ..plan.benchmark import Benchmark, full_name, predict
@@ -23,6 +23,7 @@ from .journal import DEVICE_LOST, JOURNAL_LOST, Done, Event, RunState, Session, 
 
 SLOW_CALL_S = 0.05  # a call this slow is timed in fewer rounds, unless rounds were asked for
 SLOW_ROUNDS = 3  # in two processes enough for `aggregate.MIN_ROUNDS`
+DIGITS = 7  # of a number of a sample: the third or fourth is chance, and files stay small
 
 
 class Recorder:
@@ -95,7 +96,7 @@ class Recorder:
                     verify(entry, outcome, ceilings, spent)
                 if self.process != 0:
                     timer = partial(self._time, benchmark)
-                    sample = measure_sample(entry, timer, spent, self.process or 1)
+                    sample = rounded(measure_sample(entry, timer, spent, self.process or 1))
         columns, timed = outcome.columns(), dict[str, Any]()
         if sample and outcome.status == "ok":  # it may have been timed before it was seen wrong
             timed = {"sample": sample, "benchmark": benchmark.stats.as_dict(include_data=False)}
@@ -124,3 +125,11 @@ class Recorder:
             return {}
         stats = benchmark.stats
         return {"median_s": float(stats["median"]), "rounds": int(stats["rounds"])}
+
+
+def rounded(sample: Sample) -> Sample:
+    """Return a sample with its floats to `DIGITS` significant digits."""
+    return {
+        name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for name, value in sample.items()
+    }

@@ -130,12 +130,14 @@ def _kernel(outcome: Outcome) -> mlr.Kernel | None:
 def _columns(run: Run) -> Iterator[str]:
     """Work everything out again that a run makes of its samples."""
     samples = {one.fullname: _samples(one) for one in run.benchmarks}
+    planned = {outcome.fullname: outcome for outcome in run.outcomes}
     threads = {one.fullname: one.extra_info.threads or 1 for one in run.benchmarks}
     priors = {name: priors_by_threads(samples, threads, log) for name, log in SPEEDUPS.items()}
     errors = _errors(run)
     ceilings = {key: found.model_dump() for key, found in run.machine.ceilings.items()}
     for one in run.benchmarks:
-        told, used = one.extra_info.model_dump(), uncontended(samples[one.fullname])
+        told = one.extra_info.model_dump() | planned[one.fullname].model_dump()
+        used = uncontended(samples[one.fullname])
         if not used:
             yield f"what is ok has samples; {one.name} has none"
             continue

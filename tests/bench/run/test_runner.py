@@ -112,6 +112,7 @@ def test_a_stored_number_is_in_the_file_once_and_its_lines_are_few(run: Run) -> 
         assert entry["extra_info"]["speedup"] > 0
         assert outcome["status"] == "ok"
         assert not {"speedup", "median_s", "peak_bytes"} & outcome.keys()
+        assert not {"flops", "predicted_peak_bytes", "reason"} & entry["extra_info"].keys()
         assert entry["samples"]["process"] == [1, 2]
         assert entry["samples"]["median_s"] == [1e-3, 1e-3]
         assert not any(set(column) == {None} for column in entry["samples"].values())
