@@ -1,16 +1,29 @@
 """Trials that are wanted still -> one after another at the end of their file."""
 
-from collections.abc import Callable, Mapping, Sequence
+import argparse
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 
+from ..common.units import duration
 from ..measure.timing import wall_clock
+from ..report.subject import Subject
 from ..store.files import append_line
 
 _Trial = TypeVar("_Trial", bound=BaseModel)
 _Unit = TypeVar("_Unit")
+
+
+def add_arguments(parser: argparse.ArgumentParser, kinds: Iterable[str]) -> None:
+    """Add the options that say which trials to add, and how many."""
+    add = parser.add_argument
+    text = "what to try, in turn: %(choices)s (default: all)"
+    add("--kind", choices=[*kinds], nargs="+", default=[*kinds], metavar="KIND", help=text)
+    add("--count", type=int, default=math.inf, help="at most (default: all)")
+    add("--max-time", type=duration, default=math.inf, help="after which to end")
 
 
 def add_trials(
@@ -43,3 +56,12 @@ def add_trials(
         append_line(path, trial.model_dump_json())
         count -= 1
     return path
+
+
+def show_trials(path: Path, found: Subject, left: Mapping[str, int]) -> int:
+    """Print what the trials of a file say, and how many are wanted still; return 0."""
+    print(*(part.body for part in found.sections({})), sep="\n\n")
+    for kind, number in left.items():
+        print(f"still wanted: {number} of {kind}")
+    print(path)
+    return 0

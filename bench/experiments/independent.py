@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from rich.console import Console
 from torch.utils.benchmark import Timer
 
 from mlr import KERNELS, Case, Problem, get_kernel
@@ -21,6 +22,7 @@ from ..common.errors import UserError
 from ..common.provenance import commit_info
 from ..machine.environment import pinned_environment
 from ..machine.info import machine_slug
+from ..machine.lock import exclusive_machine
 from ..report.markdown import markdown_table, render_template
 from ..store.files import atomic_write
 from ..store.runs import load_frame, load_run
@@ -126,7 +128,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write what was found as this machine's Markdown file; return 1 where it does not agree."""
-    found = compare(given.path)
+    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+        found = compare(given.path)
     agreed, machine = agreement(found), machine_slug()
     rows, commit = markdown_table(found.map(_shown)), commit_info()
     head = {"run": given.path.stem, "machine": machine, "commit": commit}

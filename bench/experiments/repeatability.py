@@ -1,5 +1,6 @@
 """Whole runs held against each other, and against a known ratio."""
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,21 +8,24 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
 from mlr import load_kernels
 from mlr.operations import GRADIENT
 
 from ..gate.gate import Show
 from ..machine.info import machine_slug
-from ..plan.benchmark import planned
+from ..machine.lock import exclusive_machine
+from ..plan.benchmark import planned, require_present
 from ..plan.grid import Processes
-from ..plan.selection import Selection
+from ..plan.selection import Selection, add_axes, process_count
 from ..report.markdown import render_template
 from ..run.runner import run_plan
 from ..store.files import atomic_write
 from ..store.runs import load_frame, load_run
 from ..store.schema import Run
 
+GRID = "smoke"  # where the command line names none
 TRUE_SPEEDUP = 0.5  # of the kernel that does the baseline's work twice, at any size
 TWICE = "baseline_twice"
 TWICE_FILE = Path(__file__).with_name("doubled_baseline.py")
@@ -100,3 +104,22 @@ def write_proof(found: Found, results: Path) -> Path:
     text = render_template("repeatability", promises=promises(found), **found._asdict())
     atomic_write(path, text + "\n")
     return path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_axes(parser.add_argument, GRID)
+    text = "of each run, as of `run` (default: 5)"
+    parser.add_argument("--processes", type=process_count, default="5", help=text)
+    parser.add_argument("--count", type=int, default=4, help="runs (default: 4)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Repeat a run, write the proof, print its promises; return 1 where one is broken."""
+    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+        axes = Selection.from_args(given, GRID)
+        require_present(axes)
+        found = repeat(axes, given.count, given.processes, status.update)
+    kept = promises(found)
+    print(kept.to_markdown(index=False), write_proof(found, given.out), sep="\n\n")
+    return 0 if kept["kept"].all() else 1

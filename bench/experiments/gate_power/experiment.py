@@ -5,6 +5,7 @@ each; in some of them both are also timed by those tools' own protocols. Trials 
 file as they end, until there are as many as are wanted; more can be added on any day.
 """
 
+import argparse
 import json
 import random
 import sys
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console
 from scipy import stats
 
 from mlr import Case, baseline_of
@@ -30,10 +32,11 @@ from ...gate.verdict import CaseVerdict
 from ...gate.versions import PACKAGE, Version, checkout_versions
 from ...machine.devices import device_of
 from ...machine.info import machine_slug
-from ..add_trials import add_trials
+from ...machine.lock import exclusive_machine
+from .. import add_trials as trials
 from ..machine_load import under_load
 from . import worker
-from .analysis import CONTENT, KINDS, SUITE, CaseRecord, Trial, missing, read_trials
+from .analysis import CONTENT, KINDS, SUITE, CaseRecord, Trial, missing, read_trials, subject
 
 Rounds = Mapping[str, Sequence[float]]  # of a version: the seconds of all rounds, by case
 CASES = [
@@ -69,6 +72,23 @@ MUTATIONS = {
 }
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    trials.add_arguments(parser, KINDS)
+    text = "interpreter of another environment, for kinds with two"
+    parser.add_argument("--head-python", metavar="PYTHON", help=text)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Add trials, print what all of the machine say, and return 0."""
+    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+        limits, python = (given.count, given.max_time), given.head_python
+        path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
+    stored = read_trials(path)
+    left = {kind if of is None else of: n for (kind, of), n in missing(stored).items()}
+    return trials.show_trials(path, subject({path.stem: stored}), left)
+
+
 def run_trials(
     kinds: Collection[str],
     count: float,
@@ -97,11 +117,11 @@ def run_trials(
         left = missing(earlier).items()
         return {unit: n / KINDS[unit[0]].wanted for unit, n in left if unit[0] in possible}
 
-    def run(unit: tuple[str, str | None], earlier: Sequence[Trial]) -> Trial:
+    def run_next(unit: tuple[str, str | None], earlier: Sequence[Trial]) -> Trial:
         return run_trial(unit[0], earlier, python, show, MUTATIONS.get(str(unit[1])))
 
     path = folder / f"{machine_slug()}.jsonl"
-    return add_trials(path, count, max_time_s, read_trials, shares, run)
+    return trials.add_trials(path, count, max_time_s, read_trials, shares, run_next)
 
 
 def run_trial(

@@ -4,24 +4,44 @@ The rule of tango judges the pairs of every trial too, and other tools those of 
 appended to one file as they end, until there are as many as are wanted; more can be added any day.
 """
 
+import argparse
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from rich.console import Console
 
 from ...common.errors import UserError
 from ...common.provenance import commit_info
 from ...common.units import counted
 from ...gate.gate import Show
 from ...machine.info import machine_slug, packages
+from ...machine.lock import exclusive_machine
 from ...measure.timing import wall_clock
 from ...store.files import require_writable
-from ..add_trials import add_trials
+from .. import add_trials as trials
 from ..machine_load import under_load
-from .analysis import KINDS, SUITE, Trial, missing, read_trials
+from .analysis import KINDS, SUITE, Trial, missing, read_trials, subject
 from .pairs import draw, write_pairs
 from .session import CommandError, run_session
 from .tools import TANGO, TOOLS, installed, judge_by_tango, judge_by_tools
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    trials.add_arguments(parser, KINDS)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Add trials, print what all of the machine say, and return 0."""
+    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+        folder = given.out / "paired"
+        path = run_trials(given.kind, given.count, given.max_time, folder, status.update)
+    stored = read_trials(path)
+    wanted = missing(stored).items()
+    left = {f"{kind} with {counted(size, 'pair')}": number for (kind, size), number in wanted}
+    return trials.show_trials(path, subject({path.stem: stored}), left)
 
 
 def run_trials(
@@ -41,11 +61,11 @@ def run_trials(
         return {(kind, size): number / KINDS[kind].sessions[size]
                 for (kind, size), number in left if kind in kinds}  # fmt: skip
 
-    def run(unit: tuple[str, int], earlier: Sequence[Trial]) -> Trial:
+    def run_next(unit: tuple[str, int], earlier: Sequence[Trial]) -> Trial:
         return run_trial(*unit, earlier, show)
 
     path = folder / f"{machine_slug()}.jsonl"
-    return add_trials(path, count, max_time_s, read_trials, shares, run)
+    return trials.add_trials(path, count, max_time_s, read_trials, shares, run_next)
 
 
 def run_trial(name: str, size: int, earlier: Sequence[Trial], show: Show) -> Trial:
