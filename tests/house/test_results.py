@@ -167,7 +167,7 @@ REMOVED = {
     *("20261124T122004Z-cdd894bb-tall", "20261124T132141Z-060a9554-quick"),
     "20261124T122009Z-cdd894bb-strong",
     *("20261129T150239Z-1d130e13-quick", "20261129T152853Z-1d130e13-quick"),
-    "20261129T162716Z-11e279c5-quick",
+    *("20261129T162716Z-11e279c5-quick", "20261124T130851Z-cdd894bb-wide"),
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
 
