@@ -148,6 +148,17 @@ def test_the_first_table_is_of_steps_which_do_equal_work(frame: pd.DataFrame) ->
     assert "fastest-step" not in readme_blocks(frame[frame["operation"] == "gradient"])
 
 
+def test_the_first_table_is_of_the_run_with_most_operations(stored: Path, tmp_path: Path) -> None:
+    """One of steps alone has more sizes, and later ones, which are all much alike."""
+    tall = build_run(["step"], [(33 * rows, 6, 3) for rows in range(1, 30)], kernels=FEW_KERNELS)
+    tall["datetime"] = "2030-01-01T00:00:00+00:00"
+    both = load_frame([stored, save(tall, tmp_path / "amd" / "tall.json")])
+    own = readme_blocks(load_frame([stored]))
+    assert readme_blocks(both)["fastest-step"] == own["fastest-step"]
+    alone = both[both["run"] == "tall"]
+    assert "run tall" in " ".join(readme_blocks(alone)["fastest-step"].split())
+
+
 def test_hot_and_cold_stand_side_by_side_once_a_run_has_both(frame: pd.DataFrame) -> None:
     cold = frame.assign(cold_s=frame["median_s"] * 2, speedup_cold=frame["speedup"] / 2,
                         speedup_cold_low=frame["speedup"] / 2.2,

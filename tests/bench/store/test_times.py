@@ -9,7 +9,7 @@ import pytest
 from run_builder import add_case, build_run, frame_of
 from stored_runs import stored_frame
 
-CASE = ["run", "operation", "device", "dtype", "case"]
+CASE = ["run", "threads", "operation", "device", "dtype", "case"]
 BASELINE_S, KERNEL_S, LOOP_S = 150e-6, 300e-9, 50e-9
 
 
