@@ -168,6 +168,7 @@ REMOVED = {
     "20261124T122009Z-cdd894bb-strong",
     *("20261129T150239Z-1d130e13-quick", "20261129T152853Z-1d130e13-quick"),
     *("20261129T162716Z-11e279c5-quick", "20261124T130851Z-cdd894bb-wide"),
+    "20261129T211835Z-e8afca86-quick",
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
 
