@@ -2,10 +2,10 @@
 
 Chosen by measurement, recorded in every run. What the user has set already is kept.
 
-How OpenMP's threads wait is left as it is: with `OMP_WAIT_POLICY=passive` a call of two threads on
-a virtual machine of two cores first has to wake a core that sleeps, 0.1 ms each time, and a product
-of 33 x 6 -> 3 took 14 times as long; with `active` they spin while nothing is called, and a kernel
-that sleeps would look busy.
+How OpenMP's threads wait is left as it is, but for how long they stay awake: with
+`OMP_WAIT_POLICY=passive` a call of two threads on a virtual machine of two cores first has to wake
+a core that sleeps, 0.1 ms each time, and a product of 33 x 6 -> 3 took 14 times as long; with
+`active` they spin while nothing is called, and a kernel that sleeps would look busy.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,10 @@ PINNED_ENV = {
     # OpenBLAS's threads would wait awake for 2^28 ticks, 0.1 s, after a call, and hold up what is
     # timed next; for 2^22 they still are awake at the next of many calls.
     "OPENBLAS_THREAD_TIMEOUT": "22",
+    # GNU OpenMP's would wait awake for 300,000 pauses of the processor, up to 20 ms: between slices
+    # of `torch.nn` a kernel with two threads of its own took 1.1 to 2.6 times as long as with
+    # 10,000, below a millisecond, which cost torch's own calls nothing that could be measured.
+    "GOMP_SPINCOUNT": "10000",
     # Hashes, and so the order of sets, are the same in every process.
     "PYTHONHASHSEED": "0",
     # The profiler that counts memory announces every start otherwise.

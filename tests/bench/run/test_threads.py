@@ -96,6 +96,27 @@ def test_a_library_whose_threads_wait_awake_for_more_work_does_no_work(is_pinned
     assert done.returncode == 0, done.stderr
 
 
+SPINS = """
+import torch
+from bench.measure.timing import background_cpu_usage
+x = torch.ones(2048, 256)
+usages = []
+for _ in range(10):
+    x @ x.T
+    usages.append(background_cpu_usage(0.01))
+print(min(usages))
+"""
+
+
+@needs_two
+@pytest.mark.skipif(sys.platform != "linux", reason="torch has another OpenMP elsewhere")
+def test_threads_of_openmp_are_asleep_when_the_next_slice_begins() -> None:
+    """Else they hold up a kernel that has threads of its own and is timed in turns with torch."""
+    command, env = [sys.executable, "-c", SPINS], pinned_environment(os.environ, 2)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.3
+
+
 @pytest.mark.slow
 @needs_two
 def test_each_number_of_threads_has_processes_of_its_own(tmp_path: Path) -> None:
