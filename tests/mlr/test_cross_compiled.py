@@ -132,6 +132,20 @@ def test_w_is_read_where_it_lies_and_sums_stay_in_registers(operation: str, dtyp
     assert (found.loop_stack_accesses, found.loop_stores) == (0, 0)
 
 
+@pytest.mark.parametrize(("size", "dtype"), [((31, 3), "float64"), ((33, 5), "float32")], ids=str)
+def test_sums_with_features_side_by_side_stay_in_registers(
+    size: tuple[int, int], dtype: str
+) -> None:
+    """Only residuals are stored, of rows together and alone, and before them W, padded."""
+    laid_out = OutputVectorised.of(*size, dtype, AVX512)
+    assert laid_out.feature_lanes
+    loops = compile_for(V4, Source("step", laid_out, dtype).text())
+    assert loops.spills == 0
+    assert count_instructions(loops.code).loop_stores == laid_out.rows + 1 + 2
+    given = Source("gradient", OutputVectorised.of(*size, dtype, AVX512, "gradient"), dtype)
+    assert count_instructions(compile_for(V4, given.text()).code).loop_stores == 0
+
+
 @pytest.mark.parametrize("size", [(31, 3), pytest.param((64, 16), marks=pytest.mark.slow)], ids=str)
 def test_what_registers_cannot_hold_is_left_in_memory(size: tuple[int, int]) -> None:
     """Each sum is loaded and stored once for the rows that go together, and nothing is spilled.

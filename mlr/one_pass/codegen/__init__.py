@@ -83,7 +83,7 @@ def layout(m: int, n: int, o: int, dtype: str, target: Target, operation: str = 
     by_rows = RowVectorised.of(m, n, o, dtype, target, operation)
     if by_rows:
         return by_rows
-    by_outputs = OutputVectorised.of(n, o, dtype, target)
+    by_outputs = OutputVectorised.of(n, o, dtype, target, operation)
     tiles = Tiles.of(n, o, dtype, target, operation)
     several = by_outputs.vectors > 1 and (dtype == "float64" or target.registers < 32)
     many = by_outputs.weight_sums >= MAX_PRODUCTS and dtype == "float64" and 2 * o >= tiles.lanes

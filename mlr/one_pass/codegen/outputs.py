@@ -3,6 +3,8 @@
 They are padded to a power of two. Where that is but a part of the machine's vectors, several
 features lie side by side in one: x is spread over them, W and G lie in memory like that anyhow, and
 r is folded from them. Several rows go together, so that W and G are loaded once for all of them.
+Where outputs would leave half of a vector or more empty, and features fill some, the sums are those
+of Gᵀ, with features side by side and all of them in registers, and are turned at a block's end.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one s
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
 _FEATURES_PER_LANE = 4  # fewer for each place side by side, and folding costs what it saves
 _SPARE = 2  # registers beside sums, W and what there is of the rows: vectors of x
+# Vectors of features from which on the sums are those of Gᵀ. With fewer, turning them costs a step
+# of few rows more than it saves.
+_FEATURE_VECTORS = {"gradient": 1, "step": 2, "train": 2}
 _WRITTEN_OUT = 32  # features whose W is padded without a loop, and so without the stack
 
 
 class _Memory(NamedTuple):
     """Where the inputs lie, and on the stack the padded W and b and the sums over a block.
 
-    Those of the gradient are two or none, and those of the squares of R one or none.
+    Those of the gradient are two or none, and those of the squares of R one or none. `residuals` is
+    room for those of the rows that go together.
     """
 
     x: ir.Value
@@ -35,6 +41,7 @@ class _Memory(NamedTuple):
     bias: Sequence[ir.Value]
     gradient_sums: tuple[ir.Value, ...]
     square_sums: ir.Value | None
+    residuals: ir.Value
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class OutputVectorised:
         features_per_vector: Features side by side in one vector; more than one only where `vectors`
             is 1.
         rows: Rows that go together.
+        feature_lanes: Features in one vector of the sums, where these are Gᵀ; 0 where they are G.
         cache_line: Bytes of a cache line of the target.
         registers: How many vectors the target keeps in registers.
     """
@@ -59,17 +67,22 @@ class OutputVectorised:
     vectors: int
     features_per_vector: int
     rows: int
+    feature_lanes: int = 0
     cache_line: int = 64
     registers: int = 32
 
     @classmethod
-    def of(cls, n: int, o: int, dtype: str, target: Target) -> OutputVectorised:
+    def of(
+        cls, n: int, o: int, dtype: str, target: Target, operation: str = "step"
+    ) -> OutputVectorised:
         """Lay out n features and o outputs for a target.
 
         >>> OutputVectorised.of(6, 3, "float64", Target(64, 32))  # doctest: +ELLIPSIS
         OutputVectorised(n=6, o=3, lanes=4, vectors=1, features_per_vector=1, rows=8, ...)
         >>> OutputVectorised.of(32, 4, "float32", Target(64, 32))  # doctest: +ELLIPSIS
         OutputVectorised(n=32, o=4, lanes=4, vectors=1, features_per_vector=4, rows=2, ...)
+        >>> OutputVectorised.of(32, 4, "float64", Target(64, 32)).feature_lanes
+        8
         """
         most = target.vector_bytes // SIZES[dtype]
         lanes = 1
@@ -81,7 +94,12 @@ class OutputVectorised:
             while lanes * features < most and n >= 2 * features * _FEATURES_PER_LANE:
                 features *= 2
         rows = 2 if features > 1 else max(1, _TOGETHER // vectors)
-        return cls(n, o, lanes, vectors, features, rows, target.cache_line, target.registers)
+        in_registers = o * -(-n // most) + rows + 2 * _SPARE <= target.registers
+        fewest = _FEATURE_VECTORS.get(operation)
+        wide = fewest is not None and features == 1 and lanes < most and n >= fewest * most
+        feature_lanes = most if wide and in_registers else 0
+        return cls(n, o, lanes, vectors, features, rows, feature_lanes, target.cache_line,
+                   target.registers)  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -99,9 +117,15 @@ class OutputVectorised:
         return self.lanes * self.features_per_vector
 
     @property
+    def padded_features(self) -> int:
+        """Features of the padded G."""
+        together = self.feature_lanes or self.features_per_vector
+        return -(-self.n // together) * together
+
+    @property
     def weight_sums(self) -> int:
         """How many numbers the padded G is."""
-        return self.groups * self.vectors * self.width
+        return self.padded_features * self.stride
 
     @property
     def stride(self) -> int:
@@ -111,6 +135,9 @@ class OutputVectorised:
     @property
     def _room(self) -> int:
         """How many registers the sums leave to W; fewer than none if they do not fit themselves."""
+        if self.feature_lanes:
+            sums = self.o * self.padded_features // self.feature_lanes
+            return self.registers - _SPARE - self.rows - sums - 1
         of_rows = self.groups if self.features_per_vector > 1 else self.rows * self.vectors
         return self.registers - _SPARE - of_rows - (self.groups + 1) * self.vectors
 
@@ -153,9 +180,10 @@ class OutputVectorised:
         gradient = operation != "loss"
         memory = _Memory(
             to.argument(Argument.X), to.argument(Argument.Y), weight, bias,
-            (to.alloca(self.width, self.groups * self.vectors),
-             to.alloca(self.lanes, self.vectors)) if gradient else (),
+            (to.alloca(*self._weight_vectors), to.alloca(self.lanes, self.vectors))
+            if gradient else (),
             to.alloca(self.lanes, self.vectors) if operation in WITH_LOSS else None,
+            to.alloca(self.lanes, self.rows),
         )  # fmt: skip
         sums, rows = to.argument(Argument.SUMS), to.argument(Argument.ROWS)
         # Up to here a row may be read with what lies behind it.
@@ -188,7 +216,7 @@ class OutputVectorised:
     def _padded_weight(self, to: Writer) -> ir.Value:
         """Return where W lies in whole vectors: a copy on the stack if it has to be padded."""
         weight = to.argument(Argument.WEIGHT)
-        if self.weight_sums == self.n * self.o:
+        if self.groups * self.vectors * self.width == self.n * self.o:
             return weight
         padded = to.alloca(self.width, self.groups * self.vectors)
         for number in range(self.groups * self.vectors):
@@ -202,8 +230,15 @@ class OutputVectorised:
     def _rows_read_behind(self) -> int:
         """Return how many rows from the last on must not be loaded by whole vectors."""
         outputs = self.vectors * self.lanes - self.o
-        features = self.groups * self.features_per_vector - self.n
+        features = max(self.groups * self.features_per_vector, self.padded_features) - self.n
         return max(-(-outputs // self.o), -(-features // self.n))
+
+    @property
+    def _weight_vectors(self) -> tuple[int, int]:
+        """Lanes and number of the vectors that sum G over a block."""
+        if self.feature_lanes:
+            return self.feature_lanes, self.o * self.padded_features // self.feature_lanes
+        return self.width, self.groups * self.vectors
 
     def _sums(self, memory: _Memory) -> list[tuple[ir.Value, int, int, int]]:
         """Return the sums over a block: where they lie, where among all sums, lanes and vectors."""
@@ -211,7 +246,7 @@ class OutputVectorised:
         if memory.gradient_sums:
             weight, bias = memory.gradient_sums
             found = [
-                (weight, 0, self.width, self.groups * self.vectors),
+                (weight, 0, *self._weight_vectors),
                 (bias, self.weight_sums, self.lanes, self.vectors),
             ]
         if memory.square_sums is not None:
@@ -253,6 +288,9 @@ class OutputVectorised:
             return
         weight_sums, bias_sums = memory.gradient_sums
         self._add_to_bias(to, bias_sums, residuals)
+        if self.feature_lanes:
+            self._add_by_features(to, memory, row, x, residuals, inside=inside)
+            return
         if self.features_per_vector > 1:
             everywhere = [lane % self.lanes for lane in range(self.width)]
             residuals = [[to.shuffle(residual[0], everywhere)] for residual in residuals]
@@ -262,6 +300,40 @@ class OutputVectorised:
             sums = memory.gradient_sums if self._room < 0 else ()
             to.clobber_memory(*sums, *() if self._held else (memory.weight,))
         self._add_to_weight(to, weight_sums, residuals, spread, kept)
+
+    def _add_by_features(
+        self,
+        to: Writer,
+        memory: _Memory,
+        row: ir.Value,
+        x: list[ir.Value],
+        residuals: list[list[ir.Value]],
+        *,
+        inside: bool,
+    ) -> None:
+        """Add rᵀx of some rows to Gᵀ: a number of r, out of memory, fills a vector."""
+        lanes, sums = self.feature_lanes, memory.gradient_sums[0]
+        place, stride = to.gep(memory.y, to.offset((row, self.o))), self.o
+        if memory.weight is not None:
+            place, stride = memory.residuals, self.lanes
+            for number, (residual,) in enumerate(residuals):
+                to.store(residual, place, number * stride)
+            if not self._held:
+                to.clobber_memory(place, memory.weight)
+        for number, features in enumerate(x):
+            vectors = []
+            for first in range(0, self.n, lanes):
+                if inside or first + lanes <= self.n:
+                    vectors.append(to.load(features, first, lanes))
+                else:
+                    wanted = to.lane_mask(INT(self.n - first), lanes)
+                    vectors.append(to.masked_load(wanted, features, first))
+            for output in range(self.o):
+                residual = to.load_broadcast(place, number * stride + output, lanes)
+                for group, vector in enumerate(vectors):
+                    index = (output * len(vectors) + group) * lanes
+                    so_far = to.load(sums, index, lanes)
+                    to.store(to.multiply_add(vector, residual, so_far), sums, index)
 
     def _add_to_weight(
         self,
@@ -345,6 +417,16 @@ class OutputVectorised:
     def _add_block(self, to: Writer, memory: _Memory, sums: ir.Value) -> None:
         """Add the sums over a block to those over all, in float64."""
         for part, first, lanes, count in self._sums(memory):
-            for number in range(count):
-                value = to.load(part, number * lanes, lanes)
+            values = [to.load(part, number * lanes, lanes) for number in range(count)]
+            if self.feature_lanes and part is memory.gradient_sums[0]:
+                values = self._by_outputs(to, values)
+            for number, value in enumerate(values):
                 to.add_double(value, sums, first + number * lanes)
+
+    def _by_outputs(self, to: Writer, sums: list[ir.Value]) -> list[ir.Value]:
+        """Return the vectors of G, padded, of those of Gᵀ."""
+        groups, found = len(sums) // self.o, []
+        padding = [to.zero(self.feature_lanes)] * (self.lanes - self.o)
+        for group in range(groups):
+            found += to.interleave(sums[group::groups] + padding)
+        return found

@@ -126,7 +126,8 @@ class Writer:
 
     def array(self, count: int, kind: ir.Type) -> ir.Value:
         """Take room for so many values of a kind on the stack, from a cache line's start on."""
-        place = self.build.alloca(ir.ArrayType(kind, count))
+        with self.build.goto_entry_block():  # where LLVM makes registers of them
+            place = self.build.alloca(ir.ArrayType(kind, count))
         place.align, place.type = self.cache_line, _POINTER
         return place
 
@@ -162,6 +163,20 @@ class Writer:
         mask = ir.Constant(ir.VectorType(_LANE, len(lanes)), list(lanes))
         other = ir.Constant(value.type, ir.Undefined) if other is None else other
         return self.build.shuffle_vector(value, other, mask)
+
+    def interleave(self, values: Sequence[ir.Value]) -> list[ir.Value]:
+        """Return the first lanes of 1, 2, 4 … vectors, then their second lanes, and so on."""
+        if len(values) == 1:
+            return [*values]
+        lanes = values[0].type.count
+        halves = [range(first, first + lanes // 2) for first in (0, lanes // 2)]
+        found = []
+        for even, odd in zip(*(self.interleave(values[one::2]) for one in (0, 1)), strict=True):
+            for half in halves:
+                found.append(
+                    self.shuffle(even, [lane + other for lane in half for other in (0, lanes)], odd)
+                )
+        return found
 
     def broadcast(self, item: ir.Value, lanes: int) -> ir.Value:
         """Return a vector with a number in each lane."""
