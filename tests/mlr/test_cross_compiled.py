@@ -64,7 +64,10 @@ def multiply_adds(laid_out: Layout, operation: str) -> int:
     products = (operation != "gradient") + (operation != "loss")
     squares = operation in WITH_LOSS
     if isinstance(laid_out, OutputVectorised):
-        per_row = products * laid_out.groups * laid_out.vectors + squares * laid_out.vectors
+        residuals = laid_out.groups * laid_out.vectors * (operation != "gradient")
+        lanes = laid_out.feature_lanes
+        sums = laid_out.o * -(-laid_out.n // lanes) if lanes else laid_out.groups * laid_out.vectors
+        per_row = residuals + sums * (operation != "loss") + squares * laid_out.vectors
         return (laid_out.rows + 1) * per_row
     if isinstance(laid_out, RowVectorised):  # of the rows that fill a vector alone
         return products * laid_out.n * laid_out.o + squares * laid_out.o

@@ -173,18 +173,21 @@ class OutputVectorised:
 
     def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""
+        gradient = operation != "loss"
+        # Taken before any loop, without which LLVM would not keep them in registers.
+        gradient_sums = (
+            (to.alloca(*self._weight_vectors), to.alloca(self.lanes, self.vectors))
+            if gradient
+            else ()
+        )
+        square_sums = to.alloca(self.lanes, self.vectors) if operation in WITH_LOSS else None
+        residuals = to.alloca(self.lanes, self.rows)
         weight, bias = None, [to.zero(self.lanes)] * self.vectors
         if operation != "gradient":
             weight = self._padded_weight(to)
             bias = self._outputs(to, to.argument(Argument.BIAS), 0)
-        gradient = operation != "loss"
-        memory = _Memory(
-            to.argument(Argument.X), to.argument(Argument.Y), weight, bias,
-            (to.alloca(*self._weight_vectors), to.alloca(self.lanes, self.vectors))
-            if gradient else (),
-            to.alloca(self.lanes, self.vectors) if operation in WITH_LOSS else None,
-            to.alloca(self.lanes, self.rows),
-        )  # fmt: skip
+        x, y = to.argument(Argument.X), to.argument(Argument.Y)
+        memory = _Memory(x, y, weight, bias, gradient_sums, square_sums, residuals)
         sums, rows = to.argument(Argument.SUMS), to.argument(Argument.ROWS)
         # Up to here a row may be read with what lies behind it.
         inside = to.build.sub(rows, INT(self._rows_read_behind()))

@@ -126,8 +126,7 @@ class Writer:
 
     def array(self, count: int, kind: ir.Type) -> ir.Value:
         """Take room for so many values of a kind on the stack, from a cache line's start on."""
-        with self.build.goto_entry_block():  # where LLVM makes registers of them
-            place = self.build.alloca(ir.ArrayType(kind, count))
+        place = self.build.alloca(ir.ArrayType(kind, count))
         place.align, place.type = self.cache_line, _POINTER
         return place
 
