@@ -293,8 +293,8 @@ def baseline_of(operation: str) -> Kernel:
     for found in _baselines(operation):
         return found
     raise ValueError(
-        f"operation {operation} needs a kernel that the others are held against; none of its own "
-        "is one; give one of them baseline=True"
+        f"operation {operation} needs a baseline, which others are compared with; none of its "
+        "kernels is one; give one of them baseline=True"
     )
 
 

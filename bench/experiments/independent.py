@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
 from torch.utils.benchmark import Timer
 
 from mlr import KERNELS, Case, Problem, get_kernel
@@ -22,10 +21,10 @@ from ..common.errors import UserError
 from ..common.provenance import commit_info
 from ..machine.environment import pinned_environment
 from ..machine.info import machine_slug
-from ..machine.lock import exclusive_machine
 from ..report.markdown import markdown_table, render_template
 from ..store.files import atomic_write
 from ..store.runs import load_frame, load_run
+from .progress import on_exclusive_machine
 
 CASES = 12
 PROCESSES = 3  # fresh ones, one after the other
@@ -128,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write what was found as this machine's Markdown file; return 1 where it does not agree."""
-    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+    with on_exclusive_machine():
         found = compare(given.path)
     agreed, machine = agreement(found), machine_slug()
     rows, commit = markdown_table(found.map(_shown)), commit_info()

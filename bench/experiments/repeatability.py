@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from mlr import load_kernels
 from mlr.operations import GRADIENT
 
 from ..gate.gate import Show
 from ..machine.info import machine_slug
-from ..machine.lock import exclusive_machine
 from ..plan.benchmark import planned, require_present
 from ..plan.grid import Processes
 from ..plan.selection import Selection, add_axes, process_count
@@ -24,6 +22,7 @@ from ..run.runner import run_plan
 from ..store.files import atomic_write
 from ..store.runs import load_frame, load_run
 from ..store.schema import Run
+from .progress import on_exclusive_machine
 
 GRID = "smoke"  # where the command line names none
 TRUE_SPEEDUP = 0.5  # of the kernel that does the baseline's work twice, at any size
@@ -116,10 +115,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Repeat a run, write the proof, print its promises; return 1 where one is broken."""
-    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+    with on_exclusive_machine() as show:
         axes = Selection.from_args(given, GRID)
         require_present(axes)
-        found = repeat(axes, given.count, given.processes, status.update)
+        found = repeat(axes, given.count, given.processes, show)
     kept = promises(found)
     print(kept.to_markdown(index=False), write_proof(found, given.out), sep="\n\n")
     return 0 if kept["kept"].all() else 1

@@ -301,7 +301,7 @@ def double(x):
 @pytest.mark.parametrize(
     ("baseline", "result", "more", "part"),
     [
-        ("", "2 * x", "", "own needs a kernel that the others are held against; none of its own"),
+        ("", "2 * x", "", "own needs a baseline, which others are compared with; none of its"),
         ("baseline=True", "2.001 * x", "", "the baseline double of own must be right; error"),
         ("baseline=True", "x.float()", "", "must be right; result must be float64 on cpu"),
         ("baseline=True", "x[9]", "", "must be right; it raises IndexError"),

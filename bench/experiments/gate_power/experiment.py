@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 from scipy import stats
 
 from mlr import Case, baseline_of
@@ -32,9 +31,9 @@ from ...gate.verdict import CaseVerdict
 from ...gate.versions import PACKAGE, Version, checkout_versions
 from ...machine.devices import device_of
 from ...machine.info import machine_slug
-from ...machine.lock import exclusive_machine
 from .. import add_trials as trials
 from ..machine_load import under_load
+from ..progress import on_exclusive_machine
 from . import worker
 from .analysis import CONTENT, KINDS, SUITE, CaseRecord, Trial, missing, read_trials, subject
 
@@ -81,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Add trials, print what all of the machine say, and return 0."""
-    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+    with on_exclusive_machine() as show:
         limits, python = (given.count, given.max_time), given.head_python
-        path = run_trials(given.kind, *limits, python, given.out / "gate", status.update)
+        path = run_trials(given.kind, *limits, python, given.out / "gate", show)
     stored = read_trials(path)
     left = {kind if of is None else of: n for (kind, of), n in missing(stored).items()}
     return trials.show_trials(path, subject({path.stem: stored}), left)

@@ -10,18 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from ...common.errors import UserError
 from ...common.provenance import commit_info
 from ...common.units import counted
 from ...gate.gate import Show
 from ...machine.info import machine_slug, packages
-from ...machine.lock import exclusive_machine
 from ...measure.timing import wall_clock
 from ...store.files import require_writable
 from .. import add_trials as trials
 from ..machine_load import under_load
+from ..progress import on_exclusive_machine
 from .analysis import KINDS, SUITE, Trial, missing, read_trials, subject
 from .pairs import draw, write_pairs
 from .session import CommandError, run_session
@@ -35,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Add trials, print what all of the machine say, and return 0."""
-    with Console(stderr=True).status("starting") as status, exclusive_machine(status.update):
+    with on_exclusive_machine() as show:
         folder = given.out / "paired"
-        path = run_trials(given.kind, given.count, given.max_time, folder, status.update)
+        path = run_trials(given.kind, given.count, given.max_time, folder, show)
     stored = read_trials(path)
     wanted = missing(stored).items()
     left = {f"{kind} with {counted(size, 'pair')}": number for (kind, size), number in wanted}

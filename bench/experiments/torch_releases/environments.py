@@ -55,7 +55,7 @@ def read_releases(texts: Sequence[str]) -> list[str]:
     if len(found) < 2 or len({*found}) < len(found):
         said = " ".join(found) or "none"
         raise UserError(
-            "each release is held against the one before: two or more are needed, each once, the "
+            "each release is compared with the one before: two or more are needed, each once, the "
             f"oldest first; got {said}"
         )
     return found

@@ -5,7 +5,7 @@
  *
  * An axis has a range, ticks, how to write them, and x a title. A line has the place of a kernel
  * and points of x and y, joined or not; a point without y is drawn at the top, as failed. Each
- * point tells what is known of it. A reference is a dotted line with a text at its end.
+ * point tells what is known of it. A reference is a dotted line, with a text above its end or none.
  */
 function chart(host, { title, height = 270, x, y, lines, references = [] }) {
   const help = `${title}. The arrow keys read its points.`;
@@ -44,10 +44,10 @@ function drawAxes(svg, { left, right, top, bottom }, px, py, x, y, height) {
 const pathOf = (points, px, py) => points.map(
   ([x, y], place) => `${place ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
 
-function drawReference(svg, px, py, { points, text, below }) {
+function drawReference(svg, px, py, { points, text, rise = 6 }) {
   svg.append(s("path", { class: "reference", d: pathOf(points, px, py) }));
   const [x, y] = points.at(-1);
-  const end = { x: px(x) - 4, y: py(y) + (below ? 18 : -6), "text-anchor": "end", class: "axis" };
+  const end = { x: px(x) - 4, y: py(y) - rise, "text-anchor": "end", class: "axis" };
   if (text) svg.append(s("text", end, text));
 }
 

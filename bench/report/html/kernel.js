@@ -4,7 +4,7 @@ function drawMoves() {
   const moved = DATA.history.filter((one) => one.newest && one.change && fits(one, names))
     .sort((a, b) => a.change[0] - b.change[0]);
   if (!moved.length) {
-    return host.replaceChildren(nothing("No two runs here are of the same grid and settings."));
+    return host.replaceChildren(nothing("No two chosen runs are of the same grid and settings."));
   }
   const across = range(moved.flatMap((one) => one.change), 1.02);
   const apart = ({ change: [, low, high] }) => low > 1 || high < 1;

@@ -120,14 +120,12 @@ addEventListener("pointerdown", (event) => {
 });
 
 // Where the reader is, in the bar.
-const links = [...document.querySelectorAll(".bar nav a")];
 const watcher = new IntersectionObserver((entries) => {
-  const now = entries.find((entry) => entry.isIntersecting)?.target.id;
-  for (const one of now ? links : []) {
-    if (one.hash === `#${now}`) one.setAttribute("aria-current", "true");
-    else one.removeAttribute("aria-current");
+  for (const { target, isIntersecting } of entries) {
+    document.querySelector(`.bar a[href="#${target.id}"]`)
+      .setAttribute("aria-current", isIntersecting);
   }
-}, { rootMargin: "-20% 0px -70% 0px" });
+}, { rootMargin: "-25% 0px -75% 0px" });
 for (const one of document.querySelectorAll("main > section")) watcher.observe(one);
 
 addEventListener("beforeprint", () => {

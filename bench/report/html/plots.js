@@ -67,7 +67,7 @@ function drawAlong(rows) {
 function floorOf(rows, axis, least) {
   const found = new Map(rows.map((row) => [row.sizes[axis], bound(row)]));
   const points = [...found].filter((pair) => pair[1] > least).sort((a, b) => a[0] - b[0]);
-  return points.length > 1 ? [{ points, text: "roofline bound", below: true }] : [];
+  return points.length > 1 ? [{ points }] : [];
 }
 
 function drawRoofline(rows) {
@@ -86,7 +86,7 @@ function drawRoofline(rows) {
     x: row.intensity, y: row.rate, hollow: row.bound === "dispatch", tells: () => told(row),
   });
   const flat = peaks.map(([rate, text], place) =>
-    ({ points: x.map((at) => [at, rate]), text: place ? "" : text }));
+    ({ points: x.map((at) => [at, rate]), text: place ? "" : text, rise: 20 }));
   chart(host, {
     title: "operations per second against operations per byte",
     height: 380,

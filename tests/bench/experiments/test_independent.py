@@ -130,7 +130,7 @@ def test_speedups_agree_within_a_twentieth_in_the_mean_and_a_tenth_each(
 
 def test_a_run_of_another_machine_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    path.write_text(json.dumps(build_run(["gradient"])))
+    path.write_text(json.dumps(build_run(["gradient"], slug="another")))
     with pytest.raises(UserError, match=f"must be of {machine_slug()}") as error:
         independent.compare(path)
     assert "\n" not in str(error.value)
