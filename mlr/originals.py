@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from itertools import chain
+from operator import is_
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -58,6 +60,8 @@ def nothing_replaced() -> Iterator[None]:
 def _function(value: Any) -> FunctionType | None:
     """Return the function that a value is or wraps, if it is Python's."""
     kind = type(value)
+    if kind is FunctionType:
+        return cast("FunctionType", value)
     if kind is staticmethod or kind is classmethod:
         value = value.__func__
     elif kind is property:
@@ -91,7 +95,9 @@ class _Owner:
 
     def restore(self) -> list[str]:
         """Put back what was replaced or added, and return its names."""
-        now, changed = _contents(self.owner), []
+        now, changed = _contents(self.owner), list[str]()
+        if self._is_unchanged(now):
+            return changed
         for key, value in self.before.items():
             if now.get(key, ABSENT) is not value and not self._may_differ(value, now.get(key)):
                 changed.append(key)
@@ -108,6 +114,16 @@ class _Owner:
                 changed.append(function.__name__)
                 function.__code__, function.__defaults__, function.__kwdefaults__ = before
         return [f"{self.name}.{key}" for key in changed]
+
+    def _is_unchanged(self, now: dict[Any, Any]) -> bool:
+        """Say in little time whether everything is the very same, in the same order."""
+        functions = [_implementation(function) for function, _ in self.implementations]
+        before = [implementation for _, implementation in self.implementations]
+        return (
+            len(now) == len(self.before)
+            and all(map(is_, chain(now, now.values()), chain(self.before, self.before.values())))
+            and all(map(is_, chain(*functions), chain(*before)))
+        )
 
     def _hides(self, key: str) -> bool:
         if isinstance(self.owner, ModuleType):
@@ -154,18 +170,22 @@ def _owners() -> Iterator[_Owner]:
             yield _Owner(name, module, closed=False)
     for found in CLASSES:
         yield _Owner(f"{found.__module__}.{found.__qualname__}", found, closed=False)
+    seen: set[int] = set()  # of tables, which several modules have, and of what they hold
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in PACKAGES and isinstance(module, ModuleType):
             yield _Owner(name, module, closed=True)
-            yield from _parts(name, module)
+            yield from _parts(name, module, seen)
 
 
-def _parts(name: str, module: ModuleType) -> Iterator[_Owner]:
+def _parts(name: str, module: ModuleType, seen: set[int]) -> Iterator[_Owner]:
     for key, value in list(vars(module).items()):
         if isinstance(value, type) and value.__module__ == name:
             yield _Owner(f"{name}.{key}", value, closed=True)
-        elif isinstance(value, dict) and not key.startswith("__"):
+        elif isinstance(value, dict) and not key.startswith("__") and id(value) not in seen:
+            seen.add(id(value))
             yield _Owner(f"{name}.{key}", value, closed=False)
             for entry, held in list(value.items()):
-                if type(held).__module__.partition(".")[0] in PACKAGES:
+                ours = type(held).__module__.partition(".")[0] in PACKAGES
+                if ours and id(held) not in seen:
+                    seen.add(id(held))
                     yield _Owner(f"{name}.{key}[{entry!r}]", held, closed=True)
