@@ -9,7 +9,7 @@ harness says at which sizes it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ FIT_FULL_BATCHES = 3  # and one row more, so that the last mini-batch is short: 
 FIT_VALID_ROWS = 10_000
 FEW_ROWS, WIDE_PRODUCTS = 256, 2**13  # where a gradient is one of BLAS: 100 × 256 → 64
 IN_CACHE_BYTES = 2**20  # of X: beyond it a block is read again out of the cache, not out of memory
+BLOCK_NUMBERS = 2**18  # of rows in float64: what is made of them stays in a cache
 
 
 def fit_rows(batch: int) -> int:
@@ -74,7 +75,7 @@ def zero_start(problem: Problem) -> Gradient:
 
 
 def draw_dataset(problem: Problem) -> Dataset:
-    """Make the data of a fit by scikit-learn's `make_regression`."""
+    """Make the data of a fit, as scikit-learn's `make_regression` does."""
     m, n, o = problem.case.sizes
     return make_dataset(
         n_samples=fit_rows(m) + FIT_VALID_ROWS,
@@ -150,24 +151,35 @@ def _train(problem: Problem, x: Tensor, y: Tensor, epochs: int) -> Gradient:
     return Gradient(layer.weight.detach().T, layer.bias.detach())
 
 
-def _products(x: Tensor, delta: Tensor) -> Gradient:
-    x, delta = x.double().abs(), delta.double().abs()
-    return Gradient(x.T @ delta, delta.sum(0))
+def _absolute_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Return the rows of tensors in float64 without their signs, some at a time.
+
+    What is made of all at once would come from memory again and again.
+    """
+    rows = max(1, BLOCK_NUMBERS // sum(tensor.shape[1] for tensor in tensors))
+    for block in zip(*(tensor.split(rows) for tensor in tensors), strict=True):
+        yield tuple(part.double().abs() for part in block)
 
 
 def gradient_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
     """Return |X|ᵀ|δ| and 1ᵀ|δ|."""
-    return _products(problem.x, problem.delta)
+    weight, bias = map(torch.zeros_like, expected)
+    for x, delta in _absolute_blocks(problem.x, problem.delta):
+        weight += x.T @ delta
+        bias += delta.sum(0)
+    return Gradient(weight, bias)
 
 
 def step_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
     """Return the absolute parameters, and what so many steps add to them."""
     start = Gradient(*(value.double().abs() for value in problem.start))
-    x, y = problem.x.double().abs(), problem.y.double().abs()
-    delta = (x @ start.weight + start.bias + y) * (2 / y.numel())
-    change = _products(x, delta)
-    return Gradient(*(a + calls * problem.lr * b
-                      for a, b in zip(start, change, strict=True)))  # fmt: skip
+    scale = Gradient(*(value.clone() for value in start))
+    rate = calls * problem.lr * 2 / problem.y.numel()
+    for x, y in _absolute_blocks(problem.x, problem.y):
+        delta = (x @ start.weight + start.bias + y) * rate
+        scale.weight.add_(x.T @ delta)
+        scale.bias.add_(delta.sum(0))
+    return scale
 
 
 def fit_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
