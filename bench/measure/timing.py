@@ -67,7 +67,7 @@ def warm_up(call: Call, device: str, seconds: float = 0.02) -> float:
     return fastest_call(call, device, seconds)
 
 
-def fastest_call(call: Call, device: str, seconds: float = 0.02) -> float:
+def fastest_call(call: Call, device: str, seconds: float = 0.01) -> float:
     """Call for so long, once at least, and return the seconds of the fastest call."""
     clock, fastest, spent, done = device_of(device).clock, math.inf, 0.0, 0
     while not done or (spent < seconds and done < MAX_REPEATS):
