@@ -168,7 +168,8 @@ REMOVED = {
     "20261124T122009Z-cdd894bb-strong",
     *("20261129T150239Z-1d130e13-quick", "20261129T152853Z-1d130e13-quick"),
     *("20261129T162716Z-11e279c5-quick", "20261124T130851Z-cdd894bb-wide"),
-    "20261129T211835Z-e8afca86-quick",
+    *("20261129T211835Z-e8afca86-quick", "20261130T065142Z-1e0a1fda-wide"),
+    "20261130T071151Z-1e0a1fda-tall",
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
 
