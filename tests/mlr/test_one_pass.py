@@ -36,7 +36,7 @@ from mlr.one_pass.threads import run_in_threads
 
 KERNELS = ["one_pass", "one_pass_step"]
 # One of each kind of layout, in few features or outputs and in many; the others are a long proof.
-CORE = [(1, 1), (6, 3), (40, 1), (31, 3), (3, 33), (33, 5), (16, 32), (130, 9), (67, 100)]
+CORE = [(1, 1), (6, 3), (40, 1), (31, 3), (3, 33), (47, 5), (16, 32), (130, 9), (67, 100)]
 OTHERS = [(1, 3), (5, 2), (2, 1), (16, 8), (32, 4), (17, 9), (64, 16), (256, 64), (9, 130)]
 OTHERS += [(1_024, 33)]
 SIZES = [*CORE, *(pytest.param(size, marks=pytest.mark.slow) for size in OTHERS)]

@@ -9,6 +9,7 @@ of Gᵀ, with features side by side and all of them in registers, and are turned
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,8 +24,9 @@ _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a mul
 _FEATURES_PER_LANE = 4  # fewer for each place side by side, and folding costs what it saves
 _SPARE = 2  # registers beside sums, W and what there is of the rows: vectors of x
 # Vectors of features from which on the sums are those of Gᵀ. With fewer, turning them costs a step
-# of few rows more than it saves.
-_FEATURE_VECTORS = {"gradient": 1, "step": 2, "train": 2}
+# of few rows more than it saves; with two, 16 → 4 took 1.06 times as long at any number of rows.
+_FEATURE_VECTORS = {"gradient": 1, "step": 3, "train": 3}
+_PADDING = 0.1  # of the features, at most: 20 → 4 in vectors of eight took 1.15 times as long
 _WRITTEN_OUT = 32  # features whose W is padded without a loop, and so without the stack
 
 
@@ -94,10 +96,11 @@ class OutputVectorised:
             while lanes * features < most and n >= 2 * features * _FEATURES_PER_LANE:
                 features *= 2
         rows = 2 if features > 1 else max(1, _TOGETHER // vectors)
-        in_registers = o * -(-n // most) + rows + 2 * _SPARE <= target.registers
-        fewest = _FEATURE_VECTORS.get(operation)
-        wide = fewest is not None and features == 1 and lanes < most and n >= fewest * most
-        feature_lanes = most if wide and in_registers else 0
+        groups = -(-n // most)  # of features, in vectors of G
+        in_registers = o * groups + rows + 2 * _SPARE <= target.registers
+        many = _FEATURE_VECTORS.get(operation, math.inf) <= groups <= (1 + _PADDING) * n / most
+        apart = features == 1 and lanes < most and many and in_registers
+        feature_lanes = most if apart else 0
         return cls(n, o, lanes, vectors, features, rows, feature_lanes, target.cache_line,
                    target.registers)  # fmt: skip
 
