@@ -1,14 +1,13 @@
 """What commands show while they work, and how long they took."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
+from ..common.progress import progress_console
 from ..common.units import counted, tally
 from ..plan.grid import Processes
 from ..run.journal import RunProgress
@@ -78,19 +77,6 @@ def following(total: int, plan: str) -> Iterator[Callable[[RunProgress], None]]:
     console.print(f"{counted(ended.total(), 'benchmark')}: {tally(ended.elements())}")
     if last.wall_s:
         console.print(as_minutes(last.wall_s))
-
-
-@contextmanager
-def doing() -> Iterator[Callable[[str], None]]:
-    """Show what is being done, where a terminal is."""
-    with progress_console().status("starting") as status:
-        yield lambda text: status.update(escape(text))
-
-
-def progress_console() -> Console:
-    """Return where progress is shown; many services of CI pass for a terminal, and keep a log."""
-    terminal = False if os.environ.get("CI") else None
-    return Console(stderr=True, highlight=False, force_terminal=terminal)
 
 
 def as_minutes(seconds: float) -> str:

@@ -3,19 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.markup import escape
-
+from ..common.progress import doing
 from ..machine.lock import exclusive_machine
 
 
 @contextmanager
 def on_exclusive_machine() -> Iterator[Callable[[str], None]]:
     """Hold the machine, and return what shows a line of text in place of the last."""
-    with Console(stderr=True).status("starting") as status:
-
-        def show(text: str) -> None:
-            status.update(escape(text))
-
-        with exclusive_machine(show):
-            yield show
+    with doing() as show, exclusive_machine(show):
+        yield show

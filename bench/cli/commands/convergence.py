@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from ...common.progress import doing
     from ...convergence.records import TaskInfo
     from ...convergence.run import measure_convergence
     from ...convergence.section import COLUMNS, convergence_table
     from ...report.tables import render
-    from ..console import doing
 
     named = ("rows", "features", "outputs", "dtype", "lr", "batch_size")
     task = TaskInfo(**{name: getattr(arguments, name) for name in named})

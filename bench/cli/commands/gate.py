@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ...common.errors import UserError, in_one_line
 from ...common.paths import ROOT
+from ...common.progress import doing
 from ...common.units import counted
 from ...gate.blocks import BASE, HEAD
 from ...gate.config import Project, Thresholds, read_config, read_project
@@ -25,7 +26,6 @@ from ...machine.nvml import EXCLUSIVE
 from ...plan.benchmark import require_present
 from ...plan.selection import Selection, add_axes
 from ...store.files import require_writable
-from ..console import doing
 from ..main import Parser
 from ..output import Output, add_forms
 from ..types import duration, say, share

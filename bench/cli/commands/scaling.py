@@ -44,10 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     from mlr.distributed import WorkerError, init
     from mlr.operations import GRADIENT
 
+    from ...common.progress import doing
     from ...machine.lock import exclusive_machine
     from ...plan.benchmark import cases
     from ...scaling.measure import DEFAULT_KERNELS, Plan, measure_scaling
-    from ..console import doing
 
     axes, device = _selection(arguments)
     planned = cases(replace(axes, operation=(GRADIENT.name,)))

@@ -11,6 +11,7 @@ from run_builder import build_run, fail, frame_of
 from bench.cli import console as terminal
 from bench.cli import results
 from bench.cli.commands import plan as plan_command
+from bench.common import progress
 from bench.plan.benchmark import planned
 from bench.plan.grid import Processes
 from bench.plan.selection import Selection
@@ -25,7 +26,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
         return Console(stderr=stderr, force_terminal=True, width=80, color_system=None)
 
     monkeypatch.delenv("CI", raising=False)
-    for module in (terminal, results):
+    for module in (progress, results):
         monkeypatch.setattr(module, "Console", console)
 
 
