@@ -9,7 +9,7 @@ harness says at which sizes it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -161,25 +161,28 @@ def _absolute_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(part.double().abs() for part in block)
 
 
+def _sum_products(sums: Gradient, blocks: Iterable[tuple[Tensor, ...]]) -> Gradient:
+    """Add XᵀΔ and 1ᵀΔ of each block of rows to sums, and return these."""
+    for x, delta in blocks:
+        sums.weight.add_(x.T @ delta)
+        sums.bias.add_(delta.sum(0))
+    return sums
+
+
 def gradient_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
     """Return |X|ᵀ|δ| and 1ᵀ|δ|."""
-    weight, bias = map(torch.zeros_like, expected)
-    for x, delta in _absolute_blocks(problem.x, problem.delta):
-        weight += x.T @ delta
-        bias += delta.sum(0)
-    return Gradient(weight, bias)
+    return _sum_products(
+        Gradient(*map(torch.zeros_like, expected)), _absolute_blocks(problem.x, problem.delta)
+    )
 
 
 def step_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:
     """Return the absolute parameters, and what so many steps add to them."""
     start = Gradient(*(value.double().abs() for value in problem.start))
-    scale = Gradient(*(value.clone() for value in start))
     rate = calls * problem.lr * 2 / problem.y.numel()
-    for x, y in _absolute_blocks(problem.x, problem.y):
-        delta = (x @ start.weight + start.bias + y) * rate
-        scale.weight.add_(x.T @ delta)
-        scale.bias.add_(delta.sum(0))
-    return scale
+    blocks = _absolute_blocks(problem.x, problem.y)
+    deltas = ((x, (x @ start.weight + start.bias + y) * rate) for x, y in blocks)
+    return _sum_products(Gradient(*(value.clone() for value in start)), deltas)
 
 
 def fit_scale(problem: Problem, calls: int, expected: Gradient) -> Gradient:

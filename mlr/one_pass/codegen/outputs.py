@@ -138,11 +138,9 @@ class OutputVectorised:
     @property
     def _room(self) -> int:
         """How many registers the sums leave to W; fewer than none if they do not fit themselves."""
-        if self.feature_lanes:
-            sums = self.o * self.padded_features // self.feature_lanes
-            return self.registers - _SPARE - self.rows - sums - 1
         of_rows = self.groups if self.features_per_vector > 1 else self.rows * self.vectors
-        return self.registers - _SPARE - of_rows - (self.groups + 1) * self.vectors
+        _, sums = self._weight_vectors
+        return self.registers - _SPARE - of_rows - sums - self.vectors
 
     @property
     def _held(self) -> bool:
@@ -176,13 +174,10 @@ class OutputVectorised:
 
     def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""
-        gradient = operation != "loss"
         # Taken before any loop, without which LLVM would not keep them in registers.
-        gradient_sums = (
-            (to.alloca(*self._weight_vectors), to.alloca(self.lanes, self.vectors))
-            if gradient
-            else ()
-        )
+        gradient_sums: tuple[ir.Value, ...] = ()
+        if operation != "loss":
+            gradient_sums = to.alloca(*self._weight_vectors), to.alloca(self.lanes, self.vectors)
         square_sums = to.alloca(self.lanes, self.vectors) if operation in WITH_LOSS else None
         residuals = to.alloca(self.lanes, self.rows)
         weight, bias = None, [to.zero(self.lanes)] * self.vectors
@@ -236,7 +231,7 @@ class OutputVectorised:
     def _rows_read_behind(self) -> int:
         """Return how many rows from the last on must not be loaded by whole vectors."""
         outputs = self.vectors * self.lanes - self.o
-        features = max(self.groups * self.features_per_vector, self.padded_features) - self.n
+        features = self.padded_features - self.n
         return max(-(-outputs // self.o), -(-features // self.n))
 
     @property
