@@ -20,7 +20,7 @@ from ..analysis.compare import (
 from ..common.errors import UserError, single_line
 from ..common.paths import COMMAND
 from ..store.files import atomic_path, writing
-from ..store.runs import load_run, runs_frame
+from ..store.runs import load_heads, read_run, runs_frame
 from ..store.schema import Head, Run
 from .answers import Where, answers, groups, newest_changes
 from .html import Content, write_page
@@ -63,24 +63,27 @@ def write_report(
     others: Sequence[Beside] = (),
     keep: Keep = lambda frame: frame,
     page: bool = False,
-    history: Mapping[Path, Head] | None = None,
+    heads: Mapping[Path, Head] | None = None,
+    history: bool = False,
 ) -> tuple[list[Path], pd.DataFrame]:
     """Write the report of stored runs into a folder, all of it or nothing.
 
     Returns what it wrote, and the frame of every case that it shows.
 
     What an earlier report wrote is replaced, anything else in the folder stays. `keep` chooses the
-    cases, `page` asks for the HTML and its figures; `history` are the runs that show how speed
-    changed with the code.
+    cases, `page` asks for the HTML and its figures. `heads` are those of all runs whose ceilings
+    count, by default of these alone, and which show with `history` how speed changed with the code.
     """
-    read = {Path(path): load_run(path) for path in runs}
+    paths = [*map(Path, runs)]
+    heads = heads or load_heads(paths)
+    read = {path: read_run(path, heads) for path in paths}
     if not read:
         raise UserError(
             "a report is made from stored runs: none was given or found; measure one with "
             f"`{COMMAND} run`"
         )
     require_same_settings(read)
-    frame, groups = with_history(read, history or read)
+    frame, groups = with_history(read, heads if history else read)
     with replaced(out, (*PUBLISHED, "report.html")) as new:
         frame = keep(frame)
         grids = groups if history else []
@@ -99,7 +102,10 @@ def with_history(
     The intervals of the former also hold for other runs, where comparable ones tell how far.
     """
     groups = [
-        (heads[paths[-1]], runs_frame((path, read.get(path) or load_run(path)) for path in paths))
+        (
+            heads[paths[-1]],
+            runs_frame((path, read.get(path) or read_run(path, heads)) for path in paths),
+        )
         for paths in comparable_runs(heads)
     ]
     kinds = {kind_of(run) for run in read.values()}

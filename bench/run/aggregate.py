@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,13 +10,13 @@ from pytest_benchmark import __version__ as plugin_version
 from pytest_benchmark.stats import Stats
 
 from ..stats.estimators import ERROR, Estimate, Prior, estimate, repeated_error
+from ..store.bounds import best_ceilings, beyond_bounds
 from ..store.columns import MEASURED, OF_PLAN, Column, reduce_samples
-from ..store.schema import SCHEMA, Ceilings, Cost, ceilings_key
+from ..store.schema import SCHEMA, Ceilings, Cost, Machine, ceilings_key
 from .journal import Done, RunState
 from .stopping import SPEEDUPS, Sample, known, priors_by_threads, uncontended
 
 # What a sample, or the samples of a benchmark together, are warned of.
-MIN_ROOFLINE_RATIO = 0.9  # of the bound, measured on a noisy machine: no call is faster
 MIN_ROUNDS = 5  # over all processes
 MIN_CPU_UTILISATION = 0.5  # CPU seconds per second of a call on the CPU
 MIN_WALL_RATIO = 0.9  # of the device's own time, measured apart: no call takes less than that
@@ -30,14 +30,11 @@ def warnings(samples: Sequence[Sample], outcome: Mapping[str, Any]) -> list[str]
     leaves less of large inputs in the caches; a kernel that tells the two apart is found by
     `avoided_work`.
     """
-    found = []
     median = statistics.median(known(samples, "paired_s") or known(samples, "median_s"))
     cold_s = statistics.median(known(samples, "cold_s") or [math.inf])
-    for name, seconds in (("roofline_s", median), ("roofline_cold_s", cold_s)):
-        share = seconds / (outcome.get(name) or seconds)
-        if share < MIN_ROOFLINE_RATIO:
-            inputs = " of inputs from memory" if "cold" in name else ""
-            found.append(f"faster than the roofline bound{inputs}: {share:.2f} of the least time")
+    times = {"roofline_s": median, "roofline_cold_s": cold_s}
+    shares = [seconds / (outcome.get(name) or seconds) for name, seconds in times.items()]
+    found = [*beyond_bounds(*shares)]
     busy_s = statistics.median(known(samples, "device_hot_s") or [median])
     if median < MIN_WALL_RATIO * busy_s:
         found.append(f"takes less time than the device is busy: {median / busy_s:.2f} of it")
@@ -82,30 +79,7 @@ def _speedup_columns(name: str, found: Estimate) -> dict[str, float | None]:
     return dict(zip(names, ends, strict=True))
 
 
-def best_ceilings(seen: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the best and the worst that processes reached, by the name of their ceilings."""
-    found = {}
-    for name in sorted({name for one in seen for name in one}):
-        some = [one[name] for one in seen if name in one]
-        calls = [one["dispatch_s"] for one in some]
-        worst = _picked(some, min) | {"dispatch_s": max(calls)}
-        found[name] = _picked(some, max) | {"dispatch_s": min(calls), "worst": worst}
-    return found
-
-
-def _picked(some: Sequence[Any], pick: Callable[[Sequence[Any]], Any]) -> Any:
-    """Return what all of some values have, and of their numbers the pick."""
-    if isinstance(some[0], dict):
-        names = [name for name in some[0] if all(name in one for one in some)]
-        return {name: _picked([one[name] for one in some], pick) for name in names}
-    if isinstance(some[0], list):
-        return [_picked(each, pick) for each in zip(*some, strict=False)]
-    return pick(some)
-
-
-def with_bounds(
-    outcome: Mapping[str, Any], ceilings: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
+def with_bounds(outcome: Mapping[str, Any], ceilings: Mapping[str, Ceilings]) -> dict[str, Any]:
     """Return an outcome with the roofline bounds by the best of all processes."""
     known = ceilings.get(ceilings_key(outcome["device"], outcome.get("threads", 1)))
     if known is None:
@@ -113,7 +87,7 @@ def with_bounds(
     work = [outcome[name] for name in ("dtype", "least_flops", "least_bytes", "input_bytes")]
     if None in work:  # not declared
         return dict(outcome)
-    hot_s, cold_s, _ = Ceilings(**known).roofline(*work)
+    hot_s, cold_s, _ = known.roofline(*work)
     return {**outcome, "roofline_s": hot_s, "roofline_cold_s": cold_s}
 
 
@@ -123,7 +97,9 @@ def compose(state: RunState) -> dict[str, Any]:
     priors = {name: priors_by_threads(samples, wanted, log) for name, log in SPEEDUPS.items()}
     phases = [name for name in Cost.model_fields if name != "wall_s"]
     spent = {name: sum(end.spent.get(name, 0.0) for end in state.ends) for name in phases}
-    ceilings = best_ceilings([head["machine"].get("ceilings", {}) for head in state.heads])
+    machines = [Machine.model_validate(head["machine"]) for head in state.heads]
+    ceilings = best_ceilings([one.ceilings for one in machines])
+    reached = {name: one.model_dump(exclude_none=True) for name, one in ceilings.items()}
     columns = {
         name: summarise(
             with_bounds(state.ended[name][0].outcome, ceilings),
@@ -146,7 +122,7 @@ def compose(state: RunState) -> dict[str, Any]:
         "schema": SCHEMA,
         "cost": {"wall_s": state.wall_s, **spent},
         "outcomes": [_outcome(name, found) for name, found in columns.items()],
-        "machine": head["machine"] | {"ceilings": ceilings},
+        "machine": head["machine"] | {"ceilings": reached},
         "settings": head["settings"]
         | {"processes": _processes(state), "threads": sorted({*wanted.values()})},
     }

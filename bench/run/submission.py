@@ -134,14 +134,13 @@ def _columns(run: Run) -> Iterator[str]:
     threads = {one.fullname: one.extra_info.threads or 1 for one in run.benchmarks}
     priors = {name: priors_by_threads(samples, threads, log) for name, log in SPEEDUPS.items()}
     errors = _errors(run)
-    ceilings = {key: found.model_dump() for key, found in run.machine.ceilings.items()}
     for one in run.benchmarks:
         told = one.extra_info.model_dump() | planned[one.fullname].model_dump()
         used = uncontended(samples[one.fullname])
         if not used:
             yield f"what is ok has samples; {one.name} has none"
             continue
-        known = with_bounds(told | {"warnings": []}, ceilings)
+        known = with_bounds(told | {"warnings": []}, run.machine.ceilings)
         common = {name: some[threads[one.fullname]] for name, some in priors.items()}
         # Older runs have cold intervals without what the variances have in common.
         tries = [

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.errors import UserError, single_line
+from .bounds import BEYOND, beyond_bounds, with_best_ceilings
 from .built_in import ITERATIVE
 from .columns import FRAME, MEASURED, OF_CASE, OF_PLAN, OF_STATS, SHARED, case_of, sizes_of
 from .files import load_model, store_model
@@ -50,9 +51,19 @@ def write_run(path: Path, run: dict[str, Any]) -> Path:
     return store_model(path, run, Run, exclusive=True)
 
 
-def load_frame(paths: Iterable[Path]) -> pd.DataFrame:
-    """Return one row per planned case of the runs; measured columns are NaN unless it is ok."""
-    return runs_frame((path, load_run(path)) for path in dict.fromkeys(map(Path, paths)))
+def read_run(path: Path, heads: Mapping[Path, Head]) -> Run:
+    """Read one run file; its ceilings are the best of all runs of its machine with a head."""
+    return with_best_ceilings(load_run(path), heads.values())
+
+
+def load_frame(paths: Iterable[Path], heads: Mapping[Path, Head] | None = None) -> pd.DataFrame:
+    """Return one row per planned case of the runs; measured columns are NaN unless it is ok.
+
+    Ceilings are the best of all runs with a head: where none are given, of the runs themselves.
+    """
+    chosen = [*dict.fromkeys(map(Path, paths))]
+    known = load_heads(chosen) if heads is None else heads
+    return runs_frame((path, read_run(path, known)) for path in chosen)
 
 
 def runs_frame(runs: Iterable[tuple[Path, Run]]) -> pd.DataFrame:
@@ -124,8 +135,13 @@ def _numbers(benchmark: Benchmark) -> dict[str, object]:
         **{column.name: getattr(extra, column.name) for column in MEASURED},
         # Runs stored so far count only those whose sample counts.
         "contended_processes": sum(bool(sample.contended) for sample in benchmark.samples),
-        "warnings": "; ".join(extra.warnings or ()) or None,
+        # Whether a time is beyond its bound is seen with the ceilings that are known by now.
+        "warnings": _joined(one for one in extra.warnings or () if not one.startswith(BEYOND)),
     }
+
+
+def _joined(warnings: Iterable[str]) -> str | None:
+    return "; ".join(warnings) or None
 
 
 def _add_times(frame: pd.DataFrame, run: Run) -> None:
@@ -176,6 +192,11 @@ def _add_rooflines(frame: pd.DataFrame, run: Run) -> None:
     frame[[*found]] = found.where(known)
     frame["efficiency"] = frame["roofline_s"] / frame["median_s"]
     frame["efficiency_cold"] = frame["roofline_cold_s"] / frame["cold_s"]
+    shares = 1 / frame[["efficiency", "efficiency_cold"]].fillna(1.0)
+    frame["warnings"] = [
+        _joined(filter(None, (own, *beyond_bounds(hot, cold))))
+        for own, hot, cold in zip(frame["warnings"].fillna(""), *shares.to_numpy().T, strict=True)
+    ]
 
 
 def find_runs(folder: Path) -> list[Path]:

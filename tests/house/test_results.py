@@ -17,7 +17,7 @@ from bench.cli.stored import others, stored_trials
 from bench.report.build import with_history, write_report
 from bench.report.publishing import MAX_FIGURES, update_readme
 from bench.report.subject import Beside
-from bench.store.runs import load_heads
+from bench.store.runs import load_heads, read_run
 from bench.store.schema import Head
 
 RESULTS = ROOT / "results"
@@ -38,7 +38,7 @@ def runs_named_in(text: Path) -> list[Path]:
 def _read_once() -> Iterator[None]:
     """Let the report and the README share what is read of a stored run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.report.build.load_run", stored_run)
+        patch.setattr("bench.store.runs.load_run", stored_run)
         yield
 
 
@@ -59,7 +59,8 @@ def known_by(runs: list[Path]) -> dict[Path, Head]:
 
 
 def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
-    frame, _ = with_history({path: stored_run(path) for path in runs}, known_by(runs))
+    known = known_by(runs)
+    frame, _ = with_history({path: read_run(path, known) for path in runs}, known)
     fresh = Path(shutil.copy(ROOT / "README.md", tmp_path))
     update_readme(fresh, frame, others=beside_the_runs())
     assert (ROOT / "README.md").read_text("utf-8") == fresh.read_text("utf-8")
@@ -68,7 +69,8 @@ def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
 def test_the_report_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blank_figures(monkeypatch)  # which of them there are is compared, not what they show
     runs = runs_named_in(RESULTS / "REPORT.md")
-    write_report(runs, tmp_path / "new", beside_the_runs(), history=known_by(runs))
+    known = known_by(runs)
+    write_report(runs, tmp_path / "new", beside_the_runs(), heads=known, history=True)
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
     assert shown.read_text(encoding="utf-8") == fresh.read_text(encoding="utf-8")
     figures = [sorted(path.name for path in (folder / "figures").iterdir())

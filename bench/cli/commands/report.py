@@ -18,7 +18,7 @@ from ...common.units import counted, format_ratio, tally
 from ...report import publishing
 from ...report.build import Keep, write_report, write_table
 from ...report.tables import Column
-from ...store.runs import latest_runs, load_frame, load_heads, load_run, runs_frame
+from ...store.runs import latest_runs, load_frame, load_heads, read_run, runs_frame
 from ..output import Output, add_forms
 from ..results import print_by_size
 from ..stored import others, stored_runs, stored_trials
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> Output:
         heads = load_heads(every)
         shown = arguments.runs or latest_runs(heads)
         # A filter leaves a part of each run, which says nothing of how the code changed it.
-        history = {} if arguments.runs or arguments.filter else heads
-        written, frame = write_report(shown, out, beside, keep, "html" in formats, history)
+        history = not (arguments.runs or arguments.filter)
+        written, frame = write_report(shown, out, beside, keep, "html" in formats, heads, history)
     if suffixes := formats & TABLES:
         table = keep(load_frame(every))
         written += [write_table(table, out / f"results.{suffix}") for suffix in sorted(suffixes)]
@@ -130,7 +130,8 @@ def compare_files(paths: Sequence[Path], keep: Keep) -> Output:
     """Return whether the second of two runs is the faster, case by case."""
     if len(paths) != 2:
         raise UserError(f"--compare takes two runs, the earlier first; got {len(paths)}")
-    runs = {path: load_run(path) for path in paths}
+    heads = load_heads(paths)
+    runs = {path: read_run(path, heads) for path in paths}
     if len(machines := sorted({run.machine.slug for run in runs.values()})) > 1:
         raise UserError(
             f"two runs are compared on one machine; these are of {' and '.join(machines)}; "

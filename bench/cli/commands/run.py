@@ -23,7 +23,7 @@ from ...plan.grid import GRIDS, Processes
 from ...plan.selection import Selection, add_axes, process_count
 from ...run.journal import seconds_per_sample
 from ...run.runner import run_plan
-from ...store.runs import load_frame
+from ...store.runs import find_runs, load_frame, load_heads
 from ..console import TO_RUN, following, plan_in_words
 from ..main import Parser
 from ..output import Output, add_forms
@@ -62,7 +62,10 @@ def run(arguments: argparse.Namespace) -> Output:
         path = run_plan(
             plan, axes, arguments.out, show, processes=processes, resume=arguments.resume, say=say
         )
-    frame = load_frame([path])
+    heads = None  # those of this machine's stored runs, whose ceilings count too
+    with suppress(UserError):  # one that cannot be read is no reason not to show this one
+        heads = load_heads(find_runs(path.parent))
+    frame = load_frame([path], heads)
     return Output(
         document={"run": path, "processes": processes, "results": frame.to_dict("records")},
         show=partial(_show, frame, processes, path, arguments.out),

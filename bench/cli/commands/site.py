@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("", *machines):
             own = {path: head for path, head in heads.items() if name in ("", head.machine.slug)}
             shown = beside if not name else every_subject()
-            write_report(latest_runs(own), Path(work, "report"), shown, page=True, history=own)
+            folder = Path(work, "report")
+            write_report(latest_runs(own), folder, shown, page=True, heads=own, history=True)
             (new / name).mkdir()
             shutil.copyfile(Path(work, "report", "report.html"), new / name / "index.html")
         write_table(load_frame(paths), new / "results.parquet")

@@ -93,7 +93,8 @@ def test_machines_settings_and_grids_are_never_joined(tmp_path: Path) -> None:
 def test_it_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blank_figures(monkeypatch)
     paths = [save(run_of(day, faster=day), tmp_path / f"{day}.json") for day in (1, 2)]
-    write_report(paths[-1:], tmp_path / "out", history=load_heads(paths), page=True)
+    heads = load_heads(paths)
+    write_report(paths[-1:], tmp_path / "out", page=True, heads=heads, history=True)
     text = (tmp_path / "out" / "REPORT.md").read_text(encoding="utf-8")
     assert "2.00×" in text.split("## What changed?")[1].split("\n## ")[0]
     assert "1 of 2 speeds changed by more than their interval. 0 speedups fell and 1 rose" in text

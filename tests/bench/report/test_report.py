@@ -137,6 +137,7 @@ def test_growth_and_crossovers_are_told(tmp_path: Path) -> None:
     laws["late"] = (2e-4, 1e-12, "n * o")
     sizes = [(10**k, 16, 8) for k in range(2, 7)]
     run = build_run(["gradient"], sizes, kernels={"gradient": laws}, processes=5)
+    run["machine"]["ceilings"] = {}  # no bound, which these laws would be beyond
     text = detailed(save(run, tmp_path / "a.json"))
     growth = text.split("### Empirical complexity")[1].split("\n###")[0]
     assert re.search(r"\| kron_einsum +\| m: 1,000–\S+ +\| n = 16, o = 8 +\| (0.9|1.0)", growth)
@@ -360,6 +361,7 @@ def test_an_answer_names_the_kernel_that_is_the_fastest_most_often(tmp_path: Pat
     laws = {name: KERNELS["gradient"][name] for name in ("autograd", "matmul", "einsum")}
     laws["einsum"] = (2e-5, 2e-12, "n * o")
     run = build_run(["gradient"], FEW, kernels={"gradient": laws})
+    run["machine"]["ceilings"] = {}
     frame = load_frame([save(run, tmp_path / "a.json")])
     said = answers(frame, newest_changes([]))[0].said
     assert said == "**matmul** is the fastest most often, ties included: at 3 of 4 sizes."

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.run.aggregate import best_ceilings, summarise
+from bench.run.aggregate import summarise
 from bench.run.stopping import priors_by_threads, uncontended
-from bench.store.schema import Machine
 
 
 def sample(number: int = 1, **changed: Any) -> dict[str, Any]:
@@ -32,38 +31,6 @@ def test_an_interval_over_processes_is_no_narrower_for_many_rounds() -> None:
     few, more = (summarise(OUTCOME, some, None) for some in (samples, many))
     assert few["speedup_low"] == more["speedup_low"]
     assert few["speedup_high"] == more["speedup_high"]
-
-
-def test_ceilings_are_the_best_of_all_processes_with_the_worst_beside() -> None:
-    def reached(dispatch_s: float, rate: float, peak: float) -> dict[str, Any]:
-        bandwidth = [[1024.0, rate], [2048.0, 2 * rate]]
-        return {"dispatch_s": dispatch_s, "bandwidth_bytes_per_s": bandwidth,
-                "flops_per_s": {"float32": peak}}  # fmt: skip
-
-    one, two = "cpu, 1 thread", "cpu, 2 threads"
-    seen = [{one: reached(2e-7, 5e9, 3e9)}, {two: reached(9e-7, 99e9, 99e9)},
-            {one: reached(1e-7, 4e9, 2e9)}, {one: reached(3e-7, 6e9, 1e9)}]  # fmt: skip
-    found = best_ceilings(seen)
-    assert found[one] == reached(1e-7, 6e9, 3e9) | {"worst": reached(3e-7, 4e9, 1e9)}
-    # What another number of threads reached is none of it; a single process is best and worst.
-    assert found[two] == seen[1][two] | {"worst": seen[1][two]}
-    fewer = reached(1e-7, 1e9, 1e9)
-    del fewer["bandwidth_bytes_per_s"][1]  # of a process that had less memory
-    fewer["flops_per_s"] = {}  # nor enough for a product
-    both = best_ceilings([seen[0], {one: fewer}])[one]
-    assert both["bandwidth_bytes_per_s"] == [[1024.0, 5e9]]
-    assert both["flops_per_s"] == {}
-    machine = Machine.model_validate({"slug": "a", "ceilings": found})
-    assert machine.ceilings_of("cpu", 2).dispatch_s == 9e-7
-    assert machine.ceilings_of("cpu", 3).dispatch_s is None
-    worst = machine.ceilings_of("cpu", 1).worst
-    assert worst is not None
-    assert worst.flops_per_s == {"float32": 1e9}
-
-
-def test_an_older_run_has_ceilings_of_its_only_number_of_threads() -> None:
-    machine = Machine.model_validate({"slug": "a", "ceilings": {"cpu": {"dispatch_s": 1e-6}}})
-    assert machine.ceilings_of("cpu", 2).dispatch_s == 1e-6
 
 
 def test_one_process_has_no_interval() -> None:

@@ -29,7 +29,7 @@ assert "torch" not in sys.modules
 paths = find_runs(Path(sys.argv[1]))
 if sys.argv[3] == "report":
     heads = load_heads(paths)
-    write_report(latest_runs(heads), Path(sys.argv[2]), page=True, history=heads)
+    write_report(latest_runs(heads), Path(sys.argv[2]), page=True, heads=heads, history=True)
 else:
     frame = load_frame(paths)
     assert len(frame) >= int(sys.argv[4])
