@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from .timing import seconds_per_call
 
 ROUNDS = 50_000  # of a call: a millisecond, beside which starting threads counts for little
 READ_BYTES = 2**27  # of a call, in each thread: half a millisecond where a cache is the fastest
+COLD_BYTES = (2**20, 2**22, 2**24)  # read after eviction, as few and as many as of cold calls
+COLD_READS = 12
 _SUMS = {32: 24, 16: 12}  # by the registers: sums in flight, enough for the latency of each
 
 
@@ -27,7 +30,8 @@ def measure_ceilings(device: str) -> Ceilings:
 
     The cheapest call is that of `least_calls` of the device. A bandwidth is on the CPU that of a
     loop that reads a working set over and over, on other devices the highest one of a sum, a copy
-    and a change in place (read and write counted), whose launches overlap. A rate of FLOPs is that
+    and a change in place (read and write counted), whose launches overlap. On the CPU memory that
+    was evicted is read too, as it is before cold calls. A rate of FLOPs is that
     of a square product, or on the CPU that of multiply-adds on registers alone if higher. What does
     not fit the free memory twice is left out.
     """
@@ -41,6 +45,7 @@ def measure_ceilings(device: str) -> Ceilings:
         dispatch_s=dispatch_s,
         bandwidth_bytes_per_s=bandwidth,
         flops_per_s={dtype: peak for dtype, peak in peaks.items() if peak},
+        cold_bytes_per_s=_cold_rate() if probed.is_host and probed.can_evict else None,
         last_cache_bytes=probed.cache_bytes()[-1],
     )
 
@@ -54,6 +59,21 @@ def _read_rate(memory: torch.Tensor) -> float:
         probes = [(call, memory.nbytes) for call in (memory.sum, lambda: target.copy_(half))]
         probes.append((memory.neg_, 2 * memory.nbytes))
     return max(work / seconds_per_call(call, device) for call, work in probes)
+
+
+def _cold_rate() -> float:
+    """Return the highest rate of reading memory once whose lines and pages no cache holds."""
+    clock, rates = device_of("cpu").clock, []
+    for size, ahead in product(COLD_BYTES, (False, True)):
+        memory = torch.ones(size // 8, dtype=torch.float64)
+        read, evict = bind_reading(memory, ahead, size), device_of("cpu").evictor([memory])
+        for _ in range(COLD_READS):
+            read.call()
+            evict()
+            start = clock()
+            read.call()
+            rates.append(read.work / (clock() - start))
+    return max(rates)
 
 
 def _peak_rate(device: str, dtype: str) -> float:
@@ -97,7 +117,7 @@ def _bind(name: str, inputs: torch.Tensor, parts: Sequence[Sequence[int]], work:
     return Probe(call, work, totals)
 
 
-def bind_reading(memory: torch.Tensor, ahead: bool) -> Probe:
+def bind_reading(memory: torch.Tensor, ahead: bool, least_bytes: int = READ_BYTES) -> Probe:
     """Return the call that reads numbers over and over, each thread a part of whole turns of them.
 
     What is left over is not read, and not counted. A loop that asks for memory ahead, as kernels
@@ -106,7 +126,7 @@ def bind_reading(memory: torch.Tensor, ahead: bool) -> Probe:
     turn = _sums() * target().vector_bytes
     threads = min(torch.get_num_threads(), max(1, memory.nbytes // turn))
     size, first = memory.nbytes // threads // turn * turn, memory.data_ptr()
-    passes = max(1, READ_BYTES // size)
+    passes = max(1, least_bytes // size)
     parts = [(first + part * size, first, size // turn, passes) for part in range(threads)]
     return _bind("read_ahead" if ahead else "read", memory, parts, passes * size * threads)
 

@@ -2,8 +2,9 @@
 
 A call that is repeated finds its inputs in a cache as far as they fit; a mini-batch of a training
 comes from memory. Here a kernel is bound to several problems whose inputs lie apart. Before each
-batch these inputs are evicted, as the device does it; then the call of each problem is timed once,
-in a row. On a processor, parameters and code stay where the calls before left them.
+batch these inputs are evicted, as the device does it, on a processor with the addresses of their
+pages; then the call of each problem is timed once, in a row. Parameters and code stay in the
+caches of a processor where the calls before left them.
 """
 
 from copy import deepcopy
@@ -11,6 +12,7 @@ from copy import deepcopy
 from mlr import OPERATIONS, Kernel, Problem
 
 from ..machine.devices import Call, device_of
+from .ratio import LONGEST_WARMED_S
 from .side_effects import inputs_of
 from .timing import TimedBatch, first_call, repeats_of, time_batch
 
@@ -23,8 +25,9 @@ COMPILED_S = 0.5  # a first call that took so long is not made for another probl
 class ColdTarget:
     """A kernel on several problems, made ready for batches that begin with cold inputs.
 
-    See `ratio.TimedTarget`. As many calls as a batch times are made before it and not timed. A
-    kernel that is bound and called first for long, as by a compiler, has few problems.
+    See `ratio.TimedTarget`. As many calls as a batch times are made before it and not timed, except
+    before long ones. A kernel that is bound and called first for long, as by a compiler, has few
+    problems.
     """
 
     def __init__(
@@ -42,11 +45,13 @@ class ColdTarget:
             left_s -= spent_s
         inputs = [tensor for one in problems for _, tensor in inputs_of(one)]
         self.evict = device_of(self._device).evictor(inputs)
-        self.about_s, self.calls = about_s, 2 * len(self.targets)
+        self.about_s, self._is_warmed = about_s, about_s < LONGEST_WARMED_S
+        self.calls = (1 + self._is_warmed) * len(self.targets)
 
     def time_batch(self) -> TimedBatch:
         """Call on every problem once, evict all inputs, and time the same calls again."""
-        self._call_all()
+        if self._is_warmed:
+            self._call_all()
         self.evict()
         batch, count = time_batch(self._call_all, 1, self._device), len(self.targets)
         return TimedBatch(batch.seconds / count, batch.cpu_seconds / count)

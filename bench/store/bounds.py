@@ -35,11 +35,13 @@ def _picked(some: Sequence[Ceilings], of_times: _Pick, of_rates: _Pick) -> Ceili
     dispatch_s = [one.dispatch_s for one in some if one.dispatch_s is not None]
     bandwidths = [{size: rate for size, rate in one.bandwidth_bytes_per_s} for one in some]
     rates = _each(bandwidths, of_rates)
+    cold = [one.cold_bytes_per_s for one in some if one.cold_bytes_per_s is not None]
     return some[0].model_copy(
         update={
             "dispatch_s": of_times(dispatch_s) if dispatch_s else None,
             "bandwidth_bytes_per_s": [[size, rates[size]] for size in sorted(rates)],
             "flops_per_s": _each([one.flops_per_s for one in some], of_rates),
+            "cold_bytes_per_s": of_rates(cold) if cold else None,
             "worst": None,
         }
     )

@@ -163,6 +163,7 @@ class Ceilings(Record):
     bandwidth_bytes_per_s: list[Annotated[list[Above], Field(min_length=2, max_length=2)]] = []
     flops_per_s: dict[str, Above] = {}
     worst: "Ceilings | None" = None  # what every process reached at least; older runs measured once
+    cold_bytes_per_s: Above | None = None  # of reading what was evicted; older runs do not have it
     last_cache_bytes: Size = 2**25  # of the machine whose first runs do not say it
 
     def roofline(self, dtype: str, flops: float, moved: float, inputs: float = 0) -> Roofline:
@@ -170,7 +171,8 @@ class Ceilings(Record):
 
         The bandwidth is the highest from the largest measured working set on that is not above the
         case's, or of all where none is: of a smaller set it is higher, so the time is a lower
-        bound. Cold inputs come at the rate of the largest set at best, which is the memory's.
+        bound. Cold inputs come at best at the rate of what was evicted or of the largest set, which
+        is the memory's.
         """
         rates, peaks = sorted(self.bandwidth_bytes_per_s), self.flops_per_s
         below = max((size for size, _ in rates if size <= moved), default=0)
@@ -182,7 +184,8 @@ class Ceilings(Record):
             "compute": flops / peak,
         }
         bound, hot_s = max(terms.items(), key=lambda term: term[1])
-        return Roofline(hot_s, max(hot_s, inputs / rates[-1][1] if rates else 0.0), bound)
+        cold = max((rate for _, rate in rates[-1:]), default=0.0), self.cold_bytes_per_s or 0.0
+        return Roofline(hot_s, max(hot_s, inputs / (max(cold) or math.inf)), bound)
 
 
 class Machine(Record):

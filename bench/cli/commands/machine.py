@@ -67,5 +67,7 @@ def _ceilings(measured: Ceilings) -> Iterator[tuple[str, str]]:
     yield "one dispatch", format_time(measured.dispatch_s or 0.0)
     for size, rate in measured.bandwidth_bytes_per_s:
         yield f"bandwidth, {format_bytes(size)}", f"{rate / 1e9:.4g} GB/s"
+    if measured.cold_bytes_per_s is not None:
+        yield "bandwidth, evicted", f"{measured.cold_bytes_per_s / 1e9:.4g} GB/s"
     for dtype, rate in measured.flops_per_s.items():
         yield f"operations, {dtype}", f"{rate / 1e9:.4g} GFLOP/s"

@@ -11,6 +11,7 @@ from bench.machine import host
 from bench.machine.devices import DEVICES, Accelerator, Call, Device
 from bench.measure import ceilings
 from bench.measure.ceilings import (
+    READ_BYTES,
     ROUNDS,
     bind_multiply_adds,
     bind_reading,
@@ -32,6 +33,9 @@ def test_every_working_set_that_fits_and_every_dtype_has_a_rate(
     assert all(1e7 < rate < 1e15 for rate in found.flops_per_s.values())
     assert 1e-9 < found.dispatch_s < 1e-3
     assert found.last_cache_bytes == Device().cache_bytes()[-1]
+    assert 1e7 < found.cold_bytes_per_s < 1e13
+    monkeypatch.setattr(Device, "can_evict", False)
+    assert measure_ceilings("cpu").cold_bytes_per_s is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -47,13 +51,15 @@ def test_the_peak_is_of_multiply_adds_that_are_really_done(dtype: str) -> None:
 TURN = 24 * 64 // 8  # numbers: as many as the loop takes at once, of the longest vectors
 
 
-def read(memory: torch.Tensor, ahead: bool = False) -> tuple[float, float]:
+def read(
+    memory: torch.Tensor, ahead: bool = False, least_bytes: int = READ_BYTES
+) -> tuple[float, float]:
     """Return the sum of what a call reads, without what its sums begin with, and its bytes."""
-    reading = bind_reading(memory, ahead)
+    reading = bind_reading(memory, ahead, least_bytes)
     reading.call()
     total = float(reading.totals.sum())
     memory = torch.zeros_like(memory)
-    nothing = bind_reading(memory, ahead)
+    nothing = bind_reading(memory, ahead, least_bytes)
     nothing.call()
     return total - float(nothing.totals.sum()), reading.work
 
@@ -69,7 +75,7 @@ def test_the_rate_is_of_numbers_that_are_all_read(
     memory = torch.zeros(threads * 2 * TURN, dtype=torch.float64)
     for place in range(0, len(memory), 1 if threads == 1 else 7):
         memory[place] = place + 1.0
-        total, work = read(memory, ahead)
+        total, work = read(memory, ahead, 4 * 2 * TURN * 8)
         assert work == 4 * memory.nbytes
         assert total == 4 * (place + 1.0)
         memory[place] = 0.0

@@ -90,9 +90,12 @@ def test_short_calls_have_many_problems_and_large_or_slowly_bound_ones_have_few(
 ) -> None:
     monkeypatch.setattr(cold, "MOST_BYTES", int(inputs * CASE.input_bytes))
     binding_takes(bind_s)
-    problem, kernel = Problem(CASE), kernel_of(lambda _: None)
+    made: list[Problem] = []
+    problem, kernel = Problem(CASE), kernel_of(made.append)
     target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s, first_call_s)
-    assert target.calls == 2 * count
+    made.clear()
+    target.time_batch()
+    assert len(made) == target.calls == (1 if about_s == 1.0 else 2) * count
 
 
 def test_an_accelerator_has_cold_inputs_by_the_same_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ def reached(dispatch_s: float, rate: float, peak: float) -> Ceilings:
         dispatch_s=dispatch_s,
         bandwidth_bytes_per_s=[[1024.0, rate], [2048.0, 2 * rate]],
         flops_per_s={"float32": peak},
+        cold_bytes_per_s=rate / 2,
     )
 
 

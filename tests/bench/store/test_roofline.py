@@ -59,6 +59,10 @@ def test_cold_inputs_come_from_memory_and_nothing_else_does() -> None:
     found = CEILINGS.roofline("float64", 10, 8 * MIB, 6 * MIB)
     assert found.hot_s == pytest.approx(8 * MIB / 120e9)
     assert found.cold_s == pytest.approx(6 * MIB / 30e9)
+    evicted = CEILINGS.model_copy(update={"cold_bytes_per_s": 40e9})
+    assert evicted.roofline("float64", 0, 8 * MIB, 6 * MIB).cold_s == pytest.approx(6 * MIB / 40e9)
+    slower = CEILINGS.model_copy(update={"cold_bytes_per_s": 20e9})  # than the memory's own
+    assert slower.roofline("float64", 0, 8 * MIB, 6 * MIB).cold_s == found.cold_s
     busy = CEILINGS.roofline("float64", 10**9, 8 * MIB, 6 * MIB)
     assert busy.cold_s == busy.hot_s == 1.0
 
