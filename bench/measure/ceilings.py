@@ -20,7 +20,7 @@ from .timing import seconds_per_call
 
 ROUNDS = 50_000  # of a call: a millisecond, beside which starting threads counts for little
 READ_BYTES = 2**27  # of a call, in each thread: half a millisecond where a cache is the fastest
-COLD_BYTES = (2**20, 2**22, 2**24)  # read after eviction, as few and as many as of cold calls
+COLD_BYTES = (2**24, 2**26)  # read after eviction, as few and as many as of cold calls
 COLD_READS = 12
 _SUMS = {32: 24, 16: 12}  # by the registers: sums in flight, enough for the latency of each
 

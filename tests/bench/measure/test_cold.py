@@ -98,6 +98,28 @@ def test_short_calls_have_many_problems_and_large_or_slowly_bound_ones_have_few(
     assert len(made) == target.calls == (1 if about_s == 1.0 else 2) * count
 
 
+@pytest.mark.parametrize(
+    ("cache", "about_s", "count"),
+    [
+        (2**20, 2e-5, 1 + 2**21 // CASE.input_bytes),
+        (2**20, 1e-3, 1 + 2**20 // CASE.input_bytes),  # it would take long: as many as there were
+        (2**30, 2e-5, 1 + cold.DISPLACING_BYTES // (100 * CASE.input_bytes)),  # but a large cache
+        (2**30, 9e-3, 1),
+    ],
+)
+def test_problems_of_short_calls_take_the_place_of_page_tables_in_the_last_cache(
+    cache: int, about_s: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = replace(CASE, batch=100_000) if cache == 2**30 else CASE
+    monkeypatch.setattr(Device, "cache_bytes", lambda self: [cache])
+    monkeypatch.setattr(cold, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(cold, "BIND_S", 1.0)
+    monkeypatch.setattr(cold, "repeats_of", lambda _: 1_000_000)
+    problem, kernel = Problem(case), kernel_of(lambda _: None)
+    target = cold.ColdTarget(kernel, problem, kernel.bind(problem), about_s, 0.0)
+    assert len(target.targets) == count
+
+
 def test_an_accelerator_has_cold_inputs_by_the_same_code(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, problem = install_stream(monkeypatch, torch.cpu), Problem(CASE)
     cache = FakeCache(stream)
