@@ -31,9 +31,9 @@ def measure_ceilings(device: str) -> Ceilings:
     The cheapest call is that of `least_calls` of the device. A bandwidth is on the CPU that of a
     loop that reads a working set over and over, on other devices the highest one of a sum, a copy
     and a change in place (read and write counted), whose launches overlap. On the CPU memory that
-    was evicted is read too, as it is before cold calls. A rate of FLOPs is that
-    of a square product, or on the CPU that of multiply-adds on registers alone if higher. What does
-    not fit the free memory twice is left out.
+    was evicted is read too, as it is before cold calls. A rate of FLOPs is that of a square
+    product, or on the CPU that of multiply-adds on registers alone if higher. What does not fit the
+    free memory twice is left out.
     """
     probed = device_of(device)
     dispatch_s = min(seconds_per_call(call, device) for call in probed.least_calls())

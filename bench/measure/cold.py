@@ -22,9 +22,9 @@ from .timing import TimedBatch, first_call, repeats_of, time_batch
 
 MOST_PROBLEMS = 64
 MOST_BYTES = 2**24  # of the inputs of all problems, which come from memory in a millisecond or two
-BIND_S = 0.02  # binding the others and their first calls: beyond it no further one is bound
-MOST_DISPLACING = 192  # problems, whose inputs are twice the last cache or this many bytes
-DISPLACING_BYTES = 2**26
+BIND_S = 0.05  # binding the others and their first calls: beyond it no further one is bound
+MOST_DISPLACING = 384  # problems, whose inputs are three times the last cache or as many bytes
+DISPLACING_BYTES = 2**27
 COMPILED_S = 0.5  # a first call that took so long is not made for another problem
 
 
@@ -72,7 +72,7 @@ def _displacing(device: Device, held: int, about_s: float) -> int:
     """Return how many problems take the place of all else in the last cache; 1 if not shortly."""
     if not device.is_host:
         return 1
-    count = 1 + min(2 * device.cache_bytes()[-1], DISPLACING_BYTES) // held
+    count = 1 + min(3 * device.cache_bytes()[-1], DISPLACING_BYTES) // held
     return count if count <= MOST_DISPLACING and count * about_s <= LONGEST_WARMED_S else 1
 
 

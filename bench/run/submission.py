@@ -224,4 +224,6 @@ def _rates(ceilings: Ceilings) -> dict[str, float]:
     if not rates:
         return ceilings.flops_per_s
     ends = {"bandwidth of the first cache": rates[0][1], "bandwidth of the memory": rates[-1][1]}
+    if ceilings.cold_bytes_per_s is not None:
+        ends["bandwidth of evicted memory"] = ceilings.cold_bytes_per_s
     return ceilings.flops_per_s | ends

@@ -8,6 +8,7 @@ from .schema import Ceilings, Head, Run
 MIN_RATIO = 0.9  # of the bound, measured on a noisy machine: no call is faster
 BEYOND = "faster than the roofline bound"
 _Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 def beyond_bounds(hot: float, cold: float) -> Iterator[str]:
@@ -19,8 +20,15 @@ def beyond_bounds(hot: float, cold: float) -> Iterator[str]:
 
 def best_ceilings(seen: Sequence[Mapping[str, Ceilings]]) -> dict[str, Ceilings]:
     """Return the best that processes or runs reached, and the worst, by the name of ceilings."""
-    names = sorted({name for one in seen for name in one})
-    return {name: _best([one[name] for one in seen if name in one]) for name in names}
+    return _each(seen, _best)
+
+
+def _each(
+    tables: Sequence[Mapping[_Key, _Value]], pick: Callable[[Sequence[_Value]], _Value]
+) -> dict[_Key, _Value]:
+    """Return what is picked of the values under each key, of those that have it."""
+    keys = dict.fromkeys(key for one in tables for key in one)
+    return {key: pick([one[key] for one in tables if key in one]) for key in keys}
 
 
 def _best(some: Sequence[Ceilings]) -> Ceilings:
@@ -28,7 +36,7 @@ def _best(some: Sequence[Ceilings]) -> Ceilings:
     return _picked(some, min, max).model_copy(update={"worst": _picked(worst, max, min)})
 
 
-_Pick = Callable[[Iterable[float]], float]
+_Pick = Callable[[Sequence[float]], float]
 
 
 def _picked(some: Sequence[Ceilings], of_times: _Pick, of_rates: _Pick) -> Ceilings:
@@ -45,12 +53,6 @@ def _picked(some: Sequence[Ceilings], of_times: _Pick, of_rates: _Pick) -> Ceili
             "worst": None,
         }
     )
-
-
-def _each(tables: Sequence[Mapping[_Key, float]], pick: _Pick) -> dict[_Key, float]:
-    """Return the pick of the numbers under each key, of those that have it."""
-    keys = dict.fromkeys(key for one in tables for key in one)
-    return {key: pick([one[key] for one in tables if key in one]) for key in keys}
 
 
 def with_best_ceilings(run: Run, others: Iterable[Head]) -> Run:

@@ -68,6 +68,6 @@ def _ceilings(measured: Ceilings) -> Iterator[tuple[str, str]]:
     for size, rate in measured.bandwidth_bytes_per_s:
         yield f"bandwidth, {format_bytes(size)}", f"{rate / 1e9:.4g} GB/s"
     if measured.cold_bytes_per_s is not None:
-        yield "bandwidth, evicted", f"{measured.cold_bytes_per_s / 1e9:.4g} GB/s"
+        yield "bandwidth, evicted memory", f"{measured.cold_bytes_per_s / 1e9:.4g} GB/s"
     for dtype, rate in measured.flops_per_s.items():
         yield f"operations, {dtype}", f"{rate / 1e9:.4g} GFLOP/s"

@@ -101,7 +101,7 @@ def test_short_calls_have_many_problems_and_large_or_slowly_bound_ones_have_few(
 @pytest.mark.parametrize(
     ("cache", "about_s", "count"),
     [
-        (2**20, 2e-5, 1 + 2**21 // CASE.input_bytes),
+        (2**20, 2e-5, 1 + 3 * 2**20 // CASE.input_bytes),
         (2**20, 1e-3, 1 + 2**20 // CASE.input_bytes),  # it would take long: as many as there were
         (2**30, 2e-5, 1 + cold.DISPLACING_BYTES // (100 * CASE.input_bytes)),  # but a large cache
         (2**30, 9e-3, 1),
