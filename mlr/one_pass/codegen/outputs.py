@@ -17,7 +17,17 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from .target import Target
-from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
+from .writer import (
+    INT,
+    PREFETCH_BYTES,
+    PREFETCHED_ROW_BYTES,
+    SIZES,
+    WITH_LOSS,
+    Argument,
+    ParameterSpan,
+    Writer,
+    whole_lines,
+)
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -200,11 +210,25 @@ class OutputVectorised:
             together = to.build.sub(whole, to.build.urem(whole, INT(self.rows)))
             middle = to.build.add(start, together)
             with to.loop(start, middle, self.rows) as row:
-                to.prefetch_rows(row, self.rows, (memory.x, self.n), (memory.y, self.o))
+                self._prefetch(to, memory, row)
                 self._write_rows(to, memory, row, self.rows, inside=True)
             with to.loop(middle, stop) as row:
                 self._write_rows(to, memory, row, 1, inside=False)
             self._add_block(to, memory, sums)
+
+    def _prefetch(self, to: Writer, memory: _Memory, row: ir.Value) -> None:
+        """Ask for rows ahead: of many outputs for wide ones too, and of two products half as far.
+
+        With inputs from memory a step of 10,000 × 16 → 8 in float64 so takes 0.89 of the time, of
+        64 → 16 0.86; a gradient alone of rows longer than a line up to 1.07.
+        """
+        two_products = memory.weight is not None and self.features_per_vector == 1
+        half = two_products and self.n * to.size > self.cache_line
+        to.prefetch_rows(
+            row, self.rows, (memory.x, self.n), (memory.y, self.o),
+            ahead=PREFETCH_BYTES // 2 if half else PREFETCH_BYTES,
+            widest=math.inf if self.vectors > 1 else PREFETCHED_ROW_BYTES,
+        )  # fmt: skip
 
     def _outputs(self, to: Writer, base: ir.Value, index: int | ir.Value) -> list[ir.Value]:
         """Load the outputs of one row, and nothing behind them."""

@@ -11,7 +11,8 @@ from llvmlite import ir
 
 # How far ahead narrow rows are asked for. The processor's own prefetcher ends at a page of 4 KiB;
 # with inputs from memory a step then takes 0.62 to 0.8 of the time, and 1.00 to 1.03 of it with
-# inputs in cache. Of wider rows it gains nothing, and the requests cost a tenth.
+# inputs in cache. Of wider rows it gains nothing, and the requests cost a tenth, unless there are
+# outputs for several vectors.
 PREFETCH_BYTES = 4_096
 PREFETCHED_ROW_BYTES = 128
 INT, DOUBLE = ir.IntType(64), ir.DoubleType()
@@ -209,19 +210,28 @@ class Writer:
         name = f"llvm.fmuladd.v{a.type.count}f{64 if a.type.element == DOUBLE else 32}"
         return self.build.call(self._intrinsic(name, a.type, [a.type] * 3), [a, b, c])
 
-    def prefetch_rows(self, row: ir.Value, count: int, *inputs: tuple[ir.Value, int]) -> None:
-        """Ask for the cache lines of rows that are `PREFETCH_BYTES` ahead, which need not exist.
+    def prefetch_rows(
+        self,
+        row: ir.Value,
+        count: int,
+        *inputs: tuple[ir.Value, int],
+        ahead: int = PREFETCH_BYTES,
+        widest: float | int = PREFETCHED_ROW_BYTES,
+    ) -> None:
+        """Ask for the cache lines of rows that are so many bytes ahead, which need not exist.
 
         Args:
             row: The first row that is worked on now.
             count: How many are worked on, and asked for.
             *inputs: Address of the first row of each input, and the items of a row.
+            ahead: How many bytes.
+            widest: Bytes of the widest rows that are asked for.
         """
         for base, width in inputs:
-            if width * self.size > PREFETCHED_ROW_BYTES:
+            if width * self.size > widest:
                 continue
-            ahead = max(count, PREFETCH_BYTES // (width * self.size))
-            first = self.gep(base, self.offset((row, width), (ahead, width)))
+            rows = max(count, ahead // (width * self.size))
+            first = self.gep(base, self.offset((row, width), (rows, width)))
             for place in range(0, count * width, self.cache_line // self.size):
                 self.prefetch(self.gep(first, place))
 
