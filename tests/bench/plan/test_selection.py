@@ -219,7 +219,7 @@ ON_CPU = {
     "headline": (11, "c97c9d598b3c"),
     "single": (3, "32a36381ac57"),
     "smoke": (6, "736a1ade1c4c"),
-    "quick": (20, "6b4363ed6b15"),
+    "quick": (19, "cff5ae64834a"),
     "full": (128, "aeb6694aeda8"),
     "tall": (36, "452c2916d204"),
     "wide": (18, "b63c71727fc8"),
