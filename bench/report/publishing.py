@@ -108,9 +108,9 @@ def readme_blocks(
 ) -> dict[str, str]:
     """Return the generated parts of a README by name.
 
-    They are the fastest kernels of each operation, in the slice that says the most of it, of a run
-    of several operations where there is one; and what other subjects have: their own parts, and the
-    figures that they publish.
+    They are the fastest kernels of each operation, in the slice that says the most of it, of the
+    newest run of several operations where there is one; and what other subjects have: their own
+    parts, and the figures that they publish.
     """
     blocks: dict[str, str] = {}
     for operation in calls(frame)["operation"].unique():
@@ -130,14 +130,15 @@ def readme_blocks(
 
 
 def _broadest(frame: pd.DataFrame, operation: str) -> pd.DataFrame:
-    """Return the runs that have an operation and as many others as any run that has it.
+    """Return the newest run that has an operation and as many others as any run that has it.
 
     One of many operations has their most different sizes; one of a single operation has many sizes
     that are much alike.
     """
     having = frame["run"].isin(frame.loc[frame["operation"] == operation, "run"])
     counts = frame[having].groupby("run")["operation"].nunique()
-    return frame[frame["run"].isin(counts.index[counts == counts.max()])]
+    rows = frame[frame["run"].isin(counts.index[counts == counts.max()])]
+    return rows[rows["datetime"] == rows["datetime"].max()]
 
 
 def check_readme(readme: Path, others: Sequence[Beside] = ()) -> None:

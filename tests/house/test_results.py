@@ -172,7 +172,8 @@ REMOVED = {
     *("20261129T150239Z-1d130e13-quick", "20261129T152853Z-1d130e13-quick"),
     *("20261129T162716Z-11e279c5-quick", "20261124T130851Z-cdd894bb-wide"),
     *("20261129T211835Z-e8afca86-quick", "20261130T065142Z-1e0a1fda-wide"),
-    "20261130T071151Z-1e0a1fda-tall",
+    *("20261130T071151Z-1e0a1fda-tall", "20261130T025215Z-2830505c-quick"),
+    *("20261130T104438Z-e2b9f5f7-tall", "20261130T112225Z-e2b9f5f7-wide"),
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
 

@@ -159,6 +159,14 @@ def test_the_first_table_is_of_the_run_with_most_operations(stored: Path, tmp_pa
     assert "run tall" in " ".join(readme_blocks(alone)["fastest-step"].split())
 
 
+def test_of_runs_with_as_many_operations_the_newest_is_shown(stored: Path, tmp_path: Path) -> None:
+    """Also where an older one, of another machine, has more sizes."""
+    newer = build_run(["gradient", "step"], FEW[:1], kernels=FEW_KERNELS, slug="there")
+    newer["datetime"] = "2030-01-01T00:00:00+00:00"
+    both = load_frame([stored, save(newer, tmp_path / "there" / "newer.json")])
+    assert "run newer" in " ".join(readme_blocks(both)["fastest-step"].split())
+
+
 def test_hot_and_cold_stand_side_by_side_once_a_run_has_both(frame: pd.DataFrame) -> None:
     cold = frame.assign(cold_s=frame["median_s"] * 2, speedup_cold=frame["speedup"] / 2,
                         speedup_cold_low=frame["speedup"] / 2.2,
