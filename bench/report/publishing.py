@@ -138,7 +138,8 @@ def _broadest(frame: pd.DataFrame, operation: str) -> pd.DataFrame:
     having = frame["run"].isin(frame.loc[frame["operation"] == operation, "run"])
     counts = frame[having].groupby("run")["operation"].nunique()
     rows = frame[frame["run"].isin(counts.index[counts == counts.max()])]
-    return rows[rows["datetime"] == rows["datetime"].max()]
+    newest: pd.DataFrame = rows[rows["datetime"] == rows["datetime"].max()]
+    return newest
 
 
 def check_readme(readme: Path, others: Sequence[Beside] = ()) -> None:

@@ -48,7 +48,10 @@ def beside_the_runs() -> list[Beside]:
 
 @pytest.fixture(scope="module")
 def runs() -> list[Path]:
-    return runs_named_in(ROOT / "README.md")
+    """Those of the report, of which the README shows a part."""
+    shown = runs_named_in(RESULTS / "REPORT.md")
+    assert {*runs_named_in(ROOT / "README.md")} <= {*shown}
+    return shown
 
 
 def known_by(runs: list[Path]) -> dict[Path, Head]:
@@ -66,9 +69,10 @@ def test_the_readme_is_not_stale(runs: list[Path], tmp_path: Path) -> None:
     assert (ROOT / "README.md").read_text("utf-8") == fresh.read_text("utf-8")
 
 
-def test_the_report_is_not_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_is_not_stale(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blank_figures(monkeypatch)  # which of them there are is compared, not what they show
-    runs = runs_named_in(RESULTS / "REPORT.md")
     known = known_by(runs)
     write_report(runs, tmp_path / "new", beside_the_runs(), heads=known, history=True)
     fresh, shown = (folder / "REPORT.md" for folder in (tmp_path / "new", RESULTS))
