@@ -385,7 +385,11 @@ def together(
 
     def find(rank: int) -> str:
         workers = Workers(rank, world, torch.device("cpu"), 30.0, store)
-        return given(workers, x, y, batch_size).fingerprint()
+        try:
+            return given(workers, x, y, batch_size).fingerprint()
+        except Exception as error:
+            workers.report(error)  # or the others would wait for it, and say no more than that
+            raise
 
     with ThreadPoolExecutor(world) as pool:
         return set(pool.map(find, range(world)))
