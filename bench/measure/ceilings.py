@@ -63,16 +63,16 @@ def _read_rate(memory: torch.Tensor) -> float:
 
 def _cold_rate() -> float:
     """Return the highest rate of reading memory once whose lines and pages no cache holds."""
-    clock, rates = device_of("cpu").clock, []
+    host, rates = device_of("cpu"), []
     for size, ahead in product(COLD_BYTES, (False, True)):
         memory = torch.ones(size // 8, dtype=torch.float64)
-        read, evict = bind_reading(memory, ahead, size), device_of("cpu").evictor([memory])
+        read, evict = bind_reading(memory, ahead, size), host.evictor([memory])
         for _ in range(COLD_READS):
             read.call()
             evict()
-            start = clock()
+            start = host.clock()
             read.call()
-            rates.append(read.work / (clock() - start))
+            rates.append(read.work / (host.clock() - start))
     return max(rates)
 
 

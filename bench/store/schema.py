@@ -184,8 +184,8 @@ class Ceilings(Record):
             "compute": flops / peak,
         }
         bound, hot_s = max(terms.items(), key=lambda term: term[1])
-        cold = max((rate for _, rate in rates[-1:]), default=0.0), self.cold_bytes_per_s or 0.0
-        return Roofline(hot_s, max(hot_s, inputs / (max(cold) or math.inf)), bound)
+        cold_rate = max(rates[-1][1] if rates else 0.0, self.cold_bytes_per_s or 0.0)
+        return Roofline(hot_s, max(hot_s, inputs / cold_rate if cold_rate else 0.0), bound)
 
 
 class Machine(Record):

@@ -68,15 +68,14 @@ def run(arguments: argparse.Namespace) -> Output:
         publishing.check_readme(readme, beside)
         publishing.refuse_foreign(results, publishing.PUBLISHED)
     every = arguments.runs or stored_runs(results)
-    written: list[Path] = []
+    heads, written = load_heads(every), list[Path]()
     if formats & TEXTS or readme is not None:
-        heads = load_heads(every)
         shown = arguments.runs or latest_runs(heads)
         # A filter leaves a part of each run, which says nothing of how the code changed it.
         history = not (arguments.runs or arguments.filter)
         written, frame = write_report(shown, out, beside, keep, "html" in formats, heads, history)
     if suffixes := formats & TABLES:
-        table = keep(load_frame(every))
+        table = keep(load_frame(every, heads))
         written += [write_table(table, out / f"results.{suffix}") for suffix in sorted(suffixes)]
     page = out / "report.html"
     first = page if page in written else written[0]

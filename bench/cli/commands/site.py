@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_report(latest_runs(own), folder, shown, page=True, heads=own, history=True)
             (new / name).mkdir()
             shutil.copyfile(Path(work, "report", "report.html"), new / name / "index.html")
-        write_table(load_frame(paths), new / "results.parquet")
+        write_table(load_frame(paths, heads), new / "results.parquet")
         told = badge([*chain(*trials.values())])
         (new / "badge.json").write_text(json.dumps(told), encoding="utf-8")
         new.rename(out)

@@ -17,17 +17,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from .target import Target
-from .writer import (
-    INT,
-    PREFETCH_BYTES,
-    PREFETCHED_ROW_BYTES,
-    SIZES,
-    WITH_LOSS,
-    Argument,
-    ParameterSpan,
-    Writer,
-    whole_lines,
-)
+from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -224,11 +214,8 @@ class OutputVectorised:
         """
         two_products = memory.weight is not None and self.features_per_vector == 1
         half = two_products and self.n * to.size > self.cache_line
-        to.prefetch_rows(
-            row, self.rows, (memory.x, self.n), (memory.y, self.o),
-            ahead=PREFETCH_BYTES // 2 if half else PREFETCH_BYTES,
-            widest=math.inf if self.vectors > 1 else PREFETCHED_ROW_BYTES,
-        )  # fmt: skip
+        inputs = (memory.x, self.n), (memory.y, self.o)
+        to.prefetch_rows(row, self.rows, *inputs, half=half, wide=self.vectors > 1)
 
     def _outputs(self, to: Writer, base: ir.Value, index: int | ir.Value) -> list[ir.Value]:
         """Load the outputs of one row, and nothing behind them."""

@@ -215,23 +215,23 @@ class Writer:
         row: ir.Value,
         count: int,
         *inputs: tuple[ir.Value, int],
-        ahead: int = PREFETCH_BYTES,
-        widest: float | int = PREFETCHED_ROW_BYTES,
+        half: bool = False,
+        wide: bool = False,
     ) -> None:
-        """Ask for the cache lines of rows that are so many bytes ahead, which need not exist.
+        """Ask for the cache lines of rows that are `PREFETCH_BYTES` ahead, which need not exist.
 
         Args:
             row: The first row that is worked on now.
             count: How many are worked on, and asked for.
             *inputs: Address of the first row of each input, and the items of a row.
-            ahead: How many bytes.
-            widest: Bytes of the widest rows that are asked for.
+            half: Whether half as far ahead.
+            wide: Whether rows of more than `PREFETCHED_ROW_BYTES` are asked for too.
         """
         for base, width in inputs:
-            if width * self.size > widest:
+            if width * self.size > PREFETCHED_ROW_BYTES and not wide:
                 continue
-            rows = max(count, ahead // (width * self.size))
-            first = self.gep(base, self.offset((row, width), (rows, width)))
+            ahead = max(count, PREFETCH_BYTES // (1 + half) // (width * self.size))
+            first = self.gep(base, self.offset((row, width), (ahead, width)))
             for place in range(0, count * width, self.cache_line // self.size):
                 self.prefetch(self.gep(first, place))
 
