@@ -4,6 +4,7 @@ Its first line of input is a `Spec`. It prints one JSON line an event: `refused`
 cannot be used, or `kernels`, what each version has; then `start` before a case and `done` after it.
 """
 
+import gc
 import json
 import math
 import sys
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch.utils.flop_counter import FlopCounterMode
 
 import mlr
 from mlr import OPERATIONS, Problem
@@ -54,6 +54,8 @@ def verify(one: KernelCase, kernels: Kernels, spec: Spec) -> dict[str, Any]:
 
     Where the head has the process to itself, that is its own.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which no block needs
+
     kernel: Any = kernels.get(HEAD) or kernels[BASE]
     judge = kernels.get(BASE, kernel)
     oracle = judge.oracle
@@ -164,6 +166,7 @@ def work(measure: Measure) -> None:
                 raise RefusedError(f"{name} is loaded once for all versions")
     except RefusedError as error:
         _say("refused", reason=str(error))
+    gc.freeze()  # or Python looks through all of torch before the process ends
 
 
 def _load_all(given: Mapping[str, Any]) -> dict[str, dict[str, VersionKernel]]:

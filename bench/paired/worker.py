@@ -6,6 +6,7 @@ against another revision is `ready`, does a `slice` when it is asked, and is `se
 been asked for the `count` of its bytes, or to go on.
 """
 
+import gc
 import json
 import os
 import sys
@@ -123,6 +124,7 @@ class Process:
     def pytest_sessionfinish(self) -> None:
         """Say that all is done."""
         self.channel.say("finished")
+        gc.freeze()  # or pytest and Python look through all that is imported at their end
 
     def __call__(self, item: pytest.Item, pair: Pair) -> None:
         """Measure a pair that is open; raises what a callable of it raises, in one line."""
