@@ -27,7 +27,7 @@ from ..store.runs import load_frame, load_run
 from .progress import on_exclusive_machine
 
 CASES = 12
-PROCESSES = 3  # fresh ones, one after the other
+PROCESSES = 5  # fresh ones, one after the other, each in an order of its own
 ROUNDS = 11  # of the baseline and the kernel in turns
 ROUND_S = 0.01
 BEYOND_CACHES = 2**27  # bytes of all copies of the inputs
@@ -49,11 +49,15 @@ def choose(frame: pd.DataFrame) -> pd.DataFrame:
     known = {"KERNELS": [*KERNELS], "OPERATIONS": [GRADIENT.name, STEP.name]}
     frame = frame.query(COMPARABLE, local_dict=known).sort_values("median_s")
     places = np.linspace(0, len(frame) - 1, min(CASES, len(frame))).round().astype(int)
-    return frame.iloc[places].rename(columns={"speedup": "hot", "speedup_cold": "cold"})
+    chosen = frame.iloc[places].reset_index(drop=True)
+    return chosen.rename(columns={"speedup": "hot", "speedup_cold": "cold"})
 
 
 def measure(chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return the speedups of results in this process: a row for each and `inputs`, by way."""
+    """Return the speedups of results in this process: a row for each and `inputs`, by way.
+
+    The index is that of the result.
+    """
     found = []
     for row in chosen.itertuples():
         sizes: Any = row.batch, row.in_features, row.out_features
@@ -68,8 +72,9 @@ def measure(chosen: pd.DataFrame) -> pd.DataFrame:
                 calls = [own * max(1, int(ROUND_S / loop_s(own))) for own in calls]
             ratios = {"timer": _speedup(timer_s, *calls), "loop": _speedup(loop_s, *calls)}
             name = f"{row.kernel}-{case.id}"
-            found.append({"name": name, "inputs": inputs, "stored": stored} | ratios)
-    return pd.DataFrame(found)
+            about = {"place": row.Index, "name": name, "inputs": inputs, "stored": stored}
+            found.append(about | ratios)
+    return pd.DataFrame(found).set_index("place")
 
 
 def _speedup(seconds: Callable[[Calls], float], baseline: Calls, kernel: Calls) -> float:
@@ -111,8 +116,10 @@ def compare(path: Path) -> pd.DataFrame:
             f"{came} and has {len(chosen)} such; give another"
         )
     os.environ |= pinned_environment(os.environ, int(chosen["threads"].iloc[0]))
+    # A process reads memory that it has used before faster than its first.
+    orders = [chosen.sample(frac=1, random_state=number) for number in range(PROCESSES)]
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        found = pd.concat(pool.map(measure, [chosen] * PROCESSES, chunksize=1))
+        found = pd.concat(pool.map(measure, orders, chunksize=1)).sort_index(kind="stable")
     return found.groupby(["name", "inputs"], sort=False, as_index=False).median()
 
 

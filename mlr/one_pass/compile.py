@@ -54,7 +54,8 @@ def llvm() -> Any:
 @cache
 def target() -> Target:
     """Return what code is laid out for on this machine."""
-    return Target.of(llvm().get_process_triple(), llvm().get_host_cpu_features())
+    features = llvm().get_host_cpu_features()
+    return Target.of(llvm().get_process_triple(), features, processor())
 
 
 class Host(NamedTuple):

@@ -25,6 +25,7 @@ from mlr.one_pass.codegen import (
     BLOCK,
     MAX_PRODUCTS,
     SSE,
+    ZEN4,
     OutputVectorised,
     RowVectorised,
     Source,
@@ -93,6 +94,14 @@ def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -
     for n, o, dtype in ((6, 4, "float64"), (32, 4, "float32"), (16, 8, "float32")):
         assert isinstance(layout(10**6, n, o, dtype, AVX512), OutputVectorised)
     assert isinstance(layout(10**6, 6, 3, "float32", AVX), OutputVectorised)  # 16 registers
+
+
+def test_where_vectors_are_worked_on_in_halves_few_rows_do_not_lie_beside_one_another() -> None:
+    for target, kind in ((AVX512, RowVectorised), (ZEN4, OutputVectorised)):
+        assert isinstance(layout(127, 6, 3, "float64", target), kind)
+        assert isinstance(layout(10**6, 3, 4, "float64", target), kind)
+        assert isinstance(layout(128, 6, 3, "float64", target), RowVectorised)
+        assert isinstance(layout(127, 6, 2, "float64", target), RowVectorised)  # a quarter
 
 
 def test_a_gradient_of_many_products_is_in_tiles() -> None:

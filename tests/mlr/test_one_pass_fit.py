@@ -182,7 +182,7 @@ def test_the_losses_of_many_epochs_are_those_of_each(
     target: Target, size: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the size of the vectors, with rows left over after tiles and blocks of them."""
-    if target == AVX512 != compiler.target():
+    if target == AVX512 and compiler.target().vector_bytes < AVX512.vector_bytes:
         pytest.skip("no vectors of 64 bytes")
     monkeypatch.setattr(compiler, "target", lambda: target)
     monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)

@@ -30,7 +30,7 @@ from llvmlite import ir
 from .epochs import EpochVectorised
 from .outputs import BLOCK, OutputVectorised
 from .rows import RowVectorised
-from .target import APPLE, AVX, AVX512, NEON, SSE, Target
+from .target import APPLE, AVX, AVX512, NEON, SSE, ZEN4, Target
 from .tiles import Tiles
 from .writer import DOUBLE, INT, LOSSES, WITH_LOSS, Argument, ParameterSpan, Writer
 
@@ -43,6 +43,7 @@ __all__ = [
     "MAX_PRODUCTS",
     "NEON",
     "SSE",
+    "ZEN4",
     "Argument",
     "EpochVectorised",
     "Layout",

@@ -1,8 +1,8 @@
 """The sweep with one feature of many rows in a vector, and all sums in registers.
 
 So no lane is ever empty, but what lies row after row has to be taken apart first: n vectors hold as
-many rows as a vector has lanes, and n − 1 shuffles, or fewer where n has the factor two, make each
-of the n vectors that hold one feature. The sums of each lane are added up at the end of a block.
+many rows as a vector has lanes, and one to three shuffles make each of the n vectors that hold one
+feature. The sums of each lane are added up at the end of a block.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precisio
 # each lane. With fewer, adding up the lanes costs more than it saves. Sixteen epochs of three
 # mini-batches of 33 rows and one row, 6 → 3, take 0.73 of the time in float32, 0.85 in float64.
 _FEWEST, _FEWEST_OF_A_LANE = 16, 8
+_FEWEST_IN_HALVES = 128  # where vectors are worked on in halves, and outputs fill over a quarter
+# Within so many bytes vectors are shuffled by the fastest instructions, of which none needs a
+# register for what goes where: the sums have it. Of rows that are no longer, this saves nothing.
+_GROUP_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class RowVectorised:
 
         It pays where the outputs of a row would fill a quarter of a vector at most, where the sums,
         the features and the residuals fit in registers, and where each lane has rows enough. Of 64
-        bytes, whose shuffles take from any two vectors, they may fill a half: with 6 → 3 in float64
-        a step of 1,000 rows takes 0.74 of the time, and a gradient of few rows is no faster.
+        bytes they may fill a half: with 6 → 3 in float64 a step of 1,000 rows takes 0.74 of the
+        time (0.88 where each is worked on in halves, and more than 1 of fewer than 128 rows, or of
+        four outputs), and a gradient of few rows is no faster.
 
         >>> RowVectorised.of(1_000, 6, 3, "float32", AVX512)
         RowVectorised(n=6, o=3, lanes=16, cache_line=64)
@@ -62,13 +67,15 @@ class RowVectorised:
         lanes = target.vector_bytes // SIZES[dtype]
         held, share = n * o + n + 2 * o + 2, 4
         fewest = _FEWEST_OF_A_LANE * lanes
-        of_any_two = target == AVX512  # whose shuffles take from any two vectors
-        if of_any_two and (operation != "gradient" or m >= 8 * fewest):
+        is_widest = target.vector_bytes == AVX512.vector_bytes
+        if is_widest and (operation != "gradient" or m >= 8 * fewest):
             share = 2
-        if of_any_two and operation in ("step", "train"):
+        if is_widest and operation in ("step", "train"):
             fewest = _FEWEST
-        if operation == "loss" and of_any_two:  # which has one sum
+        if operation == "loss" and is_widest:  # which has one sum
             held = n + o + 3
+        if target.in_halves and 4 * o > lanes and (m < _FEWEST_IN_HALVES or 2 * o == lanes):
+            return None
         if share * o > lanes or held > target.registers or m < fewest:
             return None
         return cls(n, o, lanes, target.cache_line)
@@ -118,8 +125,8 @@ class RowVectorised:
         totals = {number: to.alloca(lanes, 1) for number in wanted}
 
         def add(row: ir.Value, there: ir.Value | None) -> None:
-            features = self._transpose(to, self._load(to, x, row, self.n, there))
-            residuals = self._transpose(to, self._load(to, y, row, self.o, there))
+            features = self._columns(to, x, row, self.n, there)
+            residuals = self._columns(to, y, row, self.o, there)
             if weight is not None and bias is not None:
                 residuals = self._residuals(to, features, residuals, weight, bias)
                 if there is not None:
@@ -153,39 +160,78 @@ class RowVectorised:
                 ],
             )
 
-    def _load(
+    def _columns(
         self, to: Writer, base: ir.Value, row: ir.Value, width: int, there: ir.Value | None
     ) -> list[ir.Value]:
-        """Load as many rows of so many numbers as a vector has lanes, or only those that exist."""
-        found, first = [], to.gep(base, to.offset((row, width)))
-        for number in range(width):
-            place = number * self.lanes
-            if there is None:
-                found.append(to.load(first, place, self.lanes))
-            else:
-                wanted = to.lane_mask(to.offset((there, width)), self.lanes, place)
-                found.append(to.masked_load(wanted, first, place))
+        """Load as many rows of so many numbers as a vector has lanes, or only those that exist.
+
+        A group of lanes takes as many rows, so that no number has to leave its group.
+        """
+        lanes, first = self.lanes, to.gep(base, to.offset((row, width)))
+        if there is not None:
+            first = self._copy_rows(to, first, width, there)
+        group = _GROUP_BYTES // to.size if width * to.size > _GROUP_BYTES else lanes
+        vectors = [
+            to.join(
+                [to.load(first, start + number, group)
+                 for start in range(0, lanes * width, group * width)]
+            )
+            for number in range(0, group * width, group)
+        ]  # fmt: skip
+        every = range(group * width)
+        if width % 2:
+            columns = (every[column::width] for column in range(width))
+            return [self._pick(to, vectors, places, group)[0] for places in columns]
+        found = []
+        for column in range(0, width, 2):  # two are taken apart last: what comes before serves both
+            pairs = [place for place in every if place % width // 2 * 2 == column]
+            (low, _), (high, _) = (
+                self._pick(to, vectors, places, group) for places in (pairs[:group], pairs[group:])
+            )
+            halves = (range(odd, 2 * group, 2) for odd in (0, 1))
+            found += [self._shuffle(to, low, half, high, group) for half in halves]
         return found
 
-    def _transpose(self, to: Writer, given: Sequence[ir.Value]) -> list[ir.Value]:
-        """Return the columns of rows that lie one behind the other in as many vectors."""
-        width, lanes = len(given), self.lanes
-        if width % 2 == 0:
-            halves = [self._transpose(to, self._deinterleave(to, given, odd)) for odd in (0, 1)]
-            return [column for pair in zip(*halves, strict=True) for column in pair]
-        columns = []
-        for column in range(width):
-            places = [lane * width + column for lane in range(lanes)]
-            found = given[0]
-            for number in range(1, width):
-                so_far = places if number == 1 else list(range(lanes))
-                wanted = [
-                    lanes + place % lanes if place // lanes == number else before % lanes
-                    for place, before in zip(places, so_far, strict=True)
-                ]
-                found = to.shuffle(found, wanted, given[number])
-            columns.append(found)
-        return columns
+    def _copy_rows(self, to: Writer, first: ir.Value, width: int, there: ir.Value) -> ir.Value:
+        """Copy so many rows, fewer than a vector has lanes, and zeros behind them to the stack."""
+        lanes, rows = self.lanes, to.alloca(self.lanes, width)
+        for place in range(0, lanes * width, lanes):
+            wanted = to.lane_mask(to.offset((there, width)), lanes, place)
+            to.store(to.masked_load(wanted, first, place), rows, place)
+        return rows
+
+    def _pick(
+        self, to: Writer, given: Sequence[ir.Value], places: Sequence[int], group: int
+    ) -> tuple[ir.Value, list[int]]:
+        """Return a vector that has the numbers at some places of each group's rows, and where.
+
+        Places are counted over the group's lanes of all vectors; one shuffle makes one of two.
+        """
+        used = sorted({place // group for place in places})
+        if len(used) == 1:
+            return given[used[0]], [place % group for place in places]
+        middle = used[len(used) // 2] * group
+        (low, before), (high, after) = (
+            self._pick(to, given, [place for place in places if (place >= middle) == upper], group)
+            for upper in (False, True)
+        )
+        wanted = [*before, *(group + lane for lane in after)]
+        return self._shuffle(to, low, wanted, high, group), [*range(len(places))]
+
+    def _shuffle(
+        self, to: Writer, low: ir.Value, wanted: Sequence[int], high: ir.Value, group: int
+    ) -> ir.Value:
+        """Shuffle two vectors within groups of lanes, in each alike; `high` follows on `low`."""
+        lanes = [*wanted, *[0] * group][:group]  # what is behind the wanted ones may be anything
+        return to.shuffle(
+            low,
+            [
+                start + lane + (lane >= group) * (self.lanes - group)
+                for start in range(0, self.lanes, group)
+                for lane in lanes
+            ],
+            high,
+        )
 
     def _deinterleave(self, to: Writer, given: Sequence[ir.Value], odd: int) -> list[ir.Value]:
         """Return every other number of the vectors, from the first or the second on."""

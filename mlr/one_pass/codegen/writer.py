@@ -164,6 +164,15 @@ class Writer:
         other = ir.Constant(value.type, ir.Undefined) if other is None else other
         return self.build.shuffle_vector(value, other, mask)
 
+    def join(self, values: Sequence[ir.Value]) -> ir.Value:
+        """Return 1, 2, 4 … vectors as one, the lanes of each behind those of the one before."""
+        if len(values) == 1:
+            return values[0]
+        low, high = (
+            self.join(half) for half in (values[: len(values) // 2], values[len(values) // 2 :])
+        )
+        return self.shuffle(low, range(2 * low.type.count), high)
+
     def interleave(self, values: Sequence[ir.Value]) -> list[ir.Value]:
         """Return the first lanes of 1, 2, 4 … vectors, then their second lanes, and so on."""
         if len(values) == 1:
