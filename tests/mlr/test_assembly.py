@@ -1,6 +1,5 @@
 """Assembly of generated code, counted: by hand, and as LLVM writes it for two processors."""
 
-import doctest
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,7 +7,6 @@ import pytest
 from cpu_targets import PROCESSORS, compile_for
 
 from mlr import Case, get_kernel, kernel
-from mlr.one_pass import assembly
 from mlr.one_pass.assembly import Instructions, count_instructions
 from mlr.one_pass.codegen import (
     AVX512,
@@ -108,10 +106,6 @@ def test_instructions_of_the_inner_loop_alone_are_counted(
     text: str, expected: Instructions
 ) -> None:
     assert count_instructions(text) == expected
-
-
-def test_the_example_holds() -> None:
-    assert doctest.testmod(assembly).failed == 0
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -1,15 +1,12 @@
 """The sweeps compiled by LLVM for processors that are not here: what their inner loops hold."""
 
-import doctest
 import re
 from dataclasses import replace
 from itertools import product
-from types import ModuleType
 
 import pytest
 from cpu_targets import PROCESSORS, compile_for
 
-from mlr.one_pass import codegen
 from mlr.one_pass.assembly import count_instructions
 from mlr.one_pass.codegen import (
     APPLE,
@@ -25,10 +22,6 @@ from mlr.one_pass.codegen import (
     Tiles,
     layout,
 )
-from mlr.one_pass.codegen import outputs as by_outputs
-from mlr.one_pass.codegen import rows as by_rows
-from mlr.one_pass.codegen import target as by_target
-from mlr.one_pass.codegen import tiles as by_tiles
 from mlr.one_pass.codegen.writer import WITH_LOSS
 
 OPERATIONS = ("gradient", "step", "train", "loss")
@@ -218,10 +211,3 @@ def test_wide_gradients_leave_sums_to_tiles_where_registers_are_few() -> None:
         assert isinstance(layout(10_000, *size, dtype, target, "gradient"), Tiles)
     for target, size, dtype in ((AVX, (16, 8), "float64"), (AVX512, (32, 16), "float32")):
         assert isinstance(layout(10_000, *size, dtype, target, "gradient"), OutputVectorised)
-
-
-@pytest.mark.parametrize("module", [codegen, by_outputs, by_rows, by_target, by_tiles])
-def test_the_examples_hold(module: ModuleType) -> None:
-    found = doctest.testmod(module)
-    assert found.attempted > 0
-    assert found.failed == 0

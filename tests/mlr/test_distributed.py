@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import math
 import os
@@ -333,10 +332,6 @@ def test_what_waits_for_a_message_yields_to_what_computes() -> None:
 
 def alone() -> Workers:
     return Workers(0, 1, torch.device("cpu"), 1.0, None)
-
-
-def test_examples() -> None:
-    assert doctest.testmod(fingerprint).failed == 0
 
 
 Given = Callable[[Workers, torch.Tensor, torch.Tensor, int | None], distributed.ShardedRows]

@@ -54,9 +54,9 @@ class EpochVectorised:
     def of(cls, n: int, o: int, dtype: str, target: Target) -> EpochVectorised:
         """Lay out n features and o outputs for a target.
 
-        >>> EpochVectorised.of(6, 3, "float64", AVX512)
+        >>> EpochVectorised.of(6, 3, "float64", Target(64, 32))
         EpochVectorised(n=6, o=3, lanes=8, size=8, vectors=4, held=24, cache_line=64)
-        >>> EpochVectorised.of(6, 1, "float32", AVX512).vectors
+        >>> EpochVectorised.of(6, 1, "float32", Target(64, 32)).vectors
         1
         """
         size = SIZES[dtype]

@@ -1,6 +1,5 @@
 """Tables: pure, complete, with units, and the right numbers in them."""
 
-import doctest
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,8 @@ from bench.analysis.frame import (
     missing_results,
 )
 from bench.analysis.ranking import fastest, spread, with_intervals
-from bench.common import units
 from bench.common.units import digits, format_bytes, format_ratio, format_time
-from bench.report import markdown, tables
 from bench.report.tables import FASTEST, FLAGGED, render, results_columns
-from bench.store import columns
 
 RESULTS = [
     column for column in results_columns(frame_of(build_run())) if column.names != ["remark"]
@@ -31,11 +27,6 @@ RESULTS = [
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
     return frame_of(build_run())
-
-
-@pytest.mark.parametrize("module", [units, columns, markdown, tables])
-def test_examples(module: Any) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize(
