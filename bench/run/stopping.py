@@ -18,10 +18,11 @@ SPEEDUPS = {"speedup": "log_speedup", "speedup_cold": "log_speedup_cold"}  # by 
 
 # Narrow enough is an interval from the speedup ÷ 1.05 to the speedup × 1.05; half of that where it
 # reaches into that of the fastest kernel of its case, or the fastest's into another one; and four
-# times where the kernel is at most half as fast as the fastest.
+# times where the kernel is at most half as fast as the fastest, or calls another and these
+# are timed besides.
 HALF_WIDTH = math.log(1.05)
 OF_RIVALS = 0.5
-OF_THE_SLOW = 4.0
+OF_OTHERS = 4.0
 SLOW = math.log(0.5)
 
 
@@ -120,5 +121,7 @@ def _allowed(name: str, own: Estimate, rivals: Mapping[str, Estimate]) -> float:
     others = [rivals[best]] if name != best else [one for n, one in rivals.items() if n != best]
     if name in rivals and any(map(own.overlaps, others)):
         return OF_RIVALS * HALF_WIDTH
-    is_slow = own.centre - rivals[best].centre < SLOW and not own.overlaps(rivals[best])
-    return (OF_THE_SLOW if is_slow else 1.0) * HALF_WIDTH
+    is_other = (name not in rivals and len(rivals) > 1) or (
+        own.centre - rivals[best].centre < SLOW and not own.overlaps(rivals[best])
+    )
+    return (OF_OTHERS if is_other else 1.0) * HALF_WIDTH

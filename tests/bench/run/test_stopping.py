@@ -68,6 +68,15 @@ def test_a_kernel_is_no_rival_of_its_own_other_name() -> None:
     assert wanted(**both) == []
 
 
+def test_what_calls_another_needs_less_where_that_is_timed_too() -> None:
+    wide = timed(1.97, 2.03, case="it", is_rival=False)
+    assert wanted(auto=wide) == ["auto"]
+    assert wanted(auto=wide, it=timed(2.0, 2.01, case="it")) == []
+    assert wanted(
+        auto=timed(1.4, 2.6, case="it", is_rival=False), it=timed(2, 2.01, case="it")
+    ) == ["auto"]
+
+
 def test_a_disturbed_sample_is_no_process() -> None:
     samples = [sample(1.0, contended=True), sample(1.01)]
     assert wanted(hit=timed(case="it", samples=samples)) == ["hit"]
