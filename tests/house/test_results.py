@@ -178,6 +178,7 @@ REMOVED = {
     *("20261129T211835Z-e8afca86-quick", "20261130T065142Z-1e0a1fda-wide"),
     *("20261130T071151Z-1e0a1fda-tall", "20261130T025215Z-2830505c-quick"),
     *("20261130T104438Z-e2b9f5f7-tall", "20261130T112225Z-e2b9f5f7-wide"),
+    *("20261130T132429Z-8023c083-quick", "20261130T135743Z-8023c083-trainings"),
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
 

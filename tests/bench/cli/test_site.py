@@ -52,7 +52,7 @@ def test_a_site_replaces_nothing_and_a_mistake_leaves_nothing(
     assert not (tmp_path / "site").exists()
 
 
-def test_the_badge_counts_the_newest_suite_and_is_red_for_more_than_one_in_a_hundred() -> None:
+def test_the_badge_counts_false_alarms_and_is_red_for_more_than_one_in_a_hundred() -> None:
     trials = read_trials(next((ROOT / "results" / "gate").glob("*.jsonl")))
     told = badge(trials)
     assert told["color"] == "green"

@@ -145,22 +145,31 @@ def test_suites_are_told_apart_the_newest_first_and_each_with_its_days_and_commi
     told = gate.subject({"a": [*TRIALS, new, older, last], "b": TRIALS, "empty": []})
     titles = [section.title for section in told.sections({})]
     assert titles == ["The gate on a, suite 2", "The gate on a, suite 1", "The gate on b, suite 1"]
-    first, caption, *_ = told.readme["gate"].split("\n\n")
     two = "3 trials on a, suite 2, 2026-02-01 to 2026-02-03, of commits ccccccc, bbbbbbb."
-    assert caption == two
-    assert "25 trials on a, suite 1, 2026-01-01, of commits unknown." in told.readme["gate"]
-    assert two in told.sections({})[0].body
-    assert "| 0 of 3 (0.0%–70.8%) " in first
-    assert "| 0 of 1 (0.0%–97.5%) " in first
+    newest, *_ = (section.body for section in told.sections({}))
+    assert two in newest
+    assert "| 0 of 3 (0.0%–70.8%) " in newest
+    assert "| 0 of 1 (0.0%–97.5%) " in newest
+    readme = told.readme["gate"]  # of each machine the suite with the most
+    assert "25 trials on a, suite 1, 2026-01-01, of commits unknown." in readme
+    assert two not in readme
+    assert readme.count("trials on ") == 2
 
 
-def test_the_answer_is_of_the_newest_suite_that_has_unchanged_code() -> None:
+def test_the_answer_and_the_badge_are_of_the_suite_with_the_most_unchanged_trials() -> None:
     newer = mutation("addmm undone", REGRESSION)
     (answer,) = gate.subject({"a": [*TRIALS, newer.model_copy(update={"suite": 2})]}).answers
     assert answer.figure == "1 of 20"
     assert "on a, suite 1" in answer.said
     assert "3 of 5 (" in answer.more
     assert gate.subject({"a": [newer]}).answers == []
+    for count, suite in ((19, 1), (20, 2)):  # beside 20 of suite 1, of which one failed
+        all_of = [*TRIALS, *[trial("a_a", suite=2)] * count]
+        (answer,) = gate.subject({"a": all_of}).answers
+        assert f"on a, suite {suite}" in answer.said
+        assert (
+            gate.badge(all_of)["message"] == {1: "1 of 20 unchanged", 2: "0 of 20 unchanged"}[suite]
+        )
 
 
 def test_a_suite_of_which_there_are_but_mutations_is_told() -> None:
