@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from llvmlite import binding as llvm
 
 from bench.measure.memory import measure_memory
 from mlr import Case, Gradient, Problem, check, get_kernel, gradients, steps
@@ -279,6 +280,16 @@ def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert check(kernel, problem, kernel.bind(problem)).reason is None, m
         case = problem.case
         assert measure_memory(kernel, case).peak_bytes == kernel.predicted_peak_bytes(case)
+
+
+@pytest.mark.parametrize("operation", ["gradient", "step", "train", "loss", "losses"])
+def test_no_loop_takes_more_of_the_stack(operation: str) -> None:
+    """A training of a million mini-batches would end with all of it."""
+    for (n, o), dtype in product([(6, 3), (40, 1), (16, 32)], ("float32", "float64")):
+        source = Source(operation, layout(10**4, n, o, dtype, AVX512, operation), dtype)
+        for function in llvm.parse_assembly(source.text()).functions:
+            later = {one.opcode for block in [*function.blocks][1:] for one in block.instructions}
+            assert "alloca" not in later, (n, o, dtype)
 
 
 def test_narrow_rows_are_asked_for_ahead_and_wide_ones_are_not() -> None:

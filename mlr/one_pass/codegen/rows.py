@@ -188,8 +188,7 @@ class RowVectorised:
             (low, _), (high, _) = (
                 self._pick(to, vectors, places, group) for places in (pairs[:group], pairs[group:])
             )
-            halves = (range(odd, 2 * group, 2) for odd in (0, 1))
-            found += [self._shuffle(to, low, half, high, group) for half in halves]
+            found += self._deinterleave(to, low, high, group)
         return found
 
     def _copy_rows(self, to: Writer, first: ir.Value, width: int, there: ir.Value) -> ir.Value:
@@ -233,12 +232,12 @@ class RowVectorised:
             high,
         )
 
-    def _deinterleave(self, to: Writer, given: Sequence[ir.Value], odd: int) -> list[ir.Value]:
-        """Return every other number of the vectors, from the first or the second on."""
-        lanes = range(odd, 2 * self.lanes, 2)
-        return [
-            to.shuffle(low, lanes, high) for low, high in zip(given[::2], given[1::2], strict=True)
-        ]
+    def _deinterleave(
+        self, to: Writer, low: ir.Value, high: ir.Value, group: int
+    ) -> list[ir.Value]:
+        """Return every other number of two vectors' groups, from the first and the second on."""
+        halves = (range(odd, 2 * group, 2) for odd in (0, 1))
+        return [self._shuffle(to, low, half, high, group) for half in halves]
 
     def _residuals(
         self,
@@ -276,6 +275,6 @@ class RowVectorised:
         for first in range(0, len(totals), lanes):
             left = [*totals[first : first + lanes]]
             while len(left) > 1:
-                even, odd = (self._deinterleave(to, left, odd) for odd in (0, 1))
-                left = [build.fadd(a, b) for a, b in zip(even, odd, strict=True)]
+                pairs = zip(left[::2], left[1::2], strict=True)
+                left = [build.fadd(*self._deinterleave(to, *pair, lanes)) for pair in pairs]
             to.add_double(left[0], sums, first)

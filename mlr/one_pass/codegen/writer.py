@@ -126,8 +126,12 @@ class Writer:
         return self.array(count, self.vector(lanes))
 
     def array(self, count: int, kind: ir.Type) -> ir.Value:
-        """Take room for so many values of a kind on the stack, from a cache line's start on."""
-        place = self.build.alloca(ir.ArrayType(kind, count))
+        """Take room for so many values of a kind on the stack, from a cache line's start on.
+
+        It is taken once a call: in a loop each round would take more.
+        """
+        with self.build.goto_entry_block():
+            place = self.build.alloca(ir.ArrayType(kind, count))
         place.align, place.type = self.cache_line, _POINTER
         return place
 
