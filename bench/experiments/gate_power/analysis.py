@@ -182,31 +182,22 @@ def subject(trials: Mapping[str, Sequence[Trial]]) -> Subject:
         for machine, some in trials.items()
         for suite in sorted({one.suite for one in some}, reverse=True)
     }
-    # What only found slow-downs does not tell how often it would have found one by mistake.
-    told = {name: rows for name, rows in frames.items() if rows["kind"].isin(UNCHANGED).any()}
-    machines: dict[str, list[str]] = {}
-    for name in told:
-        machines.setdefault(name.rpartition(",")[0], []).append(name)
-    # The suite that has most to say: a new one begins with few trials.
-    most = [max(names, key=lambda name: _unchanged(told[name])) for names in machines.values()]
-    tables = "\n\n".join(trials_table(told[name], name) for name in most)
+    main = {machine: _main_suite(some) for machine, some in trials.items()}
+    told = [f"{machine}, suite {suite}" for machine, suite in main.items() if suite is not None]
+    tables = "\n\n".join(trials_table(frames[name], name) for name in told)
     return Subject(
         sections=lambda _: [
             Section(f"The gate on {single_line(name)}", trials_section(rows, name))
             for name, rows in frames.items()
         ],
         readme={"gate": tables or "No trials of unchanged code are stored yet."},
-        answers=[_answer(told[name], name) for name in most],
+        answers=[_answer(frames[name], name) for name in told],
     )
 
 
 def badge(trials: Sequence[Trial]) -> dict[str, str | int]:
-    """Return a badge as shields.io reads it: how often the gate failed code that did not change.
-
-    It is of the suite with the most such trials, or the newest of these.
-    """
-    suites = Counter(one.suite for one in trials if one.kind in UNCHANGED)
-    suite = max(suites, key=lambda each: (suites[each], each), default=SUITE)
+    """Return a badge as shields.io reads it: how often the gate failed code that did not change."""
+    suite = _main_suite(trials)
     unchanged = [one for one in trials if one.suite == suite and one.kind in UNCHANGED]
     failed = sum(one.exit_status == ExitStatus.REGRESSION for one in unchanged)
     told = f"{failed} of {len(unchanged)} unchanged" if unchanged else "not tried yet"
@@ -214,8 +205,13 @@ def badge(trials: Sequence[Trial]) -> dict[str, str | int]:
     return {"schemaVersion": 1, "label": "gate, false alarms", "message": told, "color": colour}
 
 
-def _unchanged(rows: pd.DataFrame) -> int:
-    return int(rows.loc[rows["kind"].isin(UNCHANGED), "trial"].nunique())
+def _main_suite(trials: Iterable[Trial]) -> int | None:
+    """Return the suite with the most trials of unchanged code, or the newest of these, if any.
+
+    What only found slow-downs does not tell how often it would have found one by mistake.
+    """
+    suites = Counter(one.suite for one in trials if one.kind in UNCHANGED)
+    return max(suites, key=lambda suite: (suites[suite], suite), default=None)
 
 
 def _answer(rows: pd.DataFrame, name: str) -> Answer:
