@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import re
 import sys
 from itertools import product
 from multiprocessing import get_context
@@ -292,13 +293,23 @@ def test_no_loop_takes_more_of_the_stack(operation: str) -> None:
             assert "alloca" not in later, (n, o, dtype)
 
 
-def test_narrow_rows_are_asked_for_ahead_and_wide_ones_are_not() -> None:
-    for dtype, size, asked in (
-        ("float64", (6, 3), 6 + 3),  # eight rows, 384 bytes of X and 192 of Y
-        ("float64", (32, 4), 4),  # eight rows of Y; those of X have 256 bytes each
+def test_rows_are_asked_for_ahead_and_wide_ones_where_they_are_read_twice() -> None:
+    for dtype, size, operation, asked in (
+        ("float64", (6, 3), "step", 6 + 3),  # eight rows, 384 bytes of X and 192 of Y
+        ("float64", (32, 4), "step", 32 + 4),  # eight rows, 2,048 bytes of X and 256 of Y
+        ("float64", (32, 4), "gradient", 4),
+        ("float64", (40, 1), "step", 1),  # two rows, which no shuffle spreads over outputs
     ):
-        text = Source("step", layout(9, *size, dtype, AVX512), dtype).text()
+        text = Source(operation, layout(9, *size, dtype, AVX512, operation), dtype).text()
         assert text.count('call void @"llvm.prefetch.p0"') == asked
+
+
+def test_wide_rows_are_not_all_asked_for_at_once() -> None:
+    text = Source("step", layout(1_000, 64, 16, "float64", AVX512), "float64").text()
+    calls = re.findall(r"call void @\"llvm.(prefetch)|call .*@\"llvm.(fmuladd)", text)
+    kinds = "".join("p" if asked else "m" for asked, _ in calls)
+    assert kinds.count("p") == 4 * (8 + 2)  # rows, and the lines of each
+    assert "pp" not in kinds
 
 
 def test_calls_in_threads_may_come_from_several_threads_and_a_fork() -> None:

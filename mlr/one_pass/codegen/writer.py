@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from llvmlite import ir
 
 # How far ahead narrow rows are asked for. The processor's own prefetcher ends at a page of 4 KiB;
 # with inputs from memory a step then takes 0.62 to 0.8 of the time, and 1.00 to 1.03 of it with
-# inputs in cache. Of wider rows it gains nothing, and the requests cost a tenth, unless there are
-# outputs for several vectors.
+# inputs in cache. Of wider rows that are read once it gains nothing, and the requests cost a tenth,
+# unless there are outputs for several vectors.
 PREFETCH_BYTES = 4_096
 PREFETCHED_ROW_BYTES = 128
 INT, DOUBLE = ir.IntType(64), ir.DoubleType()
@@ -22,6 +22,7 @@ _TYPES = {"float32": ir.FloatType(), "float64": DOUBLE}
 SIZES = {"float32": 4, "float64": 8}
 WITH_LOSS = ("train", "loss", "losses")  # operations that sum the squares of R
 LOSSES = 16  # of `losses`: the parameters of so many epochs fill vectors of any size
+_Item = TypeVar("_Item")
 
 
 class Argument(IntEnum):
@@ -223,35 +224,49 @@ class Writer:
         name = f"llvm.fmuladd.v{a.type.count}f{64 if a.type.element == DOUBLE else 32}"
         return self.build.call(self._intrinsic(name, a.type, [a.type] * 3), [a, b, c])
 
-    def prefetch_rows(
+    def lines_ahead(
         self,
         row: ir.Value,
         count: int,
         *inputs: tuple[ir.Value, int],
         half: bool = False,
         wide: bool = False,
-    ) -> None:
-        """Ask for the cache lines of rows that are `PREFETCH_BYTES` ahead, which need not exist.
+    ) -> list[ir.Value]:
+        """Return the cache lines of rows `PREFETCH_BYTES` ahead; those may not exist.
 
         Args:
             row: The first row that is worked on now.
-            count: How many are worked on, and asked for.
+            count: How many are worked on, and wanted ahead.
             *inputs: Address of the first row of each input, and the items of a row.
             half: Whether half as far ahead.
-            wide: Whether rows of more than `PREFETCHED_ROW_BYTES` are asked for too.
+            wide: Whether rows of more than `PREFETCHED_ROW_BYTES` are wanted too.
         """
+        found = []
         for base, width in inputs:
             if width * self.size > PREFETCHED_ROW_BYTES and not wide:
                 continue
             ahead = max(count, PREFETCH_BYTES // (1 + half) // (width * self.size))
             first = self.gep(base, self.offset((row, width), (ahead, width)))
-            for place in range(0, count * width, self.cache_line // self.size):
-                self.prefetch(self.gep(first, place))
+            items = self.cache_line // self.size
+            found += [self.gep(first, place) for place in range(0, count * width, items)]
+        return found
 
-    def prefetch(self, line: ir.Value) -> None:
-        """Ask for one cache line, which need not exist."""
+    def prefetch(self, *lines: ir.Value, cache: int = 1) -> None:
+        """Ask for cache lines, which need not exist, to be in the first cache or the second."""
         prefetch = self._intrinsic("llvm.prefetch.p0", _VOID, [_POINTER, _LANE, _LANE, _LANE])
-        self.build.call(prefetch, [line, _LANE(0), _LANE(3), _LANE(1)])  # to read, all data
+        to_read, data = _LANE(0), _LANE(1)
+        for line in lines:
+            self.build.call(prefetch, [line, to_read, _LANE(4 - cache), data])
+
+    def prefetch_among(self, lines: Sequence[ir.Value], work: Sequence[_Item]) -> Iterator[_Item]:
+        """Yield pieces of work, and before each ask for its share of cache lines.
+
+        Of those asked for at once a processor keeps track of some twenty, and waits for the others.
+        """
+        for number, piece in enumerate(work):
+            first, stop = (len(lines) * place // len(work) for place in (number, number + 1))
+            self.prefetch(*lines[first:stop])
+            yield piece
 
     def clobber_memory(self, *places: ir.Value) -> None:
         """Let nothing loaded before be kept in registers: reading it again is cheaper.
