@@ -168,7 +168,7 @@ def test_rows_side_by_side_take_w_with_the_multiply_add(dtype: str) -> None:
     assert laid_out is not None
     for operation in ("step", "train"):
         loops = compile_for(V4, Source(operation, laid_out, dtype).text())
-        of_all_lanes = re.findall(r"vfn?m\w+\s.*\{1to\d+\}", loops.code)
+        of_all_lanes = re.findall(r"v(?:fn?m|mul)\w+\s.*\{1to\d+\}", loops.code)
         assert len(of_all_lanes) == 2 * 6 * 3  # of whole vectors of rows, and of the last rows
         assert count_instructions(loops.code).loop_stack_accesses <= MOST_OF_STACK
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 
 from llvmlite import ir
@@ -25,6 +26,9 @@ _FEWEST_IN_HALVES = 128  # where vectors are worked on in halves, and outputs fi
 # Within so many bytes vectors are shuffled by the fastest instructions, of which none needs a
 # register for what goes where: the sums have it. Of rows that are no longer, this saves nothing.
 _GROUP_BYTES = 16
+# Features from which on every other one is summed up apart, so that fewer wait for one another: a
+# step of 10,000 × 6 → 3 in float32 takes 0.90 of the time, of 3 → 3 it would take 1.07.
+_APART = 5
 
 
 @dataclass(frozen=True)
@@ -257,15 +261,24 @@ class RowVectorised:
         lanes = self.lanes
         if lanes * to.size == AVX512.vector_bytes:
             to.clobber_memory()
-        residuals = [
-            to.build.fsub(to.load_broadcast(bias, output, lanes), target)
-            for output, target in enumerate(targets)
+        sums = [
+            [
+                to.build.fsub(to.load_broadcast(bias, output, lanes), target)
+                for output, target in enumerate(targets)
+            ]
         ]
         for number, feature in enumerate(features):
-            for output in range(self.o):
-                factor = to.load_broadcast(weight, number * self.o + output, lanes)
-                residuals[output] = to.multiply_add(feature, factor, residuals[output])
-        return residuals
+            factors = [
+                to.load_broadcast(weight, number * self.o + output, lanes)
+                for output in range(self.o)
+            ]
+            if self.n >= _APART and number < 2:
+                sums.append([to.build.fmul(feature, factor) for factor in factors])
+                continue
+            totals = sums[1 + number % 2 if self.n >= _APART else 0]
+            for output, factor in enumerate(factors):
+                totals[output] = to.multiply_add(feature, factor, totals[output])
+        return [reduce(to.build.fadd, parts) for parts in zip(*sums, strict=True)]
 
     def _add_block(self, to: Writer, totals: Sequence[ir.Value]) -> None:
         """Add the lanes of each sum up, and the sums to those over all blocks in float64.
