@@ -53,10 +53,14 @@ class Device:
 
     @property
     def working_sets(self) -> tuple[int, ...]:
-        """The bytes over which a bandwidth is measured: half and twice each cache, and 4 × last."""
-        caches = self.cache_bytes()
-        sizes = {4 * caches[-1], *(size * by // 2 for size in caches for by in (1, 4))}
-        return tuple(sorted(sizes))
+        """The bytes over which a bandwidth is measured: on both sides of each cache.
+
+        Of the last one a half, three quarters, all, twice and four times: what is in it comes the
+        slower, the fuller it is, and others may use it too.
+        """
+        *caches, last = self.cache_bytes()
+        sizes = {size * by // 2 for size in caches for by in (1, 4)}
+        return tuple(sorted(sizes | {last * by // 4 for by in (2, 3, 4, 8, 16)}))
 
     def cache_bytes(self) -> list[int]:
         """Return the size of each cache for data, the last one last; usual ones where unknown."""

@@ -164,7 +164,8 @@ def _compiled(name: str, dtype: torch.dtype) -> Function:
         if name == "read_ahead":
             lines = count * target().vector_bytes // line_bytes
             line = to.offset((turn, lines))
-            to.prefetch_rows(line, lines, (x, line_bytes // dtype.itemsize))
+            asked = to.lines_ahead(line, lines, (x, line_bytes // dtype.itemsize))
+            to.prefetch(*asked, cache=2)  # of which more come at once than to the first
         for number, place in enumerate(sums):
             value = to.load(place, 0, lanes)
             if name == "peak":

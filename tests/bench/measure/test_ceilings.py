@@ -107,7 +107,7 @@ def test_working_sets_are_on_both_sides_of_each_cache(caches: Path) -> None:
             (folder / name).write_text(text + "\n")
     device, kib = Device(), 1024
     assert device.cache_bytes() == [48 * kib, 2048 * kib, 32768 * kib]
-    sizes = (24, 96, 1024, 4096, 16384, 65536, 131072)
+    sizes = (24, 96, 1024, 4096, 16384, 24576, 32768, 65536, 131072)
     assert device.working_sets == tuple(size * kib for size in sizes)
 
 
@@ -118,7 +118,7 @@ def test_unknown_caches_are_taken_for_usual_ones(files: dict[str, str], caches: 
         (caches / "index0").mkdir(exist_ok=True)
         (caches / "index0" / name).write_text(text)
     assert Device().cache_bytes()[-1] == Ceilings().last_cache_bytes
-    assert len(Device().working_sets) == 7
+    assert len(Device().working_sets) == 9
 
 
 GIB, MIB = 2**30, 2**20
