@@ -14,6 +14,8 @@ from mlr.one_pass.codegen import (
     AVX512,
     NEON,
     SSE,
+    ZEN4,
+    FeatureVectorised,
     Layout,
     OutputVectorised,
     RowVectorised,
@@ -61,6 +63,9 @@ def multiply_adds(laid_out: Layout, operation: str) -> int:
         lanes = laid_out.feature_lanes
         sums = laid_out.o * -(-laid_out.n // lanes) if lanes else laid_out.groups * laid_out.vectors
         per_row = residuals + sums * (operation != "loss") + squares * laid_out.vectors
+        return (laid_out.rows + 1) * per_row
+    if isinstance(laid_out, FeatureVectorised):  # each number of XW begins with a multiplication
+        per_row = laid_out.o * (laid_out.product_groups - 1 + laid_out.groups)
         return (laid_out.rows + 1) * per_row
     if isinstance(laid_out, RowVectorised):  # of the rows that fill a vector alone
         return products * laid_out.n * laid_out.o + squares * laid_out.o
@@ -171,6 +176,18 @@ def test_rows_side_by_side_take_w_with_the_multiply_add(dtype: str) -> None:
         of_all_lanes = re.findall(r"v(?:fn?m|mul)\w+\s.*\{1to\d+\}", loops.code)
         assert len(of_all_lanes) == 2 * 6 * 3  # of whole vectors of rows, and of the last rows
         assert count_instructions(loops.code).loop_stack_accesses <= MOST_OF_STACK
+
+
+def test_sums_of_features_side_by_side_leave_the_stack_to_w_and_residuals() -> None:
+    """W of each pair of rows, and of each row its residuals; no sum is stored."""
+    laid_out = FeatureVectorised.of(32, 4, "float32", ZEN4)
+    assert laid_out is not None
+    found = count_instructions(compile_for(V4, Source("step", laid_out, "float32").text()).code)
+    of_weight = (laid_out.rows // 2 + 1) * laid_out.o * laid_out.product_groups
+    of_rows = (laid_out.rows + 1) * laid_out.o
+    assert found.loop_multiply_adds == multiply_adds(laid_out, "step")
+    assert found.loop_stack_accesses <= of_weight + 2 * of_rows
+    assert found.loop_stores <= of_rows
 
 
 @pytest.mark.parametrize("name", PROCESSORS)

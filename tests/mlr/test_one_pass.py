@@ -28,6 +28,7 @@ from mlr.one_pass.codegen import (
     MAX_PRODUCTS,
     SSE,
     ZEN4,
+    FeatureVectorised,
     OutputVectorised,
     RowVectorised,
     Source,
@@ -84,6 +85,44 @@ def test_machines_with_narrower_vectors_agree(
             assert check(kernel, problem, kernel.bind(problem)).reason is None, case
 
 
+@pytest.mark.parametrize("target", [AVX, AVX512, ZEN4], ids=["AVX", "AVX-512", "Zen 4"])
+@pytest.mark.parametrize(
+    ("n", "o", "dtype"),
+    [(16, 2, "float32"), (32, 2, "float64"), (32, 4, "float32"), (31, 3, "float32"),
+     (20, 3, "float64"), (22, 5, "float32")],
+)  # fmt: skip
+def test_features_side_by_side_agree_on_every_target(
+    target: Target, n: int, o: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "target", lambda: target)
+    monkeypatch.setattr(compiler, "compile_kernel", compiler.compile_kernel.__wrapped__)
+    for name, m in product(("one_pass_step", "one_pass_fit"), (1, 7, 8, 9, 41, BLOCK + 35)):
+        kernel = get_kernel(name)
+        problem = Problem(Case(kernel.operation, "cpu", dtype, m, n, o))
+        assert check(kernel, problem, kernel.bind(problem)).reason is None, (name, m)
+
+
+def test_features_lie_side_by_side_where_outputs_are_few_and_features_many() -> None:
+    for n, o, dtype, target, lanes in (
+        (32, 4, "float32", AVX512, (16, 16)),
+        (32, 4, "float32", ZEN4, (8, 8)),
+        (64, 4, "float32", ZEN4, (16, 8)),  # 32 sums of half a vector
+        (32, 2, "float64", ZEN4, (4, 4)),
+        (22, 5, "float32", ZEN4, (8, 8)),  # padding two features costs less than three outputs
+    ):
+        found = layout(10**6, n, o, dtype, target)
+        assert found == FeatureVectorised(n, o, *lanes), (n, o, dtype)
+    for n, o, dtype, operation in (
+        (32, 4, "float64", "step"),  # outputs fill half a vector
+        (128, 4, "float32", "step"),  # 32 sums
+        (40, 1, "float32", "step"),
+        (20, 4, "float32", "step"),  # padding four features would cost more than it saves
+        (32, 4, "float32", "gradient"),
+    ):
+        found = layout(10**6, n, o, dtype, ZEN4, operation)
+        assert isinstance(found, OutputVectorised), (n, o, dtype)
+
+
 def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -> None:
     for n, o, lanes in ((6, 3, 16), (5, 2, 16), (1, 1, 16), (6, 1, 16)):
         assert layout(10**6, n, o, "float32", AVX512) == RowVectorised(n, o, lanes)
@@ -93,7 +132,7 @@ def test_rows_lie_beside_one_another_where_outputs_would_leave_vectors_empty() -
     assert layout(10**6, 6, 3, "float64", AVX512) == RowVectorised(6, 3, 8)
     assert isinstance(layout(10**6, 6, 3, "float64", AVX), OutputVectorised)
     assert isinstance(layout(100, 6, 3, "float64", AVX512, "gradient"), OutputVectorised)
-    for n, o, dtype in ((6, 4, "float64"), (32, 4, "float32"), (16, 8, "float32")):
+    for n, o, dtype in ((6, 4, "float64"), (32, 4, "float64"), (16, 8, "float32")):
         assert isinstance(layout(10**6, n, o, dtype, AVX512), OutputVectorised)
     assert isinstance(layout(10**6, 6, 3, "float32", AVX), OutputVectorised)  # 16 registers
 

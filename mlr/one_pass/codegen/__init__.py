@@ -12,9 +12,10 @@ a `step` on each of the mini-batches that lie one behind the other, which sums t
 epoch after epoch, and `loss` sums nothing but these. `losses` does so for the parameters of many
 epochs at once (`epochs.py`).
 
-There are three ways to do so. Where W and the sums fit in the first cache, a vector is filled with
-the outputs of one row (`outputs.py`), or, where those would leave most of it empty, all sums fit in
-registers and rows are many, with one feature of many rows (`rows.py`). Where they do not, a block
+There are four ways to do so. Where W and the sums fit in the first cache, a vector is filled with
+the outputs of one row (`outputs.py`), or, where those would leave most of it empty and all sums fit
+in registers, with one feature of many rows (`rows.py`), or with features of one row (`features.py`)
+where these are too many for that. Where W and the sums do not fit in the first cache, a block
 of rows stays in the second cache, and its residuals with it, from the one product to the other
 (`tiles.py`). Sums run over a block of rows in the working precision and over the blocks in float64,
 so that the error does not grow with m.
@@ -28,6 +29,7 @@ from contextlib import contextmanager
 from llvmlite import ir
 
 from .epochs import EpochVectorised
+from .features import FeatureVectorised
 from .outputs import BLOCK, OutputVectorised
 from .rows import RowVectorised
 from .target import APPLE, AVX, AVX512, NEON, SSE, ZEN4, Target
@@ -46,6 +48,7 @@ __all__ = [
     "ZEN4",
     "Argument",
     "EpochVectorised",
+    "FeatureVectorised",
     "Layout",
     "OutputVectorised",
     "RowVectorised",
@@ -64,7 +67,7 @@ _TARGETS = {Argument.WEIGHT: Argument.WEIGHT_TARGET, Argument.BIAS: Argument.BIA
 # of 22 µs at 100 × 256 → 4 on AVX-512.)
 _TILED_PRODUCTS = {64: 512, 32: 256, 16: 128}
 MAX_PRODUCTS = 1_024  # n·o with padding: W and G in the first cache, the code in the second
-Layout = OutputVectorised | RowVectorised | Tiles | EpochVectorised
+Layout = OutputVectorised | FeatureVectorised | RowVectorised | Tiles | EpochVectorised
 
 
 def layout(m: int, n: int, o: int, dtype: str, target: Target, operation: str = "step") -> Layout:
@@ -82,8 +85,9 @@ def layout(m: int, n: int, o: int, dtype: str, target: Target, operation: str = 
     if operation == "losses":
         return EpochVectorised.of(n, o, dtype, target)
     by_rows = RowVectorised.of(m, n, o, dtype, target, operation)
-    if by_rows:
-        return by_rows
+    narrow = by_rows or FeatureVectorised.of(n, o, dtype, target, operation)
+    if narrow:
+        return narrow
     by_outputs = OutputVectorised.of(n, o, dtype, target, operation)
     tiles = Tiles.of(n, o, dtype, target, operation)
     several = by_outputs.vectors > 1 and (dtype == "float64" or target.registers < 32)

@@ -17,7 +17,16 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from .target import Target
-from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
+from .writer import (
+    INT,
+    SIZES,
+    WITH_LOSS,
+    Argument,
+    ParameterSpan,
+    Writer,
+    power_of_two,
+    whole_lines,
+)
 
 BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -87,9 +96,7 @@ class OutputVectorised:
         8
         """
         most = target.vector_bytes // SIZES[dtype]
-        lanes = 1
-        while lanes < min(o, most):
-            lanes *= 2
+        lanes = power_of_two(min(o, most))
         vectors = -(-o // lanes)
         features = 1  # side by side in one vector
         if lanes * 4 <= most:
@@ -194,11 +201,7 @@ class OutputVectorised:
                 for number in range(count):
                     to.store(to.zero(lanes), part, number * lanes)
             stop = to.minimum(to.build.add(start, INT(BLOCK)), rows)
-            whole = to.build.sub(to.minimum(stop, inside), start)
-            some = to.build.icmp_signed(">", whole, INT(0))
-            whole = to.build.select(some, whole, INT(0))
-            together = to.build.sub(whole, to.build.urem(whole, INT(self.rows)))
-            middle = to.build.add(start, together)
+            middle = to.end_of_groups(start, stop, inside, self.rows)
             with to.loop(start, middle, self.rows) as row:
                 lines = self._ask_for_rows(to, memory, row)
                 self._write_rows(to, memory, row, self.rows, lines, inside=True)

@@ -194,7 +194,7 @@ class RowVectorised:
             (low, _), (high, _) = (
                 self._pick(to, vectors, places, group) for places in (pairs[:group], pairs[group:])
             )
-            found += self._deinterleave(to, low, high, group)
+            found += to.deinterleave(low, high, group)
         return found
 
     def _copy_rows(self, to: Writer, first: ir.Value, width: int, there: ir.Value) -> ir.Value:
@@ -221,29 +221,7 @@ class RowVectorised:
             for upper in (False, True)
         )
         wanted = [*before, *(group + lane for lane in after)]
-        return self._shuffle(to, low, wanted, high, group), [*range(len(places))]
-
-    def _shuffle(
-        self, to: Writer, low: ir.Value, wanted: Sequence[int], high: ir.Value, group: int
-    ) -> ir.Value:
-        """Shuffle two vectors within groups of lanes, in each alike; `high` follows on `low`."""
-        lanes = [*wanted, *[0] * group][:group]  # what is behind the wanted ones may be anything
-        return to.shuffle(
-            low,
-            [
-                start + lane + (lane >= group) * (self.lanes - group)
-                for start in range(0, self.lanes, group)
-                for lane in lanes
-            ],
-            high,
-        )
-
-    def _deinterleave(
-        self, to: Writer, low: ir.Value, high: ir.Value, group: int
-    ) -> list[ir.Value]:
-        """Return every other number of two vectors' groups, from the first and the second on."""
-        halves = (range(odd, 2 * group, 2) for odd in (0, 1))
-        return [self._shuffle(to, low, half, high, group) for half in halves]
+        return to.shuffle_groups(low, wanted, high, group), [*range(len(places))]
 
     def _residuals(
         self,
@@ -291,5 +269,5 @@ class RowVectorised:
             left = [*totals[first : first + lanes]]
             while len(left) > 1:
                 pairs = zip(left[::2], left[1::2], strict=True)
-                left = [build.fadd(*self._deinterleave(to, *pair, lanes)) for pair in pairs]
+                left = [build.fadd(*to.deinterleave(*pair, lanes)) for pair in pairs]
             to.add_double(left[0], sums, first)

@@ -61,6 +61,11 @@ def whole_lines(doubles: int, cache_line: int) -> int:
     return -(-doubles * 8 // cache_line) * cache_line // 8
 
 
+def power_of_two(least: int) -> int:
+    """Return the first power of two from a positive number on."""
+    return 1 << (least - 1).bit_length()
+
+
 class ParameterSpan(NamedTuple):
     """Parameters that follow one another, and the sums that are theirs.
 
@@ -148,11 +153,13 @@ class Writer:
         """Load an item into each lane of a vector."""
         return self.broadcast(self.build.load(self.gep(base, index), typ=self.item), lanes)
 
-    def gather(self, base: ir.Value, index: int | ir.Value, count: int, lanes: int) -> ir.Value:
-        """Load a few items, and nothing behind them, into a vector padded with zeros."""
+    def gather(
+        self, base: ir.Value, index: int | ir.Value, count: int, lanes: int, step: int = 1
+    ) -> ir.Value:
+        """Load a few items, and nothing between or behind, into a vector padded with zeros."""
         found: ir.Value = self.zero(lanes)
         for lane in range(count):
-            place = self.gep(self.gep(base, index), lane)
+            place = self.gep(self.gep(base, index), lane * step)
             item = self.build.load(place, typ=self.item)
             found = self.build.insert_element(found, item, _LANE(lane))
         return found
@@ -168,6 +175,36 @@ class Writer:
         mask = ir.Constant(ir.VectorType(_LANE, len(lanes)), list(lanes))
         other = ir.Constant(value.type, ir.Undefined) if other is None else other
         return self.build.shuffle_vector(value, other, mask)
+
+    def shuffle_groups(
+        self, low: ir.Value, wanted: Sequence[int], high: ir.Value, group: int
+    ) -> ir.Value:
+        """Shuffle two vectors within groups of lanes, in each alike; `high` follows on `low`."""
+        every = low.type.count
+        lanes = [*wanted, *[0] * group][:group]  # what is behind the wanted ones may be anything
+        return self.shuffle(
+            low,
+            [
+                start + lane + (lane >= group) * (every - group)
+                for start in range(0, every, group)
+                for lane in lanes
+            ],
+            high,
+        )
+
+    def deinterleave(
+        self, low: ir.Value, high: ir.Value, group: int, unit: int = 1
+    ) -> list[ir.Value]:
+        """Return every other unit of two vectors' groups, from the first and the second on."""
+        return [
+            self.shuffle_groups(
+                low,
+                [first + lane for first in range(odd, 2 * group, 2 * unit) for lane in range(unit)],
+                high,
+                group,
+            )
+            for odd in (0, unit)
+        ]
 
     def join(self, values: Sequence[ir.Value]) -> ir.Value:
         """Return 1, 2, 4 … vectors as one, the lanes of each behind those of the one before."""
@@ -322,6 +359,15 @@ class Writer:
         else:
             with self.loop(0, count) as index:
                 yield index
+
+    def end_of_groups(
+        self, start: ir.Value, stop: ir.Value, inside: ir.Value, count: int
+    ) -> ir.Value:
+        """Return where the last of so many rows together ends, of those that are `inside` too."""
+        whole = self.build.sub(self.minimum(stop, inside), start)
+        some = self.build.icmp_signed(">", whole, INT(0))
+        whole = self.build.select(some, whole, INT(0))
+        return self.build.add(start, self.build.sub(whole, self.build.urem(whole, INT(count))))
 
     def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """Return the lesser of two numbers."""
