@@ -30,11 +30,11 @@ from llvmlite import ir
 
 from .epochs import EpochVectorised
 from .features import FeatureVectorised
-from .outputs import BLOCK, OutputVectorised
+from .outputs import OutputVectorised
 from .rows import RowVectorised
 from .target import APPLE, AVX, AVX512, NEON, SSE, ZEN4, Target
 from .tiles import Tiles
-from .writer import DOUBLE, INT, LOSSES, WITH_LOSS, Argument, ParameterSpan, Writer
+from .writer import BLOCK, DOUBLE, INT, LOSSES, WITH_LOSS, Argument, ParameterSpan, Writer
 
 __all__ = [
     "APPLE",

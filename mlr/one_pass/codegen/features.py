@@ -17,6 +17,8 @@ from llvmlite import ir
 
 from .target import Target
 from .writer import (
+    BLOCK,
+    GROUP_BYTES,
     INT,
     SIZES,
     WITH_LOSS,
@@ -27,11 +29,9 @@ from .writer import (
     whole_lines,
 )
 
-_BLOCK = 512  # rows that are summed up in the working precision
 _TOGETHER = 8  # rows: while some are multiplied, the residuals of others go through the stack
 _AT_ONCE = 2  # rows for which a vector of W is loaded once
 _SPARE = 12  # registers beside the sums
-_GROUP_BYTES = 16  # within which vectors are shuffled by the fastest instructions
 
 
 class _Memory(NamedTuple):
@@ -152,13 +152,13 @@ class FeatureVectorised:
         memory, rows = self._memory(to, operation), to.argument(Argument.ROWS)
         # The last row is not read with what lies behind it.
         inside = to.build.sub(rows, INT(1 if self.n % self.lanes else 0))
-        with to.loop(0, rows, _BLOCK) as start:
+        with to.loop(0, rows, BLOCK) as start:
             for number in range(self.o * self.groups):
                 to.store(to.zero(self.lanes), memory.weight_sums, number * self.lanes)
             for place in (memory.bias_sums, memory.square_sums):
                 for row in range(_TOGETHER if place is not None else 0):
                     to.store(to.zero(self.o), place, row * self.o)
-            stop = to.minimum(to.build.add(start, INT(_BLOCK)), rows)
+            stop = to.minimum(to.build.add(start, INT(BLOCK)), rows)
             middle = to.end_of_groups(start, stop, inside, _TOGETHER)
             with to.loop(start, middle, _TOGETHER) as row:
                 self._write_rows(to, memory, row, _TOGETHER)
@@ -263,7 +263,7 @@ class FeatureVectorised:
         Two vectors become one, half by half of what belongs together: within a group of lanes until
         that has one of each of its vectors, then group by group.
         """
-        lanes, group = self.product_lanes, _GROUP_BYTES // to.size
+        lanes, group = self.product_lanes, GROUP_BYTES // to.size
         left = [*products, *[to.zero(lanes)] * (-len(products) % group)]
         together = group  # lanes that have parts of one sum, and between groups alike
         while together > 1:

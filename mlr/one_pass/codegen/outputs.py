@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from .target import Target
 from .writer import (
+    BLOCK,
     INT,
     SIZES,
     WITH_LOSS,
@@ -28,7 +29,6 @@ from .writer import (
     whole_lines,
 )
 
-BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
 _FEATURES_PER_LANE = 4  # fewer for each place side by side, and folding costs what it saves
 _SPARE = 2  # registers beside sums, W and what there is of the rows: vectors of x

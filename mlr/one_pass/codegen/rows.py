@@ -15,7 +15,7 @@ from itertools import product
 from llvmlite import ir
 
 from .target import AVX512, Target
-from .writer import INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
+from .writer import GROUP_BYTES, INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
 # Rows from which on this pays: of a step or a mini-batch with vectors of 64 bytes, and otherwise of
@@ -23,9 +23,6 @@ _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precisio
 # mini-batches of 33 rows and one row, 6 → 3, take 0.73 of the time in float32, 0.85 in float64.
 _FEWEST, _FEWEST_OF_A_LANE = 16, 8
 _FEWEST_IN_HALVES = 128  # where vectors are worked on in halves, and outputs fill over a quarter
-# Within so many bytes vectors are shuffled by the fastest instructions, of which none needs a
-# register for what goes where: the sums have it. Of rows that are no longer, this saves nothing.
-_GROUP_BYTES = 16
 # Features from which on every other one is summed up apart, so that fewer wait for one another: a
 # step of 10,000 × 6 → 3 in float32 takes 0.90 of the time, of 3 → 3 it would take 1.07.
 _APART = 5
@@ -176,7 +173,7 @@ class RowVectorised:
         lanes, first = self.lanes, to.gep(base, to.offset((row, width)))
         if there is not None:
             first = self._copy_rows(to, first, width, there)
-        group = _GROUP_BYTES // to.size if width * to.size > _GROUP_BYTES else lanes
+        group = GROUP_BYTES // to.size if width * to.size > GROUP_BYTES else lanes
         vectors = [
             to.join(
                 [to.load(first, start + number, group)

@@ -15,6 +15,10 @@ from llvmlite import ir
 # unless there are outputs for several vectors.
 PREFETCH_BYTES = 4_096
 PREFETCHED_ROW_BYTES = 128
+# Within so many bytes vectors are shuffled by the fastest instructions, of which none needs a
+# register for what goes where. Where rows are no longer than that, nothing is saved.
+GROUP_BYTES = 16
+BLOCK = 512  # rows; the padding of a block is small beside it, the sum of one still exact enough
 INT, DOUBLE = ir.IntType(64), ir.DoubleType()
 _LANE, _VOID = ir.IntType(32), ir.VoidType()
 _POINTER = ir.PointerType()
