@@ -8,13 +8,14 @@ lanes. The sums are those of Gᵀ, all in registers, and are turned at a block's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
 from llvmlite import ir
 
+from .sums import Sums
 from .target import Target
 from .writer import (
     BLOCK,
@@ -23,10 +24,8 @@ from .writer import (
     SIZES,
     WITH_LOSS,
     Argument,
-    ParameterSpan,
     Writer,
     power_of_two,
-    whole_lines,
 )
 
 _TOGETHER = 8  # rows: while some are multiplied, the residuals of others go through the stack
@@ -52,7 +51,7 @@ class _Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FeatureVectorised:
+class FeatureVectorised(Sums):
     """How features lie in vectors.
 
     Attributes:
@@ -118,34 +117,6 @@ class FeatureVectorised:
     def product_groups(self) -> int:
         """Vectors of the products over all features."""
         return -(-self.n // self.product_lanes)
-
-    @property
-    def weight_sums(self) -> int:
-        """How many numbers G is."""
-        return self.n * self.o
-
-    @property
-    def sums(self) -> int:
-        """How many float64 numbers G is, and g behind it."""
-        return self.weight_sums + self.o
-
-    @property
-    def squares(self) -> range:
-        """Which sums are those of the squares of R: one for each output, behind G and g."""
-        return range(self.sums, self.sums + self.o)
-
-    def summed(self, operation: str) -> int:
-        """Return how many float64 numbers a sweep adds up."""
-        return self.sums + self.o * (operation in WITH_LOSS)
-
-    def doubles(self, operation: str) -> int:
-        """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.summed(operation), self.cache_line)
-
-    def spans(self, to: Writer) -> Iterator[ParameterSpan]:
-        """Yield which sums are which parameters': they lie alike."""
-        yield ParameterSpan(Argument.WEIGHT, INT(0), INT(0), self.weight_sums)
-        yield ParameterSpan(Argument.BIAS, INT(0), INT(self.weight_sums), self.o)
 
     def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""

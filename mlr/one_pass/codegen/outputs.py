@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
+from .sums import Sums
 from .target import Target
 from .writer import (
     BLOCK,
@@ -26,7 +27,6 @@ from .writer import (
     ParameterSpan,
     Writer,
     power_of_two,
-    whole_lines,
 )
 
 _TOGETHER = 8  # rows, as far as their residuals fit: hides the latency of a multiply-add
@@ -56,7 +56,7 @@ class _Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OutputVectorised:
+class OutputVectorised(Sums):
     """How a row lies in vectors.
 
     Attributes:
@@ -153,24 +153,6 @@ class OutputVectorised:
     def _held(self) -> bool:
         """Whether W stays in registers."""
         return self.groups * self.vectors <= self._room
-
-    @property
-    def sums(self) -> int:
-        """How many float64 numbers G is, and g behind it."""
-        return self.weight_sums + self.stride
-
-    @property
-    def squares(self) -> range:
-        """Which sums are those of the squares of R: one for each output, behind G and g."""
-        return range(self.sums, self.sums + self.o)
-
-    def summed(self, operation: str) -> int:
-        """Return how many float64 numbers a sweep adds up."""
-        return self.sums + self.stride * (operation in WITH_LOSS)
-
-    def doubles(self, operation: str) -> int:
-        """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.summed(operation), self.cache_line)
 
     def spans(self, to: Writer) -> Iterator[ParameterSpan]:
         """Yield which sums are which parameters', in loops over them."""

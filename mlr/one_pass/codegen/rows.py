@@ -7,15 +7,16 @@ feature. The sums of each lane are added up at the end of a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
 from llvmlite import ir
 
+from .sums import Sums
 from .target import AVX512, Target
-from .writer import GROUP_BYTES, INT, SIZES, WITH_LOSS, Argument, ParameterSpan, Writer, whole_lines
+from .writer import GROUP_BYTES, INT, SIZES, WITH_LOSS, Argument, Writer
 
 _ROWS_OF_A_LANE = 128  # of a block: what a lane adds up in the working precision
 # Rows from which on this pays: of a step or a mini-batch with vectors of 64 bytes, and otherwise of
@@ -29,7 +30,7 @@ _APART = 5
 
 
 @dataclass(frozen=True)
-class RowVectorised:
+class RowVectorised(Sums):
     """How rows lie in vectors.
 
     Attributes:
@@ -87,16 +88,6 @@ class RowVectorised:
         return f"{self.n}x{self.o}_rows{self.lanes}"
 
     @property
-    def weight_sums(self) -> int:
-        """How many numbers G is."""
-        return self.n * self.o
-
-    @property
-    def sums(self) -> int:
-        """How many float64 numbers G is, and g behind it."""
-        return self.weight_sums + self.o
-
-    @property
     def squares(self) -> range:
         """Which sum is that of the squares of R, behind G and g."""
         return range(self.sums, self.sums + 1)
@@ -104,15 +95,6 @@ class RowVectorised:
     def summed(self, operation: str) -> int:
         """Return how many float64 numbers a sweep adds up: all sums, and what fills a vector."""
         return -(-(self.sums + (operation in WITH_LOSS)) // self.lanes) * self.lanes
-
-    def doubles(self, operation: str) -> int:
-        """Return how many float64 numbers a part has room for."""
-        return whole_lines(self.summed(operation), self.cache_line)
-
-    def spans(self, to: Writer) -> Iterator[ParameterSpan]:
-        """Yield which sums are which parameters': they lie alike."""
-        yield ParameterSpan(Argument.WEIGHT, INT(0), INT(0), self.weight_sums)
-        yield ParameterSpan(Argument.BIAS, INT(0), INT(self.weight_sums), self.o)
 
     def write(self, to: Writer, operation: str) -> None:
         """Write the sums over all rows."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from llvmlite import ir
 
+from .sums import Sums
 from .target import Target
 from .writer import (
     DOUBLE,
@@ -61,7 +62,7 @@ class _Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Sums):
     """How outputs lie in tiles.
 
     Attributes:
@@ -107,33 +108,14 @@ class Tiles:
         return f"{self.n}x{self.o}_tiles{self.lanes}x{self.vectors}of{self.held}"
 
     @property
-    def padded(self) -> int:
+    def stride(self) -> int:
         """Outputs of a row, padded to whole vectors."""
         return -(-self.o // self.lanes) * self.lanes
-
-    @property
-    def weight_sums(self) -> int:
-        """How many numbers the padded G is."""
-        return self.n * self.padded
-
-    @property
-    def sums(self) -> int:
-        """How many float64 numbers G is, and g behind it."""
-        return self.weight_sums + self.padded
-
-    @property
-    def squares(self) -> range:
-        """Which sums are those of the squares of R: one for each output, behind G and g."""
-        return range(self.sums, self.sums + self.o)
-
-    def summed(self, operation: str) -> int:
-        """Return how many float64 numbers a sweep adds up."""
-        return self.sums + self.padded * (operation in WITH_LOSS)
 
     def doubles(self, operation: str) -> int:
         """Return how many float64 numbers a part has room for: sums, R of a block, W if given."""
         rows = self.block + (self.n if operation != "gradient" else 0)
-        other = -(-rows * self.padded * self.size // 8)
+        other = -(-rows * self.stride * self.size // 8)
         return whole_lines(self.summed(operation) + other, self.cache_line)
 
     @property
@@ -222,7 +204,7 @@ class _Blocks:
         self.operation = operation
         self.sums = to.argument(Argument.SUMS)
         self.residuals = to.gep(self.sums, layout.summed(operation), DOUBLE)
-        self.weight = to.gep(self.residuals, layout.block * layout.padded)
+        self.weight = to.gep(self.residuals, layout.block * layout.stride)
 
     def copy_weight(self) -> None:
         """Copy W to where it lies tile by tile."""
