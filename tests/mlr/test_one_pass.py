@@ -352,6 +352,24 @@ def test_wide_rows_are_not_all_asked_for_at_once() -> None:
     assert "pp" not in kinds
 
 
+def test_sums_of_a_wide_weight_are_asked_for_while_rows_are_added_up() -> None:
+    for dtype, asked in (("float32", 48), ("float64", 24)):  # lines of six features' float64 sums
+        laid_out = layout(1_000, 1_026, 256, dtype, AVX512)
+        text = Source("step", laid_out, dtype).text()
+        (loop,) = (one for one in re.split(r"^body", text, flags=re.M) if "llvm.prefetch" in one)
+        assert len(re.findall(r" = call .*fmuladd", loop)) == laid_out.held
+        (mask,) = re.findall(r" = and i64 .*, (\d+)", loop)
+        assert asked <= int(mask) + 1 < 2 * asked
+
+
+@pytest.mark.parametrize("target", [SSE, AVX, AVX512])
+def test_no_row_of_a_whole_block_goes_by_itself(target: Target) -> None:
+    for n, o, dtype in product((64, 1_000, 10_000), (9, 40, 256), ("float32", "float64")):
+        laid_out = Tiles.of(n, o, dtype, target)
+        assert laid_out.block % laid_out.tiles[0].at_once == 0
+        assert laid_out.block >= laid_out.tiles[0].at_once
+
+
 def test_calls_in_threads_may_come_from_several_threads_and_a_fork() -> None:
     seen: list[int] = []
     callers = [

