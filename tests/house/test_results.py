@@ -180,7 +180,8 @@ REMOVED = {
     *("20261130T104438Z-e2b9f5f7-tall", "20261130T112225Z-e2b9f5f7-wide"),
     *("20261130T132429Z-8023c083-quick", "20261130T135743Z-8023c083-trainings"),
     *("20261130T134646Z-8023c083-tall", "20261130T141848Z-8023c083-wide"),
-    "20261130T170925Z-018b8082-quick",
+    *("20261130T170925Z-018b8082-quick", "20261130T204406Z-dadb22e9-wide"),
+    "20261129T212803Z-e8afca86-trainings",
 }
 FOLDERS = [f"results/{name}" for name in ("runs", "scaling", "convergence")]
 
