@@ -366,8 +366,9 @@ def test_sums_of_a_wide_weight_are_asked_for_while_rows_are_added_up() -> None:
 def test_no_row_of_a_whole_block_goes_by_itself(target: Target) -> None:
     for n, o, dtype in product((64, 1_000, 10_000), (9, 40, 256), ("float32", "float64")):
         laid_out = Tiles.of(n, o, dtype, target)
-        assert laid_out.block % laid_out.tiles[0].at_once == 0
-        assert laid_out.block >= laid_out.tiles[0].at_once
+        for tile in laid_out.tiles:
+            assert laid_out.block % tile.at_once == 0
+            assert laid_out.block >= tile.at_once
 
 
 def test_calls_in_threads_may_come_from_several_threads_and_a_fork() -> None:

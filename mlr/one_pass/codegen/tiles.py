@@ -91,17 +91,17 @@ class Tiles(Sums):
         """Lay out n features and o outputs for a target.
 
         >>> Tiles.of(256, 64, "float64", Target(64, 32))
-        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=252, cache_line=64)
+        Tiles(n=256, o=64, lanes=8, size=8, vectors=4, held=24, block=240, cache_line=64)
         >>> Tiles.of(1024, 40, "float64", Target(32, 16))
-        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=126, cache_line=64)
+        Tiles(n=1024, o=40, lanes=4, size=8, vectors=2, held=12, block=120, cache_line=64)
         """
         size = SIZES[dtype]
         lanes = target.vector_bytes // size
         held, most = HELD[target.registers]
         rows = _GRADIENT_COLUMN_BYTES // size if operation == "gradient" else _MOST_ROWS
-        vectors = min(most, -(-o // lanes))
         block = max(held, min(rows, _BLOCK_BYTES // (n * size)))
-        block -= block % (held // vectors)  # or rows are left over in each, which go one by one
+        block -= block % held  # or rows are left over in each, which go one by one
+        vectors = min(most, -(-o // lanes))
         return cls(n, o, lanes, size, vectors, held, block, target.cache_line)
 
     @property
