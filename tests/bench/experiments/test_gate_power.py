@@ -172,12 +172,14 @@ def test_a_trial_slows_what_its_kind_says(
     monkeypatch.setattr(trials, "run_gate", fails)
     done = analysis.Trial(kind=kind, suite=analysis.SUITE, cases={}, **EMPTY)
     how = analysis.KINDS[kind]
-    for earlier in ([], [done] * how.tools, [done.model_copy(update={"suite": 1})] * 99):
+    alone = how.wanted - max(how.tools, 1)
+    of_suite_1 = [done.model_copy(update={"suite": 1})] * 99
+    for earlier in (of_suite_1, [done] * (alone - 1), [done] * alone):
         with pytest.raises(InterruptedError):
             trials.run_trial(kind, earlier, None, show, None)
     assert [list(added.values()) for added in asked] == [[how.slowed] * delayed] * 3
     of_all = 2 * sum(one["processes"] for one in trials.PROTOCOLS)
-    assert len(timed) == (2 * of_all + 2 if how.tools else 6)
+    assert len(timed) == (4 + of_all if how.tools else 6)
 
 
 @pytest.mark.parametrize(
