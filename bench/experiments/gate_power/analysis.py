@@ -44,9 +44,6 @@ UNCHANGED = [name for name in KINDS if name not in (*SLOWED, MUTATION)]
 LOADED = [name for name in UNCHANGED if KINDS[name].loaded]
 INTERPRETERS = [name for name in UNCHANGED if KINDS[name].interpreters]
 GATE = "this gate"
-RULES = {  # of other tools: the names of their rules, by the names in trials of suite 1
-    old: name for name, old in CONTENT["protocol"][0]["rules"].items()
-}
 
 
 class CaseRecord(BaseModel):
@@ -67,6 +64,7 @@ class Trial(BaseModel):
     """One trial, a whole gate; `suite` is the version of the suite that it is of."""
 
     kind: Literal[*KINDS]  # type: ignore[valid-type]
+    suite: int
     at: str
     commit: str | None
     exit_status: int
@@ -74,7 +72,6 @@ class Trial(BaseModel):
     blocks: int
     control: float | None
     cases: dict[str, CaseRecord]
-    suite: int = 1
     changed: str | None = None  # the case whose head differs from its base; None for none, or all
     mutation: str | None = None  # the mistake that was put into its kernel
     baselines: dict[str, list[str]] = {}  # the cases that the rule of each other tool fails
@@ -107,7 +104,7 @@ def to_frame(trials: Sequence[Trial]) -> pd.DataFrame:
                 **{"trial": number, "case": name, "found_by": case.found_by},
                 **{"timing": case.timing, "log_ratios": case.log_ratios},
                 "changed": KINDS[trial.kind].every_case or name == trial.changed,
-                "rule": RULES.get(rule, rule),
+                "rule": rule,
                 "failed": name in failed,
             }
             for rule, failed in ({GATE: by_gate} | trial.baselines).items()

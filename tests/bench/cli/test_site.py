@@ -53,7 +53,7 @@ def test_a_site_replaces_nothing_and_a_mistake_leaves_nothing(
 
 
 def test_the_badge_counts_false_alarms_and_is_red_for_more_than_one_in_a_hundred() -> None:
-    trials = read_trials(next((ROOT / "results" / "gate").glob("*.jsonl")))
+    trials = read_trials(ROOT / "results" / "gate" / "amd-epyc-2-core.jsonl")
     told = badge(trials)
     assert told["color"] == "green"
     assert str(told["message"]).startswith("0 of ")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from paths import ROOT
 
 from bench.common.errors import UserError
 from bench.experiments.gate_power import analysis as gate
@@ -37,9 +36,9 @@ def trial(kind: str, *slower: str, changed: str | None = None, **more: Any) -> g
         for name in ("a", "b")
     }
     usual: dict[str, Any] = {
-        **{"kind": kind, "at": "2026-01-01", "commit": None, "control": None, "blocks": 6},
+        **{"kind": kind, "suite": 1, "at": "2026-01-01", "commit": None, "blocks": 6},
         **{"exit_status": 1 if slower else 0, "wall_s": 30.0, "changed": changed},
-        **{"cases": cases, "baselines": {"min:5%": ["a"]}},
+        **{"cases": cases, "control": None, "baselines": {RULE: ["a"]}},
     }
     return gate.Trial(**usual | more)
 
@@ -128,14 +127,6 @@ def test_the_rules_of_others_fail_what_is_slower_and_pass_what_is_the_same() -> 
         assert set(found) == set(protocol["rules"])
         assert all(cases == ["a"] for cases in found.values()), found
     assert {rule for one in PROTOCOLS for rule in one["rules"].values()} == set(DETECTORS)
-
-
-def test_the_rules_of_suite_1_are_named_as_those_of_one_process() -> None:
-    stored = gate.read_trials(next((ROOT / "results" / "gate").glob("*.jsonl")))
-    old = [one for one in stored if one.suite == 1]
-    assert len(old) == 163
-    rules = gate.to_frame(old)["rule"].drop_duplicates()
-    assert list(rules) == [gate.GATE, *PROTOCOLS[0]["rules"]]
 
 
 def test_suites_are_told_apart_the_newest_first_and_each_with_its_days_and_commits() -> None:
