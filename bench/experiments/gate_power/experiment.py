@@ -147,7 +147,7 @@ def run_trial(
         else:
             put_delays(head.folder / PACKAGE, {case.name: kind.slowed for case in slowed})
             before = sum((one.kind, one.suite) == (name, SUITE) for one in earlier)
-            protocols = PROTOCOLS[: None if before >= kind.wanted - kind.tools else 1]
+            protocols = PROTOCOLS if before >= kind.wanted - kind.tools else PROTOCOLS[:1]
             for protocol in protocols:
                 show(f"timing for {', '.join(protocol['rules'])}")
                 baselines |= judge(protocol["rules"], *time_versions(protocol, cases, base, head))
